@@ -1,0 +1,43 @@
+"""The states of a trial: one vocabulary for the worker that finds them and the database that keeps them."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class TrialState(str, Enum):
+    """How one attempt at one candidate on one device stands, or ended.
+
+    A trial starts ``pending`` or ``running`` and ends in exactly one of the others.
+    """
+
+    PENDING = "pending"
+    RUNNING = "running"
+    OK = "ok"
+    """Measured and verified: the trial is a record."""
+    BUILD_ERROR = "build_error"
+    """No WGSL came out, or the driver refused it."""
+    COMPILE_TIMEOUT = "compile_timeout"
+    """The driver did not finish compiling the pipeline in time."""
+    RUN_TIMEOUT = "run_timeout"
+    """A dispatch did not finish in time."""
+    RUN_ERROR = "run_error"
+    """Running failed, or took the worker process down with it."""
+    WRONG_RESULT = "wrong_result"
+    """The output differs from the reference, or holds a NaN."""
+    IMPLAUSIBLE = "implausible"
+    """Measured faster than the device can be."""
+    DEVICE_LOST = "device_lost"
+    """The driver reported that the device is gone."""
+    ABANDONED = "abandoned"
+    """The tuner stopped while the trial was running; nothing is known about the candidate."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether no other state can follow."""
+        return self not in (TrialState.PENDING, TrialState.RUNNING)
+
+    @property
+    def fault(self) -> bool:
+        """Whether the candidate itself is to blame."""
+        return self.ended and self not in (TrialState.OK, TrialState.ABANDONED)
