@@ -12,7 +12,7 @@ from .program import Program
 
 @dataclass(frozen=True)
 class Timeouts:
-    """Seconds that one job may spend before its worker is killed: starting up, compiling pipelines, one dispatch run."""
+    """Seconds before a worker is killed: starting up (and moving data), compiling pipelines, one run of a program."""
 
     start_s: float = 60.0
     compile_s: float = 30.0
@@ -21,10 +21,10 @@ class Timeouts:
 
 @dataclass(frozen=True)
 class Sampling:
-    """When measuring is enough: after ``warmup`` runs, at least ``min_samples`` and until ``min_seconds`` of samples are in.
+    """When measuring is enough: after ``warmup`` runs, ``min_samples`` and ``min_seconds`` of samples are in.
 
-    ``max_samples`` ends it in any case. A candidate whose first run takes longer than ``give_up_s`` keeps the samples it has
-    after ``min_samples_slow`` runs: it is no rival, and its rank is all that search needs.
+    ``max_samples`` ends it in any case. A candidate whose first run takes longer than ``give_up_s`` keeps the samples
+    it has after ``min_samples_slow`` runs: it is no rival, and its rank is all that search needs.
     """
 
     warmup: int = 1
@@ -39,9 +39,10 @@ class Sampling:
 class MeasureJob:
     """One program to run, time and verify.
 
-    ``case`` is a safetensors file with the arguments and what must come out: a tensor ``arg<i>`` for each input parameter i and
-    ``expected<i>`` for each output parameter i (output buffers are poisoned with NaN, or all ones bits for integers). An output element passes
-    when ``|got − expected| ≤ atol + rtol · |expected|``; NaN never does. ``floor_s`` is the shortest time that is believed.
+    ``case`` is a safetensors file with the arguments and what must come out: a tensor ``arg<i>`` for each input
+    parameter i and ``expected<i>`` for each output parameter i (output buffers are poisoned with NaN, or all ones
+    bits for integers). An output element passes when ``|got − expected| ≤ atol + rtol · |expected|``; NaN never does.
+    ``floor_s`` is the shortest time that is believed.
     """
 
     program: Program
@@ -54,11 +55,12 @@ class MeasureJob:
 
 @dataclass(frozen=True)
 class Measurement:
-    """How a job ended. Times in seconds; ``samples_s`` in the order taken, warm-up excluded, one per run of the whole program.
+    """How a job ended. Times in seconds; ``samples_s`` in the order taken, one per run of the whole program.
 
-    ``timer`` says what ``samples_s`` was read from: GPU timestamp queries, or wall-clock time over a batch of submissions.
-    ``compile_s`` is what the driver spent before the first real run, ``run_s`` all dispatches together, ``verify_s`` the transfers
-    and the comparison. ``max_error`` is the largest ``|got − expected|``, NaN when the output held one.
+    ``timer`` says what ``samples_s`` was read from: GPU timestamp queries, or wall-clock time over a batch of
+    submissions. ``compile_s`` is what the driver spent before the first real run, ``run_s`` all dispatches together,
+    ``verify_s`` the transfers and the comparison. ``max_error`` is the largest ``|got − expected|``, NaN when the
+    output held one.
     """
 
     state: TrialState
