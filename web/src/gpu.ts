@@ -1,0 +1,115 @@
+/** From a browser to a WebGPU device that grants what a bundle needs, or words for why there is none. */
+
+import { textOf, WgtuneError } from "./errors";
+import type { Manifest } from "./manifest";
+
+/** `GPUBufferUsage` and `GPUMapMode` of the WebGPU specification; the libraries that describe the web to TypeScript lack them. */
+export const USAGE = { mapRead: 0x1, copySrc: 0x4, copyDst: 0x8, uniform: 0x40, storage: 0x80 } as const;
+export const MAP_READ = 0x1;
+/** `GPUShaderStage.COMPUTE`. */
+export const COMPUTE = 0x4;
+
+export interface Gpu {
+  device: GPUDevice;
+  name: string;
+  /** Whether the adapter is known to be the CPU in disguise. */
+  software: boolean;
+}
+
+const SUPPORT_HINT =
+  "Use a current Chrome or Edge (desktop, or Android 12 and later), Safari 26, or Firefox on Windows or macOS. On Linux, Chrome may " +
+  "need chrome://flags/#enable-unsafe-webgpu and #enable-vulkan.";
+
+/** Opens the best adapter with exactly the limits and features that `manifest` requires. */
+export async function openGpu(manifest: Manifest): Promise<Gpu> {
+  // The type says that it is always there; browsers differ.
+  const gpu = (globalThis.navigator as Partial<Navigator> | undefined)?.gpu;
+  if (gpu === undefined) {
+    if (!globalThis.isSecureContext) {
+      throw new WgtuneError(
+        "insecure-context",
+        "This page came over plain HTTP, and browsers offer WebGPU on secure pages only.",
+        "Open it over https://, or from this very machine as http://localhost.",
+      );
+    }
+    throw new WgtuneError("no-webgpu", "This browser has no WebGPU.", SUPPORT_HINT);
+  }
+  let adapter: GPUAdapter | null = null;
+  let reason = "";
+  try {
+    adapter = await gpu.requestAdapter({ powerPreference: "high-performance" });
+  } catch (error) {
+    reason = ` (${textOf(error)})`;
+  }
+  if (adapter === null) {
+    throw new WgtuneError(
+      "no-adapter",
+      `This browser knows WebGPU but found no GPU that it may use${reason}.`,
+      "Switch hardware acceleration on in the browser's settings, update the graphics driver, and restart the browser.",
+    );
+  }
+  requireFeatures(adapter, manifest);
+  requireLimits(adapter, manifest);
+  try {
+    const device = await adapter.requestDevice({
+      requiredFeatures: manifest.features as GPUFeatureName[],
+      requiredLimits: Object.fromEntries(manifest.limits),
+    });
+    return { device, ...describe(adapter) };
+  } catch (error) {
+    throw new WgtuneError("gpu", `The GPU could not be opened: ${textOf(error)}.`, "Close other tabs that use the GPU, then reload.");
+  }
+}
+
+function requireFeatures(adapter: GPUAdapter, manifest: Manifest): void {
+  const missing = manifest.features.filter((feature) => !adapter.features.has(feature));
+  if (missing.length > 0) {
+    throw new WgtuneError(
+      "features",
+      `This bundle needs the WebGPU feature ${missing.map((name) => `“${name}”`).join(" and ")}, which ${describe(adapter).name} does not offer here.`,
+      "Use another browser or GPU, or ask for a bundle built without it.",
+    );
+  }
+}
+
+function requireLimits(adapter: GPUAdapter, manifest: Manifest): void {
+  const offered = adapter.limits as unknown as Record<string, number | undefined>;
+  const short = [...manifest.limits]
+    .filter(([name, needed]) => !((offered[name] ?? -1) >= needed))
+    .map(([name, needed]) => `${name}: ${amount(name, needed)} needed, ${amount(name, offered[name])} there`);
+  if (short.length > 0) {
+    throw new WgtuneError(
+      "limits",
+      `${describe(adapter).name} is too small for this bundle. ${short.join("; ")}.`,
+      `Use a larger GPU, or ask for a bundle built for a smaller tier than “${manifest.tier}” or for a smaller picture.`,
+    );
+  }
+}
+
+/** A limit's value as people read it: sizes in MiB or KiB, counts as they are. */
+function amount(name: string, value: number | undefined): string {
+  if (value === undefined) return "none";
+  if (!/(BufferSize|BindingSize|StorageSize)$/.test(name)) return String(value);
+  return value >= 1 << 20 ? `${round(value / (1 << 20))} MiB` : value >= 1024 ? `${round(value / 1024)} KiB` : `${value} bytes`;
+}
+
+function round(value: number): number {
+  return Math.round(value * 100) / 100;
+}
+
+function describe(adapter: GPUAdapter): { name: string; software: boolean } {
+  const info: Partial<GPUAdapterInfo> = adapter.info ?? {};
+  // A driver's own description is the best name; browsers give it to some pages only.
+  const name = info.description || [info.vendor, info.architecture, info.device].filter(Boolean).join(" ") || "this GPU";
+  const software = info.isFallbackAdapter === true || /swiftshader|llvmpipe|lavapipe|basic render/i.test(Object.values(words(info)).join(" "));
+  return { name, software };
+}
+
+function words(info: Partial<GPUAdapterInfo>): Record<string, string> {
+  return {
+    vendor: info.vendor ?? "",
+    architecture: info.architecture ?? "",
+    device: info.device ?? "",
+    description: info.description ?? "",
+  };
+}

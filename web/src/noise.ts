@@ -1,0 +1,102 @@
+/**
+ * The standard normal numbers that `torch.randn` gives on the CPU for a seed, so that a seed means the same picture here as in
+ * diffusers with a CPU generator.
+ *
+ * PyTorch draws from a Mersenne Twister (MT19937, Matsumoto and Nishimura 1998) seeded with the seed's low 32 bits. From 16
+ * numbers on it fills groups of 16 by the Box–Muller transform in single precision; fewer are made one by one in double.
+ */
+
+const STATE = 624;
+const SHIFT = 397;
+const GROUP = 16;
+
+/** MT19937 with 32-bit output. */
+class MersenneTwister {
+  private readonly state = new Uint32Array(STATE);
+  private next = STATE;
+
+  constructor(seed: number) {
+    // `>>> 0` alone would do for seeds below 2^53 too; the remainder says what is meant.
+    this.state[0] = seed % 2 ** 32;
+    for (let i = 1; i < STATE; i++) {
+      const previous = this.state[i - 1]!;
+      this.state[i] = Math.imul(1812433253, previous ^ (previous >>> 30)) + i;
+    }
+  }
+
+  uint32(): number {
+    if (this.next === STATE) this.twist();
+    let y = this.state[this.next++]!;
+    y ^= y >>> 11;
+    y ^= (y << 7) & 0x9d2c5680;
+    y ^= (y << 15) & 0xefc60000;
+    return (y ^ (y >>> 18)) >>> 0;
+  }
+
+  /** Uniform in [0, 1), a multiple of 2^-24: exact in single precision. */
+  uniform24(): number {
+    return (this.uint32() & 0xffffff) / 2 ** 24;
+  }
+
+  /** Uniform in [0, 1), a multiple of 2^-53, of two draws: the first holds the high bits. */
+  uniform53(): number {
+    const high = this.uint32() & 0x1fffff;
+    return (high * 2 ** 32 + this.uint32()) / 2 ** 53;
+  }
+
+  private twist(): void {
+    const s = this.state;
+    for (let i = 0; i < STATE; i++) {
+      const y = (s[i]! & 0x80000000) | (s[(i + 1) % STATE]! & 0x7fffffff);
+      s[i] = s[(i + SHIFT) % STATE]! ^ (y >>> 1) ^ (y & 1 ? 0x9908b0df : 0);
+    }
+    this.next = 0;
+  }
+}
+
+/**
+ * `torch.randn(size, generator=torch.Generator("cpu").manual_seed(seed))`, within 1e-6.
+ *
+ * @param seed a whole number from 0 to 2^53 − 1
+ */
+export function randn(seed: number, size: number): Float32Array<ArrayBuffer> {
+  if (!Number.isSafeInteger(seed) || seed < 0) throw new RangeError(`a seed is a whole number from 0 to 2^53 − 1, not ${seed}`);
+  const twister = new MersenneTwister(seed);
+  return size < GROUP ? oneByOne(twister, size) : inGroups(twister, size);
+}
+
+function oneByOne(twister: MersenneTwister, size: number): Float32Array<ArrayBuffer> {
+  const out = new Float32Array(size);
+  for (let i = 0; i < size; i += 2) {
+    const angle = 2 * Math.PI * twister.uniform53();
+    const radius = Math.sqrt(-2 * Math.log1p(-twister.uniform53()));
+    out[i] = radius * Math.cos(angle);
+    if (i + 1 < size) out[i + 1] = radius * Math.sin(angle);
+  }
+  return out;
+}
+
+function inGroups(twister: MersenneTwister, size: number): Float32Array<ArrayBuffer> {
+  const out = new Float32Array(size);
+  for (let i = 0; i < size; i++) out[i] = twister.uniform24();
+  for (let i = 0; i + GROUP <= size; i += GROUP) boxMuller(out.subarray(i, i + GROUP));
+  if (size % GROUP !== 0) {
+    // The last 16 numbers are drawn anew, over what the last whole group left there.
+    const tail = out.subarray(size - GROUP);
+    for (let i = 0; i < GROUP; i++) tail[i] = twister.uniform24();
+    boxMuller(tail);
+  }
+  return out;
+}
+
+/** 16 uniform numbers become 16 normal ones: the first half gives the radii, the second the angles. */
+function boxMuller(group: Float32Array<ArrayBuffer>): void {
+  const f = Math.fround;
+  const half = GROUP / 2;
+  for (let i = 0; i < half; i++) {
+    const radius = f(Math.sqrt(f(-2 * f(Math.log(f(1 - group[i]!))))));
+    const angle = f(f(2 * Math.PI) * group[i + half]!);
+    group[i] = radius * f(Math.cos(angle));
+    group[i + half] = radius * f(Math.sin(angle));
+  }
+}

@@ -1,0 +1,25 @@
+import { defineConfig } from "vitest/config";
+
+/**
+ * Two entries: the page, and the runtime alone as `assets/wgtune.js` for pages of other people's making, whose name has no
+ * hash so that they can import it.
+ */
+export default defineConfig({
+  // Relative, since a bundle is served from any path of any static host.
+  base: "./",
+  build: {
+    outDir: "app",
+    target: "es2022",
+    modulePreload: { polyfill: false },
+    rolldownOptions: {
+      input: { page: "index.html", wgtune: "src/index.ts" },
+      preserveEntrySignatures: "strict",
+      output: {
+        entryFileNames: (chunk) => (chunk.name === "wgtune" ? "assets/wgtune.js" : "assets/[name]-[hash].js"),
+        chunkFileNames: "assets/[name]-[hash].js",
+        assetFileNames: "assets/[name]-[hash][extname]",
+      },
+    },
+  },
+  test: { include: ["test/**/*.test.ts"], environment: "node" },
+});
