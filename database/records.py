@@ -1,0 +1,234 @@
+"""What goes into the database and comes out of it: plain frozen data, no SQL and no TVM."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+from typing import Any, NamedTuple
+
+from ..states import TrialState
+
+
+class Runtime(str, Enum):
+    """Which way a trial was measured. Times of different runtimes are never ranked together."""
+
+    WGPU = "wgpu"
+    """The WGSL itself, natively through wgpu."""
+    TVM_CUDA = "tvm-cuda"
+    """Native code through TVM's CUDA runtime."""
+    TVM_METAL = "tvm-metal"
+    """Native code through TVM's Metal runtime."""
+    BROWSER = "browser"
+    """The WGSL in a browser's page."""
+
+
+class TrialKind(str, Enum):
+    """Where a trial's schedule comes from."""
+
+    BASELINE = "baseline"
+    """The untuned default for the target."""
+    SEARCH = "search"
+    """Proposed by search."""
+
+
+class SessionOutcome(str, Enum):
+    """How a session stands, or ended."""
+
+    RUNNING = "running"
+    COMPLETED = "completed"
+    INTERRUPTED = "interrupted"
+    """Stopped by the user, cleanly."""
+    FAILED = "failed"
+    """Ended by an error."""
+    KILLED = "killed"
+    """Its process was found dead."""
+
+
+@dataclass(frozen=True)
+class DeviceInfo:
+    """A GPU as its owner would name it; ``key`` identifies it, as in ``vulkan:llvmpipe``. ``software``: a CPU draws."""
+
+    key: str
+    backend: str
+    vendor: str
+    architecture: str
+    model: str
+    software: bool
+
+
+class Param(NamedTuple):
+    """One parameter of a workload: shape in elements, dtype as in ``float32``."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class WorkloadInfo:
+    """A kernel as the database knows it. ``id`` is the SHA-256 of ``text``, its canonical text.
+
+    ``tvm_json`` is the PrimFunc in TVM's JSON, readable by ``tvm_version`` and perhaps others; ``tvm_hash`` TVM's
+    structural hash in that version. ``outputs`` are the indices into ``params`` that the kernel writes. ``flops``
+    counts the floating-point operations of one launch, ``nbytes`` each parameter's bytes once.
+    """
+
+    id: str
+    name: str
+    text: str
+    tvm_json: str
+    tvm_version: str
+    tvm_hash: str
+    params: tuple[Param, ...]
+    outputs: tuple[int, ...]
+    flops: float
+    nbytes: int
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A captured model.
+
+    ``options`` are the capture's options as plain values; ``steps_hint`` its usual number of steps.
+    """
+
+    capture_key: str
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    steps_hint: int = 20
+
+
+@dataclass(frozen=True)
+class ModelKernel:
+    """One run of ``stage`` launches the workload ``calls`` times; ``order`` is its place in order of first launch."""
+
+    stage: str
+    workload_id: str
+    calls: int
+    order: int
+
+
+@dataclass(frozen=True)
+class SessionInfo:
+    """One tuning run as it begins: device × driver × toolchain × model × budget × reason.
+
+    ``adapter`` holds the device's limits and features as found, ``toolchain`` versions by package name, ``budget``
+    what was asked for, ``host`` and ``pid`` the process that runs it.
+    """
+
+    device: DeviceInfo
+    runtime: Runtime
+    driver: str
+    adapter: Mapping[str, Any]
+    toolchain: Mapping[str, str]
+    model: str
+    capture_key: str
+    tier: str
+    budget: Mapping[str, Any]
+    seed: int
+    reason: str
+    host: str
+    pid: int
+
+
+@dataclass(frozen=True)
+class SessionRecord:
+    """A session as kept; times are in UTC, ``ended`` is None while it runs. ``uid`` is unique across databases."""
+
+    session_id: int
+    uid: str
+    info: SessionInfo
+    outcome: SessionOutcome
+    started: datetime
+    ended: datetime | None
+    note: str
+
+
+@dataclass(frozen=True)
+class TrialStart:
+    """A candidate about to be tried.
+
+    ``trace`` is the schedule as JSON text, ``program_digest`` the SHA-256 of the emitted program (both empty where
+    there is none), ``needs`` the program's requirements as JSON values, ``launches`` its number of dispatches.
+    """
+
+    session_id: int
+    workload_id: str
+    kind: TrialKind
+    trace: str
+    program_digest: str
+    needs: Mapping[str, Any]
+    launches: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class TrialEnd:
+    """How a trial ended. Times in seconds; ``timer`` says what ``samples_s`` were read from.
+
+    ``max_error`` is the largest ``|got − expected|`` (NaN is kept as infinity: nothing is further off), to be read
+    against ``atol + rtol · |expected|``.
+    """
+
+    state: TrialState
+    samples_s: tuple[float, ...] = ()
+    timer: str = ""
+    compile_s: float = 0.0
+    run_s: float = 0.0
+    verify_s: float = 0.0
+    max_error: float | None = None
+    rtol: float = 0.0
+    atol: float = 0.0
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Record:
+    """A trial that ended ``ok``:
+
+    measured and verified. ``latency_s`` is the median of ``samples_s``; ``created`` is UTC.
+    """
+
+    trial_id: int
+    session_id: int
+    workload_id: str
+    device_key: str
+    runtime: Runtime
+    kind: TrialKind
+    tier: str
+    latency_s: float
+    samples_s: tuple[float, ...]
+    timer: str
+    trace: str
+    program_digest: str
+    needs: Mapping[str, Any]
+    launches: int
+    max_error: float
+    rtol: float
+    atol: float
+    created: datetime
+
+
+@dataclass(frozen=True)
+class TrialSummary:
+    """What search must know of an ended trial; ``latency_s`` is None unless it ended ``ok``."""
+
+    trial_id: int
+    kind: TrialKind
+    state: TrialState
+    program_digest: str
+    trace: str
+    latency_s: float | None
+
+
+@dataclass(frozen=True)
+class TrialPoint:
+    """An ended trial as a point in time (UTC); ``latency_s`` is None unless it ended ``ok``."""
+
+    workload_id: str
+    session_id: int
+    state: TrialState
+    latency_s: float | None
+    ended: datetime

@@ -1,0 +1,233 @@
+"""The SQL schema: SQLAlchemy's declarative models, in types that SQLite and PostgreSQL share.
+
+A change here needs a new file in ``migrations/versions`` that makes the same change; a test compares the two. A new
+member of an enumeration needs a revision as well, if an empty one: older programs then refuse the database in words
+instead of failing on a value they do not know.
+"""
+
+from __future__ import annotations
+
+import zlib
+from datetime import datetime, timezone
+from enum import Enum
+from typing import Any, ClassVar
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    Dialect,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Text,
+    TypeDecorator,
+)
+from sqlalchemy import Enum as SqlEnum
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from ..states import TrialState
+from .records import Runtime, SessionOutcome, TrialKind
+
+BigId = BigInteger().with_variant(Integer, "sqlite")
+"""Trial ids: 64 bits everywhere. SQLite's INTEGER already is, and only that word makes a primary key its row id."""
+
+
+class Utc(TypeDecorator[datetime]):
+    """An aware datetime, kept as UTC without an offset: SQLite has no time zones."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Refuses naive datetimes (ValueError): nobody can say which moment they mean."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"{value} has no time zone")
+        return value.astimezone(timezone.utc).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """The same moment, aware."""
+        return None if value is None else value.replace(tzinfo=timezone.utc)
+
+
+class Compressed(TypeDecorator[str]):
+    """Text kept as zlib bytes: traces repeat themselves, and there may be a million of them."""
+
+    impl = LargeBinary
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> bytes | None:
+        """UTF-8, then zlib."""
+        return None if value is None else zlib.compress(value.encode())
+
+    def process_result_value(self, value: bytes | None, dialect: Dialect) -> str | None:
+        """The inverse."""
+        return None if value is None else zlib.decompress(value).decode()
+
+
+def _enum(kind: type[Enum]) -> SqlEnum:
+    """A short string column that takes only the enumeration's values, checked here: adding one needs no ALTER."""
+    return SqlEnum(kind, native_enum=False, length=24, values_callable=lambda e: [member.value for member in e])
+
+
+class Base(DeclarativeBase):
+    """Constraint names follow one pattern, so that a later migration can address them."""
+
+    type_annotation_map: ClassVar[dict[Any, Any]] = {float: Double}
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
+
+class Device(Base):
+    """See `records.DeviceInfo`."""
+
+    __tablename__ = "device"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(String(255), unique=True)
+    backend: Mapped[str] = mapped_column(String(64))
+    vendor: Mapped[str] = mapped_column(String(255))
+    architecture: Mapped[str] = mapped_column(String(255))
+    model: Mapped[str] = mapped_column(String(255))
+    software: Mapped[bool]
+
+
+class Workload(Base):
+    """See `records.WorkloadInfo`; ``digest`` is its ``id``."""
+
+    __tablename__ = "workload"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    digest: Mapped[str] = mapped_column(String(64), unique=True)
+    name: Mapped[str] = mapped_column(Text)
+    text: Mapped[str] = mapped_column(Text)
+    tvm_json: Mapped[str] = mapped_column(Compressed)
+    tvm_version: Mapped[str] = mapped_column(String(64))
+    tvm_hash: Mapped[str] = mapped_column(String(64))
+    params: Mapped[list[Any]] = mapped_column(JSON)
+    outputs: Mapped[list[int]] = mapped_column(JSON)
+    flops: Mapped[float]
+    nbytes: Mapped[int] = mapped_column(BigInteger)
+
+
+class Model(Base):
+    """See `records.ModelInfo`."""
+
+    __tablename__ = "model"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    capture_key: Mapped[str] = mapped_column(String(64), unique=True)
+    name: Mapped[str] = mapped_column(String(1024))
+    options: Mapped[dict[str, Any]] = mapped_column(JSON)
+    steps_hint: Mapped[int]
+
+
+class ModelKernel(Base):
+    """See `records.ModelKernel`; ``position`` is its ``order``."""
+
+    __tablename__ = "model_kernel"
+
+    model_id: Mapped[int] = mapped_column(ForeignKey("model.id"), primary_key=True)
+    stage: Mapped[str] = mapped_column(String(64), primary_key=True)
+    workload_id: Mapped[int] = mapped_column(ForeignKey("workload.id"), primary_key=True)
+    calls: Mapped[int]
+    position: Mapped[int]
+
+
+class Session(Base):
+    """See `records.SessionRecord`."""
+
+    __tablename__ = "session"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    uid: Mapped[str] = mapped_column(String(32), unique=True)
+    device_id: Mapped[int] = mapped_column(ForeignKey("device.id"), index=True)
+    runtime: Mapped[Runtime] = mapped_column(_enum(Runtime))
+    driver: Mapped[str] = mapped_column(String(1024))
+    adapter: Mapped[dict[str, Any]] = mapped_column(JSON)
+    toolchain: Mapped[dict[str, str]] = mapped_column(JSON)
+    model: Mapped[str] = mapped_column(String(1024))
+    capture_key: Mapped[str] = mapped_column(String(64), index=True)
+    tier: Mapped[str] = mapped_column(String(64))
+    budget: Mapped[dict[str, Any]] = mapped_column(JSON)
+    seed: Mapped[int] = mapped_column(BigInteger)
+    reason: Mapped[str] = mapped_column(Text)
+    host: Mapped[str] = mapped_column(String(255))
+    pid: Mapped[int]
+    outcome: Mapped[SessionOutcome] = mapped_column(_enum(SessionOutcome))
+    started: Mapped[datetime] = mapped_column(Utc)
+    ended: Mapped[datetime | None] = mapped_column(Utc)
+    note: Mapped[str] = mapped_column(Text)
+
+
+class Schedule(Base):
+    """A trace, once, whatever number of devices and sessions tried it; ``digest`` is the SHA-256 of its text.
+
+    It has a table of its own so that counting and ranking a million trials never reads past a million traces.
+    """
+
+    __tablename__ = "schedule"
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    digest: Mapped[str] = mapped_column(String(64), unique=True)
+    trace: Mapped[str] = mapped_column(Compressed)
+
+
+class Trial(Base):
+    """One attempt at a candidate. A row changes once, from ``running`` to the state in which it ends, and is never
+    deleted.
+
+    ``device_id`` and ``runtime`` repeat the session's, because every ranking selects by them: the first index answers
+    the best record, the baselines, what was tried and the counts; the second finds what a dead session left running.
+    """
+
+    __tablename__ = "trial"
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    session_id: Mapped[int] = mapped_column(ForeignKey("session.id"))
+    workload_id: Mapped[int] = mapped_column(ForeignKey("workload.id"))
+    device_id: Mapped[int] = mapped_column(ForeignKey("device.id"))
+    schedule_id: Mapped[int] = mapped_column(ForeignKey("schedule.id"))
+    runtime: Mapped[Runtime] = mapped_column(_enum(Runtime))
+    kind: Mapped[TrialKind] = mapped_column(_enum(TrialKind))
+    state: Mapped[TrialState] = mapped_column(_enum(TrialState))
+    latency_s: Mapped[float | None]
+    program_digest: Mapped[str] = mapped_column(String(64))
+    needs: Mapped[dict[str, Any]] = mapped_column(JSON)
+    launches: Mapped[int]
+    seed: Mapped[int] = mapped_column(BigInteger)
+    samples_s: Mapped[list[float]] = mapped_column(JSON)
+    timer: Mapped[str] = mapped_column(String(24))
+    compile_s: Mapped[float]
+    run_s: Mapped[float]
+    verify_s: Mapped[float]
+    max_error: Mapped[float | None]
+    rtol: Mapped[float]
+    atol: Mapped[float]
+    error: Mapped[str] = mapped_column(Text)
+    started: Mapped[datetime] = mapped_column(Utc)
+    ended: Mapped[datetime | None] = mapped_column(Utc)
+
+    __table_args__ = (
+        CheckConstraint("(state = 'ok') = (latency_s IS NOT NULL)", name="latency_iff_ok"),
+        CheckConstraint("(state IN ('pending', 'running')) = (ended IS NULL)", name="ended_iff_final"),
+        Index(None, "workload_id", "device_id", "runtime", "state", "latency_s", "kind"),
+        Index(None, "session_id", "state"),
+    )
+
+
+__all__ = ["Base", "Device", "Model", "ModelKernel", "Schedule", "Session", "Trial", "Workload"]
