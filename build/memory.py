@@ -1,7 +1,8 @@
 """Which tensors share a GPU buffer: those that are never alive at the same time.
 
-One storage is one GPU buffer and holds one tensor at a time. Packing several tensors of one dispatch into ranges of one buffer
-would save more, but WebGPU refuses a buffer that one dispatch binds both read-only and writable (W3C WebGPU, 3.4.5, usage scopes).
+One storage is one GPU buffer and holds one tensor at a time. Packing several tensors of one dispatch into ranges of
+one buffer would save more, but WebGPU refuses a buffer that one dispatch binds both read-only and writable (W3C
+WebGPU, 3.4.5, usage scopes).
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 ALIGNMENT = 256
-"""Bytes; WebGPU's default ``minStorageBufferOffsetAlignment``, also used for sizes so that near-equal tensors share well."""
+"""Bytes; WebGPU's default ``minStorageBufferOffsetAlignment``, also used for sizes so that near-equal tensors share
+well.
+"""
 
 
 def aligned(nbytes: int) -> int:
@@ -20,7 +23,9 @@ def aligned(nbytes: int) -> int:
 
 @dataclass(frozen=True)
 class Lifetime:
-    """A tensor of ``nbytes`` bytes that is alive from dispatch ``first`` to dispatch ``last`` of the straight line, both included."""
+    """A tensor of ``nbytes`` bytes that is alive from dispatch ``first`` to dispatch ``last`` of the straight line,
+    both included.
+    """
 
     nbytes: int
     first: int
@@ -47,8 +52,8 @@ class MemoryPlan:
 def share(tensors: Sequence[Lifetime]) -> MemoryPlan:
     """Give each tensor a storage such that two tensors alive at once never share one.
 
-    Largest tensor first, each into the smallest storage that is free for its whole life ("greedy by size for shared objects",
-    Pisarchyk and Lee, "Efficient Memory Management for Deep Neural Net Inference", 2020).
+    Largest tensor first, each into the smallest storage that is free for its whole life ("greedy by size for shared
+    objects", Pisarchyk and Lee, "Efficient Memory Management for Deep Neural Net Inference", 2020).
     """
     storage_of = [0] * len(tensors)
     storages: list[int] = []

@@ -1,8 +1,9 @@
-"""The plan of a bundle as data: buffers, shaders, and per stage a straight line of dispatches (docs/bundle.md, "plan.json")."""
+"""The plan of a bundle as data: buffers, shaders, and per stage a straight line of dispatches (docs/bundle.md,
+"plan.json").
+"""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -23,8 +24,6 @@ NAMES = (
     "pixels",
 )
 """The places that every plan has."""
-
-_BINDING = re.compile(r"@group\(0\)\s*@binding\((\d+)\)\s*var<\s*(uniform|storage)\s*(?:,\s*(read|read_write)\s*)?>")
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,9 @@ class Plan:
         try:
             plan = Plan(
                 buffers=[
-                    PlanBuffer(_count(b["bytes"]), b["usage"], b.get("shard", ""), tuple(map(_count, b.get("words", ()))))
+                    PlanBuffer(
+                        _count(b["bytes"]), b["usage"], b.get("shard", ""), tuple(map(_count, b.get("words", ())))
+                    )
                     for b in data["buffers"]
                 ],
                 names={str(name): _range(r) for name, r in data["names"].items()},
@@ -140,11 +141,6 @@ class Plan:
         buffer = self.buffers[place.buffer]
         if place.offset % ALIGNMENT or place.nbytes <= 0 or place.offset + place.nbytes > buffer.nbytes:
             raise _unsound(f"{where} refers to {place.nbytes} bytes at {place.offset} of a buffer of {buffer.nbytes}")
-
-
-def writable_bindings(source: str) -> dict[int, bool]:
-    """The bindings that a WGSL module declares in group 0: number → whether the shader may write it."""
-    return {int(n): kind == "storage" and access == "read_write" for n, kind, access in _BINDING.findall(source)}
 
 
 def _unsound(what: str) -> BundleError:

@@ -1,8 +1,9 @@
 """Schedulers as tables: one row of coefficients per model call, read off diffusers' own scheduler.
 
-A deterministic sampler is linear in the first latent x and the model outputs e_0, e_1, … so far. So the sampling loop is
-run once on unit vectors in place of latents, and the numbers that come out are the coefficients (docs/bundle.md, "Scheduler
-tables"). A few columns of random numbers run along: where they do not agree with the coefficients the sampler is not linear.
+A deterministic sampler is linear in the first latent x and the model outputs e_0, e_1, … so far. So the sampling loop
+is run once on unit vectors in place of latents, and the numbers that come out are the coefficients (docs/bundle.md,
+"Scheduler tables"). A few columns of random numbers run along: where they do not agree with the coefficients the
+sampler is not linear.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ PROBES = 16
 """Columns of random numbers that check linearity."""
 
 LINEAR_TOLERANCE = 1e-4
-"""Largest difference, relative to the largest magnitude in the run, between a row applied to the probes and the probes run."""
+"""Largest difference, relative to the largest magnitude in the run, between a row applied to the probes and the
+probes run.
+"""
 
 
 class Sampler(str, Enum):
@@ -55,8 +58,8 @@ class NotLinearError(Exception):
 class Run:
     """One sampling run of C model calls.
 
-    ``timesteps``: float32 [C], what the UNet is told. ``rows``: float32 [C + 1, C + 1]; row i gives the input of call i and
-    row C the final latent, as coefficients of (x, e_0, …, e_{C-1}).
+    ``timesteps``: float32 [C], what the UNet is told. ``rows``: float32 [C + 1, C + 1]; row i gives the input of call
+    i and row C the final latent, as coefficients of (x, e_0, …, e_{C-1}).
     """
 
     timesteps: np.ndarray
@@ -105,7 +108,9 @@ def model_scheduler(config: Mapping[str, Any]) -> Any:
 
 
 def sampler_scheduler(base: Any, sampler: Sampler) -> Any:
-    """``sampler``'s diffusers object with the configuration of ``base``, so that the model's prediction type carries over."""
+    """``sampler``'s diffusers object with the configuration of ``base``, so that the model's prediction type carries
+    over.
+    """
     cls = getattr(importlib.import_module("diffusers"), sampler.class_name)
     return _as_pipeline_holds(cls.from_config(base.config))
 
@@ -166,7 +171,7 @@ def tabulate(scheduler: Any, steps: int) -> Run:
 
 
 def make_table(base: Any, sampler: Sampler, steps: Iterable[int]) -> Table:
-    """Runs of ``sampler`` for each number of ``steps``, configured as ``base``; what it refuses is noted, not raised."""
+    """Runs of ``sampler`` for each of ``steps``, configured as ``base``; what it refuses is noted, not raised."""
     table = Table(sampler)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -221,9 +226,13 @@ def pack(table: Table) -> tuple[bytes, dict[int, int]]:
 
 
 def unpack(data: np.ndarray, offset: int, calls: int) -> Run:
-    """The run of ``calls`` model calls at element ``offset`` of a table file's float32 elements; BundleError if it is cut short."""
+    """The run of ``calls`` model calls at element ``offset`` of a table file's float32 elements; BundleError if it is
+    cut short.
+    """
     size = calls + (calls + 1) ** 2
     if offset < 0 or calls < 1 or offset + size > data.size:
-        raise BundleError(f"a scheduler table has {data.size} numbers where {offset + size} are needed", "build it again")
+        raise BundleError(
+            f"a scheduler table has {data.size} numbers where {offset + size} are needed", "build it again"
+        )
     part = data[offset : offset + size].astype(np.float32)
     return Run(part[:calls], part[calls:].reshape(calls + 1, calls + 1))

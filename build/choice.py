@@ -1,0 +1,166 @@
+"""Which program runs each kernel: the best verified record of a device, or the untuned baseline where there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..database.records import Record, TrialKind
+from ..database.store import Store
+from ..devices.limits import TIERS, Tier
+from ..devices.program import Program, Requirements
+from ..errors import BundleError, WgtuneError
+from ..states import TrialState
+from ..tuner.program import Capture, Kernel
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The program that a kernel gets, and the verified record behind it; None for a baseline that nobody verified."""
+
+    program: Program
+    record: Record | None
+
+
+def choose_programs(
+    capture: Capture,
+    tier: Tier,
+    store: Store | None,
+    device_key: str,
+    progress: Callable[[int, int], None],
+    warn: Callable[[str], None],
+) -> dict[str, Choice]:
+    """A choice for every kernel that the capture calls, by kernel id.
+
+    ``progress`` is told how many kernels of how many are done. Raises BundleError naming the kernel that does not
+    become WebGPU within ``tier``, and which tier would do.
+    """
+    ids = list(dict.fromkeys(call.kernel for stage in capture.stages.values() for call in stage.calls))
+
+    def fits(needs: Mapping[str, Any]) -> bool:
+        return not tier.violations(_requirements(needs))
+
+    best = store.best(device_key, ids, fits=fits) if store is not None and device_key else {}
+    choices: dict[str, Choice] = {}
+    for done, kernel_id in enumerate(ids):
+        progress(done, len(ids))
+        kernel = capture.kernels[kernel_id]
+        record = best.get(kernel_id)
+        program = _from_record(kernel, record, tier, warn) if record is not None else None
+        if program is not None:
+            choices[kernel_id] = Choice(program, record)
+        else:
+            choices[kernel_id] = Choice(_baseline(kernel, tier, store, device_key), None)
+    progress(len(ids), len(ids))
+    return choices
+
+
+def _requirements(needs: Mapping[str, Any]) -> Requirements:
+    return Requirements(
+        threads=needs["threads"],
+        workgroup_size=tuple(needs["workgroup_size"]),  # type: ignore[arg-type]
+        workgroup_bytes=needs["workgroup_bytes"],
+        storage_buffers=needs["storage_buffers"],
+        binding_bytes=needs["binding_bytes"],
+        features=tuple(needs["features"]),
+    )
+
+
+def _from_record(kernel: Kernel, record: Record, tier: Tier, warn: Callable[[str], None]) -> Program | None:
+    """The record's program, or None where today's toolchain makes another one of its trace than was verified."""
+    from ..tuner.emit import emit
+    from ..tuner.schedules import replay
+
+    try:
+        program = emit(replay(kernel, record.trace).mod, tier)
+    except WgtuneError as error:
+        warn(f"{kernel.name}: its record (trial {record.trial_id}) no longer becomes WebGPU: {error.message}")
+        return None
+    if program.digest != record.program_digest:
+        warn(
+            f"{kernel.name}: its record (trial {record.trial_id}) verified another program than it gives now; tune it again"
+        )
+        return None
+    return program
+
+
+def _baseline(kernel: Kernel, tier: Tier, store: Store | None, device_key: str) -> Program:
+    """The first untuned program that becomes WebGPU within ``tier`` and is not known to fail on the device."""
+    faults: set[str] = set()
+    if store is not None and device_key:
+        # A driver that was lost may have been the machine's doing; the others are facts about the program.
+        faults = {
+            t.program_digest
+            for t in store.tried(device_key, kernel.id)
+            if t.state.fault and t.state is not TrialState.DEVICE_LOST
+        }
+    reason = "no schedule applies to it"
+    for program in _baselines(kernel, tier):
+        if isinstance(program, WgtuneError):
+            reason = program.message
+        elif program.digest in faults:
+            reason = f"every untuned schedule failed on {device_key}"
+        else:
+            return program
+    raise BundleError(
+        f"the kernel {kernel.name} does not become WebGPU within the limits of tier {tier.name!r}: {reason}",
+        _way_out(kernel, tier),
+    )
+
+
+def _baselines(kernel: Kernel, tier: Tier) -> Iterator[Program | WgtuneError]:
+    from ..tuner.emit import EmitError, emit
+    from ..tuner.schedules import baseline_schedules
+
+    for schedule in baseline_schedules(kernel, tier):
+        try:
+            yield emit(schedule.mod, tier)
+        except EmitError as error:
+            yield error
+
+
+def _way_out(kernel: Kernel, tier: Tier) -> str:
+    for other in TIERS.values():
+        if other.name != tier.name and any(isinstance(p, Program) for p in _baselines(kernel, other)):
+            return f"--tier {other.name} would do"
+    return "no tier would do; a smaller image or batch may"
+
+
+def untuned_share(capture: Capture, choices: Mapping[str, Choice], steps: int) -> float | None:
+    """The share of an image's time that kernels without a record take; None where no kernel has one.
+
+    Those kernels were never measured, so their time is estimated: as a roofline of the best FLOP and byte rates that
+    the measured ones reached would have it, slower by the factor that these fall short of it altogether.
+    """
+    calls: dict[str, int] = {}
+    for (_, kernel_id), count in capture.calls_per_image(steps).items():
+        calls[kernel_id] = calls.get(kernel_id, 0) + count
+    measured = {k: c.record.latency_s for k, c in choices.items() if c.record is not None and c.record.latency_s > 0}
+    if not measured:
+        return None
+    flop_rate = max(capture.kernels[k].flops / s for k, s in measured.items())
+    byte_rate = max(capture.kernels[k].nbytes / s for k, s in measured.items())
+
+    def roofline(kernel_id: str) -> float:
+        kernel = capture.kernels[kernel_id]
+        return max(kernel.flops / flop_rate if flop_rate else 0.0, kernel.nbytes / byte_rate)
+
+    known = sum(calls[k] * s for k, s in measured.items())
+    shortfall = known / sum(calls[k] * roofline(k) for k in measured)
+    unknown = shortfall * sum(calls[k] * roofline(k) for k in choices if k not in measured)
+    return unknown / (known + unknown)
+
+
+def measured_seconds(capture: Capture, choices: Mapping[str, Choice], steps: int) -> float:
+    """Seconds per batch of images that the records of the chosen programs add up to."""
+    return sum(
+        count * record.latency_s
+        for (_, kernel_id), count in capture.calls_per_image(steps).items()
+        if (record := choices[kernel_id].record) is not None
+    )
+
+
+def searched(choices: Mapping[str, Choice]) -> int:
+    """How many kernels run a schedule that search found, rather than one where the baseline won or stands in."""
+    return sum(1 for c in choices.values() if c.record is not None and c.record.kind is TrialKind.SEARCH)

@@ -1,0 +1,63 @@
+"""Writing a folder that is either whole or not there: into a temporary one beside it, renamed at the end."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+from ..errors import BundleError
+from .bundle import is_bundle
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """A new temporary folder that becomes ``target`` when the block ends well, and vanishes when it does not.
+
+    Replaces an earlier bundle or an empty folder; raises BundleError for anything else that is there.
+    """
+    target = Path(os.path.abspath(target))
+    check_target(target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _clear_leftovers(target)
+        partial = target.with_name(f".{target.name}.partial-{os.getpid()}")
+        partial.mkdir()
+    except OSError as error:
+        raise BundleError(f"cannot write beside {target}: {error.strerror}", "choose another folder with -o") from error
+    try:
+        yield partial
+        check_target(target)
+        retired = target.with_name(f".{target.name}.replaced-{os.getpid()}")
+        if target.exists():
+            target.rename(retired)
+        partial.rename(target)
+        shutil.rmtree(retired, ignore_errors=True)
+    except OSError as error:
+        raise BundleError(f"cannot write the bundle {target}: {error}", "is the disk full?") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def check_target(target: Path) -> None:
+    """Raise BundleError where ``target`` is something that a bundle must not replace."""
+    if target.is_symlink() or (target.exists() and not target.is_dir()):
+        raise BundleError(f"{target} is not a folder", "choose another with -o")
+    if target.is_dir() and any(target.iterdir()) and not is_bundle(target):
+        raise BundleError(
+            f"{target} is not empty and not a bundle, so it is left alone", "choose another folder with -o"
+        )
+
+
+def _clear_leftovers(target: Path) -> None:
+    """Remove what builds that were killed left behind."""
+    pattern = re.compile(rf"\.{re.escape(target.name)}\.(?:partial|replaced)-(\d+)")
+    for path in target.parent.iterdir():
+        match = pattern.fullmatch(path.name)
+        if match and not psutil.pid_exists(int(match.group(1))):
+            shutil.rmtree(path, ignore_errors=True)
