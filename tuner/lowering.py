@@ -1,0 +1,287 @@
+"""From a Relax module to a stage: fusion into TensorIR kernels, then a straight line of calls over plain tensors.
+
+TVM's memory planner is not used: every intermediate stays a tensor of its own, and whoever builds a program decides which of
+them share memory. Views cost nothing: a reshape, and a range marked by the converters, is another name for the same bytes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tvm
+from tvm import relax, te
+from tvm.relax import transform as passes
+from tvm.tirx import PrimFunc
+
+from ..errors import CaptureError
+from .converters import CONCAT, SLICE
+from .inventory import make_kernel
+from .program import Call, Kernel, Operand, Stage, TensorSpec
+
+if TYPE_CHECKING:
+    import torch
+
+_TRANSFORM = "main_transform_params"
+
+
+@dataclass(frozen=True)
+class _Value:
+    """Where a Relax value lies: an operand, with the shape and dtype that it is read as."""
+
+    operand: Operand
+    shape: tuple[int, ...]
+    dtype: str
+
+
+def lower(
+    stage: str, module: tvm.IRModule, input_names: list[str], output_names: list[str], weights: list[str]
+) -> tuple[Stage, dict[str, Kernel]]:
+    """Fuse ``module`` and flatten it into a stage and its kernels by id.
+
+    ``module``'s function ``main`` takes the inputs (attribute ``num_input``) and then one parameter per entry of ``weights``,
+    the checkpoint names.
+    """
+    lifted = passes.LiftTransformParams()(module)
+    transform = tvm.IRModule({name: f for name, f in lifted.functions.items() if name.name_hint == _TRANSFORM})
+    rest = tvm.IRModule({name: f for name, f in lifted.functions.items() if name.name_hint != _TRANSFORM})
+    fuse = tvm.transform.Sequential(
+        [
+            passes.DecomposeOpsForInference(),
+            passes.CanonicalizeBindings(),
+            passes.LegalizeOps(),
+            passes.AnnotateTIROpPattern(),
+            passes.FoldConstant(),
+            passes.EliminateCommonSubexpr(),
+            passes.DeadCodeElimination(["main"]),
+            passes.FuseOps(),
+            passes.FuseTIR(),
+            passes.RewriteDataflowReshape(),
+            passes.DeadCodeElimination(["main"]),
+        ]
+    )
+    flat = _Flattener(fuse(rest)).run(stage, input_names, output_names)
+    flat.stage.weight_names = weights
+    flat.stage.weight_transform = tvm.ir.save_json(transform)
+    return flat.stage, flat.kernels
+
+
+def transform_weights(stage: Stage, weights: Mapping[str, torch.Tensor | np.ndarray]) -> list[np.ndarray]:
+    """The values of ``stage.params``: ``weights`` (checkpoint tensors by canonical name) through TVM's own transform on the CPU.
+
+    Raises CaptureError naming the tensors that are missing or have another shape than the model's configuration says.
+    """
+    if not stage.params:
+        return []
+    module = tvm.ir.load_json(stage.weight_transform)
+    function = module[_TRANSFORM]
+    expected = [TensorSpec(name, _dims(ty), str(ty.dtype)) for name, ty in zip(stage.weight_names, function.params[0].ty.fields)]
+    missing = [spec.name for spec in expected if spec.name not in weights]
+    if missing:
+        listed = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+        raise CaptureError(
+            f"the checkpoint of {stage.name} lacks {listed}", "the weights must belong to the captured configuration"
+        )
+    tensors = [tvm.runtime.from_dlpack(_checked(stage.name, weights[spec.name], spec)) for spec in expected]
+    machine = relax.VirtualMachine(tvm.compile(module, target="llvm"), tvm.cpu())
+    results = machine[_TRANSFORM](tensors)
+    return [np.from_dlpack(result).reshape(spec.shape) for result, spec in zip(results, stage.params)]
+
+
+def _checked(stage: str, weight: torch.Tensor | np.ndarray, spec: TensorSpec) -> torch.Tensor:
+    import torch
+
+    tensor = torch.from_numpy(weight) if isinstance(weight, np.ndarray) else weight
+    # Old checkpoints keep the decoder's attention as convolutions of one pixel: the same numbers with two more axes of 1.
+    if math.prod(tensor.shape) != math.prod(spec.shape) or tuple(d for d in tensor.shape if d != 1) != tuple(
+        d for d in spec.shape if d != 1
+    ):
+        raise CaptureError(
+            f"{stage}: {spec.name} has shape {tuple(tensor.shape)} in the checkpoint, the configuration says {spec.shape}",
+            "the weights must belong to the captured configuration",
+        )
+    return tensor.detach().to(getattr(torch, spec.dtype)).reshape(spec.shape).contiguous()
+
+
+def _dims(ty: Any) -> tuple[int, ...]:
+    return tuple(int(extent) for extent in ty.shape)
+
+
+def _spec(name: str, ty: Any) -> TensorSpec:
+    return TensorSpec(name, _dims(ty), str(ty.dtype))
+
+
+class _Flattener:
+    """Walks ``main`` once, giving every value its place; `stage` and `kernels` are the result."""
+
+    def __init__(self, module: tvm.IRModule) -> None:
+        self.module = module
+        self.kernels: dict[str, Kernel] = {}
+        self._ids: dict[str, str] = {}
+        self._values: dict[relax.Var, _Value] = {}
+        self._destinations: dict[relax.Var, tuple[relax.Var, int]] = {}
+        self._constants: list[np.ndarray] = []
+        self._temps: list[int] = []
+        self._calls: list[Call] = []
+        self.stage: Stage
+
+    def run(self, name: str, input_names: list[str], output_names: list[str]) -> _Flattener:
+        """Flatten the module; returns itself."""
+        main = self.module["main"]
+        count = int(main.attrs["num_input"])
+        if count != len(input_names):
+            raise CaptureError(f"{name}: {count} inputs were captured where {len(input_names)} were expected")
+        inputs = [_spec(given, p.ty) for given, p in zip(input_names, main.params)]
+        params = [_spec(f"param{i}", p.ty) for i, p in enumerate(main.params[count:])]
+        for index, (var, spec) in enumerate(zip(main.params, inputs + params)):
+            operand = (
+                Operand("input", index, 0, spec.nbytes)
+                if index < count
+                else Operand("param", index - count, 0, spec.nbytes)
+            )
+            self._values[var] = _Value(operand, spec.shape, spec.dtype)
+        bindings = [binding for block in main.body.blocks for binding in block.bindings]
+        self._find_destinations(bindings)
+        for binding in bindings:
+            self._bind(binding.var, binding.value)
+        results = self._result_values(main.body.body)
+        outputs = [TensorSpec(n, value.shape, value.dtype) for n, value in zip(output_names, results, strict=True)]
+        self._name_outputs(results)
+        self._drop_unused_temps()
+        self.stage = Stage(name, inputs, outputs, params, self._constants, self._temps, self._calls)
+        return self
+
+    def _find_destinations(self, bindings: list[Any]) -> None:
+        """Note which values are to be made inside a concatenation: operand → (result, byte offset)."""
+        for binding in bindings:
+            if _marker(binding.value) != CONCAT:
+                continue
+            offset = 0
+            for part in binding.value.args[1].fields:
+                self._destinations[part] = (binding.var, offset)
+                offset += _spec("", part.ty).nbytes
+
+    def _bind(self, var: relax.Var, value: Any) -> None:
+        if isinstance(value, relax.Var):
+            self._values[var] = self._values[value]
+        elif _is_constant(value):
+            self._values[var] = self._constant(value)
+        elif isinstance(value, relax.Call):
+            self._bind_call(var, value)
+        elif isinstance(value, relax.Tuple):
+            pass  # only the function's result is a tuple, and it is read from its fields
+        else:
+            raise CaptureError(f"the fused program holds a {type(value).__name__} ({var.name_hint}), which has no place in a plan")
+
+    def _bind_call(self, var: relax.Var, call: relax.Call) -> None:
+        operator = getattr(call.op, "name", "")
+        spec = _spec("", var.ty)
+        if operator == "relax.call_tir":
+            arguments = [self._read(argument) for argument in call.args[1].fields]
+            made = self._place(var, spec)
+            self._values[var] = made
+            self._call(call.args[0].name_hint, [value.operand for value in arguments] + [made.operand])
+        elif operator == "relax.reshape":
+            self._values[var] = replace(self._read(call.args[0]), shape=spec.shape)
+        elif _marker(call) == SLICE:
+            source, (start,) = self._read(call.args[1].fields[0]), call.args[1].fields[1].values
+            offset = source.operand.offset + int(start) * np.dtype(spec.dtype).itemsize
+            operand = Operand(source.operand.space, source.operand.index, offset, spec.nbytes)
+            self._values[var] = _Value(operand, spec.shape, spec.dtype)
+        elif _marker(call) == CONCAT:
+            if var not in self._values:
+                self._values[var] = self._new_temp(spec)
+        else:
+            raise CaptureError(f"TVM has no kernel for {operator or call.op}", "leave the stage out")
+
+    def _place(self, var: relax.Var, spec: TensorSpec) -> _Value:
+        """Where a kernel writes ``var``: a tensor of its own, or its range of a concatenation."""
+        if var not in self._destinations:
+            return self._new_temp(spec)
+        whole, offset = self._destinations[var]
+        if whole not in self._values:
+            self._values[whole] = self._new_temp(_spec("", whole.ty))
+        into = self._values[whole].operand
+        return _Value(Operand(into.space, into.index, into.offset + offset, spec.nbytes), spec.shape, spec.dtype)
+
+    def _new_temp(self, spec: TensorSpec) -> _Value:
+        self._temps.append(spec.nbytes)
+        return _Value(Operand("temp", len(self._temps) - 1, 0, spec.nbytes), spec.shape, spec.dtype)
+
+    def _read(self, value: Any) -> _Value:
+        return self._constant(value) if _is_constant(value) else self._values[value]
+
+    def _constant(self, value: Any) -> _Value:
+        array = value.value.numpy()
+        for index, known in enumerate(self._constants):
+            if known.dtype == array.dtype and known.shape == array.shape and known.tobytes() == array.tobytes():
+                break
+        else:
+            index = len(self._constants)
+            self._constants.append(array)
+        return _Value(Operand("constant", index, 0, array.nbytes), array.shape, str(array.dtype))
+
+    def _call(self, name: str, operands: list[Operand]) -> None:
+        if name not in self._ids:
+            self._ids[name] = self._add_kernel(name, self.module[name])
+        self._calls.append(Call(self._ids[name], tuple(operands)))
+
+    def _add_kernel(self, name: str, func: PrimFunc) -> str:
+        kernel = make_kernel(name, func)
+        self.kernels.setdefault(kernel.id, kernel)
+        return kernel.id
+
+    def _result_values(self, result: Any) -> list[_Value]:
+        fields = result.fields if isinstance(result, relax.Tuple) else [result]
+        return [self._read(field) for field in fields]
+
+    def _name_outputs(self, results: list[_Value]) -> None:
+        """Turn the temps that hold results into outputs; what is no whole temp of its own (an input, a range) is copied."""
+        renamed: dict[int, int] = {}
+        for index, value in enumerate(results):
+            operand = value.operand
+            whole = operand.space == "temp" and operand.nbytes == self._temps[operand.index]
+            if whole and operand.index not in renamed:
+                renamed[operand.index] = index
+            else:
+                copy = _copy_function(value.shape, value.dtype)
+                self._calls.append(Call(self._add_kernel("copy", copy), (operand, Operand("output", index, 0, operand.nbytes))))
+        self._calls = [_with_operands(call, lambda o: _renamed(o, renamed)) for call in self._calls]
+
+    def _drop_unused_temps(self) -> None:
+        used = sorted({o.index for call in self._calls for o in call.operands if o.space == "temp"})
+        order = {old: new for new, old in enumerate(used)}
+        self._temps = [self._temps[old] for old in used]
+        self._calls = [
+            _with_operands(call, lambda o: replace(o, index=order[o.index]) if o.space == "temp" else o)
+            for call in self._calls
+        ]
+
+
+def _is_constant(value: Any) -> bool:
+    return type(value).__name__ in ("GenericConst", "Constant")
+
+
+def _marker(value: Any) -> str:
+    """The name of the marker that ``value`` calls, empty for anything else."""
+    if isinstance(value, relax.Call) and getattr(value.op, "name", "") == "relax.call_dps_packed":
+        return value.args[0].global_symbol
+    return ""
+
+
+def _with_operands(call: Call, change: Any) -> Call:
+    return Call(call.kernel, tuple(change(operand) for operand in call.operands))
+
+
+def _renamed(operand: Operand, outputs: dict[int, int]) -> Operand:
+    if operand.space == "temp" and operand.index in outputs:
+        return Operand("output", outputs[operand.index], operand.offset, operand.nbytes)
+    return operand
+
+
+def _copy_function(shape: tuple[int, ...], dtype: str) -> PrimFunc:
+    source = te.placeholder(shape or (1,), dtype=dtype, name="source")
+    return te.create_prim_func([source, te.compute(source.shape, lambda *axes: source(*axes), name="copy")])
