@@ -85,7 +85,7 @@ def transform_weights(stage: Stage, weights: Mapping[str, torch.Tensor | np.ndar
         raise CaptureError(
             f"the checkpoint of {stage.name} lacks {listed}", "the weights must belong to the captured configuration"
         )
-    tensors = [tvm.runtime.from_dlpack(_checked(stage.name, weights[spec.name], spec)) for spec in expected]
+    tensors = [_tvm_tensor(_checked(stage.name, weights[spec.name], spec)) for spec in expected]
     machine = relax.VirtualMachine(tvm.compile(module, target="llvm"), tvm.cpu())
     results = machine[_TRANSFORM](tensors)
     return [np.from_dlpack(result).reshape(spec.shape) for result, spec in zip(results, stage.params)]
@@ -104,6 +104,12 @@ def _checked(stage: str, weight: torch.Tensor | np.ndarray, spec: TensorSpec) ->
             "the weights must belong to the captured configuration",
         )
     return tensor.detach().to(getattr(torch, spec.dtype)).reshape(spec.shape).contiguous()
+
+
+def _tvm_tensor(tensor: torch.Tensor) -> tvm.runtime.Tensor:
+    # TVM takes over memory that is aligned to 64 bytes; in a mapped file tensors begin anywhere.
+    aligned = tensor.data_ptr() % 64 == 0
+    return tvm.runtime.from_dlpack(tensor) if aligned else tvm.runtime.tensor(tensor.numpy())
 
 
 def _dims(ty: Any) -> tuple[int, ...]:
