@@ -22,7 +22,7 @@ export interface LoadProgress {
 
 /** Fetches and reads `manifest.json` of the bundle at `base`. */
 export async function fetchManifest(base: URL, signal?: AbortSignal): Promise<Manifest> {
-  const response = await request(new URL("manifest.json", base), "manifest.json", { cache: "no-cache" }, signal);
+  const response = await retried(signal, () => request(new URL("manifest.json", base), "manifest.json", "no-cache", signal));
   let value: unknown;
   try {
     value = await response.json();
@@ -137,9 +137,10 @@ export class BundleFiles {
   }
 
   private async fromNetwork(path: string, file: FileEntry): Promise<Uint8Array<ArrayBuffer>> {
-    // The HTTP cache is passed by: these files have a store of their own, and gigabytes should not lie on disk twice.
-    const response = await request(new URL(path, this.base), path, { cache: "no-store" }, this.signal);
-    const data = await this.body(response, path, file);
+    const data = await retried(this.signal, async () => {
+      // The HTTP cache is passed by: these files have a store of their own, and gigabytes should not lie on disk twice.
+      return this.body(await request(new URL(path, this.base), path, "no-store", this.signal), path, file);
+    });
     if ((await sha256(data)) !== file.sha256) {
       throw damaged(path, "has other bytes than the manifest says (its SHA-256 differs)");
     }
@@ -171,7 +172,8 @@ export class BundleFiles {
     } catch (error) {
       if (error instanceof WgtuneError) throw error;
       throwIfCancelled(this.signal);
-      throw unreachable(path, error);
+      this.advance(-length, -length);
+      throw unreachable(path, textOf(error));
     }
     if (length < file.bytes) throw damaged(path, `has ${length} of the ${file.bytes} bytes that the manifest says`);
     return data;
@@ -215,28 +217,36 @@ class Slots {
   }
 }
 
-async function request(url: URL, path: string, init: RequestInit, signal: AbortSignal | undefined): Promise<Response> {
+/** Tries again, after a pause, what failed for the network's sake. */
+async function retried<T>(signal: AbortSignal | undefined, task: () => Promise<T>): Promise<T> {
   for (let attempt = 1; ; attempt++) {
-    let response: Response;
     try {
-      response = await fetch(url, signal === undefined ? init : { ...init, signal });
+      return await task();
     } catch (error) {
-      throwIfCancelled(signal);
-      if (attempt === ATTEMPTS) throw unreachable(path, error);
+      const mayPass = error instanceof WgtuneError && error.kind === "network";
+      if (!mayPass || attempt === ATTEMPTS) throw error;
       await pause(attempt * 500, signal);
-      continue;
     }
-    if (response.ok) return response;
-    // A busy server may answer the next time; a missing file stays missing.
-    if (response.status < 500 || attempt === ATTEMPTS) {
-      throw new WgtuneError(
-        "missing-file",
-        `${path} cannot be had: ${url.href} answers ${response.status} ${response.statusText}`.trim() + ".",
-        "Copy the whole folder that “wgtune build” wrote to the server, then reload this page.",
-      );
-    }
-    await pause(attempt * 500, signal);
   }
+}
+
+async function request(url: URL, path: string, cache: RequestCache, signal: AbortSignal | undefined): Promise<Response> {
+  let response: Response;
+  try {
+    response = await fetch(url, { cache, signal: signal ?? null });
+  } catch (error) {
+    throwIfCancelled(signal);
+    throw unreachable(path, textOf(error));
+  }
+  if (response.ok) return response;
+  const answer = `${url.href} answers ${`${response.status} ${response.statusText}`.trim()}`;
+  // A busy server may answer the next time; a missing file stays missing.
+  if (response.status >= 500) throw unreachable(path, answer);
+  throw new WgtuneError(
+    "missing-file",
+    `${path} is missing: ${answer}.`,
+    "Copy the whole folder that “wgtune build” wrote to the server, then reload this page.",
+  );
 }
 
 function pause(milliseconds: number, signal: AbortSignal | undefined): Promise<void> {
@@ -254,10 +264,10 @@ function damaged(path: string, what: string): WgtuneError {
   );
 }
 
-function unreachable(path: string, error: unknown): WgtuneError {
+function unreachable(path: string, reason: string): WgtuneError {
   return new WgtuneError(
     "network",
-    `${path} could not be fetched: ${textOf(error)}.`,
+    `${path} could not be fetched: ${reason}.`,
     "Check that the server is running and the network is up, then reload this page: what has been downloaded is kept.",
   );
 }

@@ -1,0 +1,101 @@
+"""Chromium for the tests of the page: Debian's package, with its own software GPU (SwiftShader)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from synthetic_bundle import SyntheticBundle, make_bundle
+
+from wgtune.errors import BundleError
+from wgtune.web import app_dir
+from wgtune.web.server import BundleServer
+
+FLAGS = [
+    "--no-sandbox",
+    "--enable-unsafe-webgpu",
+    "--use-webgpu-adapter=swiftshader",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+
+
+def find_chromium() -> str:
+    """Path of Chromium; ``WGTUNE_CHROMIUM`` names another one."""
+    given = os.environ.get("WGTUNE_CHROMIUM")
+    for name in (given,) if given else NAMES:
+        found = shutil.which(name)
+        if found:
+            return found
+    wanted = given or ", ".join(NAMES)
+    pytest.fail(f"no Chromium ({wanted}): apt-get install chromium, or set WGTUNE_CHROMIUM to its path", pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=find_chromium(), headless=True, args=FLAGS)
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    """An empty profile, in which nothing is stored yet."""
+    made = browser.new_context(viewport={"width": 1200, "height": 900}, accept_downloads=True)
+    made.set_default_timeout(60_000)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def page(context: BrowserContext) -> Iterator[Page]:
+    """A fresh page; a script error that nobody caught fails the test."""
+    made = context.new_page()
+    errors: list[str] = []
+    made.on("pageerror", lambda error: errors.append(str(error)))
+    yield made
+    assert not errors
+
+
+@pytest.fixture(scope="session", autouse=True)
+def app() -> Path:
+    """The built page's folder."""
+    try:
+        return app_dir()
+    except BundleError as error:
+        pytest.fail(f"{error.message}; {error.hint}", pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> SyntheticBundle:
+    """A whole small bundle, for tests that do not change it."""
+    return make_bundle(tmp_path_factory.mktemp("bundle"))
+
+
+Serve = Callable[[Path], str]
+
+
+@pytest.fixture(scope="session")
+def serve() -> Iterator[Serve]:
+    """Starts a server for a folder and returns its URL; all end with the session."""
+    with ExitStack() as stack:
+
+        def start(folder: Path) -> str:
+            server = stack.enter_context(BundleServer(folder))
+            thread = threading.Thread(target=server.serve_forever, daemon=True)
+            thread.start()
+            stack.callback(server.shutdown)
+            return server.url
+
+        yield start

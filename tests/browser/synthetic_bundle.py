@@ -1,0 +1,390 @@
+"""A bundle made by hand: a few kernels stand in for the networks, and NumPy says what they must draw.
+
+It has everything that the format has (several shards, two schedulers, guidance, a tokenizer, an intermediate buffer), so
+that the page is tested without a model, a tuner or a builder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+
+CHANNELS, SIDE, SCALE, LENGTH = 4, 8, 8, 12
+WIDTH = SIDE * SCALE
+BOS, EOS = 256, 257
+
+CLIP = """
+@group(0) @binding(0) var<storage, read> ids: array<i32>;
+@group(0) @binding(1) var<storage, read> table: array<f32>;
+@group(0) @binding(2) var<storage, read_write> embedding: array<f32>;
+@compute @workgroup_size(64) fn clip(@builtin(global_invocation_id) at: vec3u) {
+    if (at.x >= arrayLength(&embedding)) { return; }
+    let token = at.x / 4u;
+    embedding[at.x] = table[u32(ids[token]) * 4u + at.x % 4u] * (1.0 + 0.25 * f32(token));
+}
+"""
+
+SCHEDULE = """
+struct Step { terms: u32, slot: u32, guidance: f32, unused: u32 }
+@group(0) @binding(0) var<storage, read> history: array<f32>;
+@group(0) @binding(1) var<storage, read> coefficients: array<f32>;
+@group(0) @binding(2) var<storage, read_write> latents: array<f32>;
+@group(0) @binding(3) var<storage, read_write> decoded: array<f32>;
+@group(0) @binding(4) var<uniform> step: Step;
+@compute @workgroup_size(64) fn schedule(@builtin(global_invocation_id) at: vec3u) {
+    let count = arrayLength(&decoded);
+    if (at.x >= count) { return; }
+    var sum = 0.0;
+    for (var k = 0u; k < step.terms; k++) { sum += coefficients[k] * history[k * count + at.x]; }
+    decoded[at.x] = sum;
+    for (var i = at.x; i < arrayLength(&latents); i += count) { latents[i] = sum; }
+}
+"""
+
+# Means of the context first, into an intermediate; the uniform is declared and never used, as emitted kernels do too.
+MEANS = """
+@group(0) @binding(0) var<storage, read> context: array<f32>;
+@group(0) @binding(1) var<storage, read_write> means: array<f32>;
+@group(0) @binding(2) var<uniform> unused: vec4u;
+@compute @workgroup_size(1) fn means_of(@builtin(global_invocation_id) at: vec3u) {
+    let tokens = arrayLength(&context) / arrayLength(&means);
+    var sum = 0.0;
+    for (var t = 0u; t < tokens; t++) { sum += context[((at.x / 4u) * tokens + t) * 4u + at.x % 4u]; }
+    means[at.x] = sum / f32(tokens);
+}
+"""
+
+UNET = """
+struct Shape { area: u32 }
+@group(0) @binding(0) var<storage, read> latents: array<f32>;
+@group(0) @binding(1) var<storage, read> means: array<f32>;
+@group(0) @binding(2) var<storage, read> weights: array<f32>;
+@group(0) @binding(3) var<storage, read> timestep: array<f32>;
+@group(0) @binding(4) var<storage, read_write> noise: array<f32>;
+@group(0) @binding(5) var<uniform> shape: Shape;
+@compute @workgroup_size(64) fn unet(@builtin(global_invocation_id) at: vec3u) {
+    if (at.x >= arrayLength(&noise)) { return; }
+    let plane = at.x / shape.area;
+    let value = latents[at.x] * weights[plane % 4u] + means[plane] + timestep[0] * 0.0005;
+    noise[at.x] = value / (1.0 + abs(value));
+}
+"""
+
+GUIDE = """
+struct Step { terms: u32, slot: u32, guidance: f32, unused: u32 }
+@group(0) @binding(0) var<storage, read> noise: array<f32>;
+@group(0) @binding(1) var<storage, read_write> history: array<f32>;
+@group(0) @binding(2) var<uniform> step: Step;
+@compute @workgroup_size(64) fn guide(@builtin(global_invocation_id) at: vec3u) {
+    let count = arrayLength(&noise) / 2u;
+    if (at.x >= count) { return; }
+    let negative = noise[at.x];
+    history[step.slot * count + at.x] = negative + step.guidance * (noise[count + at.x] - negative);
+}
+"""
+
+KEEP = """
+struct Step { terms: u32, slot: u32, guidance: f32, unused: u32 }
+@group(0) @binding(0) var<storage, read> noise: array<f32>;
+@group(0) @binding(1) var<storage, read_write> history: array<f32>;
+@group(0) @binding(2) var<uniform> step: Step;
+@compute @workgroup_size(64) fn keep(@builtin(global_invocation_id) at: vec3u) {
+    if (at.x >= arrayLength(&noise)) { return; }
+    history[step.slot * arrayLength(&noise) + at.x] = noise[at.x];
+}
+"""
+
+# The latent enlarged: pixel (x, y) of colour c is latent channel c, shaded by channel 3.
+VAE = """
+struct Shape { side: u32, scale: u32 }
+@group(0) @binding(0) var<storage, read> latents: array<f32>;
+@group(0) @binding(1) var<storage, read_write> image: array<f32>;
+@group(0) @binding(2) var<uniform> shape: Shape;
+@compute @workgroup_size(64) fn vae(@builtin(global_invocation_id) at: vec3u) {
+    if (at.x >= arrayLength(&image)) { return; }
+    let width = shape.side * shape.scale;
+    let colour = (at.x / (width * width)) % 3u;
+    let batch = at.x / (3u * width * width);
+    let y = (at.x / width) % width;
+    let x = at.x % width;
+    let area = shape.side * shape.side;
+    let cell = batch * 4u * area + (y / shape.scale) * shape.side + x / shape.scale;
+    let shade = f32(x % shape.scale + y % shape.scale) / 64.0;
+    image[at.x] = 0.5 + 0.25 * latents[cell + colour * area] + shade * latents[cell + 3u * area];
+}
+"""
+
+IMAGE = """
+struct Shape { area: u32 }
+@group(0) @binding(0) var<storage, read> image: array<f32>;
+@group(0) @binding(1) var<storage, read_write> pixels: array<u32>;
+@group(0) @binding(2) var<uniform> shape: Shape;
+fn level(at: u32) -> u32 { return u32(round(clamp(image[at], 0.0, 1.0) * 255.0)); }
+@compute @workgroup_size(64) fn image_of(@builtin(global_invocation_id) at: vec3u) {
+    if (at.x >= arrayLength(&pixels)) { return; }
+    let first = (at.x / shape.area) * 3u * shape.area + at.x % shape.area;
+    pixels[at.x] = level(first) | (level(first + shape.area) << 8u) | (level(first + 2u * shape.area) << 16u) | 0xff000000u;
+}
+"""
+
+LIMITS = {
+    "maxComputeInvocationsPerWorkgroup": 64,
+    "maxComputeWorkgroupSizeX": 64,
+    "maxComputeWorkgroupStorageSize": 0,
+    "maxStorageBuffersPerShaderStage": 5,
+    "maxStorageBufferBindingSize": 1 << 20,
+    "maxBufferSize": 1 << 20,
+}
+
+
+@dataclass
+class SyntheticBundle:
+    """A bundle's folder, and what it must draw."""
+
+    folder: Path
+    batch: int
+    guidance: bool
+    table: np.ndarray
+    weights: np.ndarray
+    matrices: dict[tuple[str, int], tuple[np.ndarray, np.ndarray]]
+    tokenizer: Tokenizer
+
+    def token_ids(self, text: str) -> list[int]:
+        ids = self.tokenizer.encode(text, add_special_tokens=False).ids[: LENGTH - 2]
+        return ([BOS, *ids] + [EOS] * LENGTH)[:LENGTH]
+
+    def expected(
+        self,
+        prompt: str,
+        negative: str = "",
+        *,
+        scheduler: str = "plain",
+        steps: int = 2,
+        guidance: float = 7.5,
+        seed: int = 0,
+    ) -> np.ndarray:
+        """RGBA8 [batch, height, width, 4], computed in double precision."""
+        texts = [negative] * self.batch + [prompt] * self.batch if self.guidance else [prompt] * self.batch
+        places = 1.0 + 0.25 * np.arange(LENGTH)[:, None]
+        means = np.stack([(self.table[self.token_ids(text)] * places).mean(0) for text in texts])
+        timesteps, matrix = self.matrices[scheduler, steps]
+        generator = torch.Generator("cpu").manual_seed(seed)
+        noise = torch.randn((self.batch, CHANNELS, SIDE, SIDE), generator=generator)
+        history = [noise.double().numpy()]
+        for call, timestep in enumerate(timesteps):
+            latent = _weighted(matrix[call], history)
+            both = np.concatenate([latent] * (len(texts) // self.batch))
+            value = both * self.weights[:, None, None] + means[:, :, None, None] + timestep * 0.0005
+            output = value / (1 + np.abs(value))
+            if self.guidance:
+                first, second = np.split(output, 2)
+                output = first + max(1.0, guidance) * (second - first)
+            history.append(output)
+        latent = _weighted(matrix[-1], history)
+        cells = np.arange(WIDTH) // SCALE
+        large = latent[:, :, cells][:, :, :, cells]
+        within = np.arange(WIDTH) % SCALE
+        image = 0.5 + 0.25 * large[:, :3] + (within[:, None] + within[None, :]) / 64 * large[:, 3:]
+        levels = np.round(np.clip(image, 0, 1) * 255).astype(np.uint8).transpose(0, 2, 3, 1)
+        return np.concatenate([levels, np.full_like(levels[..., :1], 255)], axis=-1)
+
+
+def _weighted(row: np.ndarray, history: list[np.ndarray]) -> np.ndarray:
+    return sum(factor * term for factor, term in zip(row, history, strict=False))
+
+
+def make_bundle(
+    folder: Path,
+    *,
+    batch: int = 1,
+    guidance: bool = True,
+    limits: dict[str, int] | None = None,
+    features: tuple[str, ...] = (),
+    shaders: dict[str, str] | None = None,
+    unet_repeats: int = 1,
+    passenger_bytes: int = 0,
+) -> SyntheticBundle:
+    """Write a bundle into ``folder``.
+
+    ``limits`` are added to what it requires, ``shaders`` replace WGSL by file stem, ``unet_repeats`` lets the UNet run
+    that often over (to the same result), and ``passenger_bytes`` adds a shard of that size that nothing reads.
+    """
+    random = np.random.default_rng(1)
+    table = random.normal(0, 0.3, (258, 4)).astype(np.float32)
+    weights = np.array([0.5, -0.4, 0.3, 0.2], np.float32)
+    tokenizer = _make_tokenizer()
+    writer = _Writer(folder)
+    matrices = _write_schedulers(writer, random)
+    writer.file("tokenizer/tokenizer.json", tokenizer.to_str().encode())
+    writer.file("tokenizer/tokenizer_config.json", json.dumps({"tokenizer_class": "CLIPTokenizer"}).encode())
+    # Two shards; the first starts with padding, so that offsets matter.
+    writer.file("weights/shard-000.bin", bytes(256) + table.tobytes())
+    writer.file("weights/shard-001.bin", weights.tobytes())
+    plan = _make_plan(writer, batch, guidance, shaders or {}, unet_repeats)
+    if passenger_bytes:
+        writer.file("weights/shard-002.bin", random.bytes(passenger_bytes))
+        plan["buffers"].append({"bytes": passenger_bytes, "usage": "storage", "shard": "weights/shard-002.bin"})
+    writer.file("plan.json", json.dumps(plan).encode())
+    tables = {
+        name: {
+            "file": f"schedulers/{name}.bin",
+            "class": f"{name.capitalize()}DiscreteScheduler",
+            "runs": writer.runs[name],
+        }
+        for name in ("plain", "mixed")
+    }
+    writer.manifest(
+        {
+            "format": 1,
+            "wgtune": "0.1.0",
+            "model": {"name": "synthetic", "capture": "0" * 64},
+            "image": {
+                "width": WIDTH,
+                "height": WIDTH,
+                "batch": batch,
+                "guidance": guidance,
+                "latent": [CHANNELS, SIDE, SIDE],
+            },
+            "tier": "default",
+            "requires": {"limits": {**LIMITS, **(limits or {})}, "features": list(features)},
+            "tuned": {
+                "device": "vulkan:test",
+                "software": True,
+                "created": "2026-11-21T02:00:00Z",
+                "kernels": 8,
+                "from_records": 6,
+                "from_baseline": 2,
+                "baseline_time_share": 0.1,
+            },
+            "prompt": {"length": LENGTH, "bos": BOS, "eos": EOS, "pad": EOS},
+            "schedulers": {"default": "plain", "tables": tables},
+        }
+    )
+    return SyntheticBundle(folder, batch, guidance, table, weights, matrices, tokenizer)
+
+
+@dataclass
+class _Writer:
+    folder: Path
+    files: dict[str, dict[str, Any]] = field(default_factory=dict)
+    runs: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
+
+    def file(self, path: str, data: bytes) -> None:
+        target = self.folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+        self.files[path] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+    def manifest(self, content: dict[str, Any]) -> None:
+        (self.folder / "manifest.json").write_text(json.dumps({**content, "files": self.files}), encoding="utf-8")
+
+
+def _make_tokenizer() -> Tokenizer:
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE(vocab={symbol: i for i, symbol in enumerate(alphabet)}, merges=[]))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.add_special_tokens(["<|startoftext|>", "<|endoftext|>"])
+    return tokenizer
+
+
+def _write_schedulers(
+    writer: _Writer, random: np.random.Generator
+) -> dict[tuple[str, int], tuple[np.ndarray, np.ndarray]]:
+    """Tables of made-up coefficients: each row mixes what came before."""
+    matrices = {}
+    for name, steps in (("plain", (2, 4, 20)), ("mixed", (3, 4))):
+        parts: list[np.ndarray] = []
+        writer.runs[name] = {}
+        for count in steps:
+            # One scheduler calls the UNet once more than it has steps, as PNDM does.
+            calls = count + (name == "mixed")
+            timesteps = np.linspace(999, 1, calls).astype(np.float32)
+            matrix = np.tril(random.normal(0, 0.3, (calls + 1, calls + 1))).astype(np.float32)
+            matrix[:, 0] = np.linspace(1, 0.7, calls + 1)
+            writer.runs[name][str(count)] = {"offset": sum(part.size for part in parts), "calls": calls}
+            parts += [timesteps, matrix.ravel()]
+            matrices[name, count] = (timesteps, matrix)
+        writer.file(f"schedulers/{name}.bin", np.concatenate(parts).tobytes())
+    return matrices
+
+
+def _make_plan(
+    writer: _Writer, batch: int, guidance: bool, shaders: dict[str, str], unet_repeats: int
+) -> dict[str, Any]:
+    latent, copies, most_calls = batch * CHANNELS * SIDE * SIDE * 4, 2 if guidance else 1, 20
+    embedding = LENGTH * 4 * 4
+    buffers: list[dict[str, Any]] = []
+
+    def buffer(size: int, **more: Any) -> list[int]:
+        buffers.append({"bytes": size, "usage": "storage", **more})
+        return [len(buffers) - 1, 0, size]
+
+    def uniform(*words: int) -> list[int]:
+        return buffer(16, usage="uniform", words=list(words))
+
+    ids, text = buffer(LENGTH * 4), buffer(embedding)
+    # The context is a range in the middle of its buffer.
+    context = [buffer(512 + copies * batch * embedding)[0], 256, copies * batch * embedding]
+    history, coefficients = buffer((most_calls + 1) * latent), buffer((most_calls + 1) * 4)
+    step, timestep = buffer(16, usage="uniform"), buffer(4)
+    latents, noise, decoded = buffer(copies * latent), buffer(copies * latent), buffer(latent)
+    means = buffer(copies * batch * CHANNELS * 4)
+    image, pixels = buffer(batch * 3 * WIDTH * WIDTH * 4), buffer(batch * WIDTH * WIDTH * 4)
+    table = [buffer(8192, shard="weights/shard-000.bin")[0], 256, 258 * 4 * 4]
+    channel_weights = [buffer(256, shard="weights/shard-001.bin")[0], 0, 16]
+    listed: list[dict[str, str]] = []
+
+    def dispatch(name: str, entry: str, source: str, grid: int, *bindings: list[int]) -> dict[str, Any]:
+        file = f"kernels/{name}.wgsl"
+        writer.file(file, shaders.get(name, source).encode())
+        listed.append({"file": file, "entry": entry})
+        return {"shader": len(listed) - 1, "bindings": list(bindings), "grid": [grid, 1, 1]}
+
+    def groups(size: list[int]) -> int:
+        return -(-size[2] // 4 // 64)
+
+    unet = [
+        dispatch("means", "means_of", MEANS, copies * batch * CHANNELS, context, means, uniform(0)),
+        dispatch(
+            "unet",
+            "unet",
+            UNET,
+            groups(noise),
+            latents,
+            means,
+            channel_weights,
+            timestep,
+            noise,
+            uniform(SIDE * SIDE),
+        ),
+    ]
+    glue = ("guide", GUIDE) if guidance else ("keep", KEEP)
+    stages = {
+        "clip": [dispatch("clip", "clip", CLIP, 1, ids, table, text)],
+        "schedule": [
+            dispatch("schedule", "schedule", SCHEDULE, groups(decoded), history, coefficients, latents, decoded, step)
+        ],
+        "unet": unet * unet_repeats,
+        "guide": [dispatch(glue[0], glue[0], glue[1], groups(decoded), noise, history, step)],
+        "vae": [dispatch("vae", "vae", VAE, groups(image), decoded, image, uniform(SIDE, SCALE))],
+        "image": [dispatch("image", "image_of", IMAGE, groups(pixels), image, pixels, uniform(WIDTH * WIDTH))],
+    }
+    names = {
+        "token_ids": ids,
+        "text_embedding": text,
+        "context": context,
+        "history": history,
+        "coefficients": coefficients,
+        "step": step,
+        "timestep": timestep,
+        "pixels": pixels,
+    }
+    return {"buffers": buffers, "names": names, "shaders": listed, "stages": stages}

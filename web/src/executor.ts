@@ -1,0 +1,236 @@
+/** A plan on a device: buffers, pipelines and bind groups made once, then stages run as straight lines of dispatches. */
+
+import { throwIfCancelled, WgtuneError } from "./errors";
+import { MAP_READ, USAGE } from "./gpu";
+import { memoryBytes, STAGES, type Dispatch, type PlaceName, type Plan, type PlanBuffer, type StageName } from "./plan";
+import { Pacer } from "./pacer";
+import { ShaderCompiler, type CompiledShader } from "./shader";
+import { DeviceWatch, gpuFault, scoped } from "./watch";
+
+/** Uploads go in pieces, so that the browser's staging memory stays small beside a shard of hundreds of MiB. */
+const UPLOAD_BYTES = 16 << 20;
+/** Shards in JavaScript's memory at a time. */
+const SHARDS_AT_ONCE = 2;
+
+interface Launch {
+  pipeline: GPUComputePipeline;
+  group: GPUBindGroup;
+  grid: [number, number, number];
+}
+
+export interface PlanSource {
+  readText(path: string): Promise<string>;
+  read(path: string): Promise<Uint8Array<ArrayBuffer>>;
+}
+
+export class Executor {
+  private readonly pacer = new Pacer();
+  private readonly staging: GPUBuffer;
+
+  private constructor(
+    private readonly device: GPUDevice,
+    private readonly plan: Plan,
+    private readonly buffers: GPUBuffer[],
+    private readonly stages: Record<StageName, Launch[]>,
+    private readonly watch: DeviceWatch,
+  ) {
+    this.staging = device.createBuffer({ size: plan.names.pixels.size, usage: USAGE.mapRead | USAGE.copyDst });
+  }
+
+  /**
+   * Fills the buffers from `source` and compiles every shader, in parallel.
+   *
+   * @param onShader is called after each shader with the number compiled and the number of all
+   */
+  static async create(
+    device: GPUDevice,
+    plan: Plan,
+    source: PlanSource,
+    onShader: (done: number, all: number) => void,
+  ): Promise<Executor> {
+    const watch = new DeviceWatch(device);
+    const buffers = await scoped(device, `${megabytes(memoryBytes(plan))} MB of GPU memory`, () => allocate(device, plan.buffers));
+    const [shaders] = await watch.guard(
+      Promise.all([compile(device, plan, source, onShader), upload(device, plan.buffers, buffers, source)]),
+    );
+    const stages = await scoped(device, "the plan's bind groups", () => bind(device, plan, buffers, shaders));
+    return new Executor(device, plan, buffers, stages, watch);
+  }
+
+  /** Writes `data` at byte `offset` of the place `name`, in order with what is run. */
+  write(name: PlaceName, data: Int32Array<ArrayBuffer> | Float32Array<ArrayBuffer> | Uint32Array<ArrayBuffer>, offset = 0): void {
+    const place = this.plan.names[name];
+    if (offset + data.byteLength > place.size) {
+      throw new WgtuneError("format", `${name} has ${place.size} bytes; ${data.byteLength} at byte ${offset} do not fit.`);
+    }
+    this.device.queue.writeBuffer(this.buffers[place.buffer]!, place.offset + offset, data);
+  }
+
+  /** Copies the whole of `from` to byte `offset` of `to`, in order with what is run. */
+  copy(from: PlaceName, to: PlaceName, offset: number): void {
+    const [source, target] = [this.plan.names[from], this.plan.names[to]];
+    const encoder = this.device.createCommandEncoder();
+    encoder.copyBufferToBuffer(
+      this.buffers[source.buffer]!,
+      source.offset,
+      this.buffers[target.buffer]!,
+      target.offset + offset,
+      source.size,
+    );
+    this.device.queue.submit([encoder.finish()]);
+  }
+
+  /** Rejects when the device is gone. */
+  get lost(): Promise<never> {
+    return this.watch.lost;
+  }
+
+  /** Bytes of the place `name`. */
+  size(name: PlaceName): number {
+    return this.plan.names[name].size;
+  }
+
+  /**
+   * Runs `names` one after the other and waits for the last dispatch; nothing is read back.
+   *
+   * @param onPart is called now and then with the share of the dispatches that are done, from 0 to 1
+   */
+  async run(names: StageName[], onPart: (share: number) => void, signal?: AbortSignal): Promise<void> {
+    const launches = names.flatMap((name) => this.stages[name]);
+    const done = (count: number): void => {
+      finished += count;
+      onPart(finished / launches.length);
+    };
+    let finished = 0;
+    for (let at = 0; at < launches.length; ) {
+      throwIfCancelled(signal);
+      const part = launches.slice(at, at + this.pacer.size);
+      this.submit(part);
+      at += part.length;
+      await this.watch.guard(this.pacer.submitted(this.device.queue.onSubmittedWorkDone(), part.length, done));
+    }
+    await this.watch.guard(this.pacer.drain(done));
+  }
+
+  /** The bytes of `pixels`, once everything before is done. */
+  async readPixels(): Promise<Uint8ClampedArray<ArrayBuffer>> {
+    const place = this.plan.names.pixels;
+    const encoder = this.device.createCommandEncoder();
+    encoder.copyBufferToBuffer(this.buffers[place.buffer]!, place.offset, this.staging, 0, place.size);
+    this.device.queue.submit([encoder.finish()]);
+    try {
+      await this.watch.guard(this.staging.mapAsync(MAP_READ));
+    } catch (error) {
+      throw error instanceof WgtuneError ? error : gpuFault(error);
+    }
+    const pixels = new Uint8ClampedArray(this.staging.getMappedRange().slice(0));
+    this.staging.unmap();
+    return pixels;
+  }
+
+  /** Gives the GPU's memory back; nothing works afterwards. */
+  destroy(): void {
+    this.device.destroy();
+  }
+
+  private submit(part: Launch[]): void {
+    const encoder = this.device.createCommandEncoder();
+    const pass = encoder.beginComputePass();
+    for (const { pipeline, group, grid } of part) {
+      pass.setPipeline(pipeline);
+      pass.setBindGroup(0, group);
+      pass.dispatchWorkgroups(...grid);
+    }
+    pass.end();
+    this.device.queue.submit([encoder.finish()]);
+  }
+}
+
+function allocate(device: GPUDevice, buffers: PlanBuffer[]): GPUBuffer[] {
+  return buffers.map(({ bytes, usage, words }) => {
+    const extra = usage === "uniform" ? USAGE.uniform : USAGE.storage | USAGE.copySrc;
+    const buffer = device.createBuffer({ size: roundUp(bytes), usage: extra | USAGE.copyDst });
+    if (words !== undefined) device.queue.writeBuffer(buffer, 0, Uint32Array.from(words));
+    return buffer;
+  });
+}
+
+async function upload(device: GPUDevice, specs: PlanBuffer[], buffers: GPUBuffer[], source: PlanSource): Promise<void> {
+  const waiting = [...specs.keys()].filter((i) => specs[i]!.shard !== undefined);
+  const work = async (): Promise<void> => {
+    for (let i = waiting.shift(); i !== undefined; i = waiting.shift()) {
+      const shard = specs[i]!.shard!;
+      const data = await source.read(shard);
+      if (data.byteLength > specs[i]!.bytes) {
+        throw new WgtuneError("format", `${shard} has ${data.byteLength} bytes, more than its buffer's ${specs[i]!.bytes}.`);
+      }
+      for (let at = 0; at < data.byteLength; at += UPLOAD_BYTES) {
+        device.queue.writeBuffer(buffers[i]!, at, padded(data.subarray(at, at + UPLOAD_BYTES)));
+      }
+      await device.queue.onSubmittedWorkDone();
+    }
+  };
+  await Promise.all(Array.from({ length: SHARDS_AT_ONCE }, work));
+}
+
+function compile(
+  device: GPUDevice,
+  plan: Plan,
+  source: PlanSource,
+  onShader: (done: number, all: number) => void,
+): Promise<CompiledShader[]> {
+  const compiler = new ShaderCompiler(device);
+  // One module may hold several entry points.
+  const texts = new Map<string, Promise<string>>();
+  const text = (file: string): Promise<string> => {
+    const known = texts.get(file) ?? source.readText(file);
+    texts.set(file, known);
+    return known;
+  };
+  let done = 0;
+  return Promise.all(
+    plan.shaders.map(async ({ file, entry }) => {
+      const shader = await compiler.compile(await text(file), entry, file);
+      onShader(++done, plan.shaders.length);
+      return shader;
+    }),
+  );
+}
+
+function bind(device: GPUDevice, plan: Plan, buffers: GPUBuffer[], shaders: CompiledShader[]): Record<StageName, Launch[]> {
+  const groups = new Map<string, GPUBindGroup>();
+  const launch = ({ shader, bindings, grid }: Dispatch, where: string): Launch => {
+    const compiled = shaders[shader]!;
+    const key = JSON.stringify([shader, bindings]);
+    let group = groups.get(key);
+    if (group === undefined) {
+      const entries = compiled.bindings.map((binding): GPUBindGroupEntry => {
+        const range = bindings[binding];
+        if (range === undefined) throw new WgtuneError("format", `${where} gives its shader no binding ${binding}.`);
+        return { binding, resource: { buffer: buffers[range.buffer]!, offset: range.offset, size: range.size } };
+      });
+      group = device.createBindGroup({ layout: compiled.layout, entries, label: where });
+      groups.set(key, group);
+    }
+    return { pipeline: compiled.pipeline, group, grid };
+  };
+  const stages = {} as Record<StageName, Launch[]>;
+  for (const name of STAGES) stages[name] = plan.stages[name].map((dispatch, i) => launch(dispatch, `${name}[${i}]`));
+  return stages;
+}
+
+/** WebGPU writes multiples of four bytes. */
+function padded(data: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
+  if (data.byteLength % 4 === 0) return data;
+  const whole = new Uint8Array(roundUp(data.byteLength));
+  whole.set(data);
+  return whole;
+}
+
+function roundUp(bytes: number): number {
+  return Math.ceil(bytes / 4) * 4;
+}
+
+function megabytes(bytes: number): number {
+  return Math.round(bytes / 1e6);
+}

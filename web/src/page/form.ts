@@ -1,0 +1,107 @@
+/** The form: its fields, what the bundle allows in them, and the link that carries them. */
+
+import type { Manifest } from "../manifest";
+import { nearestSteps, type Pipeline } from "../pipeline";
+import { elements as page } from "./elements";
+import { schedulerLabel } from "./format";
+import { fromHash, toHash, type Settings } from "./settings";
+
+const STEPS = 20;
+const GUIDANCE = 7.5;
+
+export class Form {
+  /** Steps asked for, which a change of scheduler may not be able to give. */
+  private wantedSteps = STEPS;
+  private manifest: Manifest | undefined;
+
+  constructor(onGenerate: () => void) {
+    page.seed.valueAsNumber = randomSeed();
+    page.guidance.valueAsNumber = GUIDANCE;
+    this.fill(fromHash(location.hash));
+    page.form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      onGenerate();
+    });
+    for (const field of [page.prompt, page.negative]) {
+      field.addEventListener("keydown", (event) => {
+        // While a character is being composed, Enter belongs to the input method.
+        if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+          event.preventDefault();
+          if (!page.generate.disabled) page.form.requestSubmit();
+        }
+      });
+    }
+    page.dice.addEventListener("click", () => (page.seed.valueAsNumber = randomSeed()));
+    page.scheduler.addEventListener("change", () => this.offerSteps());
+    page.steps.addEventListener("change", () => (this.wantedSteps = Number(page.steps.value)));
+    window.addEventListener("hashchange", () => this.fill(fromHash(location.hash)));
+  }
+
+  /** Offers what the bundle has. */
+  offer(manifest: Manifest): void {
+    this.manifest = manifest;
+    const asked = fromHash(location.hash);
+    page.scheduler.replaceChildren(
+      ...[...manifest.schedulers].map(([name, table]) => new Option(schedulerLabel(table.className), name)),
+    );
+    page.scheduler.value = manifest.defaultScheduler;
+    page.scheduler.disabled = page.steps.disabled = false;
+    page.negativeField.hidden = page.guidanceField.hidden = !manifest.image.guidance;
+    page.guidance.disabled = !manifest.image.guidance;
+    this.offerSteps();
+    this.fill(asked);
+  }
+
+  /** Shows how much of the prompt the model can read. */
+  countTokens(pipeline: Pipeline): void {
+    const show = (): void => {
+      const { used, dropped } = pipeline.tokenize(page.prompt.value);
+      page.tokens.textContent =
+        dropped > 0 ? `The model reads the first ${used} tokens of the prompt; ${dropped} more are left out.` : "";
+    };
+    page.prompt.addEventListener("input", show);
+    show();
+  }
+
+  get settings(): Settings {
+    return {
+      prompt: page.prompt.value,
+      negative: page.negative.value,
+      scheduler: page.scheduler.value,
+      steps: Number(page.steps.value),
+      guidance: page.guidance.valueAsNumber,
+      seed: page.seed.valueAsNumber,
+    };
+  }
+
+  /** Puts what is in the form into the address, for bookmarks and links. */
+  remember(): void {
+    history.replaceState(null, "", toHash(this.settings));
+  }
+
+  private fill(settings: Partial<Settings>): void {
+    if (settings.prompt !== undefined) page.prompt.value = settings.prompt;
+    if (settings.negative !== undefined) page.negative.value = settings.negative;
+    if (settings.guidance !== undefined) page.guidance.valueAsNumber = settings.guidance;
+    if (settings.seed !== undefined) page.seed.valueAsNumber = settings.seed;
+    if (settings.steps !== undefined) this.wantedSteps = settings.steps;
+    if (this.manifest === undefined) return;
+    if (settings.scheduler !== undefined && this.manifest.schedulers.has(settings.scheduler)) {
+      page.scheduler.value = settings.scheduler;
+    }
+    this.offerSteps();
+    page.prompt.dispatchEvent(new Event("input"));
+  }
+
+  private offerSteps(): void {
+    const table = this.manifest?.schedulers.get(page.scheduler.value);
+    if (table === undefined) return;
+    const steps = [...table.runs.keys()].sort((a, b) => a - b);
+    page.steps.replaceChildren(...steps.map((count) => new Option(String(count))));
+    page.steps.value = String(nearestSteps(table, this.wantedSteps));
+  }
+}
+
+function randomSeed(): number {
+  return crypto.getRandomValues(new Uint32Array(1))[0]!;
+}

@@ -1,0 +1,32 @@
+/** Quantities as people read them. */
+
+/** Bytes in the units that downloads are counted in: 1 MB is a million bytes. */
+export function bytes(value: number): string {
+  if (value >= 999.5e6) return `${(value / 1e9).toFixed(value < 9.95e9 ? 1 : 0)} GB`;
+  if (value >= 999.5e3) return `${(value / 1e6).toFixed(value < 9.95e6 ? 1 : 0)} MB`;
+  return `${Math.round(value / 1e3)} kB`;
+}
+
+/** A duration to two digits or so: `0.42 s`, `12.3 s`, `3 min 05 s`. */
+export function seconds(value: number): string {
+  if (value < 9.995) return `${value.toFixed(2)} s`;
+  if (value < 59.95) return `${value.toFixed(1)} s`;
+  return clock(value);
+}
+
+/** Time that is left, no more exact than it is known: `4 s`, `3 min 05 s`, `1 h 20 min`. */
+export function timeLeft(value: number): string {
+  return value < 59.5 ? `${Math.max(1, Math.round(value))} s` : clock(value);
+}
+
+function clock(value: number): string {
+  const whole = Math.round(value);
+  const two = (number: number): string => String(number).padStart(2, "0");
+  if (whole < 3600) return `${Math.floor(whole / 60)} min ${two(whole % 60)} s`;
+  return `${Math.floor(whole / 3600)} h ${two(Math.floor((whole % 3600) / 60))} min`;
+}
+
+/** `DPMSolverMultistepScheduler` as `DPM Solver Multistep`. */
+export function schedulerLabel(className: string): string {
+  return className.replace(/Scheduler$/, "").replace(/(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])/g, " ");
+}

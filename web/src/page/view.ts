@@ -1,0 +1,126 @@
+/** What the page shows beside the form: progress, pictures, faults, and what runs where. */
+
+import { WgtuneError, textOf, type FaultKind } from "../errors";
+import type { LoadProgress } from "../loader";
+import type { Manifest } from "../manifest";
+import type { Drawn, DrawProgress, Picture, Pipeline } from "../pipeline";
+import { elements as page } from "./elements";
+import { estimate } from "./estimate";
+import * as format from "./format";
+
+const FAULT_TITLES: Record<FaultKind, string> = {
+  "insecure-context": "This page is not secure",
+  "no-webgpu": "No WebGPU",
+  "no-adapter": "No GPU",
+  limits: "The GPU is too small",
+  features: "The GPU lacks a feature",
+  format: "The bundle cannot be read",
+  "missing-file": "A file is missing",
+  "damaged-file": "A file is damaged",
+  network: "The network failed",
+  "out-of-memory": "Not enough GPU memory",
+  shader: "A shader does not compile",
+  gpu: "The GPU refused",
+  "device-lost": "The GPU stopped",
+  usage: "That cannot be drawn",
+  cancelled: "Cancelled",
+};
+
+export function showManifest(manifest: Manifest): void {
+  const { image, tuned } = manifest;
+  page.model.textContent = manifest.model;
+  page.model.hidden = false;
+  document.title = `${manifest.model} · wgtune`;
+  page.pictures.style.setProperty("--ratio", String(image.width / image.height));
+  const baseline = tuned.fromBaseline > 0 ? `, ${tuned.fromBaseline} of them untuned` : ", all tuned";
+  page.bundleLine.textContent =
+    `Model: ${manifest.model}, ${image.width} × ${image.height}. ` +
+    `${tuned.kernels} kernels${baseline}, for ${tuned.device}${tuned.software ? " (software)" : ""}, tier “${manifest.tier}”.`;
+}
+
+export function showDevice(pipeline: Pipeline): void {
+  const { name, software } = pipeline.device;
+  page.deviceLine.textContent =
+    `GPU: ${name}${software ? ", a software adapter: drawing runs on the CPU and is slow" : ""}. ` +
+    `${format.bytes(pipeline.memory)} of its memory are in use.`;
+}
+
+export function showLoading(progress: LoadProgress | undefined, shaders: { done: number; all: number } | undefined): void {
+  if (progress === undefined) {
+    showProgress("Opening the bundle …", undefined, "");
+    return;
+  }
+  const { bytes, total, downloaded, bytesPerSecond, secondsLeft } = progress;
+  const preparing = shaders !== undefined && bytes >= total;
+  const facts = preparing
+    ? [`${shaders.done} of ${shaders.all} shaders`]
+    : [`${format.bytes(bytes)} of ${format.bytes(total)}`];
+  if (!preparing && bytesPerSecond > 0) facts.push(`${format.bytes(bytesPerSecond)}/s`);
+  if (!preparing && secondsLeft !== undefined) facts.push(`${format.timeLeft(secondsLeft)} left`);
+  const title = preparing ? "Preparing the shaders …" : downloaded > 0 ? "Downloading the model …" : "Loading the model …";
+  showProgress(title, total > 0 ? bytes / total : undefined, facts.join(" · "));
+}
+
+export function showDrawing(progress: DrawProgress, decodeCalls: number | undefined): void {
+  const { share, perCall, secondsLeft } = estimate(progress, decodeCalls);
+  const { stage, calls } = progress;
+  const step = Math.min(progress.call + 1, calls);
+  const title = { text: "Reading the prompt …", denoise: `Step ${step} of ${calls}`, decode: "Decoding the picture …" }[stage];
+  const facts: string[] = [];
+  if (perCall !== undefined) facts.push(`${format.seconds(perCall)} per step`);
+  if (secondsLeft !== undefined) facts.push(`${format.timeLeft(secondsLeft)} left`);
+  showProgress(title, share, facts.join(" · "));
+}
+
+export function showProgress(title: string, share: number | undefined, detail: string): void {
+  page.progress.hidden = false;
+  // Screen readers speak the title when it changes, so it is not written again with every percent.
+  if (page.progressTitle.textContent !== title) page.progressTitle.textContent = title;
+  if (share === undefined) page.bar.removeAttribute("value");
+  else page.bar.value = share;
+  page.progressDetail.textContent = detail;
+}
+
+export function hideProgress(): void {
+  page.progress.hidden = true;
+}
+
+/** Shows `pictures` and returns their canvases. */
+export function showPictures(pictures: Picture[], description: string): HTMLCanvasElement[] {
+  const canvases = pictures.map(({ width, height, data }) => {
+    const canvas = document.createElement("canvas");
+    Object.assign(canvas, { width, height });
+    canvas.setAttribute("role", "img");
+    canvas.setAttribute("aria-label", description || "picture without a prompt");
+    canvas.getContext("2d")!.putImageData(new ImageData(data, width, height), 0, 0);
+    return canvas;
+  });
+  delete page.pictures.dataset["empty"];
+  page.pictures.replaceChildren(...canvases);
+  return canvases;
+}
+
+export function showDone({ seconds, droppedTokens }: Drawn): void {
+  const perStep = seconds.calls.reduce((sum, value) => sum + value, 0) / seconds.calls.length;
+  page.done.hidden = false;
+  page.doneTime.textContent =
+    `Drawn in ${format.seconds(seconds.total)}, ${format.seconds(perStep)} per step` +
+    (droppedTokens > 0 ? `; ${droppedTokens} tokens of the prompts did not fit` : "");
+}
+
+/** Whether a fault leaves the pipeline usable; those of drawing itself may. */
+export function showFault(error: unknown, canGoOn = false): void {
+  const fault = error instanceof WgtuneError ? error : new WgtuneError("gpu", textOf(error));
+  hideProgress();
+  page.consent.hidden = true;
+  page.fault.hidden = false;
+  page.fault.dataset["kind"] = fault.kind;
+  page.faultTitle.textContent = FAULT_TITLES[fault.kind];
+  page.faultMessage.textContent = fault.message;
+  page.faultHint.textContent = fault.hint;
+  page.reload.hidden = canGoOn;
+}
+
+export function hideFault(): void {
+  page.fault.hidden = true;
+}
