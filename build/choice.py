@@ -59,7 +59,7 @@ def choose_programs(
 def _requirements(needs: Mapping[str, Any]) -> Requirements:
     return Requirements(
         threads=needs["threads"],
-        workgroup_size=tuple(needs["workgroup_size"]),  # type: ignore[arg-type]
+        workgroup_size=tuple(needs["workgroup_size"]),
         workgroup_bytes=needs["workgroup_bytes"],
         storage_buffers=needs["storage_buffers"],
         binding_bytes=needs["binding_bytes"],

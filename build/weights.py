@@ -118,7 +118,7 @@ class ShardWriter:
             self._hash = hashlib.sha256()
             self._position = 0
         self._append(b"\0" * (slot.offset - self._position))
-        self._append(memoryview(np.ascontiguousarray(value).reshape(-1).view(np.uint8)))
+        self._append(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
 
     def _append(self, data: bytes | memoryview) -> None:
         self._file.write(data)
