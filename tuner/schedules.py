@@ -18,6 +18,7 @@ from tvm.s_tir.schedule import Trace
 from ..devices.limits import Tier
 from ..errors import WgtuneError
 from .program import Kernel
+from .short_loops import ShortLoops
 from .targets import emit_target
 
 ENTRY = "main"
@@ -58,7 +59,7 @@ _BASELINE_RULES: tuple[tuple[Any, ...], ...] = (
         dlight.gpu.GeneralReduction(),
         dlight.gpu.Fallback(),
     ),
-    (dlight.gpu.GeneralReduction(), dlight.gpu.Fallback()),
+    (ShortLoops(),),
     (dlight.gpu.Fallback(),),
 )
 

@@ -1,0 +1,54 @@
+"""A plain schedule in which no GPU thread loops for long, for drivers that end long loops early."""
+
+from __future__ import annotations
+
+import math
+
+from tvm import tirx
+from tvm.s_tir import Schedule
+from tvm.s_tir.dlight.analysis import normalize_prim_func
+from tvm.s_tir.dlight.base import try_inline
+from tvm.s_tir.dlight.gpu.base import GPUScheduleRule
+from tvm.s_tir.schedule import LoopRV, SBlockRV
+from tvm.target import Target
+
+_LONG = 4096
+"""Terms of a reduction that one thread may sum alone. Mesa's llvmpipe ends a thread's loops after 65,535 iterations, all
+loops together, and says nothing."""
+
+
+class ShortLoops(GPUScheduleRule):
+    """One thread for each result; where a result sums many terms, one workgroup for each."""
+
+    def apply(self, func: tirx.PrimFunc, target: Target, _tunable: bool) -> Schedule | None:
+        """The schedule of ``func``, or None for shapes that are not static and for functions that are no loop nests."""
+        schedule = Schedule(func)
+        infos = normalize_prim_func(schedule)
+        if infos is None:
+            return None
+        threads = int(target.attrs["max_num_threads"])
+        for info in try_inline(schedule, infos):
+            kinds = info.dom_kind()
+            loops = schedule.get_loops(info.block_rv)
+            spatial = [loop for loop, kind in zip(loops, kinds, strict=True) if kind == "S"]
+            reduction = [loop for loop, kind in zip(loops, kinds, strict=True) if kind == "R"]
+            if len(spatial) + len(reduction) != len(loops):
+                return None
+            _bind(schedule, info.block_rv, spatial, reduction, threads)
+        return schedule
+
+
+def _bind(schedule: Schedule, block: SBlockRV, spatial: list[LoopRV], reduction: list[LoopRV], threads: int) -> None:
+    terms = math.prod(int(schedule.get(loop).extent) for loop in reduction)
+    results = schedule.fuse(*spatial) if spatial else schedule.add_unit_loop(block)
+    schedule.reorder(results, *reduction)
+    if terms > _LONG:
+        _, within = schedule.split(schedule.fuse(*reduction), [None, threads])
+        schedule.bind(results, "blockIdx.x")
+        schedule.bind(within, "threadIdx.x")
+        return
+    group, thread = schedule.split(results, [None, threads])
+    schedule.bind(group, "blockIdx.x")
+    schedule.bind(thread, "threadIdx.x")
+    if reduction:
+        schedule.decompose_reduction(block, reduction[0])
