@@ -40,6 +40,7 @@ _LIMITS = (
 # WebGPU's name → wgpu's. Asked for "subgroups", wgpu 0.32 returns a device without them.
 _FEATURES = {"shader-f16": "shader-f16", "subgroups": "subgroup", "timestamp-query": "timestamp-query"}
 _BACKENDS = {"Vulkan": "vulkan", "Metal": "metal", "D3D12": "d3d12", "OpenGL": "gl", "OpenGLES": "gl"}
+_INSTANCE_BACKENDS = {"vulkan": "Vulkan", "metal": "Metal", "d3d12": "DX12", "gl": "GL"}
 _TYPES = {"DiscreteGPU": "discrete", "IntegratedGPU": "integrated", "VirtualGPU": "virtual", "CPU": "cpu"}
 
 Range = tuple[Any, int, int]
@@ -48,10 +49,11 @@ Range = tuple[Any, int, int]
 
 @dataclass(frozen=True)
 class Pipeline:
-    """A compute pipeline and the layout of its bind group 0 (wgpu objects)."""
+    """A compute pipeline and the layout of its bind group 0 (wgpu objects), with each binding's `binding_types`."""
 
     handle: Any
     layout: Any
+    types: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,29 @@ def open_device(device: Device, limits: dict[str, int] | None = None, features: 
     )
 
 
+def use_backend(backend: str) -> None:
+    """Makes wgpu load no drivers but those of ``backend`` (as in `Device.backend`) in this process.
+
+    Half the start-up time of a worker is spent in drivers that it does not use. Must come before any other use of wgpu.
+    """
+    from wgpu.backends.wgpu_native.extras import set_instance_extras
+
+    set_instance_extras(backends=[_INSTANCE_BACKENDS[backend]])
+
+
+def timestamp_period_s(gpu: Any) -> float | None:
+    """Seconds per tick of ``gpu``'s timestamp queries; None where it has none, or nobody tells the length of a tick.
+
+    wgpu resolves queries to raw ticks (1 ns on some GPUs, 52 or 83 ns on Intel's), not to WebGPU's nanoseconds.
+    """
+    if "timestamp-query" not in gpu.features:
+        return None
+    from wgpu.backends.wgpu_native import lib
+
+    period_ns = getattr(lib, "wgpuQueueGetTimestampPeriod", None)
+    return float(period_ns(gpu.queue._internal)) * 1e-9 if period_ns is not None else None
+
+
 def binding_types(source: str) -> list[str]:
     """The type of each binding of group 0 that a WGSL module declares, as WebGPU's ``GPUBufferBindingType``, in order.
 
@@ -165,7 +190,7 @@ def make_pipeline(gpu: Any, source: str, entry: str) -> Pipeline:
         layout=gpu.create_pipeline_layout(bind_group_layouts=[layout]),
         compute={"module": module, "entry_point": entry},
     )
-    return Pipeline(handle, layout)
+    return Pipeline(handle, layout, tuple(types))
 
 
 def storage_buffer(gpu: Any, nbytes: int) -> Any:
@@ -199,6 +224,14 @@ def read(gpu: Any, buffer: Any, nbytes: int, offset: int = 0) -> np.ndarray:
     return np.frombuffer(gpu.queue.read_buffer(buffer, offset, max(4, _padded(nbytes))), np.uint8)[:nbytes]
 
 
+def wait(gpu: Any) -> None:
+    """Returns when all queued work is done."""
+    # wgpu 0.32's own call for this raises TypeError, and its private one does not report errors: read something back.
+    fence = gpu.create_buffer(size=4, usage=wgpu.BufferUsage.COPY_SRC)
+    gpu.queue.read_buffer(fence)
+    fence.destroy()
+
+
 def bind(gpu: Any, pipeline: Pipeline, ranges: Sequence[Range]) -> Any:
     """The bind group (a `wgpu.GPUBindGroup`) with ``ranges[i]`` at binding i."""
     return gpu.create_bind_group(
@@ -225,10 +258,13 @@ def encode(gpu: Any, steps: Sequence[Step], repeat: int = 1, stamps: tuple[Any, 
             "end_of_pass_write_index": 1,
         }
     compute = encoder.begin_compute_pass(**writes)
+    last: Step | None = None
     for _ in range(repeat):
         for step in steps:
-            compute.set_pipeline(step.pipeline.handle)
-            compute.set_bind_group(0, step.group)
+            if step is not last:
+                compute.set_pipeline(step.pipeline.handle)
+                compute.set_bind_group(0, step.group)
+                last = step
             compute.dispatch_workgroups(*step.grid)
     compute.end()
     if stamps is not None:

@@ -55,7 +55,7 @@ TIERS = {
         },
     ),
 }
-"""``default`` runs wherever WebGPU does; ``desktop`` is what current desktop browsers offer on a discrete or Apple GPU."""
+"""``default`` runs wherever WebGPU does; ``desktop`` is what desktop browsers offer on a discrete or Apple GPU."""
 
 
 def find_tier(name: str) -> Tier:

@@ -1,7 +1,7 @@
 """A kernel in the form a GPU runs it: WGSL shaders and the dispatches between the caller's buffers.
 
-One TensorIR kernel becomes one `Program`. A schedule may leave several shaders in it, with scratch buffers between them.
-Programs are plain data: they travel to the worker process, into the database and into bundles as JSON.
+One TensorIR kernel becomes one `Program`. A schedule may leave several shaders in it, with scratch buffers between
+them. Programs are plain data: they travel to the worker process, into the database and into bundles as JSON.
 """
 
 from __future__ import annotations
@@ -51,9 +51,10 @@ class Dispatch:
 class Requirements:
     """What a program asks of a WebGPU device.
 
-    ``threads`` is the most invocations in one workgroup, ``workgroup_size`` the most per dimension, ``workgroup_bytes`` the
-    most workgroup memory of any shader, ``storage_buffers`` the most storage bindings of one dispatch, ``binding_bytes`` the
-    largest storage binding, and ``features`` the WebGPU feature names that must be enabled (``shader-f16``, ``subgroups``).
+    ``threads`` is the most invocations in one workgroup, ``workgroup_size`` the most per dimension,
+    ``workgroup_bytes`` the most workgroup memory of any shader, ``storage_buffers`` the most storage bindings of one
+    dispatch, ``binding_bytes`` the largest storage binding, and ``features`` the WebGPU feature names that must be
+    enabled (``shader-f16``, ``subgroups``).
     """
 
     threads: int
@@ -79,7 +80,7 @@ class Requirements:
 
 @dataclass(frozen=True)
 class Program:
-    """Everything needed to run one kernel: run ``dispatches`` in order. ``scratch`` gives each scratch buffer's bytes."""
+    """All that one kernel needs: run ``dispatches`` in order. ``scratch`` gives each scratch buffer's bytes."""
 
     shaders: tuple[Shader, ...]
     dispatches: tuple[Dispatch, ...]

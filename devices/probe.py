@@ -1,0 +1,89 @@
+"""Asks one family of drivers for its devices, and prints them as JSON: ``python -m wgtune.devices.probe vulkan``.
+
+A process of its own, because a driver may crash, hang or print at being loaded. `wgtune.devices.discovery` starts it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import sys
+from collections.abc import Callable
+
+from .device import Device, Runtime
+from .naming import device_key, model_and_architecture, slug
+
+
+def main(source: str) -> int:
+    """Prints a list of devices to the standard output that this process was started with."""
+    answer = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # drivers print where they like
+    devices = _tvm_devices(Runtime(source)) if source in _TVM else _wgpu_devices(source)
+    json.dump([device.to_json() for device in devices], answer)
+    answer.flush()
+    # Not through the interpreter's shutdown: drivers crash in their destructors, when the answer has long been given.
+    os._exit(0)
+
+
+def _wgpu_devices(backend: str) -> list[Device]:
+    from . import gpu
+
+    gpu.use_backend(backend)
+    return [device for device, _ in gpu.list_adapters()]
+
+
+def _tvm_devices(runtime: Runtime) -> list[Device]:
+    """The devices that TVM's own runtime reaches; none where the wheel lacks it or the machine has no driver."""
+    kind, has_driver = _TVM[runtime]
+    if not has_driver():  # importing TVM takes seconds
+        return []
+    import tvm
+
+    devices: list[Device] = []
+    while (found := tvm.device(kind, len(devices))).exist:
+        # Metal's runtime in TVM tells no name.
+        model, architecture = model_and_architecture(found.device_name or "Apple GPU")
+        version = found.compute_version or ""
+        if kind == "cuda":
+            vendor, architecture = "nvidia", f"sm_{version.replace('.', '')}"
+        else:
+            vendor = slug(model.split()[0])
+        devices.append(
+            Device(
+                key=device_key(runtime.value if kind == "metal" else kind, model, architecture),
+                backend=kind,
+                vendor=vendor,
+                architecture=architecture,
+                model=model,
+                driver=f"TVM {tvm.__version__}",
+                adapter_type="integrated" if kind == "metal" else "discrete",
+                software=False,
+                limits={
+                    "maxComputeInvocationsPerWorkgroup": found.max_threads_per_block or 0,
+                    "maxComputeWorkgroupStorageSize": found.max_shared_memory_per_block or 0,
+                },
+                features=(),
+                runtime=runtime,
+                index=len(devices),
+            )
+        )
+    return devices
+
+
+def _has_cuda_driver() -> bool:
+    try:
+        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return False
+    return True
+
+
+_TVM: dict[str, tuple[str, Callable[[], bool]]] = {
+    Runtime.TVM_CUDA: ("cuda", _has_cuda_driver),
+    Runtime.TVM_METAL: ("metal", lambda: sys.platform == "darwin"),
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,79 @@
+"""Jobs and answers as lines of JSON, for the pipes between a worker and its child process.
+
+One object a line. Both ends are Python, which writes and reads NaN as a bare word.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from ..states import TrialState
+from .job import MeasureJob, Measurement, Sampling
+from .program import Program
+
+
+class Phase(str, Enum):
+    """What the child is doing; it says so before each, and the parent's clock starts anew."""
+
+    LOADING = "loading"
+    """Reading the case and moving it to the device."""
+    COMPILING = "compiling"
+    RUNNING = "running"
+    """One submission to the device."""
+    VERIFYING = "verifying"
+    """Reading outputs back and comparing them."""
+
+
+def encode_line(message: dict[str, Any]) -> bytes:
+    """One message, newline included."""
+    return json.dumps(message, separators=(",", ":")).encode() + b"\n"
+
+
+def decode_line(line: bytes) -> dict[str, Any]:
+    """The inverse of `encode_line`; raises ValueError on anything else."""
+    message = json.loads(line)
+    if not isinstance(message, dict):
+        raise ValueError(f"a message must be a JSON object, not {message!r}")
+    return message
+
+
+def job_to_json(job: MeasureJob) -> dict[str, Any]:
+    """A job as JSON values; the case's path becomes absolute."""
+    return {
+        "program": job.program.to_json(),
+        "case": str(job.case.absolute()),
+        "rtol": job.rtol,
+        "atol": job.atol,
+        "floor_s": job.floor_s,
+        "sampling": asdict(job.sampling),
+    }
+
+
+def job_from_json(data: dict[str, Any]) -> MeasureJob:
+    """The inverse of `job_to_json`."""
+    return MeasureJob(
+        **{
+            **data,
+            "program": Program.from_json(data["program"]),
+            "case": Path(data["case"]),
+            "sampling": Sampling(**data["sampling"]),
+        }
+    )
+
+
+def measurement_to_json(measurement: Measurement) -> dict[str, Any]:
+    """A measurement as JSON values."""
+    return {
+        **asdict(measurement),
+        "state": measurement.state.value,
+        "samples_s": list(measurement.samples_s),
+    }
+
+
+def measurement_from_json(data: dict[str, Any]) -> Measurement:
+    """The inverse of `measurement_to_json`."""
+    return Measurement(**{**data, "state": TrialState(data["state"]), "samples_s": tuple(data["samples_s"])})

@@ -1,0 +1,213 @@
+"""The parent's side of measuring: one child process per device, its timeouts, its restarts, and whose fault it was."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Any
+
+from ..errors import DeviceError, WgtuneError
+from ..states import TrialState
+from .child import Child, ChildDied, ChildTimeout
+from .device import Device, Runtime
+from .job import MeasureJob, Measurement, Peaks, Timeouts
+from .wire import Phase, job_to_json, measurement_from_json
+
+_MODULE = "wgtune.devices.worker_process"
+_START_ATTEMPTS = 3
+_TIMEOUT_STATES = {Phase.COMPILING: TrialState.COMPILE_TIMEOUT, Phase.RUNNING: TrialState.RUN_TIMEOUT}
+
+# Calibrated once per process: sessions and reports ask again and again.
+_peaks: dict[tuple[str, str, int], Peaks] = {}
+
+
+class Worker:
+    """Measures programs on one device, in a child process that may crash or hang without harm.
+
+    A context manager; not for several threads at once. The child starts at ``with``, and again after each fault that
+    ended it. A hang or a crash is booked on the job that was running.
+
+    ``consecutive_faults`` counts the jobs since the last good answer that took the child down. When it reaches
+    ``max_consecutive_faults``, the device must first run a program that is known to be good; where it does not, it is
+    suspended: `measure` raises DeviceError.
+    """
+
+    def __init__(self, device: Device, timeouts: Timeouts | None = None, max_consecutive_faults: int = 10) -> None:
+        """Raises DeviceError for a device that does not run WGSL."""
+        if device.runtime is not Runtime.WGPU:
+            raise DeviceError(
+                f"{device.key} is reached through {device.runtime.value}, which does not run WGSL",
+                "choose a device whose runtime is wgpu: `wgtune devices` lists them",
+            )
+        self.device = device
+        self.timeouts = timeouts or Timeouts()
+        self.consecutive_faults = 0
+        self._max_consecutive_faults = max_consecutive_faults
+        self._child: Child | None = None
+        self._child_jobs = 0
+        self._requests = 0
+
+    def __enter__(self) -> Worker:
+        """Starts the child; raises DeviceError where it does not come up."""
+        self._running_child()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the child. The worker can be used again, which starts another."""
+        if self._child is not None:
+            self._child.stop()
+            self._child = None
+
+    def measure(self, job: MeasureJob) -> Measurement:
+        """Runs, verifies and times ``job.program``.
+
+        Whatever the program does ends in the answer's state. Raises DeviceError where the worker does not start or the
+        device is suspended, and WgtuneError for a case that cannot be read or does not fit the program.
+        """
+        if self.consecutive_faults >= self._max_consecutive_faults:
+            self._check_health()
+        request = {"measure": job_to_json(job)}
+        try:
+            try:
+                result = self._ask(request)
+            except _Fault as fault:
+                if not fault.doubtful:
+                    raise
+                # The child may have died of an earlier program, or while it was idle: only a fresh one is proof.
+                result = self._ask(request)
+        except _Fault as fault:
+            self.consecutive_faults += 1
+            return Measurement(fault.state, error=fault.message)
+        measurement = measurement_from_json(result)
+        if measurement.state in (TrialState.RUN_ERROR, TrialState.DEVICE_LOST):
+            self._kill_child()  # nothing says what state the driver is in
+            self.consecutive_faults += 1
+        else:
+            self.consecutive_faults = 0
+        return measurement
+
+    def calibrate(self) -> Peaks:
+        """What the device can do at best; measured once per process and device. Raises DeviceError where it fails."""
+        identity = (self.device.key, self.device.driver, self.device.index)
+        if identity not in _peaks:
+            _peaks[identity] = self._measure_peaks()
+        return _peaks[identity]
+
+    def _measure_peaks(self) -> Peaks:
+        try:
+            return Peaks(**self._ask({"calibrate": True}))
+        except _Fault as fault:
+            raise DeviceError(
+                f"{self.device.key} failed at a simple test program: {fault.message}",
+                "update the driver or restart the machine, then see what `wgtune devices` lists",
+            ) from fault
+
+    def _check_health(self) -> None:
+        try:
+            self._measure_peaks()
+        except DeviceError as error:
+            raise DeviceError(
+                f"{self.device.key} is suspended: {self.consecutive_faults} programs in a row hung or crashed, and now "
+                f"a simple one does too ({error.message})",
+                error.hint,
+            ) from error
+        self.consecutive_faults = 0
+
+    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The result of one request. Raises _Fault when the child hangs or dies of it; it is gone then."""
+        child = self._running_child()
+        doubtful = self._child_jobs > 0
+        self._child_jobs += 1
+        self._requests += 1
+        number = self._requests
+        phase: Phase | None = None
+        limit_s = self.timeouts.start_s
+        try:
+            child.send({"id": number, **request})
+            while True:
+                message = child.receive(time.monotonic() + limit_s)
+                if message["id"] != number:
+                    continue
+                if "phase" in message:
+                    phase = Phase(message["phase"])
+                    limit_s = self._limit_s(phase)
+                elif "refused" in message:
+                    raise WgtuneError(message["refused"], "delete the file if it is damaged: it will be made again")
+                else:
+                    result: dict[str, Any] = message["result"]
+                    return result
+        except ChildTimeout:
+            self._kill_child()
+            doing = phase.value if phase is not None else "starting"
+            state = TrialState.RUN_ERROR if phase is None else _TIMEOUT_STATES.get(phase, TrialState.RUN_ERROR)
+            raise _Fault(state, f"{doing} did not end within {limit_s:g} s", doubtful=False) from None
+        except ChildDied as died:
+            self._kill_child()
+            doing = f"while {phase.value}" if phase is not None else "before it began"
+            text = f"the worker process {died.how} {doing}" + (f"; its last words:\n{died.words}" if died.words else "")
+            raise _Fault(TrialState.RUN_ERROR, text, doubtful or phase is None) from None
+        except WgtuneError:
+            raise
+        except BaseException:
+            self._kill_child()  # Ctrl-C: its answer must not be taken for the next job's
+            raise
+
+    def _limit_s(self, phase: Phase) -> float:
+        if phase is Phase.COMPILING:
+            return self.timeouts.compile_s
+        if phase is Phase.RUNNING:
+            return self.timeouts.run_s
+        return self.timeouts.start_s
+
+    def _running_child(self) -> Child:
+        """The child, started and with its device open; raises DeviceError where that fails."""
+        if self._child is not None and not self._child.alive:
+            self._kill_child()
+        for attempt in range(_START_ATTEMPTS):
+            if self._child is not None:
+                return self._child
+            try:
+                self._child = self._start()
+            except (ChildDied, ChildTimeout) as error:
+                # A driver may need a moment to recover from what the last child did to it.
+                if attempt == _START_ATTEMPTS - 1:
+                    raise DeviceError(
+                        f"the worker for {self.device.key} does not start: {error}",
+                        "update the driver or restart the machine, then see what `wgtune devices` lists",
+                    ) from error
+                time.sleep(1)
+        assert self._child is not None
+        return self._child
+
+    def _start(self) -> Child:
+        child = Child(_MODULE)
+        try:
+            child.send({"open": self.device.to_json()})
+            message = child.receive(time.monotonic() + self.timeouts.start_s)
+            if "refused" in message:
+                raise DeviceError(message["refused"], message["hint"])
+        except BaseException:
+            child.kill()
+            raise
+        self._child_jobs = 0
+        return child
+
+    def _kill_child(self) -> None:
+        if self._child is not None:
+            self._child.kill()
+            self._child = None
+
+
+class _Fault(Exception):
+    """How a job took its child down. ``doubtful``: something before the job may be to blame."""
+
+    def __init__(self, state: TrialState, message: str, doubtful: bool) -> None:
+        super().__init__(message)
+        self.state = state
+        self.message = message
+        self.doubtful = doubtful
