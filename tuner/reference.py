@@ -20,7 +20,7 @@ from tvm.s_tir import SBlock
 
 from .. import paths
 from ..errors import WgtuneError
-from .double import run_in_double
+from .cpu import in_double, run_on_cpu
 from .program import Kernel
 
 _FORMAT = 1
@@ -36,14 +36,23 @@ chains several of these."""
 _SUMMATION = 16.0
 """Standard deviations of the summation error that are allowed; ten million normal values stay within six."""
 
+_ROUNDING = 8.0
+"""How much farther from exact a GPU may be than the CPU in the kernel's own precision: other orders and functions."""
+
 _TRIGONOMETRIC = 2.0**-10
 """WGSL grants sin and cos an absolute error of 2^-11 (same section)."""
+
+_ERROR_FUNCTION = 2.0**-21
+"""WGSL has no erf: TVM's polynomial is off by up to 1.5e-7 (Abramowitz and Stegun, formula 7.1.26), a third of this."""
 
 _MASKED = 1e6
 """Larger outputs are masks (−1e9, the least float), not results: they say nothing about the size of an error."""
 
 _PLAIN_INTEGERS = 128
 """Integers that index nothing are drawn from below this."""
+
+
+_ROUNDING_KEY = "rounding"
 
 
 class CaseError(WgtuneError):
@@ -74,21 +83,25 @@ def make_case(kernel: Kernel, seed: int = 0, folder: Path | None = None) -> Case
     near u·√K relative to the result's root mean square, u being the unit roundoff (Higham, Accuracy and Stability of
     Numerical Algorithms, chapter 4); a single term left out is a 1/√K part of it, which is thousands of times more.
     So ``atol`` is ``16·u·√K`` of the outputs' root mean square, and ``rtol`` the same with at least 64 roundings for
-    what a kernel does without reducing.
+    what a kernel does without reducing. Where outputs are smaller than what was summed for them (a clamp, a
+    difference), the CPU in the kernel's own precision shows how large errors are: ``atol`` is at least 8 times that.
 
     Raises:
         CaseError: the reference is not finite with either kind of input.
     """
     folder = folder or paths.cache_dir() / "cases"
     path = folder / f"{kernel.id}-{seed}-v{_FORMAT}.safetensors"
-    expected = _load_expected(kernel, path)
-    if expected is None:
-        arrays = _compute(kernel, seed)
-        _save(arrays, path)
-        expected = [arrays[f"expected{i}"] for i in kernel.outputs]
     length = _reduction_length(kernel.func)
-    rtol, atol = _tolerance(kernel, length, expected)
-    return Case(path, rtol, atol, length)
+    rtol = _relative_tolerance(kernel, length)
+    loaded = _load(kernel, path)
+    if loaded is None:
+        arrays = _compute(kernel, seed)
+        expected = [arrays[f"expected{i}"] for i in kernel.outputs]
+        rounding = _rounding_error(kernel, arrays, rtol)
+        _save(arrays, rounding, path)
+    else:
+        expected, rounding = loaded
+    return Case(path, rtol, _absolute_tolerance(kernel, length, expected, rounding), length)
 
 
 def _compute(kernel: Kernel, seed: int) -> dict[str, np.ndarray]:
@@ -99,7 +112,7 @@ def _compute(kernel: Kernel, seed: int) -> dict[str, np.ndarray]:
             np.zeros(p.shape, _wide(p.dtype)) if i in kernel.outputs else inputs[i].astype(_wide(p.dtype))
             for i, p in enumerate(kernel.params)
         ]
-        run_in_double(kernel.func, arguments)
+        run_on_cpu(in_double(kernel.func), arguments)
         with np.errstate(over="ignore"):
             outputs = {f"expected{i}": arguments[i].astype(kernel.params[i].dtype) for i in kernel.outputs}
         if all(np.isfinite(o).all() for o in outputs.values()):
@@ -155,39 +168,50 @@ def _reduction_length(func: tirx.PrimFunc) -> int:
     return longest
 
 
-def _tolerance(kernel: Kernel, length: int, expected: list[np.ndarray]) -> tuple[float, float]:
-    """(rtol, atol) by the formula of `make_case`; zeros for a kernel that only moves integers."""
-    kinds = {p.dtype for p in kernel.params if p.dtype in _UNIT_ROUNDOFF}
-    if not kinds:
-        return 0.0, 0.0
-    roundoff = max(_UNIT_ROUNDOFF[kind] for kind in kinds)
-    summation = _SUMMATION * roundoff * math.sqrt(length)
-    atol = summation * max(_typical_size(e) for e in expected)
-    if _uses_trigonometry(kernel.func):
+def _roundoff(kernel: Kernel) -> float:
+    """Of the coarsest float type among the parameters; 0 for a kernel that only moves integers."""
+    return max((_UNIT_ROUNDOFF[p.dtype] for p in kernel.params if p.dtype in _UNIT_ROUNDOFF), default=0.0)
+
+
+def _relative_tolerance(kernel: Kernel, length: int) -> float:
+    return _roundoff(kernel) * max(_ELEMENTWISE, _SUMMATION * math.sqrt(length))
+
+
+def _absolute_tolerance(kernel: Kernel, length: int, expected: list[np.ndarray], rounding: float) -> float:
+    kept = [wide[wide < _MASKED] for wide in (np.abs(e.astype(np.float64)) for e in expected)]
+    typical = max((float(np.sqrt(np.mean(np.square(k)))) for k in kept if k.size), default=0.0)
+    largest = max((float(k.max()) for k in kept if k.size), default=0.0)
+    atol = max(_SUMMATION * _roundoff(kernel) * math.sqrt(length) * typical, _ROUNDING * rounding)
+    called = _called(kernel.func)
+    if called & {"tirx.sin", "tirx.cos"}:
         atol += _TRIGONOMETRIC
-    return max(_ELEMENTWISE * roundoff, summation), atol
+    if "tirx.erf" in called:
+        atol += _ERROR_FUNCTION * largest
+    return atol
 
 
-def _typical_size(values: np.ndarray) -> float:
-    """Root mean square of what is not a mask."""
-    wide = np.abs(values.astype(np.float64, copy=False))
-    kept = wide[wide < _MASKED]
-    return float(np.sqrt(np.mean(np.square(kept)))) if kept.size else 0.0
+def _rounding_error(kernel: Kernel, arrays: dict[str, np.ndarray], rtol: float) -> float:
+    """The most by which the CPU in the kernel's own precision misses the exact outputs beyond ``rtol`` of them."""
+    arguments = [
+        np.zeros(p.shape, p.dtype) if i in kernel.outputs else arrays[f"arg{i}"] for i, p in enumerate(kernel.params)
+    ]
+    run_on_cpu(kernel.func, arguments)
+    worst = 0.0
+    for i in kernel.outputs:
+        exact = arrays[f"expected{i}"].astype(np.float64)
+        worst = max(worst, float(np.max(np.abs(arguments[i] - exact) - rtol * np.abs(exact), initial=0.0)))
+    return worst
 
 
-def _uses_trigonometry(func: tirx.PrimFunc) -> bool:
-    found = False
-
-    def visit(call: Any) -> None:
-        nonlocal found
-        found = found or getattr(call.op, "name", "") in ("tirx.sin", "tirx.cos")
-
-    tvm_ffi.structural_walk(func.body, [(tvm.ir.Call, visit)])
-    return found
+def _called(func: tirx.PrimFunc) -> set[str]:
+    """Names of the operators that ``func`` calls."""
+    names: set[str] = set()
+    tvm_ffi.structural_walk(func.body, [(tvm.ir.Call, lambda call: names.add(getattr(call.op, "name", "")))])
+    return names
 
 
-def _load_expected(kernel: Kernel, path: Path) -> list[np.ndarray] | None:
-    """The expected outputs of a whole case file; None where it is missing, damaged or of another kernel."""
+def _load(kernel: Kernel, path: Path) -> tuple[list[np.ndarray], float] | None:
+    """Expected outputs and rounding error of a whole case file; None where it is missing, damaged or another kernel's."""
     from safetensors import SafetensorError, safe_open
 
     want = {f"{'expected' if i in kernel.outputs else 'arg'}{i}": p for i, p in enumerate(kernel.params)}
@@ -198,12 +222,13 @@ def _load_expected(kernel: Kernel, path: Path) -> list[np.ndarray] | None:
             if any(tuple(file.get_slice(name).get_shape()) != param.shape for name, param in want.items()):
                 return None
             expected = [file.get_tensor(f"expected{i}") for i in kernel.outputs]
-    except (OSError, SafetensorError):
+            rounding = float(file.metadata()[_ROUNDING_KEY])
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
         return None
-    return expected if all(np.isfinite(e).all() for e in expected) else None
+    return (expected, rounding) if all(np.isfinite(e).all() for e in expected) and math.isfinite(rounding) else None
 
 
-def _save(arrays: dict[str, np.ndarray], path: Path) -> None:
+def _save(arrays: dict[str, np.ndarray], rounding: float, path: Path) -> None:
     """Write the file under another name first, so that a killed process leaves no half of it."""
     from safetensors.numpy import save_file
 
@@ -211,7 +236,8 @@ def _save(arrays: dict[str, np.ndarray], path: Path) -> None:
     handle, name = tempfile.mkstemp(prefix=path.stem, suffix=".tmp", dir=path.parent)
     os.close(handle)
     try:
-        save_file({key: np.ascontiguousarray(array) for key, array in arrays.items()}, name)
+        tensors = {key: np.ascontiguousarray(array) for key, array in arrays.items()}
+        save_file(tensors, name, {_ROUNDING_KEY: repr(rounding)})
         os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)

@@ -13,8 +13,8 @@ from tvm.s_tir.schedule import LoopRV, SBlockRV
 from tvm.target import Target
 
 _LONG = 4096
-"""Terms of a reduction that one thread may sum alone. Mesa's llvmpipe ends a thread's loops after 65,535 iterations, all
-loops together, and says nothing."""
+"""Terms of a reduction that one thread may sum alone. Mesa's llvmpipe ends a thread's loops after 65,535 iterations,
+counted over all of them together, and says nothing."""
 
 
 class ShortLoops(GPUScheduleRule):

@@ -1,4 +1,4 @@
-"""Runs untuned TensorIR in double precision on the CPU, fast enough for the largest convolutions of a VAE."""
+"""Runs untuned TensorIR on the CPU, in double precision too, fast enough for the largest convolutions of a VAE."""
 
 from __future__ import annotations
 
@@ -20,27 +20,26 @@ _ROWS = 4
 """Most rows of such results that share each load; with `_VECTOR` they fill, and do not spill, the vector registers."""
 
 
-def run_in_double(func: tirx.PrimFunc, arguments: list[np.ndarray]) -> None:
-    """Run ``func`` on the CPU with every float in double precision.
+def in_double(func: tirx.PrimFunc) -> tirx.PrimFunc:
+    """``func`` with float32 and float16 replaced by float64 throughout, in TVM's JSON form of it."""
+    return tvm.ir.load_json(_FLOAT.sub(r'\1"float64"', tvm.ir.save_json(func)))
 
-    ``arguments`` follow the signature: float64 where ``func`` has a float type; outputs are filled in place.
+
+def run_on_cpu(func: tirx.PrimFunc, arguments: list[np.ndarray]) -> None:
+    """Run ``func`` on this machine's CPU, all cores.
+
+    ``arguments`` follow the signature in shape and type; the outputs among them are filled in place.
     """
-    twin = _double_twin(func)
+    func = func.with_attr("global_symbol", "main")
     try:
-        module = _scheduled(twin)
+        module = _scheduled(func)
         library = tvm.tirx.build(module, target=_cpu())
     except Exception:  # a kernel that the fast schedule does not fit is still right without it
-        library = tvm.tirx.build(tvm.IRModule({"main": twin}), target=_cpu())
+        library = tvm.tirx.build(tvm.IRModule({"main": func}), target=_cpu())
     tensors = [tvm.runtime.tensor(a) for a in arguments]
     library["main"](*tensors)
     for array, tensor in zip(arguments, tensors, strict=True):
         array[...] = tensor.numpy()
-
-
-def _double_twin(func: tirx.PrimFunc) -> tirx.PrimFunc:
-    """``func`` with float32 and float16 replaced by float64 throughout, in TVM's JSON form of it."""
-    func = func.with_attr("global_symbol", "main")
-    return tvm.ir.load_json(_FLOAT.sub(r'\1"float64"', tvm.ir.save_json(func)))
 
 
 def _cpu() -> Target:
