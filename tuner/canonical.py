@@ -1,18 +1,22 @@
 """The identity of a kernel: its TensorIR as canonical text, and the SHA-256 of that.
 
 TVM's own structural hash changes whenever TVM's IR does, which makes records unreadable. The text is written by a walk of our own
-in our own words: variables and buffers are numbered in order of appearance, their names, the function's name and source
-locations are left out, everything that changes what is computed is kept. A node that this module does not know is an error
-and never skipped, and so is a field that a later TVM adds to a node.
+in our own words: variables and buffers are numbered in order of appearance, every name and source location is left out,
+everything that changes what is computed is kept. A node that this module does not know is an error and never skipped, and so
+is a field that a later TVM adds to a node.
 
-Names of blocks are kept: a schedule's trace finds its blocks by them, so a record only fits a kernel with the same ones.
+Names matter all the same: a schedule's trace finds its blocks by them, and the emitted code repeats those of buffers. TVM makes
+them from what it happened to call the tensors of the model (``lv41_sum``). `with_canonical_names` gives every function the
+names that follow from its structure, so that equal ids mean equal functions, and a trace fits wherever the id does.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 from typing import Any
 
+import tvm
 from tvm.tirx import PrimFunc
 
 from ..errors import CaptureError
@@ -79,8 +83,8 @@ _NODES: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "tirx.Evaluate": ("evaluate", ("value",), ()),
     "s_tir.SBlock": (
         "block",
-        ("name_hint", "iter_vars", "reads", "writes", "alloc_buffers", "match_buffers", "annotations", "init", "body"),
-        (),
+        ("iter_vars", "reads", "writes", "alloc_buffers", "match_buffers", "annotations", "init", "body"),
+        ("name_hint",),
     ),
     "s_tir.SBlockRealize": ("realize", ("iter_values", "predicate", "block"), ()),
     "s_tir.MatchBufferRegion": ("match", ("buffer", "source"), ()),
@@ -96,6 +100,31 @@ def canonical_text(func: PrimFunc) -> str:
 def kernel_id(func: PrimFunc) -> str:
     """SHA-256 of `canonical_text`, in hexadecimal."""
     return hashlib.sha256(canonical_text(func).encode()).hexdigest()
+
+
+def with_canonical_names(func: PrimFunc) -> PrimFunc:
+    """``func`` with buffers called b0, b1, …, other variables i0, i1, …, blocks block0, block1, …, itself ``main``.
+
+    The parameters come first, so parameter n is bn. Nothing but names and fusion's hint changes.
+    """
+    func = func.without_attr("op_pattern").with_attr("global_symbol", "main")
+    graph = json.loads(tvm.ir.save_json(func))
+    nodes = graph["nodes"]
+    counts = {"b": 0, "i": 0, "block": 0}
+
+    def rename(node: dict[str, Any], field: str, prefix: str) -> None:
+        nodes.append({"type": "ffi.String", "data": f"{prefix}{counts[prefix]}"})
+        node["data"][field] = len(nodes) - 1
+        counts[prefix] += 1
+
+    # The graph lists a node behind its operands: an order that follows from the structure alone.
+    for node in list(nodes):
+        if node["type"] == "ir.Var":
+            is_buffer = nodes[node["data"]["ty"]]["type"] == "tirx.BufferType"
+            rename(node, "name", "b" if is_buffer else "i")
+        elif node["type"] == "s_tir.SBlock" and nodes[node["data"]["name_hint"]]["data"] != "root":
+            rename(node, "name_hint", "block")
+    return tvm.ir.load_json(json.dumps(graph))
 
 
 class _Writer:

@@ -47,6 +47,11 @@ def make_converters(max_binding: int) -> dict[str, Converter]:
         "contiguous.default": _same,
         "where.ScalarOther": _where_scalar,
         "argmax.default": _argmax,
+        "embedding.default": _embedding,
+        "view.default": _reshape,
+        "reshape.default": _reshape,
+        "div.Tensor": _scaled,
+        "mul.Tensor": _scaled,
     }
 
 
@@ -83,26 +88,44 @@ def _argmax(node: Any, importer: Any) -> relax.Expr:
     return importer.block_builder.emit(relax.op.astype(importer.block_builder.emit(index), "int32"))
 
 
+def _embedding(node: Any, importer: Any) -> relax.Expr:
+    table, ids = (importer.env[argument] for argument in node.args[:2])
+    # Clipped, because an id beyond the table would read memory that is not the table's.
+    return importer.block_builder.emit(relax.op.take(table, ids, axis=0, mode="clip"))
+
+
+def _reshape(node: Any, importer: Any) -> relax.Expr:
+    value = importer.env[node.args[0]]
+    shape = tuple(int(extent) for extent in node.meta["val"].shape)
+    # One that changes nothing would hide a transpose from the one after it.
+    return value if shape == _shape(value) else importer.block_builder.emit(relax.op.reshape(value, shape))
+
+
+def _scaled(node: Any, importer: Any) -> relax.Expr:
+    # diffusers divides every residual by an output factor, which is 1 in most models.
+    if isinstance(node.args[1], (int, float)) and node.args[1] == 1 and not node.kwargs:
+        return importer.env[node.args[0]]
+    return importer.stock[node.target.__name__](node)
+
+
 def _transpose(node: Any, importer: Any) -> relax.Expr:
     value = importer.env[node.args[0]]
-    rank = len(value.ty.shape)
-    first, second = (int(axis) % rank for axis in node.args[1:3])
-    if rank == 4 and {first, second} == {1, 2}:
-        before = _untransposed(importer.block_builder, value)
-        if before is not None:
-            return before
-    axes = list(range(rank))
+    axes = list(range(len(value.ty.shape)))
+    first, second = node.args[1:3]
     axes[first], axes[second] = axes[second], axes[first]
-    return importer.block_builder.emit(relax.op.permute_dims(value, axes))
+    return _permuted(importer.block_builder, value, axes)
 
 
-def _untransposed(builder: relax.BlockBuilder, value: relax.Expr) -> relax.Expr | None:
-    """The operand of ``value`` where that is a permutation [0, 2, 1, 3], else None."""
+def _permuted(builder: relax.BlockBuilder, value: relax.Expr, axes: list[int]) -> relax.Expr:
+    """``value`` with its axes permuted, together with a permutation that it already is: two that cancel leave nothing."""
     binding = builder.lookup_binding(value) if isinstance(value, relax.Var) else None
-    if not isinstance(binding, relax.Call) or getattr(binding.op, "name", "") != "relax.permute_dims":
-        return None
-    axes = binding.attrs.axes
-    return binding.args[0] if axes is not None and [int(axis) for axis in axes] == [0, 2, 1, 3] else None
+    if isinstance(binding, relax.Call) and getattr(binding.op, "name", "") == "relax.permute_dims":
+        before = binding.attrs.axes
+        inner = [int(axis) for axis in before] if before is not None else list(range(len(axes)))[::-1]
+        value, axes = binding.args[0], [inner[axis] for axis in axes]
+    if axes == list(range(len(axes))):
+        return value
+    return builder.emit(relax.op.permute_dims(value, axes))
 
 
 def _sequence_first(builder: relax.BlockBuilder, value: relax.Expr) -> relax.Expr:
@@ -110,8 +133,7 @@ def _sequence_first(builder: relax.BlockBuilder, value: relax.Expr) -> relax.Exp
     if len(value.ty.shape) == 3:
         batch, length, channels = _shape(value)
         return builder.emit(relax.op.reshape(value, (batch, length, 1, channels)))
-    before = _untransposed(builder, value)
-    return before if before is not None else builder.emit(relax.op.permute_dims(value, [0, 2, 1, 3]))
+    return _permuted(builder, value, [0, 2, 1, 3])
 
 
 def _scores(query: te.Tensor, key: te.Tensor) -> te.Tensor:
@@ -179,7 +201,7 @@ def _attention(node: Any, importer: Any, max_binding: int) -> relax.Expr:
         result = builder.emit(relax.op.call_dps_packed(CONCAT, relax.Tuple(parts), whole))
     if len(inputs[0].ty.shape) == 3:
         return builder.emit(relax.op.reshape(result, (batch, length, _shape(value)[3])))
-    return builder.emit(relax.op.permute_dims(result, [0, 2, 1, 3]))
+    return _permuted(builder, result, [0, 2, 1, 3])
 
 
 def _masked(dtype: str) -> float:

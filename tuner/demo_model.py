@@ -23,7 +23,7 @@ TOKEN_LENGTH = 77
 TEXT_CONFIG: dict[str, Any] = {
     "vocab_size": VOCABULARY_SIZE,
     "hidden_size": 32,
-    "intermediate_size": 64,
+    "intermediate_size": 32,
     "projection_dim": 32,
     "num_hidden_layers": 2,
     "num_attention_heads": 2,
@@ -37,13 +37,14 @@ UNET_CONFIG: dict[str, Any] = {
     "sample_size": 16,
     "in_channels": 4,
     "out_channels": 4,
-    "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
-    "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
     "block_out_channels": (32, 32),
     "layers_per_block": 1,
     "norm_num_groups": 8,
     "cross_attention_dim": 32,
     "attention_head_dim": 2,
+    "use_linear_projection": True,
 }
 VAE_CONFIG: dict[str, Any] = {
     "in_channels": 3,
@@ -62,6 +63,8 @@ SCHEDULER_CONFIG: dict[str, Any] = {
     "beta_end": 0.012,
     "beta_schedule": "scaled_linear",
     "num_train_timesteps": 1000,
+    # Not PNDM's own, but Stable Diffusion publishes it: DDIM made from this configuration would clip otherwise.
+    "clip_sample": False,
     "set_alpha_to_one": False,
     "skip_prk_steps": True,
     "steps_offset": 1,
@@ -85,7 +88,7 @@ def make_demo_pipeline(folder: Path, seed: int = 0) -> Path:
         CLIPTextModel(CLIPTextConfig(**TEXT_CONFIG)).eval().save_pretrained(folder / "text_encoder")
         UNet2DConditionModel(**UNET_CONFIG).eval().save_pretrained(folder / "unet")
         AutoencoderKL(**VAE_CONFIG).eval().save_pretrained(folder / "vae")
-    PNDMScheduler(**SCHEDULER_CONFIG).save_pretrained(folder / "scheduler")
+    PNDMScheduler.from_config(SCHEDULER_CONFIG).save_pretrained(folder / "scheduler")
     _write_json(
         folder / "model_index.json",
         {

@@ -78,6 +78,8 @@ class _Importer(ExportedProgramImporter):
     def __init__(self, stage: str) -> None:
         super().__init__()
         self._stage = stage
+        self.stock = dict(self.convert_map)
+        """TVM's own converters, for those of ours that only treat special cases."""
 
     @staticmethod
     def _convert_pytorch_tensor_to_tvm(tensor_value: torch.Tensor) -> tvm.runtime.Tensor:

@@ -14,7 +14,7 @@ from .program import Capture, Kernel, TensorSpec
 if TYPE_CHECKING:
     from tvm.tirx import PrimFunc
 
-_NAME_OPERATORS = 5
+_NAME_LENGTH = 32
 MIB = 1 << 20
 
 
@@ -85,9 +85,9 @@ def make_kernel(name: str, func: PrimFunc, outputs: int = 1) -> Kernel:
     import tvm
     from tvm.s_tir.analysis import estimate_tir_flops
 
-    from .canonical import canonical_text
+    from .canonical import canonical_text, with_canonical_names
 
-    func = func.without_attr("op_pattern").with_attr("global_symbol", "main")
+    func = with_canonical_names(func)
     text = canonical_text(func)
     identity = hashlib.sha256(text.encode()).hexdigest()
     params = tuple(
@@ -108,15 +108,17 @@ def make_kernel(name: str, func: PrimFunc, outputs: int = 1) -> Kernel:
 def readable_name(name: str, identity: str) -> str:
     """TVM's function name without its counters, and the id's first hex digits: ``conv2d_add_silu_1f3a9c2e``.
 
-    TVM numbers operators of one name (``conv2d12``), in the order in which it meets them: the numbers say nothing. A run of
-    one operator is named once, and a long fusion by its first operators.
+    TVM numbers operators of one name (``conv2d12``), in the order in which it meets them: the numbers say nothing. Operators
+    that only rename axes are left out beside others, a run of one operator is named once, and a long fusion by its beginning.
     """
+    operators = re.sub(r"(?<![^_])(tir|fused)_", "", name)
+    computing = re.sub(r"(?<![^_])(expand_dims|broadcast_to|reshape|squeeze|cast)\d*(?![^_])", "", operators)
     words: list[str] = []
-    for word in re.sub(r"^fused_", "", name).split("_"):
+    for word in (computing if computing.strip("_") else operators).split("_"):
         stem = re.sub(r"\d+$", "", word)
-        if stem and (not words or words[-1] != stem):
+        if stem and (not words or words[-1] != stem) and len("_".join(words)) < _NAME_LENGTH:
             words.append(stem)
-    return "_".join([*words[: 2 * _NAME_OPERATORS], identity[:8]])
+    return "_".join([*words, identity[:8]])
 
 
 def total_flops(capture: Capture, steps: int) -> float:
