@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 from synthetic_bundle import SyntheticBundle, make_bundle
-
 from wgtune.errors import BundleError
 from wgtune.web import app_dir
 from wgtune.web.server import BundleServer

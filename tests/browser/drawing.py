@@ -45,10 +45,7 @@ def shown(page: Page) -> np.ndarray:
 
 def _pixels(pictures: list[dict[str, Any]]) -> np.ndarray:
     return np.stack(
-        [
-            np.frombuffer(base64.b64decode(p["data"]), np.uint8).reshape(p["height"], p["width"], 4)
-            for p in pictures
-        ]
+        [np.frombuffer(base64.b64decode(p["data"]), np.uint8).reshape(p["height"], p["width"], 4) for p in pictures]
     )
 
 

@@ -1,7 +1,7 @@
 """A bundle made by hand: a few kernels stand in for the networks, and NumPy says what they must draw.
 
-It has everything that the format has (several shards, two schedulers, guidance, a tokenizer, an intermediate buffer), so
-that the page is tested without a model, a tuner or a builder.
+It has everything that the format has (several shards, two schedulers, guidance, a tokenizer, an intermediate buffer),
+so that the page is tested without a model, a tuner or a builder.
 """
 
 from __future__ import annotations
@@ -130,7 +130,8 @@ fn level(at: u32) -> u32 { return u32(round(clamp(image[at], 0.0, 1.0) * 255.0))
 @compute @workgroup_size(64) fn image_of(@builtin(global_invocation_id) at: vec3u) {
     if (at.x >= arrayLength(&pixels)) { return; }
     let first = (at.x / shape.area) * 3u * shape.area + at.x % shape.area;
-    pixels[at.x] = level(first) | (level(first + shape.area) << 8u) | (level(first + 2u * shape.area) << 16u) | 0xff000000u;
+    let red_green = level(first) | (level(first + shape.area) << 8u);
+    pixels[at.x] = red_green | (level(first + 2u * shape.area) << 16u) | 0xff000000u;
 }
 """
 

@@ -1,7 +1,7 @@
 /** Texts to the token ids that the text encoder takes. */
 
 import { Tokenizer } from "@huggingface/tokenizers";
-import { object } from "./check";
+import { object, type Json } from "./check";
 import type { Manifest } from "./manifest";
 
 export interface Tokens {
@@ -11,6 +11,9 @@ export interface Tokens {
   used: number;
   dropped: number;
 }
+
+/** The pattern of byte-level BPE (GPT-2's `encoder.py`), by which the pre-tokenizer `ByteLevel` splits. */
+const BYTE_LEVEL = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
 
 export class PromptTokenizer {
   private readonly tokenizer: Tokenizer;
@@ -23,7 +26,8 @@ export class PromptTokenizer {
     private readonly prompt: Manifest["prompt"],
   ) {
     const parsed = object(definition, "tokenizer/tokenizer.json");
-    this.tokenizer = new Tokenizer(parsed, object(config, "tokenizer/tokenizer_config.json"));
+    const preTokenizer = withExplicitSplit(parsed["pre_tokenizer"]);
+    this.tokenizer = new Tokenizer({ ...parsed, pre_tokenizer: preTokenizer }, object(config, "tokenizer/tokenizer_config.json"));
     this.lowercases = JSON.stringify(parsed["normalizer"] ?? null).includes('"Lowercase"');
   }
 
@@ -39,4 +43,22 @@ export class PromptTokenizer {
     ids[used + 1] = eos;
     return { ids, used, dropped: all.length - used };
   }
+}
+
+/**
+ * The same pre-tokenizer with what `ByteLevel` splits by said in a `Split` of its own.
+ *
+ * The library translates the patterns of `Split` from the syntax that tokenizer.json means, but runs the one built into
+ * `ByteLevel` as JavaScript, where `\s` takes in U+FEFF: a byte order mark in a pasted prompt would give other ids.
+ */
+function withExplicitSplit(preTokenizer: unknown): unknown {
+  if (typeof preTokenizer !== "object" || preTokenizer === null) return preTokenizer;
+  const step = preTokenizer as Json;
+  if (step["type"] === "Sequence" && Array.isArray(step["pretokenizers"])) {
+    return { ...step, pretokenizers: step["pretokenizers"].map(withExplicitSplit) };
+  }
+  // With a space put in front, the split would have to come after it.
+  if (step["type"] !== "ByteLevel" || step["use_regex"] === false || step["add_prefix_space"] !== false) return step;
+  const split = { type: "Split", pattern: { Regex: BYTE_LEVEL }, behavior: "Isolated", invert: false };
+  return { type: "Sequence", pretokenizers: [split, { ...step, use_regex: false }] };
 }
