@@ -211,7 +211,7 @@ def _called(func: tirx.PrimFunc) -> set[str]:
 
 
 def _load(kernel: Kernel, path: Path) -> tuple[list[np.ndarray], float] | None:
-    """Expected outputs and rounding error of a whole case file; None where it is missing, damaged or another kernel's."""
+    """Expected outputs and rounding error of a whole case file; None where it is missing, damaged or another's."""
     from safetensors import SafetensorError, safe_open
 
     want = {f"{'expected' if i in kernel.outputs else 'arg'}{i}": p for i, p in enumerate(kernel.params)}
