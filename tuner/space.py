@@ -1,0 +1,368 @@
+"""What a kernel's schedules may look like: MetaSchedule's sketches, with decisions drawn so that they fit the GPU.
+
+MetaSchedule turns a kernel into a few sketches: traces whose sampling instructions (tile sizes, unroll steps, …) are
+free. It draws decisions blindly and finds out by scheduling, 10 to 25 ms a draw, that they break a limit. Within
+WebGPU's 256 threads and 16 KiB that happens to 19 of 20 draws of a convolution and to nearly all of a matrix product.
+So a `Sketch` works out from the trace alone, in microseconds, which threads, virtual threads and workgroup memory
+decisions imply, and draws again. It may let a misfit through; what it rejects, TVM rejects too.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import tvm
+from tvm.s_tir import Schedule
+from tvm.s_tir.schedule import Trace
+from tvm.sym import Analyzer
+
+Decision = int | tuple[int, ...]
+"""Of a tile size: the factors, outermost first. Of a choice: the index into its candidates."""
+
+_MAX_VTHREADS = 8
+"""MetaSchedule's own limit (postproc VerifyGPUCode)."""
+
+_DRAWS = 2000
+"""Draws before a sketch counts as having nothing (more) that fits; one takes some 20 µs."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a workgroup may use: ``threads`` invocations and ``shared_bytes`` of workgroup memory."""
+
+    threads: int
+    shared_bytes: int
+
+
+@dataclass(frozen=True)
+class TileKnob:
+    """A loop of ``extent`` iterations split into ``parts`` factors, the innermost at most ``max_innermost``."""
+
+    extent: int
+    parts: int
+    max_innermost: int
+
+    @cached_property
+    def _primes(self) -> list[int]:
+        left, prime, found = self.extent, 2, []
+        while left > 1:
+            while left % prime == 0:
+                found.append(prime)
+                left //= prime
+            prime += 1
+        return found
+
+    def draw(self, rng: random.Random) -> tuple[int, ...]:
+        """Factors drawn by giving each prime of the extent to a random part."""
+        while True:
+            factors = [1] * self.parts
+            for prime in self._primes:
+                factors[rng.randrange(self.parts)] *= prime
+            # A prime extent above the bound never fits the innermost part, so another draw always can.
+            if factors[-1] <= self.max_innermost:
+                return tuple(factors)
+
+    def mutate(self, value: Decision, rng: random.Random) -> tuple[int, ...]:
+        """``value`` with one prime moved from one part to another; ``value`` itself where there is nothing to move."""
+        assert isinstance(value, tuple)
+        sources = [part for part, factor in enumerate(value) if factor > 1]
+        if not sources or self.parts < 2:
+            return value
+        source = rng.choice(sources)
+        target = rng.choice([part for part in range(self.parts) if part != source])
+        prime = rng.choice([p for p in set(self._primes) if value[source] % p == 0] or [1])
+        factors = list(value)
+        factors[source] //= prime
+        factors[target] *= prime
+        return tuple(factors) if factors[-1] <= self.max_innermost else value
+
+
+@dataclass(frozen=True)
+class ChoiceKnob:
+    """A choice between ``candidates``, drawn with ``weights``."""
+
+    candidates: tuple[int, ...]
+    weights: tuple[float, ...]
+
+    def draw(self, rng: random.Random) -> int:
+        """An index into ``candidates``."""
+        return rng.choices(range(len(self.candidates)), self.weights)[0]
+
+    def mutate(self, value: Decision, rng: random.Random) -> int:
+        """Another index, where there is another."""
+        return rng.choice([i for i in range(len(self.candidates)) if i != value] or [0])
+
+
+@dataclass
+class _SharedBuffer:
+    """A copy of a read region in workgroup memory.
+
+    ``dims`` gives per dimension the constant part of its extent and (iteration variable, step) pairs; ``inside`` per
+    iteration variable the (knob, part) pairs that run while the copy lives.
+    """
+
+    itemsize: int
+    dims: list[tuple[int, list[tuple[int, int]]]]
+    inside: dict[int, list[tuple[int, int]]]
+
+    def nbytes(self, decisions: tuple[Decision, ...]) -> int:
+        tile = {
+            axis: math.prod(decisions[knob][part] for knob, part in parts)  # type: ignore[index]
+            for axis, parts in self.inside.items()
+        }
+        elements = math.prod(
+            size + sum(step * (tile.get(axis, 1) - 1) for axis, step in axes) for size, axes in self.dims
+        )
+        return elements * self.itemsize
+
+
+@dataclass
+class _Workgroups:
+    """How decisions become workgroups: per kernel of the sketch, what its thread axes multiply."""
+
+    threads: list[list[tuple[int, int | None]]] = field(default_factory=list)
+    vthreads: list[list[tuple[int, int | None]]] = field(default_factory=list)
+    low: int = 1
+    shared: list[_SharedBuffer] = field(default_factory=list)
+
+
+class Sketch:
+    """One of MetaSchedule's sketches of a kernel: a trace, and the knobs that its sampling instructions are.
+
+    Args:
+        module: the unscheduled kernel, function ``main``.
+        trace: as the space generator made it, decided anyhow, before postprocessing.
+        limits: of one workgroup.
+    """
+
+    def __init__(self, module: tvm.IRModule, trace: Trace, limits: Limits) -> None:
+        self._limits = limits
+        self._instructions = _before_postprocessing(trace)
+        self._sampled = [i for i in self._instructions if i.kind.name in ("SamplePerfectTile", "SampleCategorical")]
+        self.knobs: tuple[TileKnob | ChoiceKnob, ...] = tuple(_knob(i, trace.decisions) for i in self._sampled)
+        self.signature = _signature(self._instructions)
+        self._groups = _TraceReader(module, self._instructions, self._sampled, trace).read()
+
+    def draw(self, rng: random.Random) -> tuple[Decision, ...] | None:
+        """Decisions that fit the limits; None where none was found."""
+        for _ in range(_DRAWS):
+            decisions = tuple(knob.draw(rng) for knob in self.knobs)
+            if self.fits(decisions):
+                return decisions
+        return None
+
+    def mutate(self, decisions: tuple[Decision, ...], rng: random.Random) -> tuple[Decision, ...] | None:
+        """``decisions`` with one or two of them changed, within the limits; None where no such change was found."""
+        if not self.knobs:
+            return None
+        for _ in range(_DRAWS // 10):
+            changed = list(decisions)
+            for _ in range(rng.choice((1, 1, 2))):
+                index = rng.randrange(len(self.knobs))
+                changed[index] = self.knobs[index].mutate(changed[index], rng)
+            result = tuple(changed)
+            if result != decisions and self.fits(result):
+                return result
+        return None
+
+    def fits(self, decisions: tuple[Decision, ...]) -> bool:
+        """Whether the workgroups that ``decisions`` imply keep the limits, as far as the trace tells."""
+        groups = self._groups
+        for axes in groups.threads:
+            if not groups.low <= self._product(axes, decisions) <= self._limits.threads:
+                return False
+        if any(self._product(axes, decisions) > _MAX_VTHREADS for axes in groups.vthreads):
+            return False
+        return sum(buffer.nbytes(decisions) for buffer in groups.shared) <= self._limits.shared_bytes
+
+    def trace(self, decisions: tuple[Decision, ...]) -> Trace:
+        """The trace with ``decisions`` taken, to be applied to a fresh schedule."""
+        return Trace(
+            self._instructions,
+            {i: list(d) if isinstance(d, tuple) else d for i, d in zip(self._sampled, decisions, strict=True)},
+        )
+
+    def decisions_of(self, trace: Trace) -> tuple[Decision, ...] | None:
+        """What ``trace`` decided; None where it is no trace of this sketch."""
+        instructions = _before_postprocessing(trace)
+        if _signature(instructions) != self.signature:
+            return None
+        sampled = [i for i in instructions if i.kind.name in ("SamplePerfectTile", "SampleCategorical")]
+        return tuple(_decision(trace.decisions[i]) for i in sampled)
+
+    def _product(self, axes: list[tuple[int, int | None]], decisions: tuple[Decision, ...]) -> int:
+        product = 1
+        for index, part in axes:
+            decision, knob = decisions[index], self.knobs[index]
+            if isinstance(knob, ChoiceKnob):
+                assert isinstance(decision, int)
+                product *= knob.candidates[decision]
+            else:
+                assert isinstance(decision, tuple) and part is not None
+                product *= decision[part]
+        return product
+
+
+def _before_postprocessing(trace: Trace) -> list[Any]:
+    instructions = []
+    for instruction in trace.insts:
+        if instruction.kind.name == "EnterPostproc":
+            break
+        instructions.append(instruction)
+    return instructions
+
+
+def _signature(instructions: list[Any]) -> tuple[str, ...]:
+    """What tells one sketch's traces from another's: the instructions and what they are told, without decisions."""
+    return tuple(f"{i.kind.name} {[str(a) for a in i.attrs]} {len(i.inputs)} {len(i.outputs)}" for i in instructions)
+
+
+def _decision(value: Any) -> Decision:
+    return int(value) if isinstance(value, int | tvm.tirx.IntImm) else tuple(int(v) for v in value)
+
+
+def _knob(instruction: Any, decisions: Mapping[Any, Any]) -> TileKnob | ChoiceKnob:
+    if instruction.kind.name == "SamplePerfectTile":
+        parts, innermost = (int(a) for a in instruction.attrs)
+        return TileKnob(math.prod(int(f) for f in decisions[instruction]), parts, innermost)
+    candidates, weights = instruction.attrs
+    return ChoiceKnob(tuple(int(c) for c in candidates), tuple(float(w.value) for w in weights))
+
+
+class _TraceReader:
+    """Follows loops through a trace: which knob's part is bound to which thread axis, and what each shared copy spans.
+
+    A trace's random variables are told apart by ``hash``, which TVM defines as their address; ``==`` may build an
+    expression.
+    """
+
+    def __init__(self, module: tvm.IRModule, instructions: list[Any], sampled: list[Any], trace: Trace) -> None:
+        self._module = module
+        self._instructions = instructions
+        self._trace = trace
+        self._sampled = {id(i): n for n, i in enumerate(sampled)}
+        self._factor: dict[int, tuple[int, int | None]] = {}
+        self._loop: dict[int, list[tuple[int, int | None]] | None] = {}
+        self._axis_of_loop: dict[int, tuple[int, int]] = {}
+        self._split_of: dict[int, tuple[int, tuple[int, int | None]]] = {}
+        self._order: dict[int, list[int]] = {}
+        self._bound: dict[int, str] = {}
+        self._fused: dict[int, list[int]] = {}
+        self._block_name: dict[int, str] = {}
+        self._copies: dict[int, tuple[int, int, int]] = {}
+        self._groups = _Workgroups()
+
+    def read(self) -> _Workgroups:
+        for position, instruction in enumerate(self._instructions):
+            reader = getattr(self, f"_read_{instruction.kind.name.lower()}", None)
+            if reader is not None:
+                reader(instruction, position)
+        return self._groups
+
+    def _read_sampleperfecttile(self, instruction: Any, _: int) -> None:
+        for part, output in enumerate(instruction.outputs):
+            self._factor[hash(output)] = (self._sampled[id(instruction)], part)
+
+    def _read_samplecategorical(self, instruction: Any, _: int) -> None:
+        self._factor[hash(instruction.outputs[0])] = (self._sampled[id(instruction)], None)
+
+    def _read_getsblock(self, instruction: Any, _: int) -> None:
+        self._block_name[hash(instruction.outputs[0])] = str(instruction.attrs[0])
+
+    def _read_getloops(self, instruction: Any, _: int) -> None:
+        for axis, loop in enumerate(instruction.outputs):
+            self._axis_of_loop.setdefault(hash(loop), (hash(instruction.inputs[0]), axis))
+
+    def _read_split(self, instruction: Any, _: int) -> None:
+        loop, *factors = instruction.inputs
+        for factor, output in zip(factors, instruction.outputs, strict=True):
+            known = None if factor is None else self._factor.get(hash(factor))
+            self._loop[hash(output)] = None if known is None else [known]
+            if known is not None and hash(loop) in self._axis_of_loop:
+                self._split_of[hash(output)] = (self._axis_of_loop[hash(loop)][1], known)
+
+    def _read_reorder(self, instruction: Any, _: int) -> None:
+        order = [hash(loop) for loop in instruction.inputs]
+        for loop in order:
+            self._order[loop] = order
+
+    def _read_fuse(self, instruction: Any, _: int) -> None:
+        parts = [self._loop.get(hash(loop)) for loop in instruction.inputs]
+        output = hash(instruction.outputs[0])
+        self._loop[output] = None if any(p is None for p in parts) else [a for p in parts for a in p or ()]
+        self._fused[output] = [hash(loop) for loop in instruction.inputs]
+
+    def _read_bind(self, instruction: Any, _: int) -> None:
+        loop, axis = hash(instruction.inputs[0]), str(instruction.attrs[0])
+        for part in self._fused.get(loop, [loop]):
+            self._bound[part] = axis
+        factors = self._loop.get(loop)
+        if factors and axis.startswith("threadIdx"):
+            self._groups.threads.append(factors)
+        elif factors and axis.startswith("vthread"):
+            self._groups.vthreads.append(factors)
+
+    def _read_annotate(self, instruction: Any, _: int) -> None:
+        if str(instruction.attrs[0]) == "meta_schedule.thread_extent_low_inclusive":
+            self._groups.low = int(instruction.inputs[1])
+
+    def _read_cacheread(self, instruction: Any, position: int) -> None:
+        index, scope = instruction.attrs
+        if str(scope) == "shared":
+            self._copies[hash(instruction.outputs[0])] = (hash(instruction.inputs[0]), int(index), position)
+
+    def _read_computeat(self, instruction: Any, _: int) -> None:
+        block, loop = (hash(i) for i in instruction.inputs)
+        if block in self._copies and loop in self._order:
+            consumer, index, position = self._copies[block]
+            buffer = self._shared(consumer, index, position, loop)
+            if buffer is not None:
+                self._groups.shared.append(buffer)
+
+    def _shared(self, consumer: int, index: int, position: int, at: int) -> _SharedBuffer | None:
+        """The copy of the ``index``-th region that ``consumer`` reads, made anew in each iteration of loop ``at``."""
+        if consumer not in self._block_name:
+            return None
+        # Only the instructions before the copy decide what the block reads, and under which variables.
+        schedule = Schedule(self._module)
+        Trace(self._instructions[:position], self._trace.decisions).apply_to_schedule(schedule, remove_postproc=True)
+        block = schedule.get(schedule.get_sblock(self._block_name[consumer]))
+        # Before any copy the block reads its first regions in their own order; the scheduled block still does.
+        region = block.reads[index]
+        axes = [iteration.var for iteration in block.iter_vars]
+        inside: dict[int, list[tuple[int, int]]] = {}
+        order = self._order[at]
+        for place, loop in enumerate(order):
+            runs = place > order.index(at) or self._bound.get(loop, "").startswith(("threadIdx", "vthread"))
+            if runs and loop in self._split_of:
+                axis, (knob, part) = self._split_of[loop]
+                if part is not None:
+                    inside.setdefault(axis, []).append((knob, part))
+        dims = [_span(interval, axes) for interval in region.region]
+        return _SharedBuffer(np.dtype(str(region.source.ty.dtype)).itemsize, dims, inside)
+
+
+def _span(interval: Any, axes: list[Any]) -> tuple[int, list[tuple[int, int]]]:
+    """Extent of one dimension of a region: a constant, and how far a step of each axis moves it."""
+
+    def start(moved: Any) -> int | None:
+        analyzer = Analyzer()
+        for axis in axes:
+            analyzer.bind(axis, tvm.tirx.const(int(axis is moved), str(axis.ty.dtype)))
+        value = analyzer.simplify(interval.min)
+        return int(value) if isinstance(value, tvm.tirx.IntImm) else None
+
+    origin = start(None)
+    size = int(interval.extent) if isinstance(interval.extent, tvm.tirx.IntImm) else 1
+    steps = []
+    for place, axis in enumerate(axes):
+        there = start(axis)
+        if origin is not None and there is not None and there != origin:
+            steps.append((place, abs(there - origin)))
+    return size, steps
