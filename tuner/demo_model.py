@@ -44,7 +44,6 @@ UNET_CONFIG: dict[str, Any] = {
     "norm_num_groups": 8,
     "cross_attention_dim": 32,
     "attention_head_dim": 2,
-    "use_linear_projection": True,
 }
 VAE_CONFIG: dict[str, Any] = {
     "in_channels": 3,
