@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +23,27 @@ SQLITE_HEADER = b"SQLite format 3\0"
 """The first 16 bytes of every SQLite file (SQLite file format, section 1.3)."""
 
 _WRITES = "wgtune_writes"
+
+
+def connect(url: str | None, *, create: bool) -> tuple[Engine, str, Path | None]:
+    """An engine for the database at ``url``, how messages call it, and its file where it is SQLite's.
+
+    ``url`` is a SQLAlchemy URL, the path of a SQLite file, or None for the user's own database, whose folder is made
+    with ``create``. Nothing is read from the database yet. Raises DatabaseError where something is wrong from the
+    outside.
+    """
+    where = parse_url(url)
+    path = sqlite_path(where)
+    if path is not None:
+        if url is None and create:
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise DatabaseError(
+                    f"the folder {path.parent} cannot be made: {error.strerror}", "name another with WGTUNE_DATA"
+                ) from None
+        check_file(path, create=create)
+    return make_engine(where), display(where), path
 
 
 def parse_url(text: str | None) -> URL:
@@ -61,21 +84,12 @@ def sqlite_path(url: URL) -> Path | None:
 
 def check_file(path: Path, *, create: bool) -> None:
     """Raises DatabaseError where ``path`` cannot become, or is not, a SQLite database that this process can write."""
-    if not path.parent.is_dir():
-        raise DatabaseError(f"{path.parent} is not a folder, so {path.name} cannot be in it", f"mkdir -p {path.parent}")
-    if path.is_dir():
-        raise DatabaseError(f"{path} is a folder, not a database", f"name a file: {path / 'wgtune.db'}")
-    if not path.exists():
-        if not create:
-            raise DatabaseError(
-                f"there is no database at {path}", "wgtune tune makes one; --db or WGTUNE_DB names another"
-            )
-        if not os.access(path.parent, os.W_OK):
-            raise DatabaseError(
-                f"the folder {path.parent} is read-only", "name a file elsewhere with --db or WGTUNE_DB"
-            )
-        return
     try:
+        if not path.exists():
+            _check_new_file(path, create)
+            return
+        if path.is_dir():
+            raise DatabaseError(f"{path} is a folder, not a database", f"name a file: {path / 'wgtune.db'}")
         with path.open("rb") as file:
             head = file.read(len(SQLITE_HEADER))
     except OSError as error:
@@ -87,6 +101,16 @@ def check_file(path: Path, *, create: bool) -> None:
         raise DatabaseError(
             f"{path}, or the folder that it is in, is read-only", f"copy it to a folder of yours: cp {path} ."
         )
+
+
+def _check_new_file(path: Path, create: bool) -> None:
+    folder = path.parent
+    if not create:
+        raise DatabaseError(f"there is no database at {path}", "wgtune tune makes one; --db or WGTUNE_DB names another")
+    if not folder.is_dir():
+        raise DatabaseError(f"{folder} is not a folder, so {path.name} cannot be in it", f"mkdir -p {folder}")
+    if not os.access(folder, os.W_OK):
+        raise DatabaseError(f"the folder {folder} is read-only", "name a file elsewhere with --db or WGTUNE_DB")
 
 
 def make_engine(url: URL) -> Engine:
@@ -130,6 +154,8 @@ def translated(name: str) -> Iterator[None]:
     except DBAPIError as error:
         reason = " ".join(str(error.orig).split())
         raise DatabaseError(f"{name}: {reason}", _hint(reason)) from error
+    except (zlib.error, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DatabaseError(f"{name}: a value cannot be read back ({error})", _hint("malformed")) from error
 
 
 def _hint(reason: str) -> str:

@@ -1,41 +1,34 @@
-"""The store: every question and every change that the rest of wgtune has for the database."""
+"""The store: opening a database, and every change that is made to it."""
 
 from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime, timezone
-from types import TracebackType
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Select, Table, func, insert, select, update
+from sqlalchemy import Connection, Engine, Table, insert, select, update
 
 from ..errors import DatabaseError
 from ..states import TrialState
-from .engine import check_file, display, make_engine, parse_url, sqlite_path, translated, writing
+from .engine import connect, translated, writing
 from .processes import is_alive
+from .reader import Reader
 from .records import (
     DeviceInfo,
     ModelInfo,
     ModelKernel,
-    Record,
     Runtime,
     SessionInfo,
     SessionOutcome,
-    SessionRecord,
     TrialEnd,
-    TrialKind,
-    TrialPoint,
     TrialStart,
-    TrialSummary,
     WorkloadInfo,
 )
 from .rows import (
-    RECORDS,
-    SESSIONS,
     clean,
     device,
     from_end,
@@ -45,16 +38,13 @@ from .rows import (
     schedule,
     session,
     to_device,
-    to_record,
-    to_session,
-    to_workload,
     trial,
     workload,
 )
 from .upgrade import upgrade
 
 
-class Store:
+class Store(Reader):
     """One open database.
 
     Every method is a transaction of its own, committed when it returns; any number of processes may read, one writes
@@ -62,10 +52,8 @@ class Store:
     """
 
     def __init__(self, engine: Engine, name: str) -> None:
-        self._engine = engine
+        super().__init__(engine, name)
         self._writer = writing(engine)
-        self.name = name
-        """How messages call this database: a path, or a URL without its password."""
         self._workload_ids: dict[str, int] = {}
         self._sessions: dict[int, tuple[int, Runtime]] = {}
 
@@ -80,19 +68,7 @@ class Store:
             DatabaseError: bad URL, missing driver, folder or file, not a database, another program's, a newer schema,
             no permission.
         """
-        where = parse_url(url)
-        path = sqlite_path(where)
-        if path is not None:
-            if url is None and create:
-                try:
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                except OSError as error:
-                    raise DatabaseError(
-                        f"the folder {path.parent} cannot be made: {error.strerror}", "name another with WGTUNE_DATA"
-                    ) from None
-            check_file(path, create=create)
-        engine = make_engine(where)
-        name = display(where)
+        engine, name, _ = connect(url, create=create)
         try:
             with translated(name):
                 upgrade(engine, name)
@@ -100,20 +76,6 @@ class Store:
             engine.dispose()
             raise
         return cls(engine, name)
-
-    def close(self) -> None:
-        """Closes the connections; the store answers no more."""
-        self._engine.dispose()
-
-    def __enter__(self) -> Store:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    # ---- writing
 
     def add_workloads(self, workloads: Iterable[WorkloadInfo]) -> None:
         """Adds the workloads that are not there yet; of the others, TVM's form is brought to the one given."""
@@ -267,123 +229,6 @@ class Store:
             dead = [row.id for row in running if not is_alive(row.pid, row.started)]
             return _close_sessions(connection, dead, SessionOutcome.KILLED, "its process was found dead")
 
-    # ---- trials
-
-    def best(
-        self,
-        device_key: str,
-        workload_ids: Collection[str],
-        runtime: Runtime = Runtime.WGPU,
-        *,
-        fits: Callable[[Mapping[str, Any]], bool] | None = None,
-    ) -> dict[str, Record]:
-        """The verified trial of lowest median latency of each workload; the older one of equals. Baselines count.
-
-        ``fits`` receives a record's ``needs`` and says whether it may be used, as when a tier grants less than the
-        device. Workloads without such a trial are left out.
-        """
-        return self._fastest(device_key, workload_ids, runtime, None, fits)
-
-    def baselines(
-        self, device_key: str, workload_ids: Collection[str], runtime: Runtime = Runtime.WGPU
-    ) -> dict[str, Record]:
-        """The best verified baseline of each workload that has one."""
-        return self._fastest(device_key, workload_ids, runtime, TrialKind.BASELINE, None)
-
-    def tried(self, device_key: str, workload_id: str, runtime: Runtime = Runtime.WGPU) -> list[TrialSummary]:
-        """Every trial of the workload that ended, oldest first, except abandoned ones: of those nothing is known."""
-        columns = (trial.c.id, trial.c.kind, trial.c.state, trial.c.program_digest, schedule.c.trace, trial.c.latency_s)
-        query = (
-            _of_device(select(*columns).join_from(trial, schedule), device_key, runtime)
-            .join(workload, workload.c.id == trial.c.workload_id)
-            .where(workload.c.digest == workload_id, trial.c.ended.is_not(None), trial.c.state != TrialState.ABANDONED)
-            .order_by(trial.c.id)
-        )
-        with self._read() as connection:
-            return [TrialSummary(*row) for row in connection.execute(query)]
-
-    def counts(
-        self, device_key: str, workload_ids: Collection[str], runtime: Runtime = Runtime.WGPU
-    ) -> dict[str, dict[TrialState, int]]:
-        """How many trials each workload has in each state; states and workloads without any are left out."""
-        query = (
-            _of_device(select(workload.c.digest, trial.c.state, func.count()).select_from(trial), device_key, runtime)
-            .join(workload, workload.c.id == trial.c.workload_id)
-            .where(workload.c.digest.in_(workload_ids))
-            .group_by(workload.c.digest, trial.c.state)
-        )
-        found: dict[str, dict[TrialState, int]] = {}
-        with self._read() as connection:
-            for digest, state, count in connection.execute(query):
-                found.setdefault(digest, {})[state] = count
-        return found
-
-    def history(
-        self, device_key: str, workload_ids: Collection[str], runtime: Runtime = Runtime.WGPU
-    ) -> list[TrialPoint]:
-        """Every ended trial of the workloads, abandoned ones too, in the order in which they ended."""
-        columns = (workload.c.digest, trial.c.session_id, trial.c.state, trial.c.latency_s, trial.c.ended)
-        query = (
-            _of_device(select(*columns).select_from(trial), device_key, runtime)
-            .join(workload, workload.c.id == trial.c.workload_id)
-            .where(workload.c.digest.in_(workload_ids), trial.c.ended.is_not(None))
-            .order_by(trial.c.ended, trial.c.id)
-        )
-        with self._read() as connection:
-            return [TrialPoint(*row) for row in connection.execute(query)]
-
-    # ---- what there is
-
-    def devices(self) -> list[DeviceInfo]:
-        """Every device that had a session, by key."""
-        with self._read() as connection:
-            return [to_device(row) for row in connection.execute(select(device).order_by(device.c.key))]
-
-    def models(self) -> list[ModelInfo]:
-        """Every captured model, oldest first."""
-        with self._read() as connection:
-            return [
-                ModelInfo(row.capture_key, row.name, row.options, row.steps_hint)
-                for row in connection.execute(select(model).order_by(model.c.id))
-            ]
-
-    def model_kernels(self, capture_key: str) -> list[ModelKernel]:
-        """The model's kernels per stage, in order; empty for an unknown model."""
-        query = (
-            select(model_kernel.c.stage, workload.c.digest, model_kernel.c.calls, model_kernel.c.position)
-            .join_from(model_kernel, model)
-            .join(workload, workload.c.id == model_kernel.c.workload_id)
-            .where(model.c.capture_key == capture_key)
-            .order_by(model_kernel.c.position, model_kernel.c.stage)
-        )
-        with self._read() as connection:
-            return [ModelKernel(*row) for row in connection.execute(query)]
-
-    def workloads(self, workload_ids: Collection[str]) -> dict[str, WorkloadInfo]:
-        """The workloads by id; unknown ids are left out."""
-        query = select(workload).where(workload.c.digest.in_(workload_ids))
-        with self._read() as connection:
-            return {row.digest: to_workload(row) for row in connection.execute(query)}
-
-    def sessions(
-        self, *, device_key: str | None = None, capture_key: str | None = None, limit: int | None = None
-    ) -> list[SessionRecord]:
-        """Sessions, the most recent first; of one device or one model where given."""
-        query = SESSIONS.order_by(session.c.id.desc()).limit(limit)
-        if device_key is not None:
-            query = query.where(device.c.key == device_key)
-        if capture_key is not None:
-            query = query.where(session.c.capture_key == capture_key)
-        with self._read() as connection:
-            return [to_session(row) for row in connection.execute(query)]
-
-    # ---- inside
-
-    @contextmanager
-    def _read(self) -> Iterator[Connection]:
-        with translated(self.name), self._engine.begin() as connection:
-            yield connection
-
     @contextmanager
     def _write(self) -> Iterator[Connection]:
         with translated(self.name), self._writer.begin() as connection:
@@ -406,36 +251,6 @@ class Store:
                 raise DatabaseError(f"{self.name}: there is no session {session_id}")
             self._sessions[session_id] = (found.device_id, found.runtime)
         return self._sessions[session_id]
-
-    def _fastest(
-        self,
-        device_key: str,
-        workload_ids: Collection[str],
-        runtime: Runtime,
-        kind: TrialKind | None,
-        fits: Callable[[Mapping[str, Any]], bool] | None,
-    ) -> dict[str, Record]:
-        ranked = _of_device(select(trial.c.id, trial.c.needs), device_key, runtime)
-        ranked = ranked.join(workload, workload.c.id == trial.c.workload_id)
-        ranked = ranked.where(trial.c.state == TrialState.OK).order_by(trial.c.latency_s, trial.c.id)
-        if kind is not None:
-            ranked = ranked.where(trial.c.kind == kind)
-        if fits is None:
-            ranked = ranked.limit(1)
-        with self._read() as connection:
-            # One short walk down the index per workload: a window over all of them would visit every trial.
-            chosen = []
-            for digest in workload_ids:
-                rows = connection.execute(ranked.where(workload.c.digest == digest))
-                chosen += next(([row.id] for row in rows if fits is None or fits(row.needs)), [])
-            query = RECORDS.where(trial.c.id.in_(chosen))
-            return {row.workload: to_record(row) for row in connection.execute(query)}
-
-
-def _of_device(query: Select[Any], device_key: str, runtime: Runtime) -> Select[Any]:
-    """``query`` on the trial table, narrowed to one device and one way of measuring."""
-    device_id = select(device.c.id).where(device.c.key == device_key).scalar_subquery()
-    return query.where(trial.c.device_id == device_id, trial.c.runtime == runtime)
 
 
 def _insert(connection: Connection, table: Table, **values: Any) -> int:

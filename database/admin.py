@@ -1,0 +1,146 @@
+"""Looking after a database: what is in it, whether it is whole, bringing it to this program's schema."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine, func, select
+
+from ..errors import DatabaseError
+from ..states import TrialState
+from .engine import connect, translated
+from .records import SessionOutcome
+from .rows import device, model, session, trial, workload
+from .upgrade import current_revision, known_revisions
+from .upgrade import upgrade as migrate
+
+
+@dataclass(frozen=True)
+class DatabaseInfo:
+    """What is in a database. ``path`` and ``size_bytes`` (its write-ahead log included) are None off SQLite.
+
+    ``revision`` is None for an empty database. Where it differs from ``latest``, nothing is counted. ``trials`` is by
+    device and state, ``sessions`` by outcome.
+    """
+
+    name: str
+    path: Path | None
+    size_bytes: int | None
+    revision: str | None
+    latest: str
+    models: int
+    workloads: int
+    sessions: dict[SessionOutcome, int]
+    trials: dict[str, dict[TrialState, int]]
+
+
+@dataclass(frozen=True)
+class Upgrade:
+    """What an upgrade did: the revisions before (None: the database was empty) and after."""
+
+    name: str
+    before: str | None
+    after: str
+
+
+def info(url: str | None = None) -> DatabaseInfo:
+    """Counts what is in the database, changing nothing.
+
+    Raises DatabaseError where there is none or it cannot be read.
+    """
+    with _opened(url) as (engine, name, path), translated(name), engine.begin() as connection:
+        revision, latest = current_revision(connection, name), known_revisions()[-1]
+        counted = revision == latest
+        return DatabaseInfo(
+            name=name,
+            path=path,
+            size_bytes=None if path is None else _size(path),
+            revision=revision,
+            latest=latest,
+            models=connection.execute(select(func.count()).select_from(model)).scalar_one() if counted else 0,
+            workloads=connection.execute(select(func.count()).select_from(workload)).scalar_one() if counted else 0,
+            sessions=_sessions(connection) if counted else {},
+            trials=_trials(connection) if counted else {},
+        )
+
+
+def upgrade(url: str | None = None) -> Upgrade:
+    """Brings the database to this program's schema. Raises DatabaseError as `Store.open` does."""
+    with _opened(url) as (engine, name, _), translated(name):
+        return Upgrade(name, *migrate(engine, name))
+
+
+def check(url: str | None = None) -> list[str]:
+    """What is wrong with the database, one sentence each; empty where it is whole.
+
+    Raises DatabaseError only where there is nothing to check: no file, no permission, another program's database.
+    """
+    with _opened(url) as (engine, name, path):
+        problems: list[str] = []
+        try:
+            with translated(name), engine.begin() as connection:
+                if path is not None:
+                    problems += _sqlite_problems(connection)
+                revision, latest = current_revision(connection, name), known_revisions()[-1]
+                if revision != latest:
+                    return [*problems, f"schema revision {revision or 'none'} is not {latest}: wgtune db upgrade"]
+                problems += _trial_problems(connection)
+        except DatabaseError as error:
+            if error.__cause__ is None:  # not from the driver: see `translated`
+                raise
+            problems.append(error.message)
+        return problems
+
+
+@contextmanager
+def _opened(url: str | None) -> Iterator[tuple[Engine, str, Path | None]]:
+    engine, name, path = connect(url, create=False)
+    try:
+        yield engine, name, path
+    finally:
+        engine.dispose()
+
+
+def _size(path: Path) -> int:
+    log = path.with_name(path.name + "-wal")
+    return path.stat().st_size + (log.stat().st_size if log.exists() else 0)
+
+
+def _sessions(connection: Connection) -> dict[SessionOutcome, int]:
+    query = select(session.c.outcome, func.count()).group_by(session.c.outcome)
+    return {row[0]: row[1] for row in connection.execute(query)}
+
+
+def _trials(connection: Connection) -> dict[str, dict[TrialState, int]]:
+    query = (
+        select(device.c.key, trial.c.state, func.count())
+        .join_from(trial, device, trial.c.device_id == device.c.id)
+        .group_by(device.c.key, trial.c.state)
+        .order_by(device.c.key)
+    )
+    found: dict[str, dict[TrialState, int]] = {}
+    for key, state, count in connection.execute(query):
+        found.setdefault(key, {})[state] = count
+    return found
+
+
+def _sqlite_problems(connection: Connection) -> list[str]:
+    problems = [row[0] for row in connection.exec_driver_sql("PRAGMA integrity_check(20)") if row[0] != "ok"]
+    for table, row_id, parent, _ in connection.exec_driver_sql("PRAGMA foreign_key_check"):
+        problems.append(f"{table} {row_id} refers to a {parent} that is not there")
+    return problems
+
+
+def _trial_problems(connection: Connection) -> list[str]:
+    unfinished = (
+        select(trial.c.id, trial.c.session_id)
+        .join_from(trial, session)
+        .where(trial.c.state == TrialState.RUNNING, session.c.outcome != SessionOutcome.RUNNING)
+    )
+    return [
+        f"trial {row.id} is running, but its session {row.session_id} has ended"
+        for row in connection.execute(unfinished)
+    ]
