@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import BundleError
 from .manifest import MANIFEST, PLAN, TOKENIZER, Manifest
 from .plan import Plan
-from .schedulers import Run, Sampler, find_sampler, unpack
+from .schedulers import Run, Sampler, find_sampler, listed, unpack
 
 CHUNK = 16 << 20
 """Bytes read, hashed and handed on at once."""
@@ -80,7 +80,7 @@ class Bundle:
         if steps not in table.runs:
             raise BundleError(
                 f"the bundle's scheduler {sampler.value} has no run of {steps} steps",
-                f"it has: {_ranges(sorted(table.runs))}",
+                f"it has: {listed(sorted(table.runs))}",
             )
         offset, calls = table.runs[steps]
         return unpack(np.frombuffer(self.read(table.file), "<f4"), offset, calls)
@@ -123,14 +123,3 @@ def _json(data: bytes, name: str) -> Any:
 
 def _damaged(folder: Path, name: str, what: str) -> BundleError:
     return BundleError(f"the bundle in {folder} is damaged: {name} {what}", "copy or build the bundle again")
-
-
-def _ranges(numbers: list[int]) -> str:
-    """``1-20, 25, 50``."""
-    parts: list[list[int]] = []
-    for number in numbers:
-        if parts and number == parts[-1][-1] + 1:
-            parts[-1].append(number)
-        else:
-            parts.append([number])
-    return ", ".join(str(p[0]) if len(p) == 1 else f"{p[0]}-{p[-1]}" for p in parts)

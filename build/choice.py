@@ -78,9 +78,7 @@ def _from_record(kernel: Kernel, record: Record, tier: Tier, warn: Callable[[str
         warn(f"{kernel.name}: its record (trial {record.trial_id}) no longer becomes WebGPU: {error.message}")
         return None
     if program.digest != record.program_digest:
-        warn(
-            f"{kernel.name}: its record (trial {record.trial_id}) verified another program than it gives now; tune it again"
-        )
+        warn(warn(f"{kernel.name}: trial {record.trial_id} verified another program than TVM makes now; tune again"))
         return None
     return program
 

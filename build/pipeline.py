@@ -246,7 +246,8 @@ def open_named_device(spec: str) -> Device:
     """The device that ``spec`` selects; raises DeviceError that lists what there is."""
     from ..devices.discovery import discover, select
 
-    return select(spec, discover().devices)
+    found = discover()
+    return select(spec, found.devices, found.problems)
 
 
 def _texts(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import importlib
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -197,10 +197,9 @@ def make_tables(
     tables: dict[Sampler, Table] = {}
     for sampler in samplers:
         table = make_table(base, sampler, range(1, max_steps + 1))
-        for reason in dict.fromkeys(table.refused.values()):
-            counts = [str(n) for n, why in table.refused.items() if why == reason]
-            which = f"{len(counts)} step counts" if len(counts) > 5 else "steps " + ", ".join(counts)
-            warn(f"{sampler.class_name}: left out {which}: {reason}")
+        if table.refused:
+            reason = next(iter(table.refused.values()))
+            warn(f"{sampler.class_name}: left out the runs of {listed(sorted(table.refused))} steps: {reason}")
         if table.runs:
             tables[sampler] = table
     if not tables:
@@ -236,3 +235,14 @@ def unpack(data: np.ndarray, offset: int, calls: int) -> Run:
         )
     part = data[offset : offset + size].astype(np.float32)
     return Run(part[:calls], part[calls:].reshape(calls + 1, calls + 1))
+
+
+def listed(numbers: Sequence[int]) -> str:
+    """Ascending ``numbers`` for a message: ``1-20, 25, 50``."""
+    parts: list[list[int]] = []
+    for number in numbers:
+        if parts and number == parts[-1][-1] + 1:
+            parts[-1].append(number)
+        else:
+            parts.append([number])
+    return ", ".join(str(p[0]) if len(p) == 1 else f"{p[0]}-{p[-1]}" for p in parts)
