@@ -96,15 +96,22 @@ class Reader:
             return [TrialSummary(*row) for row in connection.execute(query)]
 
     def counts(
-        self, device_key: str, workload_ids: Collection[str], runtime: Runtime = Runtime.WGPU
+        self,
+        device_key: str,
+        workload_ids: Collection[str],
+        runtime: Runtime = Runtime.WGPU,
+        *,
+        kind: TrialKind | None = None,
     ) -> dict[str, dict[TrialState, int]]:
-        """How many trials each workload has in each state; states and workloads without any are left out."""
+        """How many trials, of one kind or of any, each workload has in each state; zeros are left out."""
         query = (
             _of_device(select(workload.c.digest, trial.c.state, func.count()).select_from(trial), device_key, runtime)
             .join(workload, workload.c.id == trial.c.workload_id)
             .where(workload.c.digest.in_(workload_ids))
             .group_by(workload.c.digest, trial.c.state)
         )
+        if kind is not None:
+            query = query.where(trial.c.kind == kind)
         found: dict[str, dict[TrialState, int]] = {}
         with self._read() as connection:
             for digest, state, count in connection.execute(query):

@@ -110,6 +110,15 @@ class CaptureOptions:
     guidance: bool = True
     max_binding: int = 128 << 20
 
+    def runs_per_image(self, stage: str, steps: int) -> int:
+        """How often ``stage`` runs for one batch of images at ``steps`` model calls.
+
+        The text stage runs once per prompt and, with guidance, once more for the negative one; the UNet once a step.
+        """
+        if stage.startswith("clip"):
+            return self.batch * (2 if self.guidance else 1)
+        return steps if stage == "unet" else 1
+
 
 @dataclass
 class Capture:
@@ -122,18 +131,9 @@ class Capture:
     kernels: dict[str, Kernel]
 
     def calls_per_image(self, steps: int) -> dict[tuple[str, str], int]:
-        """Launches per ``(stage, kernel id)`` for one batch of images at ``steps`` model calls.
-
-        The text stage runs once per prompt and, with guidance, once more for the negative one; the UNet once a step.
-        """
-        runs = {name: 1 for name in self.stages}
-        for name in runs:
-            if name.startswith("clip"):
-                runs[name] = self.options.batch * (2 if self.options.guidance else 1)
-            elif name == "unet":
-                runs[name] = steps
+        """Launches per ``(stage, kernel id)`` for one batch of images at ``steps`` model calls."""
         return {
-            (stage, kernel): count * runs[stage]
+            (stage, kernel): count * self.options.runs_per_image(stage, steps)
             for stage in self.stages
             for kernel, count in self.stages[stage].calls_per_kernel().items()
         }
