@@ -79,14 +79,22 @@ def make_demo_pipeline(folder: Path, seed: int = 0) -> Path:
     from diffusers import AutoencoderKL, PNDMScheduler, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
+    from .demo_weights import colour, pass_latents_through, randomize
+
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_clip_tokenizer(folder / "tokenizer")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        CLIPTextModel(CLIPTextConfig(**TEXT_CONFIG)).eval().save_pretrained(folder / "text_encoder")
-        UNet2DConditionModel(**UNET_CONFIG).eval().save_pretrained(folder / "unet")
-        AutoencoderKL(**VAE_CONFIG).eval().save_pretrained(folder / "vae")
+    generator = torch.Generator().manual_seed(seed)
+    text_encoder = CLIPTextModel(CLIPTextConfig(**TEXT_CONFIG))
+    randomize(text_encoder, generator)
+    unet = UNet2DConditionModel(**UNET_CONFIG)
+    randomize(unet, generator, attention_gain=2.0)
+    pass_latents_through(unet, generator)
+    vae = AutoencoderKL(**VAE_CONFIG)
+    randomize(vae, generator)
+    colour(vae, generator)
+    for name, network in (("text_encoder", text_encoder), ("unet", unet), ("vae", vae)):
+        network.eval().save_pretrained(folder / name)
     PNDMScheduler.from_config(SCHEDULER_CONFIG).save_pretrained(folder / "scheduler")
     _write_json(
         folder / "model_index.json",

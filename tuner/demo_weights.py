@@ -1,0 +1,100 @@
+"""Weights for the demo model: random, and such that the picture is smooth patches of colour and not grey noise.
+
+Nothing is trained. The denoiser gets a path that hands the latents through: noise is then taken away fine grains first, and what
+the random rest of the network adds, moved by the prompt, stays in the picture as broad shapes.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+
+_BLUR = torch.tensor([[1.0, 2.0, 1.0], [2.0, 4.0, 2.0], [1.0, 2.0, 1.0]]) / 16
+_BROAD, _FINE = 1.4, 0.35
+_LATENTS = 4
+_PASSED = 4 * _LATENTS
+"""The first channels of the denoiser's outer level: the latents, their negative, and both again, blurred."""
+
+_NOISE_SHARE = 1.12
+"""How much of the (normalised) latents is taken for noise; just under 1 in total leaves latents of about unit size."""
+_SMOOTH_SHARE = -0.3
+"""The same for the blurred latents: what is smooth is kept, so that fine grains go first."""
+_FEATURE_SHARE = 0.25
+"""How much the rest of the network, and with it the prompt, moves the prediction."""
+
+
+def randomize(network: nn.Module, generator: torch.Generator, attention_gain: float = 1.0) -> None:
+    """Give every layer of ``network`` random weights that keep activations at about unit size.
+
+    Convolutions of 3 × 3 are random mixes of channels, mostly blurred: the picture's structure stays broad. The projections of
+    attention are scaled by ``attention_gain``, which makes attention pick rather than average.
+    """
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=generator)
+
+    with torch.no_grad():
+        for name, layer in network.named_modules():
+            if isinstance(layer, nn.Conv2d):
+                mix = draw(layer.out_channels, layer.in_channels, 1, 1) / math.sqrt(layer.in_channels)
+                if layer.kernel_size == (3, 3):
+                    mix = _BROAD * mix * _BLUR + _FINE * draw(*layer.weight.shape) / math.sqrt(9 * layer.in_channels)
+                layer.weight.copy_(mix)
+            elif isinstance(layer, nn.Linear):
+                gain = attention_gain if ".attn" in name or ".to_" in name else 1.0
+                layer.weight.copy_(draw(*layer.weight.shape) * gain / math.sqrt(layer.in_features))
+            elif isinstance(layer, (nn.GroupNorm, nn.LayerNorm)):
+                layer.weight.fill_(1.0)
+            if isinstance(getattr(layer, "bias", None), nn.Parameter):
+                layer.bias.copy_(0.1 * draw(*layer.bias.shape))
+
+
+def pass_latents_through(unet: UNet2DConditionModel, generator: torch.Generator) -> None:
+    """Make the denoiser predict the latents themselves plus what its random layers say.
+
+    The path is the outermost skip connection: it starts behind ``conv_in`` and ends in the last block's shortcut, so it meets one
+    normalisation and one SiLU. A pair of channels x and −x survives the latter: silu(x) − silu(−x) = x.
+    """
+    centre = torch.zeros(3, 3)
+    centre[1, 1] = 1.0
+    last = unet.up_blocks[-1].resnets[-1]
+    width = unet.conv_in.out_channels
+    with torch.no_grad():
+        unet.conv_in.weight[:_PASSED] = 0.0
+        unet.conv_in.bias[:_PASSED] = 0.0
+        shortcut = last.conv_shortcut
+        shortcut.weight[:_PASSED] = 0.0
+        shortcut.bias[:_PASSED] = 0.0
+        last.conv2.weight[:_PASSED] = 0.0
+        last.conv2.bias[:_PASSED] = 0.0
+        unet.conv_norm_out.bias[:_PASSED] = 0.0
+        unet.conv_out.bias.zero_()
+        features = torch.randn((_LATENTS, width - _PASSED, 1, 1), generator=generator)
+        unet.conv_out.weight[:, :_PASSED] = 0.0
+        unet.conv_out.weight[:, _PASSED:] = features * _BLUR * _FEATURE_SHARE / math.sqrt(width - _PASSED)
+        for latent in range(_LATENTS):
+            for pair, (kernel, share) in enumerate([(centre, _NOISE_SHARE), (_BLUR, _SMOOTH_SHARE)]):
+                for half, sign in enumerate((1.0, -1.0)):
+                    channel = (2 * pair + half) * _LATENTS + latent
+                    unet.conv_in.weight[channel, latent] = sign * kernel
+                    shortcut.weight[channel, width + channel] = 1.0
+                    unet.conv_out.weight[latent, channel] = sign * share * centre
+
+
+def colour(vae: AutoencoderKL, generator: torch.Generator, contrast: float = 0.3) -> None:
+    """Make the decoder's last layer spread its channels over red, green and blue, around a middle grey.
+
+    The three directions are at right angles to each other, and to the mean of the channels, which SiLU leaves positive.
+    """
+    width = vae.decoder.conv_out.in_channels
+    start = torch.cat([torch.ones(width, 1), torch.randn((width, 3), generator=generator)], dim=1)
+    directions = torch.linalg.qr(start)[0][:, 1:]
+    with torch.no_grad():
+        vae.decoder.conv_out.weight.copy_(directions.T[:, :, None, None] * _BLUR * contrast * math.sqrt(width))
+        vae.decoder.conv_out.bias.zero_()
