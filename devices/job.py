@@ -57,10 +57,11 @@ class MeasureJob:
 class Measurement:
     """How a job ended. Times in seconds; ``samples_s`` in the order taken, one per run of the whole program.
 
-    ``timer`` says what ``samples_s`` was read from: GPU timestamp queries, or wall-clock time over a batch of
-    submissions. ``compile_s`` is what the driver spent before the first real run, ``run_s`` all dispatches together,
-    ``verify_s`` the transfers and the comparison. ``max_error`` is the largest ``|got − expected|``, NaN when the
-    output held one.
+    ``timer`` says what ``samples_s`` was read from: GPU timestamp queries, or wall-clock time from submission to the
+    end of the work. Either way a sample of a short program is the mean over many runs in one compute pass. The first
+    run is the verified one; it is a sample too only for programs given up as slow (see `Sampling`). ``compile_s`` is
+    what the driver spent before the first real run, ``run_s`` all dispatches together, ``verify_s`` the transfers and
+    the comparison. ``max_error`` is the largest ``|got − expected|``, NaN when the output held one.
     """
 
     state: TrialState

@@ -160,7 +160,7 @@ def failure(error: Exception, phase: Phase) -> Measurement:
     text = str(error).strip() or type(error).__name__
     if "device is lost" in text.lower() or "device lost" in text.lower():
         state = TrialState.DEVICE_LOST
-    elif isinstance(error, wgpu.GPUOutOfMemoryError | MemoryError) or "memory" in text.lower():
+    elif isinstance(error, wgpu.GPUOutOfMemoryError | MemoryError) or "not enough memory" in text.lower():
         state = TrialState.RUN_ERROR
         text = f"out of memory while {phase.value}: {text}"
     elif phase in (Phase.LOADING, Phase.COMPILING):

@@ -51,7 +51,7 @@ def model_and_architecture(reported: str) -> tuple[str, str]:
             architecture = chip.lower()
     name = _PARENTHESIS.sub("", name).split("/PCIe")[0]
     name = " ".join(name.split()).removeprefix("Mesa ")
-    return name or reported.strip() or "unknown", architecture
+    return name or "unknown", architecture
 
 
 def device_key(prefix: str, model: str, architecture: str) -> str:

@@ -15,6 +15,7 @@ from .wire import Phase, job_to_json, measurement_from_json
 
 _MODULE = "wgtune.devices.worker_process"
 _START_ATTEMPTS = 3
+_START_PAUSE_S = 1.0
 _TIMEOUT_STATES = {Phase.COMPILING: TrialState.COMPILE_TIMEOUT, Phase.RUNNING: TrialState.RUN_TIMEOUT}
 
 # Calibrated once per process: sessions and reports ask again and again.
@@ -62,6 +63,11 @@ class Worker:
         if self._child is not None:
             self._child.stop()
             self._child = None
+
+    @property
+    def pid(self) -> int | None:
+        """The process id of the child; None between a fault and the next job."""
+        return self._child.pid if self._child is not None else None
 
     def measure(self, job: MeasureJob) -> Measurement:
         """Runs, verifies and times ``job.program``.
@@ -180,7 +186,7 @@ class Worker:
                         f"the worker for {self.device.key} does not start: {error}",
                         "update the driver or restart the machine, then see what `wgtune devices` lists",
                     ) from error
-                time.sleep(1)
+                time.sleep(_START_PAUSE_S)
         assert self._child is not None
         return self._child
 

@@ -1,0 +1,40 @@
+import os
+import subprocess
+import sys
+
+from wgtune.devices.device import Device
+from wgtune.devices.discovery import discover, select
+from wgtune.devices.gpu import open_device
+
+
+def test_every_adapter_says_what_it_is_and_offers() -> None:
+    found = discover()
+    assert found.problems == []
+    for device in found.devices:
+        backend, model = device.key.split(":")
+        assert backend and model == model.strip("-") and "llvm-1" not in model and "bits" not in model
+        assert device.model and device.driver and device.vendor
+        assert device.adapter_type in ("discrete", "integrated", "virtual", "cpu", "unknown")
+        assert device.software == (device.adapter_type == "cpu")
+    best = select("auto", found.devices)
+    # WebGPU grants these everywhere (W3C WebGPU, section 3.6.2).
+    assert best.limits["maxComputeInvocationsPerWorkgroup"] >= 256
+    assert best.limits["maxComputeWorkgroupStorageSize"] >= 16384
+    assert best.limits["maxStorageBufferBindingSize"] >= 128 << 20
+
+
+def test_what_is_discovered_can_be_opened_with_its_features(device: Device) -> None:
+    gpu = open_device(device, {"maxBufferSize": 1 << 28}, device.features)
+    assert gpu.limits["max-buffer-size"] == 1 << 28
+    assert len([f for f in gpu.features if f in ("shader-f16", "subgroup", "timestamp-query")]) == len(device.features)
+
+
+def test_drivers_print_nothing_on_the_users_terminal() -> None:
+    environment = {k: v for k, v in os.environ.items() if k not in ("XDG_RUNTIME_DIR", "DISPLAY", "WAYLAND_DISPLAY")}
+    program = (
+        "from wgtune.devices.discovery import discover, select; from wgtune.devices.gpu import open_device;"
+        "d = select('auto', discover().devices); open_device(d); print(d.key)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert done.stdout.count("\n") == 1

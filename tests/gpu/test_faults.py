@@ -1,0 +1,186 @@
+"""Programs that misbehave: each ends in its state, is booked on itself alone, and the run goes on."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import wgpu
+from sample_programs import BROKEN, CRASHING, DOUBLING, ENDLESS, NANS, SLOW_TO_COMPILE, TRIPLING, elementwise, job
+from wgtune.devices.device import Device
+from wgtune.devices.job import Timeouts
+from wgtune.devices.measuring import Bench, failure
+from wgtune.devices.wire import Phase
+from wgtune.devices.worker import Worker
+from wgtune.errors import WgtuneError
+from wgtune.states import TrialState
+
+SWIFTSHADER = Path("/usr/lib/chromium/vk_swiftshader_icd.json")  # in Debian's chromium package
+
+
+def test_five_faults_between_good_programs(device: Device, doubling: Path) -> None:
+    faulty = {
+        TrialState.RUN_TIMEOUT: ENDLESS,
+        TrialState.WRONG_RESULT: TRIPLING,
+        TrialState.BUILD_ERROR: BROKEN,
+        TrialState.RUN_ERROR: CRASHING,
+    }
+    with Worker(device, Timeouts(run_s=2)) as worker:
+        for state, program in [*faulty.items(), (TrialState.WRONG_RESULT, NANS)]:
+            result = worker.measure(job(program, doubling))
+            assert result.state is state, result.error
+            assert result.error and not result.samples_s
+            good = worker.measure(job(DOUBLING, doubling))
+            assert good.state is TrialState.OK, good.error
+            assert good.max_error == 0 and good.samples_s
+            assert worker.consecutive_faults == 0
+
+
+def test_errors_say_what_happened(device: Device, doubling: Path) -> None:
+    with Worker(device, Timeouts(run_s=1)) as worker:
+        assert "oops" in worker.measure(job(BROKEN, doubling)).error
+        crash = worker.measure(job(CRASHING, doubling))
+        assert "SIGSEGV" in crash.error and "compiling" in crash.error
+        assert "running did not end within 1 s" in worker.measure(job(ENDLESS, doubling)).error
+        assert worker.consecutive_faults == 2
+        wrong = worker.measure(job(TRIPLING, doubling))
+        assert "1024 of 1024" in wrong.error and wrong.max_error == pytest.approx(1)
+        nans = worker.measure(job(NANS, doubling))
+        assert nans.max_error is not None and math.isnan(nans.max_error)
+
+
+def test_compiling_has_a_limit_of_its_own(device: Device, doubling: Path) -> None:
+    with Worker(device, Timeouts(compile_s=2, run_s=60)) as worker:
+        result = worker.measure(job(SLOW_TO_COMPILE, doubling))
+        assert result.state is TrialState.COMPILE_TIMEOUT, result.error
+        assert worker.measure(job(DOUBLING, doubling)).state is TrialState.OK
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="SwiftShader's Vulkan driver is taken from Debian's chromium")
+def test_an_endless_loop_on_a_driver_that_really_loops(doubling: Path, tmp_path: Path) -> None:
+    assert SWIFTSHADER.exists(), "install Debian's chromium package: it brings SwiftShader's Vulkan driver"
+    # The Vulkan loader reads its drivers once per process, so this one runs in its own.
+    program = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from pathlib import Path
+from sample_programs import DOUBLING, elementwise, job
+from wgtune.devices.discovery import discover, select
+from wgtune.devices.job import Timeouts
+from wgtune.devices.worker import Worker
+endless = elementwise("loop {{ y[id.x] = y[id.x] * 0.5 + 1.0; if (y[id.x] < -1.0) {{ break; }} }}")
+case = Path({str(doubling)!r})
+with Worker(select("vulkan:swiftshader", discover().devices), Timeouts(run_s=2)) as worker:
+    for program in (DOUBLING, endless, DOUBLING):
+        print(worker.measure(job(program, case)).state.value)
+"""
+    environment = {**os.environ, "VK_ICD_FILENAMES": str(SWIFTSHADER), "VK_DRIVER_FILES": str(SWIFTSHADER)}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert done.stdout.split() == ["ok", "run_timeout", "ok"], done.stderr
+
+
+def test_faster_than_possible_is_not_believed(worker: Worker, doubling: Path) -> None:
+    result = worker.measure(job(DOUBLING, doubling, floor_s=1.0))
+    assert result.state is TrialState.IMPLAUSIBLE
+    assert result.samples_s and "1 s" in result.error
+
+
+def test_a_lost_device_is_named(device: Device, doubling: Path) -> None:
+    bench = Bench(device)
+    bench.gpu.destroy()
+    assert bench.measure(job(DOUBLING, doubling), lambda phase: None).state is TrialState.DEVICE_LOST
+
+
+def test_exhausted_memory_is_not_a_build_error() -> None:
+    result = failure(wgpu.GPUOutOfMemoryError("Not enough memory left"), Phase.LOADING)
+    assert result.state is TrialState.RUN_ERROR and "memory" in result.error
+
+
+def test_what_the_device_cannot_offer_is_a_build_error_with_numbers(worker: Worker, doubling: Path) -> None:
+    limits = worker.device.limits
+    threads = limits["maxComputeInvocationsPerWorkgroup"]
+    refused = {
+        f"maxComputeInvocationsPerWorkgroup = {threads + 1}": replace(
+            DOUBLING, needs=replace(DOUBLING.needs, threads=threads + 1)
+        ),
+        "no-such-feature": replace(DOUBLING, needs=replace(DOUBLING.needs, features=("no-such-feature",))),
+        f"maxStorageBufferBindingSize is {limits['maxStorageBufferBindingSize']}": replace(
+            DOUBLING, scratch=(limits["maxStorageBufferBindingSize"] + 4,)
+        ),
+        "maxComputeWorkgroupsPerDimension": elementwise(
+            "y[id.x] = 0.0;", groups=limits["maxComputeWorkgroupsPerDimension"] + 1
+        ),
+        "declares 2 bindings": replace(
+            DOUBLING, dispatches=(replace(DOUBLING.dispatches[0], buffers=DOUBLING.dispatches[0].buffers[:1]),)
+        ),
+    }
+    for words, program in refused.items():
+        result = worker.measure(job(program, doubling))
+        assert result.state is TrialState.BUILD_ERROR and words in result.error
+    assert worker.consecutive_faults == 0
+
+
+def test_a_case_that_is_no_use_is_not_booked_on_the_candidate(worker: Worker, doubling: Path, tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged.safetensors"
+    damaged.write_bytes(b"not tensors")
+    for path in (damaged, tmp_path / "missing.safetensors"):
+        with pytest.raises(WgtuneError, match=path.name) as raised:
+            worker.measure(job(DOUBLING, path))
+        assert raised.value.hint
+    assert worker.measure(job(DOUBLING, doubling)).state is TrialState.OK
+
+
+def test_ctrl_c_in_the_terminal_does_not_reach_the_child(worker: Worker, doubling: Path) -> None:
+    assert worker.pid is not None
+    os.kill(worker.pid, signal.SIGINT)
+    before = worker.pid
+    assert worker.measure(job(DOUBLING, doubling)).state is TrialState.OK
+    assert worker.pid == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
+@pytest.mark.parametrize("busy", [False, True])
+def test_the_child_goes_with_a_killed_parent(doubling: Path, busy: bool) -> None:
+    """Also while a dispatch keeps it in the driver."""
+    program = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from pathlib import Path
+from sample_programs import ENDLESS, job
+from wgtune.devices.discovery import discover, select
+from wgtune.devices.worker import Worker
+with Worker(select("auto", discover().devices)) as worker:
+    print(worker.pid, flush=True)
+    if {busy}:
+        worker.measure(job(ENDLESS, Path({str(doubling)!r})))
+    sys.stdin.read()
+"""
+    parent = subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+    )
+    assert parent.stdout is not None
+    child = int(parent.stdout.readline())
+    time.sleep(2 if busy else 0.2)
+    os.kill(child, 0)
+    parent.kill()
+    parent.wait()
+    deadline = time.monotonic() + 10
+    while _exists(child):
+        assert time.monotonic() < deadline, "the worker's child outlives its parent"
+        time.sleep(0.05)
+
+
+def _exists(pid: int) -> bool:
+    """Whether a process runs; one that has ended and waits to be reaped does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
