@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 import webbrowser
 from email.utils import formatdate
 from http import HTTPStatus
@@ -75,6 +76,11 @@ class BundleServer(ThreadingHTTPServer):
             return None
         return None
 
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Keep quiet about browsers that go away; print anything else."""
+        if not isinstance(sys.exc_info()[1], (ConnectionError, TimeoutError)):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
+
 
 def serve(bundle: Path, port: int | None = None, open_browser: bool = False) -> None:
     """Serve ``bundle`` until Ctrl-C, having printed its URL.
@@ -82,14 +88,14 @@ def serve(bundle: Path, port: int | None = None, open_browser: bool = False) -> 
     ``port`` None means `DEFAULT_PORT`, or any free one where that is taken. Raises BundleError where ``bundle`` is not
     a bundle, and UsageError where a port that was asked for is taken.
     """
-    with _server(bundle, port) as server:
-        print(f"Serving {bundle} at {server.url}  (Ctrl-C ends it)", flush=True)
-        if open_browser and not webbrowser.open(server.url):
-            print("No browser could be started: open that address in one.", flush=True)
-        try:
+    try:
+        with _server(bundle, port) as server:
+            print(f"Serving {bundle} at {server.url}  (Ctrl-C ends it)", flush=True)
+            if open_browser and not webbrowser.open(server.url):
+                print("No browser could be started: open that address in one.", flush=True)
             server.serve_forever()
-        except KeyboardInterrupt:
-            print()
+    except KeyboardInterrupt:
+        print()
 
 
 def _server(bundle: Path, port: int | None) -> BundleServer:
@@ -141,13 +147,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def _send(self, path: Path) -> None:
-        try:
-            with path.open("rb") as file:
-                while chunk := file.read(_CHUNK):
-                    self.wfile.write(chunk)
-        except (BrokenPipeError, ConnectionResetError):
-            # The browser went away; so does this connection.
-            self.close_connection = True
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                self.wfile.write(chunk)
 
     def log_message(self, format: str, *args: object) -> None:
         """Nothing: a line per file would bury the address."""

@@ -2,42 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from chromium import FLAGS, Serve, find_chromium
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 from synthetic_bundle import SyntheticBundle, make_bundle
 from wgtune.errors import BundleError
 from wgtune.web import app_dir
 from wgtune.web.server import BundleServer
-
-FLAGS = [
-    "--no-sandbox",
-    "--enable-unsafe-webgpu",
-    "--use-webgpu-adapter=swiftshader",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
-
-
-def find_chromium() -> str:
-    """Path of Chromium; ``WGTUNE_CHROMIUM`` names another one."""
-    given = os.environ.get("WGTUNE_CHROMIUM")
-    for name in (given,) if given else NAMES:
-        found = shutil.which(name)
-        if found:
-            return found
-    wanted = given or ", ".join(NAMES)
-    pytest.fail(f"no Chromium ({wanted}): apt-get install chromium, or set WGTUNE_CHROMIUM to its path", pytrace=False)
 
 
 @pytest.fixture(scope="session")
@@ -80,9 +56,6 @@ def app() -> Path:
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> SyntheticBundle:
     """A whole small bundle, for tests that do not change it."""
     return make_bundle(tmp_path_factory.mktemp("bundle"))
-
-
-Serve = Callable[[Path], str]
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import Serve
+from chromium import Serve
 from drawing import difference, generate
 from playwright.sync_api import Page
 from synthetic_bundle import SyntheticBundle, make_bundle

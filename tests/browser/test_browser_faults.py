@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Serve
+from chromium import Serve
 from drawing import wait_until_ready
 from playwright.sync_api import Page, Route, expect
 from synthetic_bundle import UNET, SyntheticBundle, make_bundle

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Serve
+from chromium import Serve
 from playwright.sync_api import Page
 from synthetic_bundle import SyntheticBundle, make_bundle
 from transformers import CLIPTokenizerFast

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
-from conftest import Serve
+from chromium import Serve
 from drawing import difference, shown, wait_until_ready
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
@@ -31,7 +31,7 @@ def test_draws_what_the_form_says(ready: Page, bundle: SyntheticBundle) -> None:
     ready.get_by_label("Guidance").fill("4.5")
     ready.get_by_label("Seed", exact=True).fill("77")
     ready.get_by_role("button", name="Generate").click()
-    expect(ready.get_by_text(re.compile(r"Drawn in [\d.]+ s, [\d.]+ s per step"))).to_be_visible()
+    expect(ready.get_by_text(re.compile(r"Drawn in [\d.]+ m?s, [\d.]+ m?s per step"))).to_be_visible()
     expect(ready.get_by_role("img", name="a red boat")).to_be_visible()
     wanted = bundle.expected("a red boat", "rain", scheduler="mixed", steps=3, guidance=4.5, seed=77)
     assert difference(shown(ready), wanted) <= 1
@@ -142,7 +142,7 @@ def test_progress_while_drawing(page: Page, serve: Serve, tmp_path: Path) -> Non
     wait_until_ready(page)
     page.get_by_label("Steps").select_option("20")
     page.get_by_role("button", name="Generate").click()
-    expect(page.get_by_text(re.compile(r"[\d.]+ s per step · \d+ s left"))).to_be_visible()
+    expect(page.get_by_text(re.compile(r"[\d.]+ m?s per step · \d+ s left"))).to_be_visible()
     early = page.locator("#bar").evaluate("(bar) => bar.value")
     expect(page.get_by_text(re.compile(r"Step ([5-9]|1\d) of 20"))).to_be_visible()
     assert early < page.locator("#bar").evaluate("(bar) => bar.value") < 1
@@ -188,7 +188,7 @@ def test_says_when_the_prompt_is_too_long(ready: Page) -> None:
 def test_names_device_and_bundle(ready: Page) -> None:
     expect(ready.locator("#device-line")).to_contain_text("software adapter")
     expect(ready.locator("#bundle-line")).to_have_text(
-        "Model: synthetic, 64 × 64. 8 kernels, 2 of them untuned, for vulkan:test (software), tier “default”."
+        "Model: synthetic, 64 × 64. 8 kernels, 6 tuned for vulkan:test (software); tier “default”."
     )
     assert ready.title() == "synthetic · wgtune"
 

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from conftest import Serve
+from chromium import Serve
 from drawing import difference, generate, wait_until_ready
 from playwright.sync_api import BrowserContext, Page, expect
 from synthetic_bundle import SyntheticBundle, make_bundle

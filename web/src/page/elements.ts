@@ -21,6 +21,7 @@ export const elements = {
   dice: find("dice", HTMLButtonElement),
   generate: find("generate", HTMLButtonElement),
   cancel: find("cancel", HTMLButtonElement),
+  result: find("result", HTMLElement),
   pictures: find("pictures", HTMLElement),
   placeholder: find("placeholder", HTMLElement),
   progress: find("progress", HTMLElement),

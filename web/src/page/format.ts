@@ -7,8 +7,9 @@ export function bytes(value: number): string {
   return `${Math.round(value / 1e3)} kB`;
 }
 
-/** A duration to two digits or so: `0.42 s`, `12.3 s`, `3 min 05 s`. */
+/** A duration to two digits or so: `42 ms`, `0.42 s`, `12.3 s`, `3 min 05 s`. */
 export function seconds(value: number): string {
+  if (value < 0.0995) return `${value < 0.00995 ? (value * 1000).toFixed(1) : Math.round(value * 1000)} ms`;
   if (value < 9.995) return `${value.toFixed(2)} s`;
   if (value < 59.95) return `${value.toFixed(1)} s`;
   return clock(value);

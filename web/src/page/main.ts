@@ -101,7 +101,9 @@ async function draw(): Promise<void> {
     const { calls, decode } = drawn.seconds;
     decodeCalls = decode / (calls.reduce((sum, value) => sum + value, 0) / calls.length);
     shown = { canvases: view.showPictures(drawn.pictures, settings.prompt), settings };
+    view.hideProgress();
     view.showDone(drawn);
+    view.reveal();
   } catch (error) {
     const stopped = error instanceof WgtuneError && error.kind === "cancelled";
     if (!stopped) view.showFault(error, error instanceof WgtuneError && error.kind === "usage");
@@ -120,11 +122,13 @@ function setDrawing(on: boolean): void {
     view.hideFault();
     page.done.hidden = true;
     page.placeholder.textContent = "Drawing …";
-    page.cancel.focus();
+    view.showProgress("Starting …", undefined, "");
+    view.reveal();
+    page.cancel.focus({ preventScroll: true });
   } else {
     view.hideProgress();
     page.placeholder.textContent = "Your picture appears here.";
-    if (document.activeElement === document.body || document.activeElement === page.cancel) page.generate.focus();
+    if (document.activeElement === document.body || document.activeElement === page.cancel) page.generate.focus({ preventScroll: true });
   }
 }
 

@@ -31,11 +31,11 @@ export function showManifest(manifest: Manifest): void {
   page.model.textContent = manifest.model;
   page.model.hidden = false;
   document.title = `${manifest.model} · wgtune`;
-  page.pictures.style.setProperty("--ratio", String(image.width / image.height));
-  const baseline = tuned.fromBaseline > 0 ? `, ${tuned.fromBaseline} of them untuned` : ", all tuned";
+  page.result.style.setProperty("--ratio", String(image.width / image.height));
+  const tunedFor = tuned.fromRecords > 0 ? `${tuned.fromRecords} tuned for ${tuned.device}` : "none tuned";
   page.bundleLine.textContent =
     `Model: ${manifest.model}, ${image.width} × ${image.height}. ` +
-    `${tuned.kernels} kernels${baseline}, for ${tuned.device}${tuned.software ? " (software)" : ""}, tier “${manifest.tier}”.`;
+    `${tuned.kernels} kernels, ${tunedFor}${tuned.software ? " (software)" : ""}; tier “${manifest.tier}”.`;
 }
 
 export function showDevice(pipeline: Pipeline): void {
@@ -119,6 +119,11 @@ export function showFault(error: unknown, canGoOn = false): void {
   page.faultMessage.textContent = fault.message;
   page.faultHint.textContent = fault.hint;
   page.reload.hidden = canGoOn;
+}
+
+/** Scrolls as little as brings progress or picture into view: on a phone they lie below the form. */
+export function reveal(): void {
+  (page.progress.hidden ? page.done : page.progress).scrollIntoView({ block: "nearest" });
 }
 
 export function hideFault(): void {

@@ -1,0 +1,47 @@
+"""A real bundle, as `wgtune build` makes it, draws the same in Chromium and natively."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from chromium import Serve
+from drawing import difference, generate
+from playwright.sync_api import Page
+from wgtune.build.pipeline import StableDiffusionPipeline
+
+CASES = [
+    {"prompt": "a photo of an astronaut riding a horse on mars", "seed": 7},
+    {"prompt": "", "negative": "blurry", "scheduler": "ddim", "steps": 5, "seed": 0},
+    {"prompt": "A lighthouse, 夜 🐎", "scheduler": "euler", "steps": 7, "guidance": 3.0, "seed": 2**32 - 1},
+    {"prompt": "word " * 100, "scheduler": "pndm", "steps": 4, "guidance": 1.0, "seed": 123},
+    {"prompt": "cats", "negative": "dogs", "scheduler": "dpmsolver++", "steps": 6, "guidance": 12.0, "seed": 2**53 - 1},
+]
+
+
+@pytest.fixture(scope="module")
+def native(demo_bundle: Path) -> StableDiffusionPipeline:
+    pipeline = StableDiffusionPipeline.from_bundle(demo_bundle)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def test_chromium_draws_what_wgpu_draws(
+    page: Page, serve: Serve, demo_bundle: Path, native: StableDiffusionPipeline
+) -> None:
+    page.goto(serve(demo_bundle))
+    for case in CASES:
+        options = {key: case[key] for key in ("scheduler", "steps", "guidance", "seed") if key in case}
+        got = generate(page, case["prompt"], negativePrompt=case.get("negative", ""), **options)
+        native.scheduler = case.get("scheduler", native.bundle.default_sampler.value)
+        wanted = native(
+            case["prompt"],
+            negative_prompt=case.get("negative"),
+            num_inference_steps=case.get("steps", 20),
+            guidance_scale=case.get("guidance", 7.5),
+            generator=torch.Generator("cpu").manual_seed(case["seed"]),
+            output_type="pil",
+        ).images
+        assert difference(got[..., :3], np.stack([np.asarray(image) for image in wanted])) <= 2, case
