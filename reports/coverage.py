@@ -1,0 +1,234 @@
+"""Coverage: which kernels of a model are tuned on a device, and how much of an image's time that is."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from ..database.reader import Reader
+from ..database.records import ModelInfo, Runtime, TrialKind
+from ..states import TrialState
+from .launches import model_launches
+from .plain import plain
+from .provenance import SOFTWARE_WARNING, Provenance, provenance
+from .tables import Column, print_rows
+from .units import percent
+
+
+class Coverage(str, Enum):
+    """How far a kernel is on a device."""
+
+    TUNED = "tuned"
+    """At least one searched schedule was measured and verified, whether or not it beats the baseline."""
+    BASELINE_ONLY = "baseline only"
+    """Only the untuned schedule was measured and verified."""
+    FAILED = "failed"
+    """There were trials, and none of them ended well."""
+    MISSING = "missing"
+    """No trial has ended."""
+
+
+COLOURS = {
+    Coverage.TUNED: "green",
+    Coverage.BASELINE_ONLY: "yellow",
+    Coverage.FAILED: "red",
+    Coverage.MISSING: "red",
+}
+
+
+@dataclass(frozen=True)
+class CoverageRow:
+    """One kernel. ``launches`` is per batch of images.
+
+    ``time_share`` is its part of the image's known time, None while it has none; ``work_share`` its part of the image's
+    floating-point operations, known before anything is measured.
+    """
+
+    name: str
+    workload_id: str
+    stages: tuple[str, ...]
+    launches: int
+    status: Coverage
+    time_share: float | None
+    work_share: float | None
+    trials: dict[TrialState, int]
+
+    @property
+    def tried(self) -> int:
+        """Trials that ended, abandoned ones aside."""
+        return sum(count for state, count in self.trials.items() if state.ended and state is not TrialState.ABANDONED)
+
+    @property
+    def failures(self) -> int:
+        """Trials that ended by the candidate's own fault."""
+        return sum(count for state, count in self.trials.items() if state.fault)
+
+
+@dataclass(frozen=True)
+class CoverageReport:
+    """Coverage of one model on one device; rows by share of the image's time, the kernels without any time first."""
+
+    model: ModelInfo
+    steps: int
+    provenance: Provenance
+    rows: list[CoverageRow]
+
+    def count(self, status: Coverage) -> int:
+        """How many kernels are that far."""
+        return sum(row.status is status for row in self.rows)
+
+    def time_share(self, status: Coverage) -> float:
+        """Their part of the image's known time."""
+        return sum(row.time_share or 0.0 for row in self.rows if row.status is status)
+
+    @property
+    def states(self) -> dict[TrialState, int]:
+        """Trials of all kernels by state."""
+        total: Counter[TrialState] = Counter()
+        for row in self.rows:
+            total.update(row.trials)
+        return {state: total[state] for state in TrialState if total[state]}
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; shares are of one."""
+        summary = {
+            status.value: {"kernels": self.count(status), "time_share": self.time_share(status)} for status in Coverage
+        }
+        data = {
+            "report": "coverage",
+            "model": self.model,
+            "steps": self.steps,
+            "provenance": self.provenance,
+            "summary": summary,
+            "trials": self.states,
+            "kernels": self.rows,
+        }
+        result: dict[str, Any] = plain(data)
+        return result
+
+    def sentences(self) -> list[str]:
+        """What is missing, and what to type."""
+        device = self.provenance.device.key
+        open_rows = [row for row in self.rows if row.status is not Coverage.TUNED]
+        if not self.rows:
+            return ["The model has no kernels."]
+        if not open_rows:
+            return [f"All {len(self.rows)} kernels are tuned on {device}."]
+        lines = []
+        without = self.count(Coverage.MISSING) + self.count(Coverage.FAILED)
+        if without:
+            lines.append(
+                f"{without} of {len(self.rows)} kernels have no time on {device}: shares are of the time that is known."
+            )
+        if only := self.count(Coverage.BASELINE_ONLY):
+            share = percent(self.time_share(Coverage.BASELINE_ONLY))
+            lines.append(f"{only} of {len(self.rows)} kernels, {share} of the known time, have only their baseline.")
+        lines.append(f"To go on: wgtune tune --model {self.model.name} --device {device}")
+        return lines
+
+    def render(self, console: Console) -> None:
+        """Prints the report."""
+        device = self.provenance.device
+        console.print(
+            Text(f"Coverage of {self.model.name} on {device.key} ({device.model}), {self.steps} steps", style="bold"),
+            soft_wrap=True,
+        )
+        rows = [
+            {
+                "name": row.name,
+                "stages": "+".join(row.stages),
+                "status": row.status,
+                "time": row.time_share,
+                "work": row.work_share,
+                "launches": row.launches,
+                "tried": row.tried,
+                "failed": row.failures,
+                "why": ", ".join(f"{count} {state.value}" for state, count in row.trials.items() if state.fault),
+            }
+            for row in self.rows
+        ]
+        print_rows(rows, _COLUMNS, json=False, console=console)
+        console.print()
+        summary = [
+            {"status": status, "kernels": self.count(status), "time": self.time_share(status)}
+            for status in Coverage
+            if self.count(status)
+        ]
+        print_rows(summary, _SUMMARY, json=False, console=console)
+        console.print()
+        states = ", ".join(f"{count} {state.value}" for state, count in self.states.items())
+        console.print(Text(f"Trials: {states or 'none'}"), soft_wrap=not console.is_terminal)
+        for line in self.sentences():
+            console.print(Text(line), soft_wrap=not console.is_terminal)
+        if device.software:
+            console.print(Text(SOFTWARE_WARNING, style="yellow"), soft_wrap=not console.is_terminal)
+
+
+def coverage(
+    store: Reader, capture_key: str, device_key: str, steps: int, runtime: Runtime = Runtime.WGPU
+) -> CoverageReport:
+    """The coverage of a model on a device at ``steps`` model calls per image.
+
+    Raises:
+        UsageError: the database knows no such model or device.
+    """
+    launches = model_launches(store, capture_key, steps)
+    ids = launches.workload_ids
+    best = store.best(device_key, ids, runtime)
+    counts = store.counts(device_key, ids, runtime)
+    searched = store.counts(device_key, ids, runtime, kind=TrialKind.SEARCH)
+    seconds = {
+        kernel.workload.id: kernel.total * best[kernel.workload.id].latency_s
+        for kernel in launches.kernels
+        if kernel.workload.id in best
+    }
+    work = {kernel.workload.id: kernel.total * kernel.workload.flops for kernel in launches.kernels}
+    all_seconds, all_work = sum(seconds.values()), sum(work.values())
+    rows = []
+    for kernel in launches.kernels:
+        key = kernel.workload.id
+        trials = counts.get(key, {})
+        row = CoverageRow(
+            name=kernel.workload.name,
+            workload_id=key,
+            stages=tuple(kernel.stages),
+            launches=kernel.total,
+            status=_status(trials, searched.get(key, {})),
+            time_share=seconds[key] / all_seconds if key in seconds and all_seconds else None,
+            work_share=work[key] / all_work if all_work else None,
+            trials={state: trials[state] for state in TrialState if state in trials},
+        )
+        rows.append(row)
+    rows.sort(key=lambda row: (row.time_share is not None, -(row.time_share or 0.0), -(row.work_share or 0.0)))
+    return CoverageReport(launches.model, steps, provenance(store, device_key, runtime, best.values()), rows)
+
+
+def _status(trials: dict[TrialState, int], searched: dict[TrialState, int]) -> Coverage:
+    if searched.get(TrialState.OK):
+        return Coverage.TUNED
+    if trials.get(TrialState.OK):
+        return Coverage.BASELINE_ONLY
+    return Coverage.FAILED if any(state.fault for state in trials) else Coverage.MISSING
+
+
+_COLUMNS = [
+    Column("name", "kernel", flexible=True),
+    Column("stages", "stage"),
+    Column("status", "status", format=lambda status: status.value, style=COLOURS.__getitem__),
+    Column("time", "time %", "right", lambda share: percent(share).removesuffix(" %")),
+    Column("work", "FLOP %", "right", lambda share: percent(share).removesuffix(" %"), drop=1),
+    Column("launches", "launches", "right", lambda count: f"{count:,}", drop=2),
+    Column("tried", "trials", "right", lambda count: f"{count:,}"),
+    Column("failed", "failed", "right", lambda count: f"{count:,}"),
+    Column("why", "failures", drop=3),
+]
+_SUMMARY = [
+    Column("status", "status", format=lambda status: status.value, style=COLOURS.__getitem__),
+    Column("kernels", "kernels", "right"),
+    Column("time", "time %", "right", lambda share: percent(share).removesuffix(" %")),
+]

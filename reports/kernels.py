@@ -1,0 +1,38 @@
+"""The kernel inventory of a model, as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from rich.console import Console
+from rich.text import Text
+
+from ..tuner.inventory import KernelRow
+from .tables import Column, print_rows
+from .units import digits, percent
+
+_COLUMNS = [
+    Column("name", "kernel", flexible=True),
+    Column("stage", "stage"),
+    Column("calls", "calls", "right", lambda count: f"{count:,}"),
+    Column("gflop", "GFLOP", "right", lambda value: f"{value:,.3f}"),
+    Column("mib", "MiB", "right", lambda value: f"{value:,.2f}"),
+    Column("intensity", "FLOP/B", "right", digits, drop=1),
+    Column("share", "share %", "right", lambda share: percent(share).removesuffix(" %")),
+    Column("shapes", "shapes", drop=2, flexible=True),
+]
+
+
+def print_kernels(rows: Sequence[KernelRow], *, limit: int | None, json: bool, console: Console) -> None:
+    """Prints the rows in the order given, only the first ``limit`` of them where given; GFLOP and MiB are per launch."""
+    shown = list(rows[:limit])
+    print_rows([asdict(row) for row in shown], _COLUMNS, json=json, console=console)
+    if not json:
+        kernels, calls = len({row.id for row in rows}), sum(row.calls for row in rows)
+        gflop = sum(row.calls * row.gflop for row in rows)
+        left = f"; {len(rows) - len(shown)} rows not shown" if len(shown) < len(rows) else ""
+        console.print(
+            Text(f"{kernels} kernels, {calls:,} launches, {digits(gflop)} GFLOP{left}"),
+            soft_wrap=not console.is_terminal,
+        )
