@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import random
 import sys
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -151,6 +152,8 @@ class KernelSearch:
         self._empty_rounds = 0
         self.exhausted = not self._sketches
         """No schedule that is not known already could be found."""
+        self.emit_s = 0.0
+        """Seconds spent on lowering schedules to WGSL so far."""
         if tried:
             self._recall(tried)
 
@@ -237,12 +240,27 @@ class KernelSearch:
         return [pool[i] for i in picked]
 
     def _lower(self, chosen: tuple[_Origin, Schedule]) -> Candidate:
-        origin, schedule = chosen
+        """The candidate at ``chosen``, or its neighbour without vector accesses where only that becomes WGSL."""
+        candidate = self._emit(*chosen)
+        if candidate.program is None:
+            origin = candidate.origin
+            decisions = self._sketches[origin.sketch].without_vector_fetches(origin.decisions)
+            neighbour = None if decisions is None else _Origin(origin.sketch, decisions)
+            if neighbour is not None and neighbour not in self._drawn:
+                self._drawn.add(neighbour)
+                schedule = self._replay(neighbour)
+                if schedule is not None:
+                    return self._emit(neighbour, schedule)
+        return candidate
+
+    def _emit(self, origin: _Origin, schedule: Schedule) -> Candidate:
         program, error = None, ""
+        start = time.perf_counter()
         try:
             program = emit(schedule.mod, self._tier)
         except EmitError as failure:
             error = failure.message
+        self.emit_s += time.perf_counter() - start
         return Candidate(schedule, trace_to_json(schedule), program, error, origin)
 
     def _is_new(self, candidate: Candidate) -> bool:

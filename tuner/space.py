@@ -28,6 +28,10 @@ Decision = int | tuple[int, ...]
 _MAX_VTHREADS = 8
 """MetaSchedule's own limit (postproc VerifyGPUCode)."""
 
+_MAX_UNROLL = 64
+"""Longest loop that a schedule may write out. MetaSchedule goes to 1024, which makes 100 to 250 KB of WGSL that every
+browser would have to load and compile; drivers unroll short constant loops themselves."""
+
 _DRAWS = 2000
 """Draws before a sketch counts as having nothing (more) that fits; one takes some 20 µs."""
 
@@ -130,6 +134,10 @@ class _Workgroups:
     vthreads: list[list[tuple[int, int | None]]] = field(default_factory=list)
     low: int = 1
     shared: list[_SharedBuffer] = field(default_factory=list)
+    fetches: list[int] = field(default_factory=list)
+    """Knobs that choose how many neighbouring elements a thread copies to workgroup memory at once."""
+    unrolls: list[int] = field(default_factory=list)
+    """Knobs that choose up to how many iterations a loop is written out."""
 
 
 class Sketch:
@@ -171,9 +179,24 @@ class Sketch:
                 return result
         return None
 
+    def without_vector_fetches(self, decisions: tuple[Decision, ...]) -> tuple[Decision, ...] | None:
+        """``decisions`` with every copy to workgroup memory one element at a time; None where they are so already.
+
+        TVM writes vector accesses of a storage buffer in WGSL only where it can prove their alignment.
+        """
+        changed = list(decisions)
+        for index in self._groups.fetches:
+            knob = self.knobs[index]
+            assert isinstance(knob, ChoiceKnob)
+            if 1 in knob.candidates:
+                changed[index] = knob.candidates.index(1)
+        return tuple(changed) if tuple(changed) != decisions else None
+
     def fits(self, decisions: tuple[Decision, ...]) -> bool:
         """Whether the workgroups that ``decisions`` imply keep the limits, as far as the trace tells."""
         groups = self._groups
+        if any(self._product([(knob, None)], decisions) > _MAX_UNROLL for knob in groups.unrolls):
+            return False
         for axes in groups.threads:
             if not groups.low <= self._product(axes, decisions) <= self._limits.threads:
                 return False
@@ -309,8 +332,15 @@ class _TraceReader:
             self._groups.vthreads.append(factors)
 
     def _read_annotate(self, instruction: Any, _: int) -> None:
-        if str(instruction.attrs[0]) == "meta_schedule.thread_extent_low_inclusive":
+        key = str(instruction.attrs[0])
+        if key == "meta_schedule.thread_extent_low_inclusive":
             self._groups.low = int(instruction.inputs[1])
+        elif len(instruction.inputs) > 1 and hash(instruction.inputs[1]) in self._factor:
+            knob = self._factor[hash(instruction.inputs[1])][0]
+            if key == "meta_schedule.cooperative_fetch":
+                self._groups.fetches.append(knob)
+            elif key == "meta_schedule.unroll_explicit":
+                self._groups.unrolls.append(knob)
 
     def _read_cacheread(self, instruction: Any, position: int) -> None:
         index, scope = instruction.attrs

@@ -1,0 +1,173 @@
+"""What a tuning session tells whoever watches it: plain data, no behaviour."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from enum import Enum
+from typing import Any, Protocol
+
+from ..database.records import SessionOutcome, TrialKind
+from ..states import TrialState
+
+
+class Phase(str, Enum):
+    """What a session spends its time on."""
+
+    SEARCH = "search"
+    """Drawing, replaying and ranking schedules; learning from results."""
+    BUILD = "build"
+    """Lowering schedules to WGSL."""
+    REFERENCE = "reference"
+    """Computing on the CPU what a kernel must give; kept, so only once per kernel."""
+    COMPILE = "compile"
+    """The driver compiling pipelines."""
+    RUN = "run"
+    """Kernels running on the device."""
+    VERIFY = "verify"
+    """Moving data to and from the device and comparing results."""
+    COMMIT = "commit"
+    """Writing to the database."""
+    WORKER = "worker"
+    """Talking to the worker process, and starting it again after a crash."""
+
+
+@dataclass(frozen=True)
+class KernelPlan:
+    """One kernel at the start of a session: launches per image, and what earlier sessions know of it, in seconds."""
+
+    id: str
+    name: str
+    stages: tuple[str, ...]
+    calls: int
+    trials: int
+    baseline_s: float | None
+    best_s: float | None
+
+
+@dataclass(frozen=True)
+class SessionStarted:
+    """``trials_left`` are search trials, None without a limit; ``minutes`` the limit on this run's time."""
+
+    session_id: int
+    model: str
+    device: str
+    software: bool
+    tier: str
+    kernels: tuple[KernelPlan, ...]
+    trials_left: int | None
+    minutes: float | None
+    abandoned: int
+    """Trials that a killed session had left running."""
+
+
+@dataclass(frozen=True)
+class Working:
+    """The session turns to a phase that takes a while."""
+
+    kernel_id: str
+    phase: Phase
+
+
+@dataclass(frozen=True)
+class TrialStarted:
+    """A candidate is committed as running."""
+
+    kernel_id: str
+    kind: TrialKind
+
+
+@dataclass(frozen=True)
+class TrialEnded:
+    """A trial is committed as ended; ``latency_s`` is None unless it is ``ok``, ``best_s`` counts it already."""
+
+    kernel_id: str
+    kind: TrialKind
+    state: TrialState
+    latency_s: float | None
+    baseline_s: float | None
+    best_s: float | None
+    trials_left: int | None
+    error: str
+
+
+@dataclass(frozen=True)
+class KernelExhausted:
+    """Search has no further schedule for the kernel; its trials go to others."""
+
+    kernel_id: str
+    trials_left: int | None
+
+
+@dataclass(frozen=True)
+class KernelSkipped:
+    """The kernel cannot be tuned, and why."""
+
+    kernel_id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Stopping:
+    """A first Ctrl-C or SIGTERM arrived."""
+
+
+@dataclass(frozen=True)
+class TuneSummary:
+    """How a session ended.
+
+    ``session_id`` is None where there was nothing to do. ``baseline_s`` and ``best_s`` are seconds per image over the
+    kernels that have both. ``trials`` counts this session's by state; ``seconds`` says where its time went.
+    """
+
+    session_id: int | None
+    outcome: SessionOutcome
+    kernels: int
+    tuned: int
+    """Kernels whose best record is a search trial."""
+    measured: int
+    """Kernels that have a verified record."""
+    baseline_s: float
+    best_s: float
+    trials: dict[TrialState, int] = field(default_factory=dict)
+    seconds: dict[Phase, float] = field(default_factory=dict)
+    elapsed_s: float = 0.0
+    trials_left: int | None = 0
+    skipped: dict[str, str] = field(default_factory=dict)
+    """Why kernels could not be tuned, by name."""
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the user stopped it."""
+        return self.outcome is SessionOutcome.INTERRUPTED
+
+    @property
+    def speedup(self) -> float | None:
+        """Baseline against best, per image; None where nothing is measured."""
+        return self.baseline_s / self.best_s if self.best_s else None
+
+    def to_json(self) -> dict[str, Any]:
+        """This summary as JSON values."""
+        plain = {
+            "outcome": self.outcome.value,
+            "trials": {state.value: count for state, count in self.trials.items()},
+            "seconds": {phase.value: round(seconds, 3) for phase, seconds in self.seconds.items()},
+            "speedup": self.speedup,
+        }
+        return {**asdict(self), **plain}
+
+
+@dataclass(frozen=True)
+class SessionEnded:
+    """The last event."""
+
+    summary: TuneSummary
+
+
+Event = SessionStarted | Working | TrialStarted | TrialEnded | KernelExhausted | KernelSkipped | Stopping | SessionEnded
+
+
+class TuneListener(Protocol):
+    """Watches a session. Called in the session's thread: quick, and raising nothing."""
+
+    def on(self, event: Event) -> None:
+        """Takes note of ``event``."""

@@ -1,0 +1,103 @@
+"""What a session writes down before its first trial: the model, its kernels as workloads, the device, the toolchain."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import asdict
+from importlib import metadata
+from typing import Any
+
+import tvm
+
+from ..database.records import (
+    DeviceInfo,
+    ModelInfo,
+    ModelKernel,
+    Param,
+    Runtime,
+    SessionInfo,
+    WorkloadInfo,
+)
+from ..database.store import Store
+from ..devices.device import Device
+from ..devices.limits import Tier
+from .program import Capture, Kernel
+from .search import module_hash
+
+_TOOLCHAIN = (
+    "wgtune",
+    "apache-tvm",
+    "apache-tvm-ffi",
+    "wgpu",
+    "xgboost",
+    "numpy",
+    "torch",
+    "diffusers",
+    "transformers",
+)
+
+
+def host_name() -> str:
+    """This machine's name, by which a session's process is found again."""
+    return platform.node()
+
+
+def register_model(store: Store, capture: Capture, steps: int) -> None:
+    """Adds the captured model and all its kernels to the database, unless they are there."""
+    store.add_workloads(_workload(kernel) for kernel in capture.kernels.values())
+    rows = [
+        ModelKernel(stage=stage.name, workload_id=kernel, calls=calls, order=order)
+        for stage in capture.stages.values()
+        for order, (kernel, calls) in enumerate(stage.calls_per_kernel().items())
+    ]
+    store.add_model(ModelInfo(capture.key, capture.model, asdict(capture.options), steps), rows)
+
+
+def session_info(
+    device: Device, capture: Capture, tier: Tier, budget: dict[str, Any], seed: int, reason: str
+) -> SessionInfo:
+    """The session that this process is about to begin on ``device``."""
+    return SessionInfo(
+        device=DeviceInfo(
+            device.key, device.backend, device.vendor, device.architecture, device.model, device.software
+        ),
+        runtime=Runtime(device.runtime.value),
+        driver=device.driver,
+        adapter={"limits": dict(device.limits), "features": list(device.features), "type": device.adapter_type},
+        toolchain=toolchain(),
+        model=capture.model,
+        capture_key=capture.key,
+        tier=tier.name,
+        budget=budget,
+        seed=seed,
+        reason=reason,
+        host=host_name(),
+        pid=os.getpid(),
+    )
+
+
+def toolchain() -> dict[str, str]:
+    """Versions of what shapes schedules, WGSL and measurements, by package; of Python itself, too."""
+    versions = {"python": platform.python_version()}
+    for package in _TOOLCHAIN:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _workload(kernel: Kernel) -> WorkloadInfo:
+    return WorkloadInfo(
+        id=kernel.id,
+        name=kernel.name,
+        text=kernel.text,
+        tvm_json=tvm.ir.save_json(kernel.func),
+        tvm_version=tvm.__version__,
+        tvm_hash=module_hash(kernel),
+        params=tuple(Param(p.name, p.shape, p.dtype) for p in kernel.params),
+        outputs=kernel.outputs,
+        flops=kernel.flops,
+        nbytes=kernel.nbytes,
+    )

@@ -1,0 +1,373 @@
+"""A tuning session: baselines first, then search where the image's time is, every trial committed as it ends."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..database.records import Runtime, SessionOutcome, TrialKind, TrialSummary
+from ..database.store import Store
+from ..devices.device import Device
+from ..devices.job import Peaks, Timeouts
+from ..devices.limits import Tier
+from ..devices.worker import Worker
+from ..states import TrialState
+from .budget import Budget, Progress
+from .emit import EmitError, emit
+from .events import (
+    KernelExhausted,
+    KernelPlan,
+    KernelSkipped,
+    Phase,
+    SessionEnded,
+    SessionStarted,
+    Stopping,
+    TrialEnded,
+    TrialStarted,
+    TuneListener,
+    TuneSummary,
+    Working,
+)
+from .interrupts import Interrupted, Interrupts
+from .program import Capture, Kernel
+from .reference import CaseError
+from .registration import host_name, register_model, session_info
+from .roofline import floor_seconds
+from .schedules import baseline_schedules, trace_to_json
+from .search import CostModel, KernelSearch
+from .selection import select_kernels
+from .trials import Attempt, Stopwatch, Trials
+
+_MAX_FAULTS = 2
+"""Times that one program may hang or crash before it is never run again; a baseline gets the second chance."""
+
+_MAY_BE_CHANCE = frozenset(
+    {TrialState.COMPILE_TIMEOUT, TrialState.RUN_TIMEOUT, TrialState.RUN_ERROR, TrialState.DEVICE_LOST}
+)
+"""Failures that a busy or unlucky machine can cause as well as a program."""
+
+
+@dataclass(frozen=True)
+class TuneRequest:
+    """What to tune, where, and for how long.
+
+    ``stages`` and ``kernels`` (names, ids, globs) narrow the capture; None means all. ``steps`` weighs the stages in
+    an image's time. ``trials`` are search trials per kernel on average, earlier sessions' included, ``minutes`` limit
+    this run; None means no limit. ``seed`` is of the search and of the inputs, ``reason`` is kept with the session.
+    """
+
+    capture: Capture
+    device: Device
+    tier: Tier
+    steps: int = 20
+    stages: Sequence[str] | None = None
+    kernels: Sequence[str] | None = None
+    trials: int | None = 32
+    minutes: float | None = None
+    seed: int = 0
+    reason: str = ""
+    timeouts: Timeouts = field(default_factory=Timeouts)
+
+    def budget_json(self) -> dict[str, Any]:
+        """What was asked for, as the database keeps it."""
+        return {
+            "trials": self.trials,
+            "minutes": self.minutes,
+            "steps": self.steps,
+            "stages": list(self.stages) if self.stages else None,
+            "kernels": list(self.kernels) if self.kernels else None,
+        }
+
+
+def tune(request: TuneRequest, store: Store, listener: TuneListener) -> TuneSummary:
+    """Tunes what ``request`` asks for, as far as ``store`` does not know it yet.
+
+    A kernel's baseline is its first trial and competes with all others, so a tuned kernel is never slower. Killing the
+    process at any moment loses at most the running trial; the same request goes on from there. The first SIGINT or
+    SIGTERM gives up the running trial and ends the session as interrupted, the second one ends the process.
+
+    Raises:
+        UsageError: the request names a stage or a kernel that the model does not have.
+        DeviceError: the device does not start, or stopped working; what ended before is committed.
+        DatabaseError: the database fails.
+    """
+    return _Session(request, store, listener).run()
+
+
+class _Session:
+    def __init__(self, request: TuneRequest, store: Store, listener: TuneListener) -> None:
+        self._request = request
+        self._store = store
+        self._listener = listener
+        self._start = time.monotonic()
+        self._stopwatch = Stopwatch()
+        self._runtime = Runtime(request.device.runtime.value)
+        self._kernels = {k.id: k for k in select_kernels(request.capture, request.stages, request.kernels)}
+        self._calls = self._calls_per_image()
+        self._baselines: dict[str, float] = {}
+        self._no_baseline: set[str] = set()
+        self._skipped: dict[str, str] = {}
+        self._searches: dict[str, KernelSearch] = {}
+        self._model = CostModel()
+        self._abandoned = 0
+        self._budget = Budget([], 0)
+
+    def run(self) -> TuneSummary:
+        self._abandoned = self._store.abandon_dead(host_name())
+        self._budget = Budget([self._recall(kernel) for kernel in self._kernels.values()], self._request.trials)
+        with Interrupts(on_request=lambda: self._listener.on(Stopping())) as interrupts:
+            if not self._missing_baselines() and self._budget.left == 0:
+                return self._end(None, None, SessionOutcome.COMPLETED)
+            register_model(self._store, self._request.capture, self._request.steps)
+            worker = Worker(self._request.device, self._request.timeouts)
+            try:
+                with interrupts.cutting_short(), self._stopwatch.timing(Phase.WORKER):
+                    peaks = worker.calibrate()
+                return self._run_session(worker, peaks, interrupts)
+            except Interrupted:
+                return self._end(None, None, SessionOutcome.INTERRUPTED)
+            finally:
+                worker.close()
+
+    def _run_session(self, worker: Worker, peaks: Peaks, interrupts: Interrupts) -> TuneSummary:
+        request = self._request
+        for progress in self._budget.kernels.values():
+            progress.estimate_s = floor_seconds(self._kernels[progress.id], peaks)
+        info = session_info(
+            request.device, request.capture, request.tier, request.budget_json(), request.seed, request.reason
+        )
+        session = self._store.begin_session(info)
+        trials = Trials(self._store, session, worker, peaks, request.seed, self._stopwatch, interrupts, self._listener)
+        outcome, note = SessionOutcome.FAILED, ""
+        try:
+            self._announce(session)
+            try:
+                self._measure_baselines(trials, interrupts)
+                self._search(trials, interrupts)
+                outcome = SessionOutcome.INTERRUPTED if interrupts.requested else SessionOutcome.COMPLETED
+            except Interrupted:
+                outcome = SessionOutcome.INTERRUPTED
+        except BaseException as error:
+            note = f"{type(error).__name__}: {error}"
+            raise
+        finally:
+            self._store.end_session(session, outcome, note)
+        return self._end(session, trials, outcome)
+
+    # What earlier sessions left
+
+    def _calls_per_image(self) -> dict[str, int]:
+        """Launches per image by kernel, over the stages asked for."""
+        calls = dict.fromkeys(self._kernels, 0)
+        for (stage, kernel), count in self._request.capture.calls_per_image(self._request.steps).items():
+            if kernel in calls and (not self._request.stages or stage in self._request.stages):
+                calls[kernel] += count
+        return calls
+
+    def _tried(self, kernel: Kernel) -> list[TrialSummary]:
+        return self._store.tried(self._request.device.key, kernel.id, self._runtime)
+
+    def _recall(self, kernel: Kernel) -> Progress:
+        """The kernel's progress in earlier sessions on this device."""
+        progress = Progress(kernel.id, self._calls[kernel.id])
+        for trial in self._tried(kernel):
+            if trial.kind is TrialKind.SEARCH:
+                progress.record(trial.latency_s)
+            elif trial.latency_s is not None:
+                known = self._baselines.get(kernel.id, trial.latency_s)
+                self._baselines[kernel.id] = min(known, trial.latency_s)
+        self._admit(progress, self._baselines.get(kernel.id))
+        return progress
+
+    def _admit(self, progress: Progress, baseline_s: float | None) -> None:
+        """Lets the baseline compete."""
+        if baseline_s is not None and (progress.best_s is None or baseline_s < progress.best_s):
+            progress.best_s = baseline_s
+
+    def _missing_baselines(self) -> list[Progress]:
+        """Kernels without a baseline that may still get one, the heaviest first."""
+        missing = [
+            progress
+            for progress in self._budget.kernels.values()
+            if progress.id not in self._baselines
+            and progress.id not in self._no_baseline
+            and self._has_untried_baseline(self._kernels[progress.id])
+        ]
+        return sorted(missing, key=lambda progress: -progress.time_s)
+
+    def _has_untried_baseline(self, kernel: Kernel) -> bool:
+        tried = self._tried(kernel)
+        if not any(trial.kind is TrialKind.BASELINE for trial in tried):
+            return True
+        return any(not _given_up(attempt, tried) for attempt in self._baseline_attempts(kernel))
+
+    # Trials
+
+    def _measure_baselines(self, trials: Trials, interrupts: Interrupts) -> None:
+        for progress in self._missing_baselines():
+            kernel = self._kernels[progress.id]
+            tried = self._tried(kernel)
+            for attempt in self._baseline_attempts(kernel):
+                if _given_up(attempt, tried):
+                    continue
+                if interrupts.requested or self._out_of_time():
+                    return
+                self._try(trials, progress, attempt)
+                if kernel.id in self._baselines or kernel.name in self._skipped:
+                    break
+            else:
+                self._no_baseline.add(kernel.id)
+
+    def _baseline_attempts(self, kernel: Kernel) -> Any:
+        """Untuned schedules in the order in which they should be tried, lowered one by one."""
+        for schedule in baseline_schedules(kernel, self._request.tier):
+            program, error = None, ""
+            with self._stopwatch.timing(Phase.BUILD):
+                try:
+                    program = emit(schedule.mod, self._request.tier)
+                except EmitError as failure:
+                    error = failure.message
+            yield Attempt(TrialKind.BASELINE, trace_to_json(schedule), program, error)
+
+    def _search(self, trials: Trials, interrupts: Interrupts) -> None:
+        while (due := self._budget.next()) is not None:
+            if interrupts.requested or self._out_of_time():
+                return
+            progress, count = due
+            search = self._search_of(progress)
+            self._listener.on(Working(progress.id, Phase.SEARCH))
+            emitting = search.emit_s
+            with self._stopwatch.timing(Phase.SEARCH):
+                candidates = search.propose(count)
+            self._stopwatch.add(Phase.BUILD, search.emit_s - emitting)
+            self._stopwatch.add(Phase.SEARCH, emitting - search.emit_s)
+            results = []
+            for candidate in candidates:
+                if interrupts.requested or self._out_of_time():
+                    return
+                attempt = Attempt(TrialKind.SEARCH, candidate.trace, candidate.program, candidate.error)
+                latency = self._try(trials, progress, attempt)
+                if self._kernels[progress.id].name in self._skipped:
+                    break
+                results.append((candidate, latency))
+            with self._stopwatch.timing(Phase.SEARCH):
+                search.tell(results)
+            if search.exhausted and len(candidates) < count:
+                progress.exhausted = True
+                self._listener.on(KernelExhausted(progress.id, self._budget.left))
+
+    def _search_of(self, progress: Progress) -> KernelSearch:
+        if progress.id not in self._searches:
+            kernel = self._kernels[progress.id]
+            with self._stopwatch.timing(Phase.SEARCH):
+                self._searches[progress.id] = KernelSearch(
+                    kernel, self._request.tier, self._request.seed, self._model, self._tried(kernel)
+                )
+        return self._searches[progress.id]
+
+    def _try(self, trials: Trials, progress: Progress, attempt: Attempt) -> float | None:
+        """One trial, with all that follows from it; its latency, None where it failed."""
+        kernel = self._kernels[progress.id]
+        self._listener.on(TrialStarted(kernel.id, attempt.kind))
+        try:
+            outcome = trials.run(kernel, attempt, progress.best_s)
+        except CaseError as error:
+            self._skipped[kernel.name] = error.message
+            progress.exhausted = True
+            self._listener.on(KernelSkipped(kernel.id, error.message))
+            return None
+        if attempt.kind is TrialKind.SEARCH:
+            progress.record(outcome.latency_s)
+        elif outcome.latency_s is not None:
+            self._baselines[kernel.id] = outcome.latency_s
+            self._admit(progress, outcome.latency_s)
+        self._listener.on(
+            TrialEnded(
+                kernel_id=kernel.id,
+                kind=attempt.kind,
+                state=outcome.state,
+                latency_s=outcome.latency_s,
+                baseline_s=self._baselines.get(kernel.id),
+                best_s=progress.best_s,
+                trials_left=self._budget.left,
+                error=outcome.error,
+            )
+        )
+        return outcome.latency_s
+
+    def _out_of_time(self) -> bool:
+        minutes = self._request.minutes
+        return minutes is not None and time.monotonic() - self._start >= 60 * minutes
+
+    # What listeners hear
+
+    def _announce(self, session: int) -> None:
+        stages = {
+            identity: tuple(
+                stage.name
+                for stage in self._request.capture.stages.values()
+                if any(call.kernel == identity for call in stage.calls)
+            )
+            for identity in self._kernels
+        }
+        self._listener.on(
+            SessionStarted(
+                session_id=session,
+                model=self._request.capture.model,
+                device=self._request.device.key,
+                software=self._request.device.software,
+                tier=self._request.tier.name,
+                kernels=tuple(
+                    KernelPlan(
+                        id=progress.id,
+                        name=self._kernels[progress.id].name,
+                        stages=stages[progress.id],
+                        calls=progress.calls,
+                        trials=progress.trials,
+                        baseline_s=self._baselines.get(progress.id),
+                        best_s=progress.best_s,
+                    )
+                    for progress in self._budget.kernels.values()
+                ),
+                trials_left=self._budget.left,
+                minutes=self._request.minutes,
+                abandoned=self._abandoned,
+            )
+        )
+
+    def _end(self, session: int | None, trials: Trials | None, outcome: SessionOutcome) -> TuneSummary:
+        measured = [p for p in self._budget.kernels.values() if p.best_s is not None]
+        both = [p for p in measured if p.id in self._baselines]
+        summary = TuneSummary(
+            session_id=session,
+            outcome=outcome,
+            kernels=len(self._kernels),
+            tuned=sum(1 for p in measured if p.best_s != self._baselines.get(p.id)),
+            measured=len(measured),
+            baseline_s=sum(p.calls * self._baselines[p.id] for p in both),
+            best_s=sum(p.calls * (p.best_s or 0.0) for p in both),
+            trials=dict(trials.states) if trials else {},
+            seconds=dict(self._stopwatch.seconds),
+            elapsed_s=time.monotonic() - self._start,
+            trials_left=self._budget.left,
+            skipped=dict(self._skipped),
+        )
+        with suppress(Exception):  # whoever watches must not turn a finished session into a failed one
+            self._listener.on(SessionEnded(summary))
+        return summary
+
+
+def _given_up(attempt: Attempt, tried: Sequence[TrialSummary]) -> bool:
+    """Whether the baseline ``attempt`` failed before in a way that another try would not change."""
+    digest = attempt.program.digest if attempt.program else ""
+    earlier = [
+        trial
+        for trial in tried
+        if (trial.program_digest == digest if digest else trial.trace == attempt.trace and not trial.program_digest)
+    ]
+    if not earlier:
+        return False
+    return len(earlier) >= _MAX_FAULTS or any(trial.state not in _MAY_BE_CHANCE for trial in earlier)

@@ -1,0 +1,190 @@
+"""One trial from begin to end: committed as running, measured and verified by the worker, committed as ended."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+
+from ..database.records import TrialEnd, TrialKind, TrialStart
+from ..database.store import Store
+from ..devices.job import MeasureJob, Measurement, Peaks, Sampling
+from ..devices.program import Program
+from ..devices.worker import Worker
+from ..states import TrialState
+from .events import Phase, TuneListener, Working
+from .interrupts import Interrupts
+from .program import Kernel
+from .reference import Case, make_case
+from .roofline import floor_seconds
+
+_HOPELESS = 5.0
+"""A candidate whose first run takes so many times the best latency is not run again: one sample ranks it."""
+
+_MIN_GIVE_UP_S = 0.001
+"""Shorter runs cost nothing, and a first run of a few microseconds says little."""
+
+
+class Stopwatch:
+    """Seconds by phase."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[Phase, float] = {}
+
+    def add(self, phase: Phase, seconds: float) -> None:
+        """Counts ``seconds`` towards ``phase``."""
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + seconds
+
+    @contextmanager
+    def timing(self, phase: Phase) -> Iterator[None]:
+        """Counts what runs inside towards ``phase``."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.add(phase, time.perf_counter() - start)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A schedule as a trial takes it: ``program`` is None where none could be emitted, for the reason ``error``."""
+
+    kind: TrialKind
+    trace: str
+    program: Program | None
+    error: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a trial ended; ``latency_s`` is the median of its samples, None unless it is `ok`."""
+
+    state: TrialState
+    latency_s: float | None
+    error: str
+
+
+class Trials:
+    """Runs a session's trials on its device, and books every one of them.
+
+    Args:
+        store: where trials are committed.
+        session_id: the session they belong to.
+        worker: measures; already started.
+        peaks: of the device, for the shortest believable time.
+        seed: of the inputs.
+        stopwatch: counts where time goes.
+        interrupts: cuts a measurement short when the user asks to stop.
+        listener: told when a reference is being computed.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        session_id: int,
+        worker: Worker,
+        peaks: Peaks,
+        seed: int,
+        stopwatch: Stopwatch,
+        interrupts: Interrupts,
+        listener: TuneListener,
+    ) -> None:
+        self._store = store
+        self._session_id = session_id
+        self._worker = worker
+        self._peaks = peaks
+        self._seed = seed
+        self._stopwatch = stopwatch
+        self._interrupts = interrupts
+        self._listener = listener
+        self._cases: dict[str, Case] = {}
+        self.states: Counter[TrialState] = Counter()
+
+    def run(self, kernel: Kernel, attempt: Attempt, best_s: float | None) -> Outcome:
+        """Tries ``attempt`` at ``kernel``, whose best latency so far is ``best_s``.
+
+        Raises:
+            Interrupted: the user asked to stop; the trial is committed as abandoned.
+            DeviceError: the device does not work any more; so is the trial.
+            CaseError: the kernel has no reference; nothing was committed.
+        """
+        case = self._case(kernel)
+        with self._stopwatch.timing(Phase.COMMIT):
+            trial = self._store.begin_trial(self._start(kernel, attempt))
+        try:
+            measurement = self._measure(kernel, attempt, case, best_s)
+        except BaseException:
+            self._end(trial, Measurement(TrialState.ABANDONED, error="the session stopped while it was running"), case)
+            raise
+        self._end(trial, measurement, case)
+        latency = statistics.median(measurement.samples_s) if measurement.state is TrialState.OK else None
+        return Outcome(measurement.state, latency, measurement.error)
+
+    def _case(self, kernel: Kernel) -> Case:
+        """The kernel's reference, computed when it is first asked for."""
+        if kernel.id not in self._cases:
+            self._listener.on(Working(kernel.id, Phase.REFERENCE))
+            with self._stopwatch.timing(Phase.REFERENCE):
+                self._cases[kernel.id] = make_case(kernel, self._seed)
+        return self._cases[kernel.id]
+
+    def _start(self, kernel: Kernel, attempt: Attempt) -> TrialStart:
+        program = attempt.program
+        return TrialStart(
+            session_id=self._session_id,
+            workload_id=kernel.id,
+            kind=attempt.kind,
+            trace=attempt.trace,
+            program_digest=program.digest if program else "",
+            needs=asdict(program.needs) if program else {},
+            launches=len(program.dispatches) if program else 0,
+            seed=self._seed,
+        )
+
+    def _measure(self, kernel: Kernel, attempt: Attempt, case: Case, best_s: float | None) -> Measurement:
+        if attempt.program is None:
+            return Measurement(TrialState.BUILD_ERROR, error=attempt.error)
+        give_up_s = None if best_s is None else max(_MIN_GIVE_UP_S, _HOPELESS * best_s)
+        job = MeasureJob(
+            program=attempt.program,
+            case=case.path,
+            rtol=case.rtol,
+            atol=case.atol,
+            floor_s=floor_seconds(kernel, self._peaks),
+            sampling=Sampling(give_up_s=give_up_s),
+        )
+        start = time.perf_counter()
+        with self._interrupts.cutting_short():
+            measurement = self._worker.measure(job)
+        elapsed = time.perf_counter() - start
+        inside = {
+            Phase.COMPILE: measurement.compile_s,
+            Phase.RUN: measurement.run_s,
+            Phase.VERIFY: measurement.verify_s,
+        }
+        for phase, seconds in inside.items():
+            self._stopwatch.add(phase, seconds)
+        self._stopwatch.add(Phase.WORKER, max(0.0, elapsed - sum(inside.values())))
+        return measurement
+
+    def _end(self, trial: int, measurement: Measurement, case: Case) -> None:
+        with self._stopwatch.timing(Phase.COMMIT):
+            self._store.end_trial(
+                trial,
+                TrialEnd(
+                    state=measurement.state,
+                    samples_s=measurement.samples_s,
+                    timer=measurement.timer,
+                    compile_s=measurement.compile_s,
+                    run_s=measurement.run_s,
+                    verify_s=measurement.verify_s,
+                    max_error=measurement.max_error,
+                    rtol=case.rtol,
+                    atol=case.atol,
+                    error=measurement.error,
+                ),
+            )
+        self.states[measurement.state] += 1
