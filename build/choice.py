@@ -75,10 +75,10 @@ def _from_record(kernel: Kernel, record: Record, tier: Tier, warn: Callable[[str
     try:
         program = emit(replay(kernel, record.trace).mod, tier)
     except WgtuneError as error:
-        warn(f"{kernel.name}: its record (trial {record.trial_id}) no longer becomes WebGPU: {error.message}")
+        warn(f"{kernel.name}: the record of trial {record.trial_id} no longer becomes WebGPU: {error.message}")
         return None
     if program.digest != record.program_digest:
-        warn(warn(f"{kernel.name}: trial {record.trial_id} verified another program than TVM makes now; tune again"))
+        warn(f"{kernel.name}: the record of trial {record.trial_id} verified another program than TVM makes now")
         return None
     return program
 

@@ -1,0 +1,246 @@
+"""A bundle draws what diffusers draws with PyTorch on the CPU, within 2/255 on every pixel."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+import wgtune
+from wgtune.build.builder import BuildRequest, build_bundle
+from wgtune.build.schedulers import Sampler
+from wgtune.devices.device import Device
+from wgtune.errors import BundleError, UsageError
+from wgtune.tuner.program import CaptureOptions
+
+LONG = "a very detailed painting of a lighthouse on a cliff above the sea, " * 10
+UNICODE = "naïve café, 猫 and 🐈‍⬛ on an über-sofa"
+CASES = [
+    (1, 7.5, 0, "a red fox", None),
+    (2, 1.0, 1, "", None),
+    (5, 7.5, 2, LONG, "blurry, ugly"),
+    (20, 7.5, 2**40 + 3, UNICODE, LONG),
+]
+
+
+@pytest.fixture(scope="module")
+def reference(demo_folder: Path) -> Any:
+    """diffusers' pipeline on PyTorch."""
+    diffusers.utils.logging.set_verbosity_error()
+    pipeline = diffusers.StableDiffusionPipeline.from_pretrained(demo_folder)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+@pytest.fixture(scope="module")
+def pipeline(demo_bundle: Path, device: Device) -> Iterator[wgtune.StableDiffusionPipeline]:
+    """The same model as a bundle."""
+    loaded = wgtune.StableDiffusionPipeline.from_bundle(demo_bundle, device)
+    loaded.set_progress_bar_config(disable=True)
+    yield loaded
+    loaded.runtime.close()
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator("cpu").manual_seed(seed)
+
+
+def largest_difference(got: list[Any], expected: list[Any]) -> int:
+    """In levels of 255, over all pixels of PIL images."""
+    assert len(got) == len(expected)
+    return max(
+        int(np.abs(np.asarray(a, np.int32) - np.asarray(b, np.int32)).max()) for a, b in zip(got, expected, strict=True)
+    )
+
+
+@pytest.mark.parametrize("sampler", Sampler)
+@pytest.mark.parametrize(("steps", "guidance", "seed", "prompt", "negative"), CASES)
+def test_pictures_match(
+    pipeline: Any, reference: Any, sampler: Sampler, steps: int, guidance: float, seed: int, prompt: str, negative: str
+) -> None:
+    images = []
+    for pipe in (pipeline, reference):
+        # The two lines that a diffusers script uses to change its sampler.
+        pipe.scheduler = getattr(diffusers, sampler.class_name).from_config(pipe.scheduler.config)
+        images.append(
+            pipe(
+                prompt,
+                num_inference_steps=steps,
+                guidance_scale=guidance,
+                negative_prompt=negative,
+                generator=seeded(seed),
+            ).images
+        )
+    assert largest_difference(*images) <= 2
+    assert np.asarray(images[0][0]).std() > 5, "a flat picture would prove nothing"
+
+
+def test_prompt_seed_and_guidance_matter(pipeline: Any) -> None:
+    def draw(
+        prompt: str = "a red fox", seed: int = 0, guidance: float = 7.5, negative: str | None = None
+    ) -> np.ndarray:
+        return pipeline(
+            prompt,
+            num_inference_steps=3,
+            guidance_scale=guidance,
+            negative_prompt=negative,
+            generator=seeded(seed),
+            output_type="np",
+        ).images
+
+    pictures = [draw(), draw(prompt="a dog"), draw(seed=1), draw(guidance=1.0), draw(negative="grass")]
+    for i, one in enumerate(pictures):
+        assert all(np.abs(one - other).max() > 1e-4 for other in pictures[:i])
+    assert np.array_equal(pictures[0], draw())
+
+
+@pytest.mark.parametrize("output_type", ["np", "pt", "latent"])
+def test_output_types_match(pipeline: Any, reference: Any, output_type: str) -> None:
+    got, expected = (
+        pipe("a red fox", num_inference_steps=2, generator=seeded(3), output_type=output_type, return_dict=False)
+        for pipe in (pipeline, reference)
+    )
+    assert type(got[0]) is type(expected[0]) and got[0].dtype == expected[0].dtype
+    np.testing.assert_allclose(np.asarray(got[0]), np.asarray(expected[0]), atol=2 / 255)
+    assert got[1] is None
+
+
+def test_several_prompts_and_images_each_are_drawn_in_diffusers_order(pipeline: Any, reference: Any) -> None:
+    images = [
+        pipe(
+            ["a red fox", "a castle"],
+            negative_prompt=["snow", ""],
+            num_images_per_prompt=2,
+            num_inference_steps=2,
+            generator=[seeded(seed) for seed in (5, 6, 7, 8)],
+        ).images
+        for pipe in (pipeline, reference)
+    ]
+    assert len(images[0]) == 4
+    assert largest_difference(*images) <= 2
+
+
+def test_latents_may_be_given(pipeline: Any, reference: Any) -> None:
+    latents = torch.randn(1, 4, 16, 16, generator=seeded(9))
+    images = [pipe("a red fox", latents=latents, num_inference_steps=2).images for pipe in (pipeline, reference)]
+    assert largest_difference(*images) <= 2
+    with pytest.raises(UsageError, match="shape"):
+        pipeline("a red fox", latents=latents[:, :3], num_inference_steps=2)
+
+
+def test_callbacks_see_the_steps_and_can_end_the_run(pipeline: Any) -> None:
+    seen: list[tuple[int, float]] = []
+
+    def watch(pipe: Any, step: int, timestep: float, tensors: dict[str, Any]) -> dict[str, Any]:
+        seen.append((step, timestep))
+        pipe._interrupt = len(seen) == 6
+        return tensors
+
+    pipeline.scheduler = "ddim"
+    pipeline("a", num_inference_steps=4, callback_on_step_end=watch)
+    assert [step for step, _ in seen] == [0, 1, 2, 3]
+    assert [t for _, t in seen] == sorted((t for _, t in seen), reverse=True)
+    with pytest.raises(UsageError, match="ended the run"):
+        pipeline("a", num_inference_steps=4, callback_on_step_end=watch)
+    assert len(seen) == 6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        ({"height": 64}, "height of 128, not 64"),
+        ({"width": 512}, "width of 128, not 512"),
+        ({"num_inference_steps": 51}, "no run of 51 steps"),
+        ({"num_inference_steps": 0}, "no run of 0 steps"),
+        ({"timesteps": [999, 500]}, "timesteps"),
+        ({"eta": 0.5}, "eta"),
+        ({"clip_skip": 1}, "clip_skip"),
+        ({"callback_on_step_end_tensor_inputs": ["latents"]}, "callback_on_step_end_tensor_inputs"),
+        ({"output_type": "jpeg"}, "jpeg"),
+        ({"prompt": None}, "no prompt"),
+        ({"prompt": []}, "no prompt"),
+        ({"negative_prompt": ["a", "b"]}, "2 negative prompts for 1"),
+        ({"generator": [torch.Generator(), torch.Generator()]}, "2 generators for 1"),
+    ],
+)
+def test_what_a_bundle_cannot_do_is_said(pipeline: Any, arguments: dict[str, Any], what: str) -> None:
+    with pytest.raises((UsageError, BundleError), match=what) as error:
+        pipeline(**{"prompt": "a red fox", **arguments})
+    assert error.value.hint
+
+
+def test_a_scheduler_that_the_bundle_was_not_built_with_is_refused(pipeline: Any) -> None:
+    config = pipeline.scheduler.config
+    with pytest.raises(BundleError, match="sampler"):
+        pipeline.scheduler = diffusers.HeunDiscreteScheduler.from_config(config)
+    with pytest.raises(BundleError, match="use_karras_sigmas = True"):
+        pipeline.scheduler = diffusers.DPMSolverMultistepScheduler.from_config(config, use_karras_sigmas=True)
+    with pytest.raises(BundleError, match="prediction_type"):
+        pipeline.scheduler = diffusers.DDIMScheduler.from_config(config, prediction_type="v_prediction")
+
+
+def test_another_size_a_batch_and_a_rest(demo_folder: Path, reference: Any, device: Device, tmp_path: Path) -> None:
+    options = CaptureOptions(width=192, height=128, batch=2)
+    request = BuildRequest(
+        str(demo_folder), tmp_path / "dist", options=options, max_steps=3, samplers=(Sampler.EULER,), page=False
+    )
+    summary = build_bundle(request, None)
+    assert any("PNDM" in line for line in summary.warnings), "the model's own scheduler was left out"
+    pipeline = wgtune.StableDiffusionPipeline.from_bundle(tmp_path / "dist", device)
+    reference.scheduler = diffusers.EulerDiscreteScheduler.from_config(reference.scheduler.config)
+    # Three images in batches of two: the last batch is half empty.
+    images = [
+        pipe(
+            ["a red fox", "a castle", UNICODE],
+            negative_prompt="snow",
+            width=192,
+            height=128,
+            num_inference_steps=3,
+            generator=seeded(4),
+        ).images
+        for pipe in (pipeline, reference)
+    ]
+    assert images[0][0].size == (192, 128)
+    assert largest_difference(*images) <= 2
+    pipeline.runtime.close()
+
+
+def test_a_bundle_without_guidance(demo_folder: Path, reference: Any, device: Device, tmp_path: Path) -> None:
+    options = CaptureOptions(guidance=False)
+    request = BuildRequest(str(demo_folder), tmp_path / "dist", options=options, max_steps=4, page=False)
+    build_bundle(request, None)
+    pipeline = wgtune.StableDiffusionPipeline.from_bundle(tmp_path / "dist", device)
+    pipeline.scheduler = "euler"
+    reference.scheduler = diffusers.EulerDiscreteScheduler.from_config(reference.scheduler.config)
+    images = [
+        pipe("a red fox", num_inference_steps=4, guidance_scale=0.0, generator=seeded(4)).images
+        for pipe in (pipeline, reference)
+    ]
+    assert largest_difference(*images) <= 2
+    with pytest.raises(UsageError, match="without guidance"):
+        pipeline("a red fox", num_inference_steps=4)
+    pipeline.runtime.close()
+
+
+def test_token_ids_are_those_of_the_pipelines_tokenizer(pipeline: Any, reference: Any) -> None:
+    texts = [
+        "",
+        " ",
+        "a red fox",
+        "A  Red\nFOX!",
+        LONG,
+        UNICODE,
+        "<|endoftext|> x",
+        "it's 2026 & they're 100% fine…",
+        "ﬁ Å é",
+    ]
+    for text in texts:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            expected = reference.tokenizer(text, padding="max_length", max_length=77, truncation=True).input_ids
+        assert pipeline._ids(text) == expected, text
