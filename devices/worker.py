@@ -88,7 +88,7 @@ class Worker:
                 result = self._ask(request)
         except _Fault as fault:
             self.consecutive_faults += 1
-            return Measurement(fault.state, error=fault.message)
+            return fault.measurement
         measurement = measurement_from_json(result)
         if measurement.state in (TrialState.RUN_ERROR, TrialState.DEVICE_LOST):
             self._kill_child()  # nothing says what state the driver is in
@@ -109,7 +109,7 @@ class Worker:
             return Peaks(**self._ask({"calibrate": True}))
         except _Fault as fault:
             raise DeviceError(
-                f"{self.device.key} failed at a simple test program: {fault.message}",
+                f"{self.device.key} failed at a simple test program: {fault.measurement.error}",
                 "update the driver or restart the machine, then see what `wgtune devices` lists",
             ) from fault
 
@@ -125,43 +125,42 @@ class Worker:
         self.consecutive_faults = 0
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The result of one request. Raises _Fault when the child hangs or dies of it; it is gone then."""
+        """The result of one request. Raises _Fault when the child hangs or dies of it, WgtuneError when it refuses."""
         child = self._running_child()
-        doubtful = self._child_jobs > 0
         self._child_jobs += 1
         self._requests += 1
-        number = self._requests
-        phase: Phase | None = None
-        limit_s = self.timeouts.start_s
+        clock = _PhaseClock()
         try:
-            child.send({"id": number, **request})
-            while True:
-                message = child.receive(time.monotonic() + limit_s)
-                if message["id"] != number:
-                    continue
-                if "phase" in message:
-                    phase = Phase(message["phase"])
-                    limit_s = self._limit_s(phase)
-                elif "refused" in message:
-                    raise WgtuneError(message["refused"], "delete the file if it is damaged: it will be made again")
-                else:
-                    result: dict[str, Any] = message["result"]
-                    return result
+            child.send({"id": self._requests, **request})
+            message = self._await_end(child, clock)
         except ChildTimeout:
             self._kill_child()
-            doing = phase.value if phase is not None else "starting"
-            state = TrialState.RUN_ERROR if phase is None else _TIMEOUT_STATES.get(phase, TrialState.RUN_ERROR)
-            raise _Fault(state, f"{doing} did not end within {limit_s:g} s", doubtful=False) from None
+            state = _TIMEOUT_STATES.get(clock.phase, TrialState.RUN_ERROR)
+            text = f"{clock.phase.value} did not end within {self._limit_s(clock.phase):g} s"
+            raise _Fault(clock.stop(state, text), doubtful=False) from None
         except ChildDied as died:
+            doubtful = self._child_jobs > 1 or not clock.begun
             self._kill_child()
-            doing = f"while {phase.value}" if phase is not None else "before it began"
-            text = f"the worker process {died.how} {doing}" + (f"; its last words:\n{died.words}" if died.words else "")
-            raise _Fault(TrialState.RUN_ERROR, text, doubtful or phase is None) from None
-        except WgtuneError:
-            raise
+            where = f"while {clock.phase.value}" if clock.begun else "before it began"
+            text = f"the worker process {died.how} {where}" + (f"; its last words:\n{died.words}" if died.words else "")
+            raise _Fault(clock.stop(TrialState.RUN_ERROR, text), doubtful) from None
         except BaseException:
-            self._kill_child()  # Ctrl-C: its answer must not be taken for the next job's
+            self._kill_child()  # Ctrl-C: the child must not go on with a job that nobody waits for
             raise
+        if "refused" in message:
+            raise WgtuneError(message["refused"], "delete the file if it is damaged: it will be made again")
+        result: dict[str, Any] = message["result"]
+        return result
+
+    def _await_end(self, child: Child, clock: _PhaseClock) -> dict[str, Any]:
+        """The last message about the current request; each phase that the child reports has its own time limit."""
+        while True:
+            message = child.receive(time.monotonic() + self._limit_s(clock.phase))
+            if message["id"] != self._requests:
+                continue
+            if "phase" not in message:
+                return message
+            clock.enter(Phase(message["phase"]))
 
     def _limit_s(self, phase: Phase) -> float:
         if phase is Phase.COMPILING:
@@ -210,10 +209,34 @@ class Worker:
 
 
 class _Fault(Exception):
-    """How a job took its child down. ``doubtful``: something before the job may be to blame."""
+    """A job took its child down; ``measurement`` says how. ``doubtful``: something before the job may be to blame."""
 
-    def __init__(self, state: TrialState, message: str, doubtful: bool) -> None:
-        super().__init__(message)
-        self.state = state
-        self.message = message
+    def __init__(self, measurement: Measurement, doubtful: bool) -> None:
+        super().__init__(measurement.error)
+        self.measurement = measurement
         self.doubtful = doubtful
+
+
+class _PhaseClock:
+    """The phase that a job is in, and the seconds spent in each, for jobs that do not live to tell."""
+
+    def __init__(self) -> None:
+        self.phase = Phase.LOADING
+        self.begun = False
+        self._since = time.monotonic()
+        self._seconds = dict.fromkeys(Phase, 0.0)
+
+    def enter(self, phase: Phase) -> None:
+        now = time.monotonic()
+        self._seconds[self.phase] += now - self._since
+        self.phase, self._since, self.begun = phase, now, True
+
+    def stop(self, state: TrialState, error: str) -> Measurement:
+        self._seconds[self.phase] += time.monotonic() - self._since
+        return Measurement(
+            state,
+            compile_s=self._seconds[Phase.COMPILING],
+            run_s=self._seconds[Phase.RUNNING],
+            verify_s=self._seconds[Phase.LOADING] + self._seconds[Phase.VERIFYING],
+            error=error,
+        )

@@ -72,6 +72,23 @@ def test_scratch_between_dispatches_and_uniforms(worker: Worker, tmp_path: Path)
     assert result.state is TrialState.OK, result.error
 
 
+def test_scratch_that_is_read_before_it_is_written_does_not_pass(worker: Worker, doubling: Path) -> None:
+    """Fresh buffers are zeroed and would hide it; in a bundle, scratch holds whatever ran before."""
+    source = (
+        DOUBLING.shaders[0]
+        .source.replace("2.0 * x[id.x]", "2.0 * x[id.x] + t[id.x]")
+        .replace("@compute", "@group(0) @binding(2) var<storage, read> t: array<f32>; @compute")
+    )
+    dispatch = DOUBLING.dispatches[0]
+    program = replace(
+        DOUBLING,
+        shaders=(Shader("main", source, (64, 1, 1)),),
+        dispatches=(replace(dispatch, buffers=(*dispatch.buffers, Buffer("scratch", 0))),),
+        scratch=(SIZE * 4,),
+    )
+    assert worker.measure(job(program, doubling)).state is TrialState.WRONG_RESULT
+
+
 @pytest.mark.parametrize("dtype", ["float16", "int32", "uint32"])
 def test_other_dtypes_are_poisoned_and_compared_as_what_they_are(worker: Worker, tmp_path: Path, dtype: str) -> None:
     name = {"float16": "f16", "int32": "i32", "uint32": "u32"}[dtype]

@@ -111,6 +111,8 @@ def test_the_phase_under_way_names_the_timeout(phase: str, state: TrialState) ->
         late = worker.measure(job(f"phase {phase}"))
         assert late.state is state and f"{phase} did not end within 0.7 s" in late.error
         assert 0.7 <= time.monotonic() - before < 5
+        spent = {"compiling": late.compile_s, "running": late.run_s}
+        assert 0.6 < spent.pop(phase) < 5 and list(spent.values()) == [0]
         assert process(worker.measure(job("good"))) != first
 
 
