@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from ..database.reader import Reader
 from ..database.records import Runtime
@@ -11,7 +12,7 @@ from .launches import ModelLaunches
 
 @dataclass(frozen=True)
 class ProgressPoint:
-    """After ``trials`` ended trials and ``elapsed_s`` seconds of sessions, one batch of images took ``image_s`` seconds."""
+    """Seconds for one batch of images, after so many ended trials and so many seconds of tuning."""
 
     trials: int
     elapsed_s: float
@@ -37,7 +38,8 @@ def progress(
         return []
     image = sum(counts[workload_id] * seconds for workload_id, seconds in best.items())
     curve = [ProgressPoint(0, 0.0, image)]
-    elapsed, last = 0.0, {}
+    elapsed = 0.0
+    last: dict[int, datetime] = {}
     for index, point in enumerate(points, 1):
         # Sessions may overlap, one device at two times in two processes: each counts from its own last trial.
         before = last.get(point.session_id, starts.get(point.session_id, point.ended))
