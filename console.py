@@ -37,6 +37,11 @@ def show_error(error: WgtuneError) -> None:
         console.print(f"[dim]→[/] {escape(error.hint)}", soft_wrap=True)
 
 
+def note(text: str) -> None:
+    """Print what was done beside the result."""
+    stderr().print(escape(text), soft_wrap=True)
+
+
 def warn(text: str) -> None:
     """Print something that the user should know and that stops nothing."""
     stderr().print(f"[yellow]note:[/] {escape(text)}", soft_wrap=True)

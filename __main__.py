@@ -1,0 +1,5 @@
+"""`python -m wgtune` is the command `wgtune`."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,398 @@
+"""The command line: parses words, calls one function of the packages below, prints what comes back.
+
+Exit status: 0 done, 1 something failed, 2 wrong words, 3 no usable device, 4 database, 5 model, 6 bundle,
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .console import note, progress, show_error, stderr, stdout, warn
+from .errors import WgtuneError
+
+if TYPE_CHECKING:
+    from .devices.device import Device
+    from .tuner.program import Capture, CaptureOptions
+
+_TYPER: dict[str, Any] = {
+    "no_args_is_help": True,
+    "rich_markup_mode": "markdown",
+    "add_completion": False,
+    "context_settings": {"help_option_names": ["-h", "--help"]},
+}
+app = typer.Typer(
+    name="wgtune",
+    help="Tune every GPU kernel of a Stable Diffusion model, keep what is learned, build what a browser draws with.",
+    pretty_exceptions_enable=False,
+    **_TYPER,
+)
+report_app = typer.Typer(help="Coverage and latency, from the database alone.", **_TYPER)
+db_app = typer.Typer(help="Look after the database of trials.", **_TYPER)
+app.add_typer(report_app, name="report")
+app.add_typer(db_app, name="db")
+
+ModelOption = Annotated[
+    str, typer.Option("--model", "-m", help="A diffusers folder, a Hugging Face id, or sd-v1-5, sd-turbo, sdxl, taiyi.")
+]
+KnownModelOption = Annotated[
+    str | None, typer.Option("--model", "-m", help="A model in the database; by default the one tuned last.")
+]
+DeviceOption = Annotated[str, typer.Option("--device", "-d", help="A key, part of a name, #index, or auto.")]
+KnownDeviceOption = Annotated[
+    str | None, typer.Option("--device", "-d", help="A device in the database; by default the one tuned last.")
+]
+DbOption = Annotated[
+    str | None,
+    typer.Option("--db", metavar="URL", help="A SQLite file or SQLAlchemy URL; by default your own database."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+WidthOption = Annotated[int | None, typer.Option(min=8, help="Image width in pixels; by default the model's own.")]
+HeightOption = Annotated[int | None, typer.Option(min=8, help="Image height in pixels; by default the model's own.")]
+BatchOption = Annotated[int, typer.Option(min=1, help="Images drawn at once.")]
+GuidanceOption = Annotated[
+    bool, typer.Option("--guidance/--no-guidance", help="Run the UNet on the negative prompt as well.")
+]
+StepsOption = Annotated[int, typer.Option(min=1, help="Steps per image, for the shares of an image's time.")]
+TierOption = Annotated[str, typer.Option(help="WebGPU limits to stay within: default or desktop.")]
+HtmlOption = Annotated[
+    Path | None, typer.Option("--html", help="Also write the report as one self-contained HTML page.")
+]
+StageOption = Annotated[list[str] | None, typer.Option("--stage", help="Only this stage; may be repeated.")]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib import metadata
+
+        stdout().print(f"wgtune {metadata.version('wgtune')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Options of the program itself."""
+
+
+@app.command(epilog="Example: `wgtune devices --json`")
+def devices(json: JsonOption = False) -> None:
+    """List the GPUs that can be tuned here, software ones too. Exits with 3 where there is none."""
+    from .devices.discovery import discover, select
+    from .reports.devices import print_devices
+
+    found = discover()
+    if not found.devices:
+        select("auto", [], found.problems)  # raises, saying what to install
+    for problem in found.problems:
+        warn(problem)
+    print_devices(found.devices, json=json, console=stdout())
+
+
+@app.command(epilog="Example: `wgtune kernels --model sd-v1-5 --sort gflop --limit 20`")
+def kernels(
+    model: ModelOption,
+    sort: Annotated[str, typer.Option(help="A column: share, calls, gflop, mib, intensity, name, stage.")] = "share",
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many.")] = None,
+    stage: StageOption = None,
+    steps: StepsOption = 20,
+    width: WidthOption = None,
+    height: HeightOption = None,
+    batch: BatchOption = 1,
+    guidance: GuidanceOption = True,
+    json: JsonOption = False,
+) -> None:
+    """List each distinct kernel of a model: what it computes, how often, and its share of the model's work."""
+    from .reports.kernels import print_kernels
+    from .tuner.inventory import kernel_rows
+
+    capture = _capture(model, _options(width, height, batch, guidance), stage)
+    print_kernels(kernel_rows(capture, steps, sort), limit=limit, json=json, console=stdout())
+
+
+@app.command(epilog="Example: `wgtune tune --model sd-v1-5 --stage unet --minutes 30`")
+def tune(
+    model: ModelOption,
+    device: DeviceOption = "auto",
+    stage: StageOption = None,
+    kernels: Annotated[
+        list[str] | None,
+        typer.Option("--kernels", help="Only kernels of this name, id or pattern (`conv2d*`); may be repeated."),
+    ] = None,
+    trials: Annotated[
+        int | None,
+        typer.Option(min=0, help="Trials per kernel on average, split by time; 32, or no limit with --minutes."),
+    ] = None,
+    minutes: Annotated[float | None, typer.Option(min=0.0, help="Stop after so many minutes.")] = None,
+    tier: TierOption = "default",
+    steps: StepsOption = 20,
+    width: WidthOption = None,
+    height: HeightOption = None,
+    batch: BatchOption = 1,
+    guidance: GuidanceOption = True,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the search and of the inputs.")] = 0,
+    reason: Annotated[str, typer.Option(help="Why, for the record.")] = "",
+    db: DbOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Tune a model's kernels on a GPU. Ctrl-C stops; the same command goes on where it stopped."""
+    from .database.store import Store
+    from .devices.limits import find_tier
+    from .tuner.live import watching
+    from .tuner.session import TuneRequest
+    from .tuner.session import tune as run_session
+
+    limits = find_tier(tier)
+    with Store.open(db) as store:
+        request = TuneRequest(
+            capture=_capture(model, _options(width, height, batch, guidance), stage),
+            device=_device(device),
+            tier=limits,
+            steps=steps,
+            stages=stage,
+            kernels=kernels,
+            trials=32 if trials is None and minutes is None else trials,
+            minutes=minutes,
+            seed=seed,
+            reason=reason,
+        )
+        with watching(stderr()) as listener:
+            summary = run_session(request, store, listener)
+    if json:
+        from .reports.tables import print_json
+
+        print_json(summary.to_json(), stdout())
+    if summary.interrupted:
+        raise typer.Exit(130)
+
+
+@report_app.command("coverage", epilog="Example: `wgtune report coverage --model sd-v1-5 --html coverage.html`")
+def report_coverage(
+    model: KnownModelOption = None,
+    device: KnownDeviceOption = None,
+    steps: StepsOption = 20,
+    html: HtmlOption = None,
+    db: DbOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Each kernel of a model on a device: tuned, baseline only or missing, and its share of an image's time."""
+    from .reports.coverage import coverage
+
+    _report(coverage, model, device, steps, html, db, json)
+
+
+@report_app.command("latency", epilog="Example: `wgtune report latency --model sd-v1-5 --html latency.html`")
+def report_latency(
+    model: KnownModelOption = None,
+    device: KnownDeviceOption = None,
+    steps: StepsOption = 20,
+    html: HtmlOption = None,
+    db: DbOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Baseline against best record: per kernel, per stage and per image."""
+    from .reports.latency import latency
+
+    _report(latency, model, device, steps, html, db, json)
+
+
+@app.command(epilog="Example: `wgtune build --model ./my-model --device vulkan:nvidia-h200 -o dist/`")
+def build(
+    model: ModelOption,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The bundle's folder.")],
+    device: KnownDeviceOption = None,
+    tier: TierOption = "default",
+    scheduler: Annotated[
+        list[str] | None, typer.Option("--scheduler", help="Only this sampler; may be repeated; by default all.")
+    ] = None,
+    max_steps: Annotated[int, typer.Option(min=1, max=1000, help="Most inference steps that the bundle offers.")] = 50,
+    steps: StepsOption = 20,
+    width: WidthOption = None,
+    height: HeightOption = None,
+    batch: BatchOption = 1,
+    guidance: GuidanceOption = True,
+    page: Annotated[bool, typer.Option("--page/--no-page", help="Put the page into the bundle.")] = True,
+    db: DbOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Build a bundle from the best verified records of a device, and baselines where there are none."""
+    from .build.builder import BuildRequest, build_bundle
+    from .build.schedulers import Sampler, find_sampler
+    from .database.store import Store
+    from .devices.limits import find_tier
+    from .reports.bundle import print_built
+    from .reports.selection import select_device
+
+    request = BuildRequest(
+        model=model,
+        output=output,
+        options=_options(width, height, batch, guidance),
+        tier=find_tier(tier),
+        samplers=tuple(map(find_sampler, scheduler)) if scheduler else tuple(Sampler),
+        max_steps=max_steps,
+        steps=steps,
+        page=page,
+    )
+    with Store.open(db) as store, progress("Building") as report:
+        key = select_device(store, device).key if device or store.devices() else ""
+        summary = build_bundle(replace(request, device_key=key), store, report)
+    print_built(summary, json=json, console=stdout())
+
+
+@app.command(
+    epilog='Example: `wgtune generate --bundle dist/ --prompt "a lighthouse at dusk" --seed 7 --steps 20 -o out.png`'
+)
+def generate(
+    bundle: Annotated[Path, typer.Option(help="The bundle's folder.")],
+    prompt: Annotated[str, typer.Option(help="What to draw.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The PNG file.")] = Path("out.png"),
+    negative_prompt: Annotated[str, typer.Option(help="What not to draw.")] = "",
+    seed: Annotated[int, typer.Option(min=0, help="As torch's CPU generator takes it.")] = 0,
+    steps: Annotated[int, typer.Option(min=1, help="Inference steps.")] = 20,
+    guidance: Annotated[float, typer.Option(help="Guidance scale; 1 means none.")] = 7.5,
+    scheduler: Annotated[
+        str | None, typer.Option(help="ddim, euler, pndm or dpmsolver; by default the model's.")
+    ] = None,
+    device: DeviceOption = "auto",
+    json: JsonOption = False,
+) -> None:
+    """Draw a picture from a bundle natively, with the very shaders that the browser runs."""
+    from .build.generate import generate as draw
+    from .reports.bundle import print_generated
+
+    with progress("Drawing") as report:
+        made = draw(
+            bundle,
+            prompt,
+            output,
+            negative_prompt=negative_prompt,
+            seed=seed,
+            steps=steps,
+            guidance=guidance,
+            scheduler=scheduler,
+            device=device,
+            progress=report,
+        )
+    print_generated(made, json=json, console=stdout())
+
+
+@app.command(epilog="Example: `wgtune web dist/`")
+def web(
+    bundle: Annotated[Path, typer.Argument(help="The bundle's folder.")],
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="The port; by default 8000, or a free one.")
+    ] = None,
+    open_browser: Annotated[bool, typer.Option("--open", help="Open the page in your browser.")] = False,
+) -> None:
+    """Serve a bundle on this machine only, for your browser. Ctrl-C ends it."""
+    from .web.server import serve
+
+    serve(bundle, port, open_browser)
+
+
+@app.command(epilog="Example: `wgtune demo --minutes 2`")
+def demo(
+    folder: Annotated[Path, typer.Option(help="Where everything lands.")] = Path("demo"),
+    minutes: Annotated[float, typer.Option(min=0.0, help="Minutes of tuning.")] = 4.0,
+    device: DeviceOption = "auto",
+    prompt: Annotated[str, typer.Option(help="What to draw.")] = "a lighthouse at dusk",
+) -> None:
+    """Make a small model, tune it, report, build, draw: the whole way once. The same command goes on."""
+    from .demo import run_demo
+
+    if not run_demo(folder, minutes, _device(device), prompt):
+        raise typer.Exit(130)
+
+
+@db_app.command("info", epilog="Example: `wgtune db info --db lab.db`")
+def db_info(db: DbOption = None, json: JsonOption = False) -> None:
+    """What is in the database: size, schema, sessions, trials by device and state."""
+    from .database.admin import info
+    from .reports.database import print_database
+
+    print_database(info(db), json=json, console=stdout())
+
+
+@db_app.command("upgrade", epilog="Example: `wgtune db upgrade --db old.db`")
+def db_upgrade(db: DbOption = None, json: JsonOption = False) -> None:
+    """Bring a database that an older wgtune wrote to this program's schema."""
+    from .database.admin import upgrade
+    from .reports.database import print_upgrade
+
+    print_upgrade(upgrade(db), json=json, console=stdout())
+
+
+@db_app.command("check", epilog="Example: `wgtune db check`")
+def db_check(db: DbOption = None, json: JsonOption = False) -> None:
+    """Check that a database is whole. Exits with 4 where it is not."""
+    from .database.admin import check
+    from .reports.database import print_problems
+
+    problems = check(db)
+    print_problems(problems, json=json, console=stdout())
+    if problems:
+        raise typer.Exit(4)
+
+
+def main() -> None:
+    """Run the command line; an error that a user can mend ends in two plain lines and its own exit status."""
+    try:
+        app()
+    except WgtuneError as error:
+        show_error(error)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _report(
+    make: Any, model: str | None, device: str | None, steps: int, html: Path | None, db: str | None, json: bool
+) -> None:
+    from .database.store import Store
+    from .reports.page import write_page
+    from .reports.selection import select_device, select_model
+    from .reports.tables import print_json
+
+    with Store.open(db) as store:
+        chosen = select_model(store, model)
+        key = select_device(store, device, capture_key=chosen.capture_key).key
+        made = make(store, chosen.capture_key, key, steps)
+        if html is not None:
+            write_page(html, store, chosen.capture_key, key, steps)
+            note(f"wrote {html}")
+    if json:
+        print_json(made.to_json(), stdout())
+    else:
+        made.render(stdout())
+
+
+def _capture(model: str, options: CaptureOptions, stages: list[str] | None) -> Capture:
+    from .tuner.capture import capture_model
+    from .tuner.model import resolve_model
+
+    with progress("Capturing") as report:
+        return capture_model(resolve_model(model), options, stages, progress=lambda what: report(what, 0.0))
+
+
+def _device(spec: str) -> Device:
+    from .devices.discovery import discover, select
+
+    found = discover()
+    device = select(spec, found.devices, found.problems)
+    for problem in found.problems:
+        warn(problem)
+    return device
+
+
+def _options(width: int | None, height: int | None, batch: int, guidance: bool) -> CaptureOptions:
+    from .tuner.program import CaptureOptions
+
+    return CaptureOptions(width=width, height=height, batch=batch, guidance=guidance)
