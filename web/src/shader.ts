@@ -11,7 +11,7 @@ const DECLARATION =
 /** The kinds of the bindings of group 0, by number; undefined where the module leaves a number out. */
 export function bindingKinds(source: string): (BindingKind | undefined)[] {
   const kinds: (BindingKind | undefined)[] = [];
-  const code = source.replace(/\/\/[^\n]*/g, "");
+  const code = source.replace(/\/\/[^\n]*|\/\*[^]*?\*\//g, "");
   for (const [, first, second, space, access] of code.matchAll(DECLARATION)) {
     const kind = space === "uniform" ? "uniform" : access === "read_write" ? "storage" : "read-only-storage";
     kinds[Number(first ?? second)] = kind;
