@@ -32,7 +32,7 @@ _BACKENDS = ("vulkan", "metal", "d3d12", "gl")
 
 @dataclass(frozen=True)
 class Discovery:
-    """The devices found, best first within each driver family's order, and a sentence for each family that failed."""
+    """The devices found, in the order that their drivers report them, and a sentence for each family that failed."""
 
     devices: list[Device] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)

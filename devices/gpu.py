@@ -40,6 +40,7 @@ _LIMITS = (
 # WebGPU's name → wgpu's. Asked for "subgroups", wgpu 0.32 returns a device without them.
 _FEATURES = {"shader-f16": "shader-f16", "subgroups": "subgroup", "timestamp-query": "timestamp-query"}
 _BACKENDS = {"Vulkan": "vulkan", "Metal": "metal", "D3D12": "d3d12", "OpenGL": "gl", "OpenGLES": "gl"}
+_OTHER = "choose another device (`wgtune devices` lists them), or build for a tier that asks for less"
 _INSTANCE_BACKENDS = {"vulkan": "Vulkan", "metal": "Metal", "d3d12": "DX12", "gl": "GL"}
 _TYPES = {"DiscreteGPU": "discrete", "IntegratedGPU": "integrated", "VirtualGPU": "virtual", "CPU": "cpu"}
 
@@ -114,15 +115,17 @@ def open_device(device: Device, limits: dict[str, int] | None = None, features: 
     for name, wanted in (limits or {}).items():
         if name not in offered.limits:
             raise DeviceError(
-                f"{name} is not a WebGPU limit that wgtune knows", "this is a fault in the bundle or in wgtune"
+                f"{name} is not a limit that wgtune knows", "build the bundle with this version of wgtune"
             )
         at_least = name.startswith("max")
         if wanted > offered.limits[name] if at_least else wanted < offered.limits[name]:
-            raise DeviceError(f"{device.key} offers {name} = {offered.limits[name]}, but {wanted} is needed")
+            raise DeviceError(f"{device.key} offers {name} = {offered.limits[name]}, but {wanted} is needed", _OTHER)
     wanted_features = list(features)
     missing = [name for name in wanted_features if name not in offered.features]
     if missing:
-        raise DeviceError(f"{device.key} lacks the WebGPU feature{'s' * (len(missing) > 1)} {', '.join(missing)}")
+        raise DeviceError(
+            f"{device.key} lacks the WebGPU feature{'s' * (len(missing) > 1)} {', '.join(missing)}", _OTHER
+        )
     return adapter.request_device_sync(
         required_features=[_FEATURES[name] for name in wanted_features],
         required_limits={_hyphenated(name): value for name, value in (limits or {}).items()},

@@ -1,10 +1,13 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
-from wgtune.devices.device import Device
+import pytest
+from wgtune.devices.device import Device, Runtime
 from wgtune.devices.discovery import discover, select
 from wgtune.devices.gpu import open_device
+from wgtune.errors import DeviceError
 
 
 def test_every_adapter_says_what_it_is_and_offers() -> None:
@@ -27,6 +30,22 @@ def test_what_is_discovered_can_be_opened_with_its_features(device: Device) -> N
     gpu = open_device(device, {"maxBufferSize": 1 << 28}, device.features)
     assert gpu.limits["max-buffer-size"] == 1 << 28
     assert len([f for f in gpu.features if f in ("shader-f16", "subgroup", "timestamp-query")]) == len(device.features)
+
+
+def test_a_device_that_is_gone_or_offers_less_says_what_is_missing(device: Device) -> None:
+    offered = device.limits["maxBufferSize"]
+    impossible: list[tuple[Device, dict[str, int], tuple[str, ...], str]] = [
+        (replace(device, key="vulkan:unplugged"), {}, (), "no longer there"),
+        (device, {"maxBufferSize": offered + 1}, (), f"maxBufferSize = {offered}, but {offered + 1}"),
+        (device, {"minStorageBufferOffsetAlignment": 0}, (), "minStorageBufferOffsetAlignment"),
+        (device, {"maxWishes": 3}, (), "maxWishes"),
+        (device, {}, ("teleportation",), "teleportation"),
+        (replace(device, runtime=Runtime.TVM_CUDA), {}, (), "tvm-cuda"),
+    ]
+    for wanted, limits, features, words in impossible:
+        with pytest.raises(DeviceError, match=words) as raised:
+            open_device(wanted, limits, features)
+        assert raised.value.hint
 
 
 def test_drivers_print_nothing_on_the_users_terminal() -> None:
