@@ -5,6 +5,7 @@ A file that cannot be read is as good as none: the stage is captured again and t
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import json
@@ -24,15 +25,20 @@ from .model import ModelSource
 from .program import Call, CaptureOptions, Kernel, Operand, Stage, TensorSpec
 
 FORMAT = 1
-"""Raised whenever the same model would be captured differently, or stored differently."""
+"""Raised whenever a stage is stored differently."""
+
+_CODE = ("networks", "importing", "converters", "lowering", "canonical", "inventory")
+"""The modules that decide how a model is captured: a change in any of them makes all that was kept stale."""
 
 _TOOLS = ("apache-tvm", "torch", "diffusers", "transformers")
 
 
 def stage_key(source: ModelSource, options: CaptureOptions, stage: str) -> str:
-    """SHA-256 over the stage's inputs: every configuration of the model (stages look at each other's), options, versions."""
+    """SHA-256 over the stage's inputs: every configuration of the model (stages look at each other's), options,
+    versions."""
     shaped_by = {
         "format": FORMAT,
+        "code": _code_digest(),
         "stage": stage,
         "configs": source.configs,
         "tokens": source.token_length,
@@ -40,6 +46,12 @@ def stage_key(source: ModelSource, options: CaptureOptions, stage: str) -> str:
         "tools": {name: version(name) for name in _TOOLS},
     }
     return hashlib.sha256(json.dumps(shaped_by, sort_keys=True).encode()).hexdigest()
+
+
+@functools.cache
+def _code_digest() -> str:
+    sources = (Path(__file__).with_name(f"{name}.py").read_bytes() for name in _CODE)
+    return hashlib.sha256(b"".join(sources)).hexdigest()
 
 
 def capture_key(stage_keys: Sequence[str]) -> str:
@@ -56,7 +68,10 @@ def save(key: str, stage: Stage, kernels: dict[str, Kernel]) -> None:
     functions = tvm.IRModule({f"k{index}": kernel.func for index, kernel in enumerate(kernels.values())})
     handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
     try:
-        with os.fdopen(handle, "wb") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        with (
+            os.fdopen(handle, "wb") as file,
+            zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+        ):
             archive.writestr("stage.json", json.dumps(_stage_json(stage)))
             archive.writestr("kernels.json", json.dumps([_kernel_json(kernel) for kernel in kernels.values()]))
             archive.writestr("functions.json", tvm.ir.save_json(functions))
@@ -84,7 +99,8 @@ def load(key: str) -> tuple[Stage, dict[str, Kernel]] | None:
             stage.weight_transform = archive.read("weight_transform.json").decode()
             names = [name for name in archive.namelist() if name.startswith("constants/")]
             stage.constants = [
-                np.load(io.BytesIO(archive.read(f"constants/{index}.npy")), allow_pickle=False) for index in range(len(names))
+                np.load(io.BytesIO(archive.read(f"constants/{index}.npy")), allow_pickle=False)
+                for index in range(len(names))
             ]
             functions = tvm.ir.load_json(archive.read("functions.json").decode())
             kernels = {}

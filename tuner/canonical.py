@@ -1,13 +1,14 @@
 """The identity of a kernel: its TensorIR as canonical text, and the SHA-256 of that.
 
-TVM's own structural hash changes whenever TVM's IR does, which makes records unreadable. The text is written by a walk of our own
-in our own words: variables and buffers are numbered in order of appearance, every name and source location is left out,
-everything that changes what is computed is kept. A node that this module does not know is an error and never skipped, and so
-is a field that a later TVM adds to a node.
+TVM's own structural hash changes whenever TVM's IR does, which makes records unreadable. The text is written by a walk
+of our own in our own words: variables and buffers are numbered in order of appearance, every name and source location
+is left out, everything that changes what is computed is kept. A node that this module does not know is an error and
+never skipped, and so is a field that a later TVM adds to a node.
 
-Names matter all the same: a schedule's trace finds its blocks by them, and the emitted code repeats those of buffers. TVM makes
-them from what it happened to call the tensors of the model (``lv41_sum``). `with_canonical_names` gives every function the
-names that follow from its structure, so that equal ids mean equal functions, and a trace fits wherever the id does.
+Names matter all the same: a schedule's trace finds its blocks by them, and the emitted code repeats those of buffers.
+TVM makes them from what it happened to call the tensors of the model (``lv41_sum``). `with_canonical_names` gives every
+function the names that follow from its structure, so that equal ids mean equal functions, and a trace fits wherever the
+id does.
 """
 
 from __future__ import annotations
@@ -190,7 +191,8 @@ _checked: set[str] = set()
 
 
 def _check_fields(key: str, cls: type) -> None:
-    """Raise CaptureError where TVM's node has other fields than are known here: dropping one could equate two kernels."""
+    """Raise CaptureError where TVM's node has other fields than are known here: dropping one could equate two
+    kernels."""
     if key in _checked:
         return
     fields: set[str] = set()

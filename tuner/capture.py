@@ -12,10 +12,12 @@ from . import cache
 from .model import ModelSource
 from .program import Capture, CaptureOptions, Kernel, Stage
 
+_DEFAULT = CaptureOptions()
+
 
 def capture_model(
     source: ModelSource,
-    options: CaptureOptions = CaptureOptions(),
+    options: CaptureOptions = _DEFAULT,
     stages: Sequence[str] | None = None,
     *,
     use_cache: bool = True,
@@ -28,7 +30,9 @@ def capture_model(
     wanted = list(source.configs) if stages is None else [name for name in source.configs if name in stages]
     unknown = sorted(set(stages or ()) - set(source.configs))
     if unknown:
-        raise CaptureError(f"{source.name} has no stage {', '.join(unknown)}", f"its stages: {', '.join(source.configs)}")
+        raise CaptureError(
+            f"{source.name} has no stage {', '.join(unknown)}", f"its stages: {', '.join(source.configs)}"
+        )
     say = progress or (lambda line: None)
     captured: dict[str, Stage] = {}
     kernels: dict[str, Kernel] = {}

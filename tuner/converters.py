@@ -1,9 +1,9 @@
 """How PyTorch operators become Relax where TVM's own importer lacks them or makes kernels that run badly.
 
-Attention is written as two contractions around a softmax that read and write ``[batch, sequence, heads, channels]``, the order in
-which the projections before and after it leave their results: no transpose is left around it. Where its scores would exceed a
-bound they are made a range of queries at a time; the ranges are marked here (`SLICE`, `CONCAT`) and become plain byte offsets
-when the program is flattened, so that they cost no copies.
+Attention is written as two contractions around a softmax that read and write ``[batch, sequence, heads, channels]``,
+the order in which the projections before and after it leave their results: no transpose is left around it. Where its
+scores would exceed a bound they are made a range of queries at a time; the ranges are marked here (`SLICE`, `CONCAT`)
+and become plain byte offsets when the program is flattened, so that they cost no copies.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ SLICE = "wgtune.slice"
 """Marker ``SLICE(x, (start,))``: the result is ``x``'s elements from ``start`` on, without a copy."""
 
 CONCAT = "wgtune.concat"
-"""Marker ``CONCAT(a, b, …)``: the result is the operands one behind the other, written in place by whoever makes them."""
+"""Marker ``CONCAT(a, b, …)``: the result is the operands one behind the other, written in place by whoever makes
+them."""
 
 ALIGNMENT = 256
 """Offsets of storage bindings are multiples of this (W3C WebGPU, minStorageBufferOffsetAlignment, default)."""
@@ -50,6 +51,9 @@ def make_converters(max_binding: int) -> dict[str, Converter]:
         "embedding.default": _embedding,
         "view.default": _reshape,
         "reshape.default": _reshape,
+        "select.int": _select,
+        "index_select.default": _index_select,
+        "upsample_nearest2d.vec": _upsample_nearest,
         "div.Tensor": _scaled,
         "mul.Tensor": _scaled,
     }
@@ -84,7 +88,9 @@ def _where_scalar(node: Any, importer: Any) -> relax.Expr:
 
 def _argmax(node: Any, importer: Any) -> relax.Expr:
     # torch counts in int64, which WGSL does not have.
-    index = relax.op.argmax(importer.env[node.args[0]], _argument(node, 1, "dim", None), _argument(node, 2, "keepdim", False))
+    index = relax.op.argmax(
+        importer.env[node.args[0]], _argument(node, 1, "dim", None), _argument(node, 2, "keepdim", False)
+    )
     return importer.block_builder.emit(relax.op.astype(importer.block_builder.emit(index), "int32"))
 
 
@@ -94,11 +100,39 @@ def _embedding(node: Any, importer: Any) -> relax.Expr:
     return importer.block_builder.emit(relax.op.take(table, ids, axis=0, mode="clip"))
 
 
+def _index_select(node: Any, importer: Any) -> relax.Expr:
+    value, indices = importer.env[node.args[0]], importer.env[node.args[2]]
+    return importer.block_builder.emit(relax.op.take(value, indices, axis=node.args[1], mode="clip"))
+
+
 def _reshape(node: Any, importer: Any) -> relax.Expr:
     value = importer.env[node.args[0]]
     shape = tuple(int(extent) for extent in node.meta["val"].shape)
     # One that changes nothing would hide a transpose from the one after it.
     return value if shape == _shape(value) else importer.block_builder.emit(relax.op.reshape(value, shape))
+
+
+def _select(node: Any, importer: Any) -> relax.Expr:
+    # TVM's own looks the position up with an index in int64, which WGSL does not have.
+    value, (axis, index) = importer.env[node.args[0]], node.args[1:3]
+    axis, index = axis % len(value.ty.shape), index % _shape(value)[axis]
+    part = importer.block_builder.emit(relax.op.strided_slice(value, [axis], [index], [index + 1]))
+    return importer.block_builder.emit(relax.op.squeeze(part, [axis]))
+
+
+def _upsample_nearest(node: Any, importer: Any) -> relax.Expr:
+    # TVM's own reads other pixels than PyTorch's where the size does not double.
+    height, width = (int(extent) for extent in node.meta["val"].shape[2:])
+
+    def upsample(image: te.Tensor) -> te.Tensor:
+        batch, channels, rows, columns = (int(extent) for extent in image.shape)
+        return te.compute(
+            (batch, channels, height, width),
+            lambda b, c, y, x: image[b, c, y * rows // height, x * columns // width],
+            name="upsample",
+        )
+
+    return importer.block_builder.emit_te(upsample, importer.env[node.args[0]], primfunc_name_hint="upsample")
 
 
 def _scaled(node: Any, importer: Any) -> relax.Expr:
@@ -117,7 +151,8 @@ def _transpose(node: Any, importer: Any) -> relax.Expr:
 
 
 def _permuted(builder: relax.BlockBuilder, value: relax.Expr, axes: list[int]) -> relax.Expr:
-    """``value`` with its axes permuted, together with a permutation that it already is: two that cancel leave nothing."""
+    """``value`` with its axes permuted, together with a permutation that it already is: two that cancel leave
+    nothing."""
     binding = builder.lookup_binding(value) if isinstance(value, relax.Var) else None
     if isinstance(binding, relax.Call) and getattr(binding.op, "name", "") == "relax.permute_dims":
         before = binding.attrs.axes
@@ -197,7 +232,7 @@ def _attention(node: Any, importer: Any, max_binding: int) -> relax.Expr:
                 count = min(rows, length - start)
                 m = None if mask is None else _mask_part(builder, mask, b, start, count)
                 parts.append(attend(_part(builder, query, b, start, count), k, v, m))
-        whole = relax.TensorType(_shape(query)[:3] + (_shape(value)[3],), dtype)
+        whole = relax.TensorType((*_shape(query)[:3], _shape(value)[3]), dtype)
         result = builder.emit(relax.op.call_dps_packed(CONCAT, relax.Tuple(parts), whole))
     if len(inputs[0].ty.shape) == 3:
         return builder.emit(relax.op.reshape(result, (batch, length, _shape(value)[3])))
@@ -220,10 +255,12 @@ def _additive_mask(builder: relax.BlockBuilder, mask: relax.Expr, dtype: str) ->
 def _query_rows(
     batch: int, length: int, heads: int, channels: int, context: int, item: int, max_binding: int
 ) -> int | None:
-    """How many queries to attend with at a time so that the scores stay under ``max_binding`` bytes; None for all at once.
+    """How many queries to attend with at a time so that the scores stay under ``max_binding`` bytes; None for all at
+    once.
 
-    A range must start at a multiple of `ALIGNMENT` bytes in its tensor, and equal ranges share their kernels, so the largest
-    divisor of the length that is aligned is taken. Where a head's rows cannot be aligned, everything is done at once.
+    A range must start at a multiple of `ALIGNMENT` bytes in its tensor, and equal ranges share their kernels, so the
+    largest divisor of the length that is aligned is taken. Where a head's rows cannot be aligned, everything is done at
+    once.
     """
     row_scores, row_bytes = heads * context * item, heads * channels * item
     if batch * length * row_scores <= max_binding:

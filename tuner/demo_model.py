@@ -1,7 +1,8 @@
 """A small but complete random-weight Stable Diffusion pipeline, in the folder form that diffusers saves.
 
-It has every structural element of the real thing (cross attention, down- and upsampling, a middle block, the time embedding, the
-decoder's attention) and CLIP's own vocabulary, and is small enough to draw a picture on two CPU cores in seconds.
+It has every structural element of the real thing (cross attention, down- and upsampling, a middle block, the time
+embedding, the decoder's attention) and CLIP's own vocabulary, and is small enough to draw a picture on two CPU cores in
+seconds.
 """
 
 from __future__ import annotations
@@ -117,8 +118,8 @@ def make_demo_pipeline(folder: Path, seed: int = 0) -> Path:
 def write_clip_tokenizer(folder: Path) -> None:
     """Write CLIP's tokenizer in every form in use: ``tokenizer.json``, and ``vocab.json`` with ``merges.txt``.
 
-    The vocabulary is built from the list of merges as in OpenAI's CLIP (``simple_tokenizer.py``): 256 byte symbols, the same
-    ending a word, one entry per merge, and the two markers. Raises CaptureError where the list is not installed.
+    The vocabulary is built from the list of merges as in OpenAI's CLIP (``simple_tokenizer.py``): 256 byte symbols, the
+    same ending a word, one entry per merge, and the two markers. Raises CaptureError where the list is not installed.
     """
     from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
@@ -180,7 +181,8 @@ def _read_merges() -> list[tuple[str, str]]:
 
 
 def _byte_symbols() -> list[str]:
-    """A printable character for each byte, in the order of CLIP's vocabulary: printable bytes first, then the others."""
+    """A printable character for each byte, in the order of CLIP's vocabulary: printable bytes first, then the
+    others."""
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = [byte for byte in range(256) if byte not in set(printable)]
     return [chr(byte) for byte in printable] + [chr(256 + index) for index in range(len(others))]

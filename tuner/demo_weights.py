@@ -1,7 +1,7 @@
 """Weights for the demo model: random, and such that the picture is smooth patches of colour and not grey noise.
 
-Nothing is trained. The denoiser gets a path that hands the latents through: noise is then taken away fine grains first, and what
-the random rest of the network adds, moved by the prompt, stays in the picture as broad shapes.
+Nothing is trained. The denoiser gets a path that hands the latents through: noise is then taken away fine grains first,
+and what the random rest of the network adds, moved by the prompt, stays in the picture as broad shapes.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ _FEATURE_SHARE = 0.25
 def randomize(network: nn.Module, generator: torch.Generator, attention_gain: float = 1.0) -> None:
     """Give every layer of ``network`` random weights that keep activations at about unit size.
 
-    Convolutions of 3 × 3 are random mixes of channels, mostly blurred: the picture's structure stays broad. The projections of
-    attention are scaled by ``attention_gain``, which makes attention pick rather than average.
+    Convolutions of 3 × 3 are random mixes of channels, mostly blurred: the picture's structure stays broad. The
+    projections of attention are scaled by ``attention_gain``, which makes attention pick rather than average.
     """
 
     def draw(*shape: int) -> torch.Tensor:
@@ -58,8 +58,8 @@ def randomize(network: nn.Module, generator: torch.Generator, attention_gain: fl
 def pass_latents_through(unet: UNet2DConditionModel, generator: torch.Generator) -> None:
     """Make the denoiser predict the latents themselves plus what its random layers say.
 
-    The path is the outermost skip connection: it starts behind ``conv_in`` and ends in the last block's shortcut, so it meets one
-    normalisation and one SiLU. A pair of channels x and −x survives the latter: silu(x) − silu(−x) = x.
+    The path is the outermost skip connection: it starts behind ``conv_in`` and ends in the last block's shortcut, so it
+    meets one normalisation and one SiLU. A pair of channels x and −x survives the latter: silu(x) − silu(−x) = x.
     """
     centre = torch.zeros(3, 3)
     centre[1, 1] = 1.0

@@ -45,7 +45,9 @@ def _export(network: Network, stage: str) -> torch.export.ExportedProgram:
             exported = torch.export.export(network.module, network.example_inputs(), strict=False)
     except Exception as error:  # torch.export raises whatever the network's own code does
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CaptureError(f"the stage {stage} cannot be exported: {first_line}", "check the model's configuration") from error
+        raise CaptureError(
+            f"the stage {stage} cannot be exported: {first_line}", "check the model's configuration"
+        ) from error
     # A branch whose result nobody reads (CLIP's pooling) goes before the importer has to understand it.
     exported.graph.eliminate_dead_code()
     exported.graph_module.recompile()
@@ -57,7 +59,11 @@ def _give_buffers_values(exported: torch.export.ExportedProgram, stage: str) -> 
     """Replace buffers that lie on the meta device by what they hold in every model of their kind."""
     for tensors in (exported.state_dict, exported.constants):
         for name, tensor in list(tensors.items()):
-            if not isinstance(tensor, torch.Tensor) or isinstance(tensor, torch.nn.Parameter) or tensor.device.type != "meta":
+            if (
+                not isinstance(tensor, torch.Tensor)
+                or isinstance(tensor, torch.nn.Parameter)
+                or tensor.device.type != "meta"
+            ):
                 continue
             if name.endswith("position_ids"):
                 positions = torch.arange(tensor.shape[-1], dtype=tensor.dtype)
@@ -65,7 +71,9 @@ def _give_buffers_values(exported: torch.export.ExportedProgram, stage: str) -> 
             elif name.endswith("token_type_ids"):
                 tensors[name] = torch.zeros(tensor.shape, dtype=tensor.dtype)
             else:
-                raise CaptureError(f"the stage {stage} has a buffer {name} whose values are not known without its weights")
+                raise CaptureError(
+                    f"the stage {stage} has a buffer {name} whose values are not known without its weights"
+                )
 
 
 def _checkpoint_name(stage: str, network: Network, target: str) -> str:

@@ -22,9 +22,9 @@ MIB = 1 << 20
 class KernelRow:
     """One kernel as one stage uses it.
 
-    ``calls`` is launches per batch of images, ``shapes`` the parameters in order with ``->`` before the outputs. ``gflop``
-    and ``mib`` are of one launch: 10⁹ floating-point operations, and 2²⁰ bytes of parameters, each counted once.
-    ``intensity`` is FLOPs per byte, ``share`` the fraction of all FLOPs of the image that this row's calls make.
+    ``calls`` is launches per batch of images, ``shapes`` the parameters in order with ``->`` before the outputs.
+    ``gflop`` and ``mib`` are of one launch: 10⁹ floating-point operations, and 2²⁰ bytes of parameters, each counted
+    once. ``intensity`` is FLOPs per byte, ``share`` the fraction of all FLOPs of the image that this row's calls make.
     """
 
     name: str
@@ -91,7 +91,8 @@ def make_kernel(name: str, func: PrimFunc, outputs: int = 1) -> Kernel:
     text = canonical_text(func)
     identity = hashlib.sha256(text.encode()).hexdigest()
     params = tuple(
-        TensorSpec(param.name, tuple(int(extent) for extent in param.ty.shape), str(param.ty.dtype)) for param in func.params
+        TensorSpec(param.name, tuple(int(extent) for extent in param.ty.shape), str(param.ty.dtype))
+        for param in func.params
     )
     return Kernel(
         id=identity,
@@ -108,8 +109,9 @@ def make_kernel(name: str, func: PrimFunc, outputs: int = 1) -> Kernel:
 def readable_name(name: str, identity: str) -> str:
     """TVM's function name without its counters, and the id's first hex digits: ``conv2d_add_silu_1f3a9c2e``.
 
-    TVM numbers operators of one name (``conv2d12``), in the order in which it meets them: the numbers say nothing. Operators
-    that only rename axes are left out beside others, a run of one operator is named once, and a long fusion by its beginning.
+    TVM numbers operators of one name (``conv2d12``), in the order in which it meets them: the numbers say nothing.
+    Operators that only rename axes are left out beside others, a run of one operator is named once, and a long fusion
+    by its beginning.
     """
     operators = re.sub(r"(?<![^_])(tir|fused)_", "", name)
     computing = re.sub(r"(?<![^_])(expand_dims|broadcast_to|reshape|squeeze|cast)\d*(?![^_])", "", operators)
@@ -123,4 +125,6 @@ def readable_name(name: str, identity: str) -> str:
 
 def total_flops(capture: Capture, steps: int) -> float:
     """Floating-point operations of one batch of images."""
-    return math.fsum(count * capture.kernels[kernel].flops for (_, kernel), count in capture.calls_per_image(steps).items())
+    return math.fsum(
+        count * capture.kernels[kernel].flops for (_, kernel), count in capture.calls_per_image(steps).items()
+    )

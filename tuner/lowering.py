@@ -1,7 +1,8 @@
 """From a Relax module to a stage: fusion into TensorIR kernels, then a straight line of calls over plain tensors.
 
-TVM's memory planner is not used: every intermediate stays a tensor of its own, and whoever builds a program decides which of
-them share memory. Views cost nothing: a reshape, and a range marked by the converters, is another name for the same bytes.
+TVM's memory planner is not used: every intermediate stays a tensor of its own, and whoever builds a program decides
+which of them share memory. Views cost nothing: a reshape, and a range marked by the converters, is another name for the
+same bytes.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ from .program import Call, Kernel, Operand, Stage, TensorSpec
 if TYPE_CHECKING:
     import torch
 
+WGSL_DTYPES = frozenset({"float32", "float16", "int32", "uint32"})
+"""What a storage buffer can hold as TVM lays it out; WGSL has no 64-bit numbers and no stored booleans."""
+
 _TRANSFORM = "main_transform_params"
 
 
@@ -42,8 +46,8 @@ def lower(
 ) -> tuple[Stage, dict[str, Kernel]]:
     """Fuse ``module`` and flatten it into a stage and its kernels by id.
 
-    ``module``'s function ``main`` takes the inputs (attribute ``num_input``) and then one parameter per entry of ``weights``,
-    the checkpoint names.
+    ``module``'s function ``main`` takes the inputs (attribute ``num_input``) and then one parameter per entry of
+    ``weights``, the checkpoint names.
     """
     lifted = passes.LiftTransformParams()(module)
     transform = tvm.IRModule({name: f for name, f in lifted.functions.items() if name.name_hint == _TRANSFORM})
@@ -70,7 +74,8 @@ def lower(
 
 
 def transform_weights(stage: Stage, weights: Mapping[str, torch.Tensor | np.ndarray]) -> list[np.ndarray]:
-    """The values of ``stage.params``: ``weights`` (checkpoint tensors by canonical name) through TVM's own transform on the CPU.
+    """The values of ``stage.params``: ``weights`` (checkpoint tensors by canonical name) through TVM's own transform on
+    the CPU.
 
     Raises CaptureError naming the tensors that are missing or have another shape than the model's configuration says.
     """
@@ -78,7 +83,7 @@ def transform_weights(stage: Stage, weights: Mapping[str, torch.Tensor | np.ndar
         return []
     module = tvm.ir.load_json(stage.weight_transform)
     function = module[_TRANSFORM]
-    expected = [TensorSpec(name, _dims(ty), str(ty.dtype)) for name, ty in zip(stage.weight_names, function.params[0].ty.fields)]
+    expected = [_spec(name, ty) for name, ty in zip(stage.weight_names, function.params[0].ty.fields, strict=True)]
     missing = [spec.name for spec in expected if spec.name not in weights]
     if missing:
         listed = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
@@ -88,19 +93,20 @@ def transform_weights(stage: Stage, weights: Mapping[str, torch.Tensor | np.ndar
     tensors = [_tvm_tensor(_checked(stage.name, weights[spec.name], spec)) for spec in expected]
     machine = relax.VirtualMachine(tvm.compile(module, target="llvm"), tvm.cpu())
     results = machine[_TRANSFORM](tensors)
-    return [np.from_dlpack(result).reshape(spec.shape) for result, spec in zip(results, stage.params)]
+    return [np.from_dlpack(result).reshape(spec.shape) for result, spec in zip(results, stage.params, strict=True)]
 
 
 def _checked(stage: str, weight: torch.Tensor | np.ndarray, spec: TensorSpec) -> torch.Tensor:
     import torch
 
     tensor = torch.from_numpy(weight) if isinstance(weight, np.ndarray) else weight
-    # Old checkpoints keep the decoder's attention as convolutions of one pixel: the same numbers with two more axes of 1.
+    # Old checkpoints keep the decoder's attention as convolutions of one pixel: the same numbers with two more axes of
+    # 1.
     if math.prod(tensor.shape) != math.prod(spec.shape) or tuple(d for d in tensor.shape if d != 1) != tuple(
         d for d in spec.shape if d != 1
     ):
         raise CaptureError(
-            f"{stage}: {spec.name} has shape {tuple(tensor.shape)} in the checkpoint, the configuration says {spec.shape}",
+            f"{stage}: {spec.name} is {tuple(tensor.shape)} in the checkpoint, the configuration says {spec.shape}",
             "the weights must belong to the captured configuration",
         )
     return tensor.detach().to(getattr(torch, spec.dtype)).reshape(spec.shape).contiguous()
@@ -128,8 +134,10 @@ class _Flattener:
         self.kernels: dict[str, Kernel] = {}
         self._ids: dict[str, str] = {}
         self._values: dict[relax.Var, _Value] = {}
+        self._tuples: dict[relax.Var, list[_Value]] = {}
         self._destinations: dict[relax.Var, tuple[relax.Var, int]] = {}
         self._constants: list[np.ndarray] = []
+        self._constant_indices: dict[tuple[str, tuple[int, ...], bytes], int] = {}
         self._temps: list[int] = []
         self._calls: list[Call] = []
         self.stage: Stage
@@ -140,9 +148,9 @@ class _Flattener:
         count = int(main.attrs["num_input"])
         if count != len(input_names):
             raise CaptureError(f"{name}: {count} inputs were captured where {len(input_names)} were expected")
-        inputs = [_spec(given, p.ty) for given, p in zip(input_names, main.params)]
+        inputs = [_spec(given, p.ty) for given, p in zip(input_names, main.params[:count], strict=True)]
         params = [_spec(f"param{i}", p.ty) for i, p in enumerate(main.params[count:])]
-        for index, (var, spec) in enumerate(zip(main.params, inputs + params)):
+        for index, (var, spec) in enumerate(zip(main.params, inputs + params, strict=True)):
             operand = (
                 Operand("input", index, 0, spec.nbytes)
                 if index < count
@@ -178,19 +186,32 @@ class _Flattener:
         elif isinstance(value, relax.Call):
             self._bind_call(var, value)
         elif isinstance(value, relax.Tuple):
-            pass  # only the function's result is a tuple, and it is read from its fields
+            self._tuples[var] = [self._read(item) for item in value.fields]
+        elif isinstance(value, relax.TupleGetItem):
+            self._values[var] = self._tuples[value.tuple_value][value.index]
         else:
-            raise CaptureError(f"the fused program holds a {type(value).__name__} ({var.name_hint}), which has no place in a plan")
+            raise CaptureError(
+                f"the fused program holds a {type(value).__name__} ({var.name_hint}), which has no place in a plan"
+            )
 
     def _bind_call(self, var: relax.Var, call: relax.Call) -> None:
         operator = getattr(call.op, "name", "")
-        spec = _spec("", var.ty)
+        several = isinstance(var.ty, tvm.ir.TupleType)
         if operator == "relax.call_tir":
             arguments = [self._read(argument) for argument in call.args[1].fields]
-            made = self._place(var, spec)
-            self._values[var] = made
-            self._call(call.args[0].name_hint, [value.operand for value in arguments] + [made.operand])
-        elif operator == "relax.reshape":
+            if several:
+                made = self._tuples[var] = [self._new_temp(_spec("", item)) for item in var.ty.fields]
+            else:
+                made = [self._place(var, _spec("", var.ty))]
+                self._values[var] = made[0]
+            self._call(call.args[0].name_hint, arguments, made)
+            return
+        if several:
+            raise CaptureError(
+                f"TVM has no kernel for {operator or call.op}, which has several results", "leave the stage out"
+            )
+        spec = _spec("", var.ty)
+        if operator == "relax.reshape":
             self._values[var] = replace(self._read(call.args[0]), shape=spec.shape)
         elif _marker(call) == SLICE:
             source, (start,) = self._read(call.args[1].fields[0]), call.args[1].fields[1].values
@@ -198,10 +219,24 @@ class _Flattener:
             operand = Operand(source.operand.space, source.operand.index, offset, spec.nbytes)
             self._values[var] = _Value(operand, spec.shape, spec.dtype)
         elif _marker(call) == CONCAT:
-            if var not in self._values:
-                self._values[var] = self._new_temp(spec)
+            self._concatenate(var, spec, call.args[1].fields)
         else:
             raise CaptureError(f"TVM has no kernel for {operator or call.op}", "leave the stage out")
+
+    def _concatenate(self, var: relax.Var, spec: TensorSpec, parts: Any) -> None:
+        if var not in self._values:
+            self._values[var] = self._new_temp(spec)
+        whole, offset = self._values[var].operand, 0
+        for part in parts:
+            made = self._read(part)
+            place = replace(whole, offset=whole.offset + offset, nbytes=made.operand.nbytes)
+            if made.operand != place:  # it is no kernel's result of its own: an input, a view, or a part of two wholes
+                self._copy(made, place)
+            offset += place.nbytes
+
+    def _copy(self, value: _Value, to: Operand) -> None:
+        kernel = self._add_kernel("copy", _copy_function(value.shape, value.dtype))
+        self._calls.append(Call(kernel, (value.operand, to)))
 
     def _place(self, var: relax.Var, spec: TensorSpec) -> _Value:
         """Where a kernel writes ``var``: a tensor of its own, or its range of a concatenation."""
@@ -222,30 +257,36 @@ class _Flattener:
 
     def _constant(self, value: Any) -> _Value:
         array = value.value.numpy()
-        for index, known in enumerate(self._constants):
-            if known.dtype == array.dtype and known.shape == array.shape and known.tobytes() == array.tobytes():
-                break
-        else:
-            index = len(self._constants)
+        content = (str(array.dtype), array.shape, array.tobytes())
+        index = self._constant_indices.setdefault(content, len(self._constants))
+        if index == len(self._constants):
             self._constants.append(array)
         return _Value(Operand("constant", index, 0, array.nbytes), array.shape, str(array.dtype))
 
-    def _call(self, name: str, operands: list[Operand]) -> None:
+    def _call(self, name: str, arguments: list[_Value], results: list[_Value]) -> None:
         if name not in self._ids:
-            self._ids[name] = self._add_kernel(name, self.module[name])
-        self._calls.append(Call(self._ids[name], tuple(operands)))
+            self._ids[name] = self._add_kernel(name, self.module[name], len(results))
+        self._calls.append(Call(self._ids[name], tuple(value.operand for value in arguments + results)))
 
-    def _add_kernel(self, name: str, func: PrimFunc) -> str:
-        kernel = make_kernel(name, func)
+    def _add_kernel(self, name: str, func: PrimFunc, outputs: int = 1) -> str:
+        kernel = make_kernel(name, func, outputs)
+        foreign = sorted({spec.dtype for spec in kernel.params} - WGSL_DTYPES)
+        if foreign:
+            raise CaptureError(
+                f"the kernel {kernel.name} has tensors of {', '.join(foreign)}, which WGSL cannot hold",
+                "wgtune/tuner/converters.py needs a converter for the operators in its name",
+            )
         self.kernels.setdefault(kernel.id, kernel)
         return kernel.id
 
     def _result_values(self, result: Any) -> list[_Value]:
-        fields = result.fields if isinstance(result, relax.Tuple) else [result]
-        return [self._read(field) for field in fields]
+        if isinstance(result, relax.Tuple):
+            return [self._read(field) for field in result.fields]
+        return self._tuples[result] if result in self._tuples else [self._read(result)]
 
     def _name_outputs(self, results: list[_Value]) -> None:
-        """Turn the temps that hold results into outputs; what is no whole temp of its own (an input, a range) is copied."""
+        """Turn the temps that hold results into outputs; what is no whole temp of its own (an input, a range) is
+        copied."""
         renamed: dict[int, int] = {}
         for index, value in enumerate(results):
             operand = value.operand
@@ -253,8 +294,7 @@ class _Flattener:
             if whole and operand.index not in renamed:
                 renamed[operand.index] = index
             else:
-                copy = _copy_function(value.shape, value.dtype)
-                self._calls.append(Call(self._add_kernel("copy", copy), (operand, Operand("output", index, 0, operand.nbytes))))
+                self._copy(value, Operand("output", index, 0, operand.nbytes))
         self._calls = [_with_operands(call, lambda o: _renamed(o, renamed)) for call in self._calls]
 
     def _drop_unused_temps(self) -> None:

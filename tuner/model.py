@@ -1,7 +1,8 @@
-"""Where a model comes from: a diffusers folder, a Hugging Face id or a built-in configuration, and how its weights are read.
+"""Where a model comes from: a diffusers folder, a Hugging Face id or a built-in configuration, and how its weights are
+read.
 
-A `ModelSource` holds the configuration of each stage; weights are read only when asked for, so that a model can be captured
-and tuned from its configuration alone.
+A `ModelSource` holds the configuration of each stage; weights are read only when asked for, so that a model can be
+captured and tuned from its configuration alone.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ class ModelSource:
     """A model to capture.
 
     ``configs`` maps a stage (``clip``, ``clip2``, ``unet``, ``vae``) to its component's configuration, in order of
-    execution; ``scheduler`` is the sampler's, empty where there is none. ``folder`` is the pipeline's folder, None for a
-    built-in configuration; ``repo_id`` is set where the weights can still be downloaded from the Hugging Face hub.
+    execution; ``scheduler`` is the sampler's, empty where there is none. ``folder`` is the pipeline's folder, None for
+    a built-in configuration; ``repo_id`` is set where the weights can still be downloaded from the Hugging Face hub.
     ``token_length`` is the number of tokens in a prompt.
     """
 
@@ -51,8 +52,8 @@ class ModelSource:
     def load_weights(self, stage: str) -> dict[str, torch.Tensor]:
         """The checkpoint of ``stage`` on the CPU, in its own dtypes, by canonical name (see `canonical_weight_name`).
 
-        Tensors from safetensors files are mapped, not read: memory is used as they are touched. Raises CaptureError where
-        the stage, its files or its format are missing.
+        Tensors from safetensors files are mapped, not read: memory is used as they are touched. Raises CaptureError
+        where the stage, its files or its format are missing.
         """
         if stage not in self.configs:
             raise CaptureError(f"{self.name} has no stage {stage!r}", f"its stages: {', '.join(self.configs)}")
@@ -135,9 +136,9 @@ def builtin_names() -> list[str]:
 def canonical_weight_name(stage: str, name: str) -> str:
     """The name under which a tensor is known here, whatever library version wrote the checkpoint.
 
-    Text encoders lose the prefix of their inner model (transformers 5 dropped CLIP's ``text_model.``; BERT is published with
-    and without ``bert.``) and get today's names for layer norms; the decoder's attention gets the names that diffusers has used
-    since 0.18.
+    Text encoders lose the prefix of their inner model (transformers 5 dropped CLIP's ``text_model.``; BERT is published
+    with and without ``bert.``) and get today's names for layer norms; the decoder's attention gets the names that
+    diffusers has used since 0.18.
     """
     if stage.startswith("clip"):
         name = re.sub(r"^(text_model|bert|roberta)\.", "", name)

@@ -47,7 +47,8 @@ def build_network(source: ModelSource, options: CaptureOptions, stage: str, devi
 
 
 def latent_size(source: ModelSource, options: CaptureOptions) -> tuple[int, int]:
-    """Height and width of the latents; raises CaptureError where the image's size is no multiple of the VAE's factor."""
+    """Height and width of the latents; raises CaptureError where the image's size is no multiple of the VAE's
+    factor."""
     factor = vae_factor(source)
     native = source.configs.get("unet", {}).get("sample_size")
     if native is None:
@@ -55,7 +56,9 @@ def latent_size(source: ModelSource, options: CaptureOptions) -> tuple[int, int]
     height, width = native if isinstance(native, (list, tuple)) else (native, native)
     for name, pixels in (("height", options.height), ("width", options.width)):
         if pixels is not None and (pixels <= 0 or pixels % factor):
-            raise CaptureError(f"the image's {name} {pixels} is no multiple of {factor}", f"give a {name} such as {64 * factor}")
+            raise CaptureError(
+                f"the image's {name} {pixels} is no multiple of {factor}", f"give a {name} such as {64 * factor}"
+            )
     return (
         options.height // factor if options.height else int(height),
         options.width // factor if options.width else int(width),
@@ -99,7 +102,11 @@ def _build_text(source: ModelSource, options: CaptureOptions, stage: str) -> Net
     model_class = getattr(transformers, names[0], None)
     if model_class is None:
         raise CaptureError(f"{stage} is a {names[0]}, which the installed transformers does not have")
-    settings = {key: value for key, value in config.items() if key not in ("architectures", "model_type", "torch_dtype", "dtype")}
+    settings = {
+        key: value
+        for key, value in config.items()
+        if key not in ("architectures", "model_type", "torch_dtype", "dtype")
+    }
     model = model_class._from_config(model_class.config_class(**settings), attn_implementation="sdpa")
     two_encoders = "clip2" in source.configs
     pooled = two_encoders and hasattr(model, "text_projection")
@@ -116,8 +123,10 @@ class _Unet(nn.Module):
         self.network = network
         self.extra = extra
 
-    def forward(self, latents: torch.Tensor, timestep: torch.Tensor, context: torch.Tensor, *extra: torch.Tensor) -> Any:
-        given = dict(zip(self.extra, extra))
+    def forward(
+        self, latents: torch.Tensor, timestep: torch.Tensor, context: torch.Tensor, *extra: torch.Tensor
+    ) -> Any:
+        given = dict(zip(self.extra, extra, strict=True))
         direct = {name: given.pop(name) for name in ("class_labels", "timestep_cond") if name in given}
         added = {"added_cond_kwargs": given} if given else {}
         return self.network(latents, timestep, context, return_dict=False, **direct, **added)[0]
@@ -151,7 +160,8 @@ def _context_width(settings: Any) -> int:
 
 
 def _extra_inputs(settings: Any, batch: int, source: ModelSource) -> list[TensorSpec]:
-    """The inputs beyond the usual three that a UNet's configuration asks for (diffusers, UNet2DConditionModel.forward)."""
+    """The inputs beyond the usual three that a UNet's configuration asks for (diffusers,
+    UNet2DConditionModel.forward)."""
     extra = []
     projected = settings.projection_class_embeddings_input_dim
     if settings.class_embed_type == "timestep":
@@ -169,7 +179,10 @@ def _extra_inputs(settings: Any, batch: int, source: ModelSource) -> list[Tensor
         text_width = int(source.configs.get("clip2", {}).get("projection_dim", int(projected) - 6 * time_width))
         extra.append(TensorSpec("text_embeds", (batch, text_width), "float32"))
         extra.append(TensorSpec("time_ids", (batch, (int(projected) - text_width) // time_width), "float32"))
-    if settings.addition_embed_type in ("image", "text_image") or settings.encoder_hid_dim_type in ("image_proj", "text_image_proj"):
+    if settings.addition_embed_type in ("image", "text_image") or settings.encoder_hid_dim_type in (
+        "image_proj",
+        "text_image_proj",
+    ):
         extra.append(TensorSpec("image_embeds", (batch, _context_width(settings)), "float32"))
     return extra
 

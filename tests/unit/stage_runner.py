@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 import tvm
-
 from wgtune.tuner.program import Capture, Operand, Stage
 
 
@@ -40,7 +39,8 @@ class StageRunner:
                 arguments.append(self._tensor(spaces, operand, spec.shape, spec.dtype))
             self._functions[call.kernel](*arguments)
         return [
-            space.view(spec.dtype).reshape(spec.shape) for space, spec in zip(spaces["output"], stage.outputs, strict=True)
+            space.view(spec.dtype).reshape(spec.shape)
+            for space, spec in zip(spaces["output"], stage.outputs, strict=True)
         ]
 
     @staticmethod
