@@ -31,7 +31,7 @@ def bars(rows: Sequence[Bar]) -> str:
     for row in rows:
         gain = ratio(row.baseline_s / row.best_s) if row.best_s else ""
         parts.append(
-            f'<div class="name">{escape(row.name)}<small>{escape(row.note)}</small></div><div class="pair">'
+            f'<div class="name">{breakable(row.name)}<small>{escape(row.note)}</small></div><div class="pair">'
             + _bar("baseline", row.baseline_s, longest, duration(row.baseline_s))
             + _bar("best", row.best_s, longest, f"{duration(row.best_s)} · {gain}")
             + "</div>"
@@ -43,6 +43,11 @@ def _bar(kind: str, seconds: float, longest: float, text: str) -> str:
     width = _WIDEST * seconds / longest
     value = f'<span class="value">{escape(text)}</span>'
     return f'<div class="bar"><i class="{kind}" style="width:{width:.2f}%"></i>{value}</div>'
+
+
+def breakable(name: str) -> str:
+    """A kernel's name as HTML that may wrap between its words."""
+    return escape(name).replace("_", "_<wbr>")
 
 
 def legend(entries: Sequence[tuple[str, str]]) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Console
 from rich.text import Text
 
-from ..database.admin import DatabaseInfo
+from ..database.admin import DatabaseInfo, Upgrade
 from ..states import TrialState
 from .tables import Column, print_json, print_rows
 from .units import size
@@ -45,3 +47,23 @@ def print_database(info: DatabaseInfo, *, json: bool, console: Console) -> None:
         console.print()
         seen = {key for row in rows for key in row}
         print_rows(rows, [column for column in _COLUMNS if column.key in seen], json=False, console=console)
+
+
+def print_upgrade(upgrade: Upgrade, *, json: bool, console: Console) -> None:
+    """Prints what `wgtune.database.admin.upgrade` did."""
+    if json:
+        print_json(upgrade, console)
+        return
+    if upgrade.before == upgrade.after:
+        text = f"{upgrade.name} is up to date: schema revision {upgrade.after}"
+    else:
+        text = f"{upgrade.name}: schema revision {upgrade.before or 'none'} → {upgrade.after}"
+    console.print(Text(text), soft_wrap=True)
+
+
+def print_problems(problems: Sequence[str], *, json: bool, console: Console) -> None:
+    """Prints what `wgtune.database.admin.check` found, one line each, or that all is well."""
+    if json:
+        print_json(list(problems), console)
+    else:
+        console.print(Text("\n".join(problems) or "the database is whole"), soft_wrap=True)

@@ -12,7 +12,7 @@ from typing import Any
 from ..database.reader import Reader
 from ..database.records import Runtime
 from ..errors import WgtuneError
-from .charts import Bar, bars, curve, legend, stack
+from .charts import Bar, bars, breakable, curve, legend, stack
 from .coverage import Coverage, CoverageReport, CoverageRow, coverage
 from .latency import LatencyReport, LatencyRow, latency
 from .launches import model_launches
@@ -195,7 +195,8 @@ def _cells(columns: Sequence[_Column], row: LatencyRow, covered: CoverageRow) ->
             value = value.value
         data = "" if value is None else f' data-value="{escape(str(value))}"'
         attribute = f' class="{" ".join(kinds)}"' if kinds else ""
-        cells.append(f"<td{attribute}{data}>{escape(column.text(row, covered))}</td>")
+        text = column.text(row, covered)
+        cells.append(f"<td{attribute}{data}>{breakable(text) if column.left else escape(text)}</td>")
     return "".join(cells)
 
 
