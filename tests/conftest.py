@@ -21,5 +21,5 @@ def demo_bundle(demo_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     from wgtune.build.builder import BuildRequest, build_bundle
 
     folder = tmp_path_factory.mktemp("bundle") / "dist"
-    build_bundle(BuildRequest(model=str(demo_folder), output=folder, page=False), None)
+    build_bundle(BuildRequest(model=str(demo_folder), output=folder, max_steps=20, page=False), None)
     return folder

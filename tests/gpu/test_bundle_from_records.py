@@ -1,0 +1,197 @@
+"""The whole of `wgtune build` and `wgtune generate`: from a model and a database to a PNG."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from wgtune.build.builder import BuildRequest, build_bundle
+from wgtune.build.bundle import Bundle
+from wgtune.build.generate import generate
+from wgtune.build.pipeline import StableDiffusionPipeline
+from wgtune.build.schedulers import Sampler
+from wgtune.database.records import DeviceInfo, Runtime, SessionInfo, TrialEnd, TrialKind, TrialStart, WorkloadInfo
+from wgtune.database.store import Store
+from wgtune.devices.device import Device
+from wgtune.devices.limits import find_tier
+from wgtune.errors import BundleError, DeviceError, UsageError
+from wgtune.states import TrialState
+from wgtune.tuner.capture import capture_model
+from wgtune.tuner.emit import emit
+from wgtune.tuner.model import resolve_model
+from wgtune.tuner.program import Kernel
+from wgtune.tuner.schedules import baseline_schedules, trace_to_json
+
+KEY = "vulkan:bench"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store.open(str(tmp_path / "records.db")) as opened:
+        yield opened
+
+
+def record_last_schedule(store: Store, kernels: list[Kernel]) -> None:
+    """A verified record of each kernel: the last of its untuned schedules, which differs from the first for most."""
+    device = DeviceInfo(KEY, "vulkan", "v", "a", "bench", False)
+    info = SessionInfo(device, Runtime.WGPU, "", {}, {}, "demo", "", "default", {}, 0, "", "host", os.getpid())
+    session = store.begin_session(info)
+    for kernel in kernels:
+        *_, schedule = baseline_schedules(kernel, find_tier("default"))
+        program = emit(schedule.mod, find_tier("default"))
+        store.add_workloads([WorkloadInfo(kernel.id, kernel.name, kernel.text, "", "", "", (), (), 0.0, 0)])
+        trial = store.begin_trial(
+            TrialStart(
+                session,
+                kernel.id,
+                TrialKind.SEARCH,
+                trace_to_json(schedule),
+                program.digest,
+                program.to_json()["needs"],
+                1,
+                0,
+            )
+        )
+        store.end_trial(trial, TrialEnd(TrialState.OK, (1e-3,), "wall", max_error=0.0))
+    store.end_session(session, outcome=store.sessions()[0].outcome.__class__("completed"))
+
+
+def test_records_are_built_in_and_the_picture_stays_the_same(
+    demo_folder: Path, demo_bundle: Path, store: Store, device: Device, tmp_path: Path
+) -> None:
+    capture = capture_model(resolve_model(str(demo_folder)))
+    vae = list(capture.stages["vae"].calls_per_kernel())
+    record_last_schedule(store, [capture.kernels[kernel] for kernel in vae])
+    seen: list[float] = []
+    summary = build_bundle(
+        BuildRequest(str(demo_folder), tmp_path / "dist", KEY, max_steps=3, page=False),
+        store,
+        lambda what, done: seen.append(done),
+    )
+    assert (summary.from_records, summary.searched) == (len(vae), len(vae))
+    assert summary.from_baseline == summary.kernels - len(vae)
+    assert summary.baseline_time_share is not None and 0 < summary.baseline_time_share < 1
+    assert summary.measured_s == pytest.approx(1e-3 * sum(capture.stages["vae"].calls_per_kernel().values()))
+    assert seen == sorted(seen) and seen[-1] == 1
+    built, untuned = Bundle.open(tmp_path / "dist"), Bundle.open(demo_bundle)
+    assert built.manifest.tuned.device == KEY and not built.manifest.tuned.software
+    assert built.manifest.tuned.from_records == len(vae)
+    assert summary.nbytes == built.nbytes
+    assert [built.read(s.file) for s in built.plan.shaders] != [untuned.read(s.file) for s in untuned.plan.shaders]
+    images = []
+    for folder in (tmp_path / "dist", demo_bundle):
+        pipeline = StableDiffusionPipeline.from_bundle(folder, device)
+        noise = torch.Generator().manual_seed(1)
+        images.append(pipeline("a fox", num_inference_steps=2, generator=noise, output_type="np").images)
+        pipeline.runtime.close()
+    np.testing.assert_allclose(images[0], images[1], atol=1e-4)
+
+
+def test_a_device_that_the_database_does_not_know_is_refused(demo_folder: Path, store: Store, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no device 'vulkan:typo'"):
+        build_bundle(BuildRequest(str(demo_folder), tmp_path / "dist", "vulkan:typo", page=False), store)
+
+
+def test_what_cannot_be_built_leaves_nothing_behind(demo_folder: Path, tmp_path: Path) -> None:
+    def refused(request: BuildRequest, what: str) -> None:
+        with pytest.raises((BundleError, UsageError), match=what) as error:
+            build_bundle(request, None)
+        assert error.value.hint
+        assert not list(tmp_path.glob("**/.dist.*")) and not (tmp_path / "dist").exists()
+
+    target = tmp_path / "dist"
+    refused(BuildRequest("sd-v1-5", target, page=False), "configuration without weights")
+    refused(BuildRequest(str(demo_folder), target, max_steps=0, page=False), "0 steps")
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "thesis.txt").touch()
+    refused(BuildRequest(str(demo_folder), mine, page=False), "not a bundle")
+    assert os.listdir(mine) == ["thesis.txt"]
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    for part in ("unet", "vae", "text_encoder", "tokenizer"):
+        (bare / part).symlink_to(demo_folder / part)
+    refused(BuildRequest(str(bare), target, page=False), "no scheduler")
+    (bare / "scheduler").mkdir()
+    flow = {"_class_name": "FlowMatchEulerDiscreteScheduler"}
+    (bare / "scheduler" / "scheduler_config.json").write_text(json.dumps(flow))
+    refused(BuildRequest(str(bare), target, page=False), "FlowMatchEulerDiscreteScheduler")
+
+
+def test_an_interrupted_build_leaves_the_earlier_bundle(demo_folder: Path, tmp_path: Path) -> None:
+    request = BuildRequest(str(demo_folder), tmp_path / "dist", max_steps=1, samplers=(Sampler.DDIM,), page=False)
+    build_bundle(request, None)
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "dist").rglob("*")}
+
+    def interrupt(what: str, done: float) -> None:
+        if what == "weights of vae":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build_bundle(request, None, interrupt)
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "dist").rglob("*")} == before
+    assert os.listdir(tmp_path) == ["dist"]
+
+
+def test_generate_writes_a_png_that_says_how_it_was_made(demo_bundle: Path, device: Device, tmp_path: Path) -> None:
+    told: list[str] = []
+    made = generate(
+        demo_bundle,
+        "a red 猫",
+        tmp_path / "out.png",
+        negative_prompt="blurry",
+        seed=7,
+        steps=3,
+        scheduler="euler",
+        device=device.key,
+        progress=lambda what, done: told.append(what),
+    )
+    assert (made.width, made.height, made.scheduler, made.device) == (128, 128, "euler", device.key)
+    assert made.timing.total_s > 0 and "step 3 of 3" in told
+    with Image.open(tmp_path / "out.png") as png:
+        assert png.mode == "RGB" and png.size == (128, 128)
+        text, pixels = png.text, np.asarray(png)
+    assert {k: text[k] for k in ("prompt", "negative_prompt", "seed", "steps", "guidance", "scheduler")} == {
+        "prompt": "a red 猫",
+        "negative_prompt": "blurry",
+        "seed": "7",
+        "steps": "3",
+        "guidance": "7.5",
+        "scheduler": "euler",
+    }
+    pipeline = StableDiffusionPipeline.from_bundle(demo_bundle, device)
+    pipeline.scheduler = "EulerDiscreteScheduler"
+    again = pipeline(
+        "a red 猫", negative_prompt="blurry", num_inference_steps=3, generator=torch.Generator().manual_seed(7)
+    )
+    assert np.array_equal(np.asarray(again.images[0]), pixels)
+    pipeline.runtime.close()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "what"),
+    [
+        ({"seed": -1}, UsageError, "-1 is no seed"),
+        ({"steps": 999}, BundleError, "no run of 999 steps"),
+        ({"scheduler": "heun"}, BundleError, "heun"),
+        ({"guidance": float("nan")}, UsageError, "guidance"),
+        ({"output": Path("picture.jpg")}, UsageError, "not the name of a PNG"),
+        ({"output": Path("/nowhere/picture.png")}, UsageError, "no folder"),
+        ({"bundle": Path("/nowhere")}, BundleError, "no folder"),
+        ({"device": "no such device"}, DeviceError, "no such device"),
+    ],
+)
+def test_generate_says_what_is_wrong(
+    demo_bundle: Path, tmp_path: Path, arguments: dict, error: type[Exception], what: str
+) -> None:
+    values = {"bundle": demo_bundle, "prompt": "a fox", "output": tmp_path / "out.png", **arguments}
+    with pytest.raises(error, match=what) as raised:
+        generate(**values)
+    assert raised.value.hint  # type: ignore[attr-defined]
+    assert not (tmp_path / "out.png").exists()

@@ -1,0 +1,170 @@
+"""Each kernel gets its best verified record of the device, and the baseline where there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import tvm
+from synthetic_store import LLVMPIPE, failed, ok, session
+from tvm import te
+from wgtune.build.choice import choose_programs, measured_seconds, searched, untuned_share
+from wgtune.database.records import TrialEnd, TrialKind, TrialStart, WorkloadInfo
+from wgtune.database.store import Store
+from wgtune.devices.limits import TIERS, Tier
+from wgtune.devices.program import Program
+from wgtune.errors import BundleError
+from wgtune.states import TrialState
+from wgtune.tuner.emit import emit
+from wgtune.tuner.inventory import make_kernel
+from wgtune.tuner.program import Call, Capture, CaptureOptions, Kernel, Operand, Stage
+from wgtune.tuner.schedules import baseline_schedules, schedulable_module, trace_to_json
+
+TIER = TIERS["default"]
+KEY = LLVMPIPE.key
+
+
+def kernel_of(n: int, factor: float = 2.0) -> Kernel:
+    """y = factor · x over n × 64 elements."""
+    x = te.placeholder((n, 64), name="x")
+    y = te.compute((n, 64), lambda i, j: x[i, j] * tvm.tirx.const(factor, "float32"), name="y")
+    return make_kernel("scale", te.create_prim_func([x, y]))
+
+
+def capture_of(*kernels: Kernel) -> Capture:
+    """A UNet that calls each kernel once."""
+    calls = [Call(k.id, (Operand("input", 0, 0, 4), Operand("temp", 0, 0, 4))) for k in kernels]
+    stage = Stage("unet", [], [], [], [], [4], calls)
+    return Capture("key", "model", CaptureOptions(), {"unet": stage}, {k.id: k for k in kernels})
+
+
+def threads(kernel: Kernel, count: int) -> tuple[str, Program]:
+    """A schedule with ``count`` threads per workgroup: its trace and program."""
+    schedule = tvm.s_tir.Schedule(schedulable_module(kernel))
+    loops = schedule.get_loops(schedule.get_child_blocks(schedule.get_sblock("root"))[0])
+    blocks, lanes = schedule.split(schedule.fuse(*loops), [None, count])
+    schedule.bind(blocks, "blockIdx.x")
+    schedule.bind(lanes, "threadIdx.x")
+    return trace_to_json(schedule), emit(schedule.mod, TIERS["desktop"])
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store.open(str(tmp_path / "records.db")) as opened:
+        yield opened
+
+
+def record(
+    store: Store, kernel: Kernel, trace: str, program: Program, end: TrialEnd, kind: TrialKind = TrialKind.SEARCH
+) -> None:
+    store.add_workloads(
+        [
+            WorkloadInfo(
+                kernel.id, kernel.name, kernel.text, "{}", "0", "0", (), kernel.outputs, kernel.flops, kernel.nbytes
+            )
+        ]
+    )
+    session_id = store.begin_session(session())
+    needs = program.to_json()["needs"]
+    start = TrialStart(session_id, kernel.id, kind, trace, program.digest, needs, len(program.dispatches), 0)
+    store.end_trial(store.begin_trial(start), end)
+
+
+def choose(store: Store | None, *kernels: Kernel, tier: Tier = TIER) -> tuple[dict, list[str]]:
+    told: list[str] = []
+    return choose_programs(capture_of(*kernels), tier, store, KEY, lambda done, total: None, told.append), told
+
+
+def test_the_fastest_verified_record_wins(store: Store) -> None:
+    kernel = kernel_of(8)
+    slow, fast, wrong = (threads(kernel, n) for n in (32, 64, 128))
+    record(store, kernel, *slow, ok(3e-3))
+    record(store, kernel, *fast, ok(1e-3, 2e-3, 9e-3))
+    record(store, kernel, *wrong, failed(TrialState.WRONG_RESULT))
+    choices, told = choose(store, kernel)
+    assert choices[kernel.id].program == fast[1]
+    assert choices[kernel.id].record is not None and choices[kernel.id].record.latency_s == 2e-3
+    assert not told and searched(choices) == 1
+
+
+def test_without_a_record_the_baseline_stands_in(store: Store) -> None:
+    kernel = kernel_of(8)
+    expected = emit(next(baseline_schedules(kernel, TIER)).mod, TIER)
+    for source in (store, None):
+        choices, _ = choose(source, kernel)
+        assert choices[kernel.id].program == expected and choices[kernel.id].record is None
+        assert searched(choices) == 0
+
+
+def test_a_record_counts_only_for_its_device(store: Store) -> None:
+    kernel = kernel_of(8)
+    record(store, kernel, *threads(kernel, 64), ok(1e-3))
+    choices = choose_programs(capture_of(kernel), TIER, store, "vulkan:other", lambda a, b: None, pytest.fail)
+    assert choices[kernel.id].record is None
+
+
+def test_a_record_that_needs_more_than_the_tier_is_passed_over(store: Store) -> None:
+    kernel = kernel_of(8)
+    small, large = threads(kernel, 64), threads(kernel, 128)
+    record(store, kernel, *small, ok(2e-3))
+    record(store, kernel, *large, ok(1e-3))
+    narrow = replace(TIER, name="narrow", limits={**TIER.limits, "maxComputeInvocationsPerWorkgroup": 64})
+    choices, _ = choose(store, kernel, tier=narrow)
+    assert choices[kernel.id].program == small[1]
+
+
+def test_a_record_of_another_program_than_it_verified_is_not_used(store: Store) -> None:
+    kernel = kernel_of(8)
+    trace, program = threads(kernel, 64)
+    record(store, kernel, trace, replace(program, scratch=(4,)), ok(1e-3))
+    choices, told = choose(store, kernel)
+    assert choices[kernel.id].record is None
+    assert len(told) == 1 and kernel.name in told[0] and "another program" in told[0]
+
+
+def test_a_damaged_trace_is_told_and_not_used(store: Store) -> None:
+    kernel = kernel_of(8)
+    record(store, kernel, '[["nonsense"], []]', threads(kernel, 64)[1], ok(1e-3))
+    choices, told = choose(store, kernel)
+    assert choices[kernel.id].record is None
+    assert len(told) == 1 and kernel.name in told[0]
+
+
+def test_a_baseline_that_failed_on_the_device_is_not_shipped(store: Store) -> None:
+    kernel = kernel_of(8)
+    programs = [emit(s.mod, TIER) for s in baseline_schedules(kernel, TIER)]
+    record(store, kernel, "", programs[0], failed(TrialState.WRONG_RESULT), TrialKind.BASELINE)
+    different = [p for p in programs if p.digest != programs[0].digest]
+    if different:
+        choices, _ = choose(store, kernel)
+        assert choices[kernel.id].program == different[0]
+    for program in different:
+        record(store, kernel, "", program, failed(TrialState.RUN_TIMEOUT), TrialKind.BASELINE)
+    with pytest.raises(BundleError, match=f"{kernel.name}.*every untuned schedule failed"):
+        choose(store, kernel)
+
+
+def test_a_kernel_that_does_not_fit_names_the_limit_and_the_tier_that_would_do() -> None:
+    kernel = kernel_of(8)
+    tiny = replace(TIER, name="tiny", limits={**TIER.limits, "maxStorageBufferBindingSize": 1024})
+    with pytest.raises(
+        BundleError, match=f"{kernel.name}.*tiny.*maxStorageBufferBindingSize 2048 exceeds 1024"
+    ) as error:
+        choose(None, kernel, tier=tiny)
+    assert error.value.hint == "--tier default would do"
+
+
+def test_the_untuned_share_follows_the_work(store: Store) -> None:
+    measured, double, triple = kernel_of(8), kernel_of(16), kernel_of(24)
+    record(store, measured, *threads(measured, 64), ok(1e-3))
+    choices, _ = choose(store, measured, double)
+    capture = capture_of(measured, double)
+    assert untuned_share(capture, choices, 20) == pytest.approx(2 / 3)
+    assert measured_seconds(capture, choices, 20) == pytest.approx(20e-3)
+    record(store, double, *threads(double, 64), ok(2e-3))
+    choices, _ = choose(store, measured, double)
+    assert untuned_share(capture, choices, 20) == 0
+    choices, _ = choose(store, triple)
+    assert untuned_share(capture_of(triple), choices, 20) is None

@@ -1,0 +1,78 @@
+"""Weight shards: aligned, bounded, hashed, and exactly what the calls read."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from wgtune.build.weights import ShardLayout, ShardWriter, lay_out
+from wgtune.errors import BundleError
+from wgtune.tuner.program import Call, Operand, Stage, TensorSpec
+
+
+def stage(
+    name: str, sizes: list[int], used: set[int] | None = None, constants: list[np.ndarray] | None = None
+) -> Stage:
+    """A stage with float32 weights of these many elements, of which it reads ``used`` (all), and int32 constants."""
+    constants = constants or []
+    operands = [Operand("param", i, 0, 4 * n) for i, n in enumerate(sizes) if used is None or i in used]
+    operands += [Operand("constant", i, 0, c.nbytes) for i, c in enumerate(constants)]
+    params = [TensorSpec(f"w{i}", (n,), "float32") for i, n in enumerate(sizes)]
+    return Stage(name, [], [], params, constants, [], [Call("k", tuple(operands))])
+
+
+@given(st.lists(st.lists(st.integers(1, 400), max_size=8), min_size=1, max_size=3))
+def test_slots_are_aligned_apart_and_within_bounds(sizes: list[list[int]]) -> None:
+    stages = {f"s{i}": stage(f"s{i}", each) for i, each in enumerate(sizes)}
+    layout = lay_out(stages, shard_bytes=1024)
+    ends: dict[int, int] = {}
+    for (name, _, index), slot in layout.slots.items():
+        assert slot.nbytes == 4 * sizes[int(name[1:])][index]
+        assert slot.offset % 256 == 0 and slot.offset >= ends.get(slot.shard, 0)
+        ends[slot.shard] = slot.offset + slot.nbytes
+        assert slot.offset == 0 or ends[slot.shard] <= 1024, "only a tensor alone may be larger than a shard"
+    assert layout.sizes == [ends[i] for i in range(len(ends))]
+    assert len(layout.slots) == sum(map(len, sizes))
+
+
+def test_shards_hold_the_tensors_and_their_hashes(tmp_path: Path) -> None:
+    constants = [np.arange(3, dtype=np.int32)]
+    stages = {"clip": stage("clip", [10, 100, 300], {0, 2}, constants), "unet": stage("unet", [70])}
+    values = {"clip": [np.full(n, n, np.float32) for n in (10, 100, 300)], "unet": [np.full(70, -1, np.float32)]}
+    layout = lay_out(stages, shard_bytes=1024)
+    assert ("clip", "param", 1) not in layout.slots, "no call reads it"
+    with ShardWriter(tmp_path, layout) as writer:
+        for name, each in stages.items():
+            writer.write_stage(each, values[name])
+    for shard, (size, digest) in enumerate(zip(layout.sizes, writer.digests, strict=True)):
+        data = (tmp_path / ShardLayout.file(shard)).read_bytes()
+        assert len(data) == size and hashlib.sha256(data).hexdigest() == digest
+    for (name, space, index), slot in layout.slots.items():
+        data = (tmp_path / ShardLayout.file(slot.shard)).read_bytes()[slot.offset : slot.offset + slot.nbytes]
+        expected = values[name][index] if space == "param" else constants[index]
+        assert data == expected.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("value", "what"),
+    [
+        (np.zeros(4, np.float16), "float16"),
+        (np.zeros((2, 2), np.float32), r"\(2, 2\)"),
+        (np.array([0, 1, np.nan, 0], np.float32), "not finite"),
+    ],
+)
+def test_weights_that_do_not_fit_are_named(tmp_path: Path, value: np.ndarray, what: str) -> None:
+    each = stage("vae", [4])
+    with pytest.raises(BundleError, match=what) as error, ShardWriter(tmp_path, lay_out({"vae": each})) as writer:
+        writer.write_stage(each, [value])
+    assert "w0 of vae" in error.value.message
+
+
+def test_a_missing_weight_is_told(tmp_path: Path) -> None:
+    each = stage("vae", [4, 4])
+    with pytest.raises(BundleError, match="1 weights"), ShardWriter(tmp_path, lay_out({"vae": each})) as writer:
+        writer.write_stage(each, [np.zeros(4, np.float32)])
