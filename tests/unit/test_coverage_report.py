@@ -1,0 +1,121 @@
+"""Coverage: every kernel is tuned, baseline only, failed or missing, with its share of the image's time."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+from report_database import fill
+from rich.console import Console
+from synthetic_store import (
+    CAPTURE,
+    CLAMP,
+    CONV,
+    EMBED,
+    LLVMPIPE,
+    MATMUL,
+    RADEON,
+    SOFTMAX,
+    add_demo,
+    baseline,
+    measure,
+    ok,
+    session,
+)
+from wgtune.database.records import Runtime
+from wgtune.database.store import Store
+from wgtune.errors import UsageError
+from wgtune.reports.coverage import Coverage, coverage
+from wgtune.states import TrialState
+
+
+@pytest.fixture
+def store(tmp_path):
+    with Store.open(str(tmp_path / "test.db")) as store:
+        fill(store)
+        yield store
+
+
+def rows(report):
+    return {row.workload_id: row for row in report.rows}
+
+
+def test_every_kernel_has_its_status(store):
+    found = rows(coverage(store, CAPTURE, LLVMPIPE.key, 20))
+    assert {key: row.status for key, row in found.items()} == {
+        MATMUL.id: Coverage.TUNED,
+        CONV.id: Coverage.TUNED,
+        SOFTMAX.id: Coverage.BASELINE_ONLY,
+        EMBED.id: Coverage.FAILED,
+        CLAMP.id: Coverage.MISSING,
+    }
+    assert found[MATMUL.id].trials == {TrialState.OK: 4, TrialState.BUILD_ERROR: 2, TrialState.RUN_TIMEOUT: 1}
+    assert (found[MATMUL.id].tried, found[MATMUL.id].failures) == (7, 3)
+    assert (found[SOFTMAX.id].tried, found[SOFTMAX.id].failures) == (1, 0)
+
+
+def test_shares_are_of_launches_times_latency(store):
+    found = rows(coverage(store, CAPTURE, LLVMPIPE.key, 10))
+    # Launches at 10 steps with guidance: the text stage runs twice, the UNet ten times, the VAE once.
+    launches = {MATMUL.id: 2 * 6 + 10 * 10, CONV.id: 10 * 3 + 2, SOFTMAX.id: 10 * 4, EMBED.id: 2, CLAMP.id: 1}
+    assert {key: row.launches for key, row in found.items()} == launches
+    seconds = {MATMUL.id: 112 * 1e-3, CONV.id: 32 * 8e-3, SOFTMAX.id: 40 * 2e-3}
+    whole = sum(seconds.values())
+    for key, row in found.items():
+        assert row.time_share == (pytest.approx(seconds[key] / whole) if key in seconds else None)
+    assert sum(row.work_share for row in found.values()) == pytest.approx(1)
+    assert found[MATMUL.id].stages == ("clip", "unet")
+
+
+def test_what_has_no_time_comes_first_then_the_longest(store):
+    report = coverage(store, CAPTURE, LLVMPIPE.key, 20)
+    assert [row.workload_id for row in report.rows] == [CLAMP.id, EMBED.id, CONV.id, MATMUL.id, SOFTMAX.id]
+
+
+def test_json(store):
+    data = json.loads(json.dumps(coverage(store, CAPTURE, LLVMPIPE.key, 20).to_json()))
+    assert data["report"] == "coverage" and data["steps"] == 20
+    assert data["summary"]["tuned"]["kernels"] == 2 and data["summary"]["missing"] == {"kernels": 1, "time_share": 0.0}
+    assert data["trials"] == {"ok": 7, "build_error": 2, "run_timeout": 1, "wrong_result": 1, "abandoned": 1}
+    assert data["provenance"]["device"]["software"] is True
+    assert [kernel["status"] for kernel in data["kernels"]] == ["missing", "failed", "tuned", "tuned", "baseline only"]
+
+
+@pytest.mark.parametrize(("width", "terminal"), [(80, True), (160, True), (80, False)])
+def test_the_printed_report(store, width, terminal):
+    console = Console(file=io.StringIO(), width=width, force_terminal=terminal, color_system=None)
+    coverage(store, CAPTURE, LLVMPIPE.key, 20).render(console)
+    text = console.file.getvalue()
+    if terminal:
+        assert all(len(line) <= width for line in text.splitlines()[1:])
+    for word in ("baseline only", "missing", "failed", "57.1", "2 of 5 kernels have no time", "software adapter"):
+        assert word in text
+    assert "wgtune tune --model demo --device vulkan:llvmpipe" in text
+
+
+def test_another_device_or_runtime_is_not_counted(store):
+    store.begin_session(session(RADEON))
+    for report in (
+        coverage(store, CAPTURE, RADEON.key, 20),
+        coverage(store, CAPTURE, LLVMPIPE.key, 20, Runtime.BROWSER),
+    ):
+        assert report.count(Coverage.MISSING) == 5 and report.states == {}
+    assert "software" not in " ".join(coverage(store, CAPTURE, RADEON.key, 20).sentences())
+
+
+def test_a_model_that_is_done(tmp_path):
+    with Store.open(str(tmp_path / "done.db")) as store:
+        add_demo(store)
+        session_id = store.begin_session(session())
+        for kernel in (EMBED, SOFTMAX, MATMUL, CONV, CLAMP):
+            baseline(store, session_id, kernel, ok(1e-3))
+            measure(store, session_id, kernel, ok(1e-3), "searched")
+        assert coverage(store, CAPTURE, LLVMPIPE.key, 20).sentences() == ["All 5 kernels are tuned on vulkan:llvmpipe."]
+
+
+def test_unknown_names_are_refused(store):
+    with pytest.raises(UsageError, match="no model"):
+        coverage(store, "unknown", LLVMPIPE.key, 20)
+    with pytest.raises(UsageError, match="no device"):
+        coverage(store, CAPTURE, "unknown", 20)
