@@ -91,4 +91,4 @@ class Budget:
 
 
 def _promise(kernel: Progress) -> float:
-    return kernel.time_s / (1 + kernel.trials) * 0.5 ** (kernel.stale / _PATIENCE)
+    return kernel.time_s / (1 + kernel.trials) / (1 + kernel.stale / _PATIENCE)

@@ -132,19 +132,8 @@ class KernelSearch:
         self._random = random.Random(f"{kernel.id}:{seed + len(tried)}")
         self._module = schedulable_module(kernel)
         self._args = ms.arg_info.ArgInfo.from_prim_func(self._module[ENTRY])
-        space = ms.space_generator.PostOrderApply()
-        with _without_tensor_intrinsics():
-            self._context = ms.TuneContext(
-                self._module,
-                target=search_target(tier),
-                space_generator=space,
-                rand_state=self._random.randrange(1, 2**31 - 1),
-                num_threads=1,
-            )
-        target = self._context.target
-        limits = Limits(int(target.attrs["max_threads_per_block"]), int(target.attrs["max_shared_memory_per_block"]))
-        self._postprocs = list(space.postprocs)
-        self._sketches = [Sketch(self._module, s.trace, limits) for s in self._context.generate_design_space()]
+        self._context, self._postprocs = search_context(self._module, tier, self._random.randrange(1, 2**31 - 1))
+        self._sketches = sketches(self._module, tier, self._context)
         self._drawn: set[_Origin] = set()
         self._known: dict[str, float | None] = {}
         """Latency by program digest, None for a program that failed."""
@@ -319,6 +308,23 @@ class KernelSearch:
 def _faster(one: float | None, other: float | None) -> float | None:
     times = [t for t in (one, other) if t is not None]
     return min(times, default=None)
+
+
+def search_context(module: tvm.IRModule, tier: Tier, seed: int = 1) -> tuple[ms.TuneContext, list[Any]]:
+    """MetaSchedule's context for a module, and the postprocessors that make a replayed trace a legal GPU schedule."""
+    space = ms.space_generator.PostOrderApply()
+    with _without_tensor_intrinsics():
+        context = ms.TuneContext(
+            module, target=search_target(tier), space_generator=space, rand_state=seed, num_threads=1
+        )
+    return context, list(space.postprocs)
+
+
+def sketches(module: tvm.IRModule, tier: Tier, context: ms.TuneContext) -> list[Sketch]:
+    """The sketches of a kernel: MetaSchedule's rules applied in post order."""
+    threads = min(tier.limits["maxComputeInvocationsPerWorkgroup"], tier.limits["maxComputeWorkgroupSizeX"])
+    limits = Limits(threads, tier.limits["maxComputeWorkgroupStorageSize"])
+    return [Sketch(module, schedule.trace, limits) for schedule in context.generate_design_space()]
 
 
 @contextmanager

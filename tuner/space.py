@@ -25,8 +25,8 @@ from tvm.sym import Analyzer
 Decision = int | tuple[int, ...]
 """Of a tile size: the factors, outermost first. Of a choice: the index into its candidates."""
 
-_MAX_VTHREADS = 8
-"""MetaSchedule's own limit (postproc VerifyGPUCode)."""
+_MAX_VTHREADS = 16
+"""Virtual threads in a thread, each of which repeats the code: more make long WGSL, as unrolling does."""
 
 _MAX_UNROLL = 64
 """Longest loop that a schedule may write out. MetaSchedule goes to 1024, which makes 100 to 250 KB of WGSL that every

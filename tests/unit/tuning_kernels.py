@@ -1,0 +1,32 @@
+"""Small kernels for tests of search and sessions."""
+
+from __future__ import annotations
+
+from tvm import te, topi
+from wgtune.tuner.inventory import make_kernel
+from wgtune.tuner.program import Kernel
+
+
+def matmul(m: int = 64, n: int = 96, k: int = 48) -> Kernel:
+    """A matrix product with a bias, as a linear layer has it."""
+    a, b, c = te.placeholder((m, k)), te.placeholder((k, n)), te.placeholder((n,))
+    return make_kernel("matmul_add", te.create_prim_func([a, b, c, topi.add(topi.matmul(a, b), c)]))
+
+
+def conv2d() -> Kernel:
+    """A padded 3 × 3 convolution with bias and relu."""
+    x, w, b = te.placeholder((2, 16, 16, 16)), te.placeholder((32, 16, 3, 3)), te.placeholder((1, 32, 1, 1))
+    out = topi.nn.relu(topi.add(topi.nn.conv2d_nchw(x, w, 1, 1, 1), b))
+    return make_kernel("conv2d_add_relu", te.create_prim_func([x, w, b, out]))
+
+
+def softmax() -> Kernel:
+    """A softmax over rows: several stages, which a schedule may leave as several shaders."""
+    x = te.placeholder((12, 77, 77))
+    return make_kernel("softmax", te.create_prim_func([x, topi.nn.softmax(x)]))
+
+
+def transpose() -> Kernel:
+    """A transpose, of which MetaSchedule knows four schedules."""
+    x = te.placeholder((12, 77, 64))
+    return make_kernel("transpose", te.create_prim_func([x, topi.transpose(x, (1, 0, 2))]))
