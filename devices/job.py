@@ -80,10 +80,3 @@ class Peaks:
 
     flops_per_s: float
     bytes_per_s: float
-
-    def floor_s(self, flops: float, nbytes: float) -> float:
-        """A time in seconds that so much arithmetic and traffic cannot beat: a quarter of the roofline's.
-
-        Peaks are measured while the machine may be busy and its clocks low, and half precision can be twice as fast.
-        """
-        return max(flops / self.flops_per_s, nbytes / self.bytes_per_s) / 4

@@ -1,10 +1,10 @@
 """The shortest time that a measurement of a kernel is believed: a roofline with room above it.
 
-The roofline model (Williams, Waterman, Patterson 2009) bounds a kernel from below by its arithmetic over the device's peak and its
-traffic over the device's bandwidth. Peaks are calibrated by small shaders, which need not reach the hardware's own, FLOP counts
-include work that a schedule may skip (padding, masks), a gather reads a few rows of its table, and repeated runs find their data
-in caches. So only the outputs count as traffic, and both bounds get a generous factor: a false alarm costs a good record, a
-missed one is still caught by verification.
+The roofline model (Williams, Waterman and Patterson, 2009) bounds a kernel from below by its arithmetic over the
+device's peak and its traffic over the device's bandwidth. Peaks are calibrated by small shaders, which need not reach
+the hardware's own; FLOP counts include work that a schedule may skip (padding, masks); a gather reads a few rows of its
+table; repeated runs find their data in caches. So only the outputs count as traffic, and both bounds get a generous
+factor: a false alarm costs a good record, a missed one is still caught by verification.
 """
 
 from __future__ import annotations
