@@ -29,6 +29,17 @@ _CANVASES = """
 """
 
 
+def slow_down(page: Page) -> None:
+    """Let every submission to the GPU seem to take a tenth of a second, on whatever machine this is."""
+    page.add_init_script(
+        """const done = GPUQueue.prototype.onSubmittedWorkDone;
+        GPUQueue.prototype.onSubmittedWorkDone = async function () {
+          await done.call(this);
+          await new Promise((resolve) => setTimeout(resolve, 100));
+        };"""
+    )
+
+
 def wait_until_ready(page: Page) -> None:
     page.wait_for_function("() => !document.getElementById('generate').disabled")
 

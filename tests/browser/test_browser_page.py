@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 from chromium import Serve
-from drawing import difference, shown, wait_until_ready
+from drawing import difference, shown, slow_down, wait_until_ready
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 from synthetic_bundle import SyntheticBundle, make_bundle
@@ -114,9 +114,9 @@ def test_dice_gives_another_seed(ready: Page) -> None:
 
 
 @pytest.mark.parametrize("way", ["button", "Escape"])
-def test_cancel_and_draw_again(page: Page, serve: Serve, tmp_path: Path, way: str) -> None:
-    bundle = make_bundle(tmp_path, unet_repeats=2000)
-    page.goto(serve(tmp_path))
+def test_cancel_and_draw_again(page: Page, bundle: SyntheticBundle, serve: Serve, way: str) -> None:
+    slow_down(page)
+    page.goto(serve(bundle.folder))
     wait_until_ready(page)
     page.get_by_label("Steps").select_option("20")
     page.get_by_role("button", name="Generate").click()
@@ -136,15 +136,15 @@ def test_cancel_and_draw_again(page: Page, serve: Serve, tmp_path: Path, way: st
     assert difference(shown(page), bundle.expected("after", steps=2, seed=1)) <= 1
 
 
-def test_progress_while_drawing(page: Page, serve: Serve, tmp_path: Path) -> None:
-    make_bundle(tmp_path, unet_repeats=1500)
-    page.goto(serve(tmp_path))
+def test_progress_while_drawing(page: Page, bundle: SyntheticBundle, serve: Serve) -> None:
+    slow_down(page)
+    page.goto(serve(bundle.folder))
     wait_until_ready(page)
     page.get_by_label("Steps").select_option("20")
     page.get_by_role("button", name="Generate").click()
     expect(page.get_by_text(re.compile(r"[\d.]+ m?s per step · \d+ s left"))).to_be_visible()
     early = page.locator("#bar").evaluate("(bar) => bar.value")
-    expect(page.get_by_text(re.compile(r"Step ([5-9]|1\d) of 20"))).to_be_visible()
+    expect(page.get_by_text(re.compile(r"Step ([4-9]|1\d) of 20"))).to_be_visible()
     assert early < page.locator("#bar").evaluate("(bar) => bar.value") < 1
     # The page answers while the GPU works.
     page.get_by_label("Prompt", exact=True).fill("typed meanwhile")
