@@ -41,10 +41,10 @@ _MODEL_WARMUP = 24
 _ELITES = 6
 """The best results so far, from which others are bred."""
 
-_MUTATED = 0.6
+_MUTATED = 0.5
 """Share of a pool that is bred; the rest is drawn afresh."""
 
-_RANDOM_PICK = 0.15
+_RANDOM_PICK = 0.2
 """Share of proposals taken from the pool whatever the model says of them, so that it learns where it is wrong."""
 
 _EMPTY_ROUNDS = 3

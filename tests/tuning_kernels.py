@@ -1,10 +1,12 @@
-"""Small kernels for tests of search and sessions."""
+"""Small kernels, and a model of them, for tests of search and sessions."""
 
 from __future__ import annotations
 
+import hashlib
+
 from tvm import te, topi
 from wgtune.tuner.inventory import make_kernel
-from wgtune.tuner.program import Kernel
+from wgtune.tuner.program import Call, Capture, CaptureOptions, Kernel, Stage
 
 
 def matmul(m: int = 64, n: int = 96, k: int = 48) -> Kernel:
@@ -30,3 +32,11 @@ def transpose() -> Kernel:
     """A transpose, of which MetaSchedule knows four schedules."""
     x = te.placeholder((12, 77, 64))
     return make_kernel("transpose", te.create_prim_func([x, topi.transpose(x, (1, 0, 2))]))
+
+
+def capture_of(*kernels: Kernel, calls: int = 1) -> Capture:
+    """A model of one stage, ``unet``, that launches each kernel ``calls`` times; it can be tuned, not run."""
+    launches = [Call(kernel.id, ()) for kernel in kernels for _ in range(calls)]
+    stage = Stage("unet", [], [], [], [], [], launches)
+    key = hashlib.sha256("".join(kernel.id for kernel in kernels).encode()).hexdigest()
+    return Capture(key, "small", CaptureOptions(), {"unet": stage}, {kernel.id: kernel for kernel in kernels})

@@ -1,0 +1,42 @@
+"""A process that tunes three small kernels into a database, for tests that kill it. Prints a line as each trial ends.
+
+Arguments: database file, trials per kernel, device as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from tuning_kernels import capture_of, matmul, softmax, transpose
+from wgtune.database.store import Store
+from wgtune.devices.device import Device
+from wgtune.devices.limits import TIERS
+from wgtune.tuner.events import Event, SessionStarted, Stopping, TrialEnded
+from wgtune.tuner.session import TuneRequest, tune
+
+
+class Printer:
+    def on(self, event: Event) -> None:
+        if isinstance(event, SessionStarted | Stopping):
+            print(type(event).__name__, flush=True)
+        elif isinstance(event, TrialEnded):
+            print(event.kind.value, event.state.value, flush=True)
+
+
+def main() -> int:
+    path, trials, device = sys.argv[1:]
+    request = TuneRequest(
+        capture=capture_of(matmul(), softmax(), transpose()),
+        device=Device.from_json(json.loads(device)),
+        tier=TIERS["default"],
+        trials=int(trials),
+    )
+    with Store.open(f"sqlite:///{path}") as store:
+        summary = tune(request, store, Printer())
+    print(json.dumps(summary.to_json()), flush=True)
+    return 130 if summary.interrupted else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
