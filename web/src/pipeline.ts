@@ -43,8 +43,9 @@ export interface DrawProgress {
   calls: number;
   /** Share of the present stage, or of the present call, that is done: 0 to 1. */
   part: number;
-  /** Seconds since the run began, and those of each finished UNet call. */
+  /** Seconds since the run began, since the present stage or call began, and of each finished UNet call. */
   seconds: number;
+  partSeconds: number;
   callSeconds: readonly number[];
 }
 
@@ -153,7 +154,15 @@ export class Pipeline {
     const stage = async (name: DrawProgress["stage"], names: StageName[]): Promise<number> => {
       const before = elapsed();
       const report = (part: number): void =>
-        options.onProgress?.({ stage: name, call: callSeconds.length, calls: run.calls, part, seconds: elapsed(), callSeconds });
+        options.onProgress?.({
+          stage: name,
+          call: callSeconds.length,
+          calls: run.calls,
+          part,
+          seconds: elapsed(),
+          partSeconds: elapsed() - before,
+          callSeconds,
+        });
       report(0);
       await this.executor.run(names, report, options.signal);
       return elapsed() - before;

@@ -45,10 +45,16 @@ test("schedulers' names", () => {
   expect(classes.map(format.schedulerLabel)).toEqual(["DDIM", "Euler Discrete", "PNDM", "DPM Solver Multistep"]);
 });
 
-const progress: DrawProgress = { stage: "denoise", call: 0, calls: 10, part: 0, seconds: 0, callSeconds: [] };
+const progress: DrawProgress = { stage: "denoise", call: 0, calls: 10, part: 0, seconds: 0, partSeconds: 0, callSeconds: [] };
 
 test("nothing is promised before the first step", () => {
   expect(estimate(progress)).toEqual({ share: 0, perCall: undefined, secondsLeft: undefined });
+});
+
+test("a part of the first step tells how long it takes", () => {
+  expect(estimate({ ...progress, part: 0.1, partSeconds: 1 }).perCall).toBeUndefined();
+  expect(estimate({ ...progress, part: 0.5, partSeconds: 2 }, 2)).toEqual({ share: 0.5 / 12, perCall: 4, secondsLeft: 46 });
+  expect(estimate({ ...progress, stage: "text", part: 0.5, partSeconds: 2 }).perCall).toBeUndefined();
 });
 
 test("a slow first step does not pull the estimate along", () => {
@@ -58,8 +64,10 @@ test("a slow first step does not pull the estimate along", () => {
   expect(now.share).toBeCloseTo(3 / 12);
 });
 
-test("decoding is the rest", () => {
+test("decoding is the rest, and as slow as it shows itself", () => {
   const calls = new Array<number>(10).fill(1);
-  expect(estimate({ ...progress, stage: "decode", call: 10, part: 0.5, callSeconds: calls }, 4).secondsLeft).toBe(2);
-  expect(estimate({ ...progress, stage: "decode", call: 10, part: 1, callSeconds: calls }, 4).share).toBe(1);
+  const slow: DrawProgress = { ...progress, stage: "decode", call: 10, part: 0.5, partSeconds: 30, callSeconds: calls };
+  expect(estimate(slow, 4).secondsLeft).toBe(30);
+  expect(estimate({ ...slow, part: 0.1, partSeconds: 0 }, 4).secondsLeft).toBeCloseTo(3.6);
+  expect(estimate({ ...slow, part: 1 }, 4).share).toBe(1);
 });

@@ -12,18 +12,19 @@ export interface Estimate {
 
 /** Decoding in units of UNet calls, before a run has shown what it is. */
 const DECODE_CALLS = 1.5;
+/** From this share of its dispatches on, a call or the decoding tells how long the whole of it takes. */
+const TELLING = 0.25;
 
 /** @param decodeCalls how many UNet calls' time decoding took in the last run, where there was one */
 export function estimate(progress: DrawProgress, decodeCalls = DECODE_CALLS): Estimate {
-  const { calls, stage, part, callSeconds } = progress;
+  const { call, calls, stage, part, partSeconds, callSeconds } = progress;
+  const whole = part >= TELLING ? partSeconds / part : undefined;
+  const perCall = callSeconds.length > 0 ? typical(callSeconds) : stage === "denoise" ? whole : undefined;
+  const done = stage === "text" ? 0 : stage === "denoise" ? call + part : calls + part * decodeCalls;
   const all = calls + decodeCalls;
-  const done = stage === "text" ? 0 : stage === "denoise" ? progress.call + part : calls + part * decodeCalls;
-  const perCall = callSeconds.length > 0 ? typical(callSeconds) : undefined;
-  return {
-    share: Math.min(1, done / all),
-    perCall,
-    secondsLeft: perCall === undefined ? undefined : (all - done) * perCall,
-  };
+  let secondsLeft = perCall === undefined ? undefined : (all - done) * perCall;
+  if (stage === "decode" && whole !== undefined) secondsLeft = whole - partSeconds;
+  return { share: Math.min(1, done / all), perCall, secondsLeft };
 }
 
 /** The median, which the first call, still warming up, does not pull along. */

@@ -51,14 +51,14 @@ export function showLoading(progress: LoadProgress | undefined, shaders: { done:
     return;
   }
   const { bytes, total, downloaded, bytesPerSecond, secondsLeft } = progress;
-  const preparing = shaders !== undefined && bytes >= total;
-  const facts = preparing
-    ? [`${shaders.done} of ${shaders.all} shaders`]
-    : [`${format.bytes(bytes)} of ${format.bytes(total)}`];
-  if (!preparing && bytesPerSecond > 0) facts.push(`${format.bytes(bytesPerSecond)}/s`);
-  if (!preparing && secondsLeft !== undefined) facts.push(`${format.timeLeft(secondsLeft)} left`);
-  const title = preparing ? "Preparing the shaders …" : downloaded > 0 ? "Downloading the model …" : "Loading the model …";
-  showProgress(title, total > 0 ? bytes / total : undefined, facts.join(" · "));
+  if (bytes >= total && shaders !== undefined) {
+    showProgress("Preparing the shaders …", shaders.done / shaders.all, `${shaders.done} of ${shaders.all}`);
+    return;
+  }
+  const facts = [`${format.bytes(bytes)} of ${format.bytes(total)}`];
+  if (bytesPerSecond > 0) facts.push(`${format.bytes(bytesPerSecond)}/s`);
+  if (secondsLeft !== undefined) facts.push(`${format.timeLeft(secondsLeft)} left`);
+  showProgress(downloaded > 0 ? "Downloading the model …" : "Loading the model …", bytes / total, facts.join(" · "));
 }
 
 export function showDrawing(progress: DrawProgress, decodeCalls: number | undefined): void {
