@@ -12,8 +12,8 @@ from sqlalchemy import Connection, Engine, func, select
 from ..errors import DatabaseError
 from ..states import TrialState
 from .engine import connect, translated
-from .records import SessionOutcome
-from .rows import device, model, session, trial, workload
+from .records import ModelInfo, SessionOutcome
+from .rows import device, model, session, to_model, trial, workload
 from .upgrade import current_revision, known_revisions
 from .upgrade import upgrade as migrate
 
@@ -22,8 +22,8 @@ from .upgrade import upgrade as migrate
 class DatabaseInfo:
     """What is in a database. ``path`` and ``size_bytes`` (its write-ahead log included) are None off SQLite.
 
-    ``revision`` is None for an empty database. Where it differs from ``latest``, nothing is counted. ``trials`` is by
-    device and state, ``sessions`` by outcome.
+    ``revision`` is None for an empty database. Where it differs from ``latest``, nothing is listed or counted.
+    ``trials`` is by device and state, ``sessions`` by outcome.
     """
 
     name: str
@@ -31,7 +31,7 @@ class DatabaseInfo:
     size_bytes: int | None
     revision: str | None
     latest: str
-    models: int
+    models: list[ModelInfo]
     workloads: int
     sessions: dict[SessionOutcome, int]
     trials: dict[str, dict[TrialState, int]]
@@ -60,7 +60,7 @@ def info(url: str | None = None) -> DatabaseInfo:
             size_bytes=None if path is None else _size(path),
             revision=revision,
             latest=latest,
-            models=connection.execute(select(func.count()).select_from(model)).scalar_one() if counted else 0,
+            models=_models(connection) if counted else [],
             workloads=connection.execute(select(func.count()).select_from(workload)).scalar_one() if counted else 0,
             sessions=_sessions(connection) if counted else {},
             trials=_trials(connection) if counted else {},
@@ -107,6 +107,10 @@ def _opened(url: str | None) -> Iterator[tuple[Engine, str, Path | None]]:
 def _size(path: Path) -> int:
     log = path.with_name(path.name + "-wal")
     return path.stat().st_size + (log.stat().st_size if log.exists() else 0)
+
+
+def _models(connection: Connection) -> list[ModelInfo]:
+    return [to_model(row) for row in connection.execute(select(model).order_by(model.c.id))]
 
 
 def _sessions(connection: Connection) -> dict[SessionOutcome, int]:

@@ -32,6 +32,7 @@ from .rows import (
     schedule,
     session,
     to_device,
+    to_model,
     to_record,
     to_session,
     to_workload,
@@ -140,10 +141,7 @@ class Reader:
     def models(self) -> list[ModelInfo]:
         """Every captured model, oldest first."""
         with self._read() as connection:
-            return [
-                ModelInfo(row.capture_key, row.name, row.options, row.steps_hint)
-                for row in connection.execute(select(model).order_by(model.c.id))
-            ]
+            return [to_model(row) for row in connection.execute(select(model).order_by(model.c.id))]
 
     def model_kernels(self, capture_key: str) -> list[ModelKernel]:
         """The model's kernels per stage, in order; empty for an unknown model."""

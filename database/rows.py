@@ -10,7 +10,7 @@ from sqlalchemy import Row, Table, select
 
 from ..states import TrialState
 from . import schema
-from .records import DeviceInfo, Param, Record, SessionInfo, SessionRecord, TrialEnd, WorkloadInfo
+from .records import DeviceInfo, ModelInfo, Param, Record, SessionInfo, SessionRecord, TrialEnd, WorkloadInfo
 
 MAX_TEXT = 8000
 """Characters kept of an error or a note: a compiler may repeat the whole shader, thousands of times over a session."""
@@ -80,6 +80,11 @@ def to_device(row: Row[Any], prefix: str = "") -> DeviceInfo:
     """The device in a row whose columns' names begin with ``prefix``."""
     names = ("key", "backend", "vendor", "architecture", "model", "software")
     return DeviceInfo(*(getattr(row, prefix + name) for name in names))
+
+
+def to_model(row: Row[Any]) -> ModelInfo:
+    """A row of the model table."""
+    return ModelInfo(row.capture_key, row.name, row.options, row.steps_hint)
 
 
 def to_session(row: Row[Any]) -> SessionRecord:

@@ -3,20 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
 from ..database.admin import DatabaseInfo, Upgrade
+from ..database.records import ModelInfo
 from ..states import TrialState
 from .tables import Column, print_json, print_rows
-from .units import size
+from .units import MISSING, size
 
 _COLUMNS = [
     Column("device", "device", flexible=True),
     *(Column(state.value, state.value.replace("_", " "), "right") for state in TrialState),
     Column("total", "total", "right"),
 ]
+
+
+_MODELS = [
+    Column("name", "model", flexible=True),
+    Column("key", "capture"),
+    Column("width", "width", "right"),
+    Column("height", "height", "right"),
+    Column("batch", "batch", "right"),
+    Column("guidance", "guidance", format=lambda value: MISSING if value is None else "yes" if value else "no"),
+]
+
+
+def _model_row(model: ModelInfo) -> dict[str, Any]:
+    return {**model.options, "name": model.name, "key": model.capture_key[:12]}
 
 
 def print_database(info: DatabaseInfo, *, json: bool, console: Console) -> None:
@@ -30,11 +46,14 @@ def print_database(info: DatabaseInfo, *, json: bool, console: Console) -> None:
         f"database   {info.name}",
         *([f"size       {size(info.size_bytes)}"] if info.size_bytes is not None else []),
         f"schema     revision {info.revision or 'none'}{older}",
-        f"models     {info.models}",
+        f"models     {len(info.models)}",
         f"kernels    {info.workloads}",
         f"sessions   {sessions}",
     ]
     console.print(Text("\n".join(lines)), soft_wrap=True)
+    if info.models:
+        console.print()
+        print_rows([_model_row(model) for model in info.models], _MODELS, json=False, console=console)
     rows = [
         {
             "device": device,

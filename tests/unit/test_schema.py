@@ -222,7 +222,7 @@ def test_info_counts_and_changes_nothing(tmp_path):
         store.end_session(session_id, SessionOutcome.COMPLETED)
     found = admin.info(str(path))
     assert (found.path, found.revision) == (path, found.latest)
-    assert (found.models, found.workloads) == (1, 5)
+    assert [model.name for model in found.models] == ["demo"] and found.workloads == 5
     assert found.sessions == {SessionOutcome.COMPLETED: 1}
     assert found.trials == {LLVMPIPE.key: {TrialState.OK: 1, TrialState.RUN_TIMEOUT: 1}}
     assert found.size_bytes >= path.stat().st_size > 0
@@ -231,7 +231,7 @@ def test_info_counts_and_changes_nothing(tmp_path):
 def test_info_and_check_of_an_empty_database(tmp_path):
     (tmp_path / "x.db").touch()
     found = admin.info(str(tmp_path / "x.db"))
-    assert (found.revision, found.models, found.trials) == (None, 0, {})
+    assert (found.revision, found.models, found.trials) == (None, [], {})
     assert admin.check(str(tmp_path / "x.db")) == [f"schema revision none is not {found.latest}: wgtune db upgrade"]
     assert admin.upgrade(str(tmp_path / "x.db")).before is None
     done = admin.upgrade(str(tmp_path / "x.db"))
