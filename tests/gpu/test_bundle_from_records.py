@@ -16,7 +16,16 @@ from wgtune.build.bundle import Bundle
 from wgtune.build.generate import generate
 from wgtune.build.pipeline import StableDiffusionPipeline
 from wgtune.build.schedulers import Sampler
-from wgtune.database.records import DeviceInfo, Runtime, SessionInfo, TrialEnd, TrialKind, TrialStart, WorkloadInfo
+from wgtune.database.records import (
+    DeviceInfo,
+    Runtime,
+    SessionInfo,
+    SessionOutcome,
+    TrialEnd,
+    TrialKind,
+    TrialStart,
+    WorkloadInfo,
+)
 from wgtune.database.store import Store
 from wgtune.devices.device import Device
 from wgtune.devices.limits import find_tier
@@ -59,29 +68,30 @@ def record_last_schedule(store: Store, kernels: list[Kernel]) -> None:
             )
         )
         store.end_trial(trial, TrialEnd(TrialState.OK, (1e-3,), "wall", max_error=0.0))
-    store.end_session(session, outcome=store.sessions()[0].outcome.__class__("completed"))
+    store.end_session(session, SessionOutcome.COMPLETED)
 
 
 def test_records_are_built_in_and_the_picture_stays_the_same(
     demo_folder: Path, demo_bundle: Path, store: Store, device: Device, tmp_path: Path
 ) -> None:
     capture = capture_model(resolve_model(str(demo_folder)))
-    vae = list(capture.stages["vae"].calls_per_kernel())
-    record_last_schedule(store, [capture.kernels[kernel] for kernel in vae])
+    # The text encoder's kernels are small enough for any schedule to be right on any driver.
+    clip = capture.stages["clip"].calls_per_kernel()
+    record_last_schedule(store, [capture.kernels[kernel] for kernel in clip])
     seen: list[float] = []
     summary = build_bundle(
         BuildRequest(str(demo_folder), tmp_path / "dist", KEY, max_steps=3, page=False),
         store,
         lambda what, done: seen.append(done),
     )
-    assert (summary.from_records, summary.searched) == (len(vae), len(vae))
-    assert summary.from_baseline == summary.kernels - len(vae)
+    assert (summary.from_records, summary.searched) == (len(clip), len(clip))
+    assert summary.from_baseline == summary.kernels - len(clip)
     assert summary.baseline_time_share is not None and 0 < summary.baseline_time_share < 1
-    assert summary.measured_s == pytest.approx(1e-3 * sum(capture.stages["vae"].calls_per_kernel().values()))
+    assert summary.measured_s == pytest.approx(1e-3 * 2 * sum(clip.values())), "both prompts"
     assert seen == sorted(seen) and seen[-1] == 1
     built, untuned = Bundle.open(tmp_path / "dist"), Bundle.open(demo_bundle)
     assert built.manifest.tuned.device == KEY and not built.manifest.tuned.software
-    assert built.manifest.tuned.from_records == len(vae)
+    assert built.manifest.tuned.from_records == len(clip)
     assert summary.nbytes == built.nbytes
     assert [built.read(s.file) for s in built.plan.shaders] != [untuned.read(s.file) for s in untuned.plan.shaders]
     images = []
