@@ -53,9 +53,9 @@ _EMPTY_ROUNDS = 3
 _RECALLED = 64
 """Earlier trials that a new search replays to learn from: the best and the latest, at some 20 ms each."""
 
-# TVM reports on each round through this logger. What matters of it reaches the user as events of the session.
-logging.getLogger("tvm.s_tir.meta_schedule").addHandler(logging.NullHandler())
-logging.getLogger("tvm.s_tir.meta_schedule").propagate = False
+# TVM reports on each round through this logger. What matters of it reaches the user as events of the session. A handler
+# of ours here would break `tune_tir` in the same process, whose own logging set-up asks every handler for its name.
+logging.getLogger("tvm.s_tir.meta_schedule").setLevel(logging.CRITICAL)
 
 
 @dataclass(frozen=True, eq=False)
