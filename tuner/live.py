@@ -121,7 +121,7 @@ def render(view: SessionView, width: int) -> RenderableType:
         lines.append(Text(_failures(view), style="yellow", overflow="ellipsis", no_wrap=True))
     for name, reason in view.skipped.items():
         lines.append(Text(f"left out {name}: {reason}", style="yellow", overflow="ellipsis", no_wrap=True))
-    lines.append(_table(view))
+    lines.append(_table(view, width))
     if view.stopping:
         lines.append(Text("stopping; a second Ctrl-C leaves at once", style="bold yellow"))
     return Group(*lines)
@@ -146,7 +146,7 @@ def summary_lines(summary: TuneSummary, session: SessionStarted | None) -> list[
     if summary.speedup is not None:
         lines.append(
             f"one image: {seconds(summary.baseline_s)} untuned, {seconds(summary.best_s)} tuned: "
-            f"{summary.speedup:.2f} × faster; {summary.tuned} of {summary.kernels} kernels beat their baseline"
+            f"{summary.speedup:.2f} ×; {summary.tuned} of {summary.kernels} kernels beat their baseline"
         )
         if session is not None and session.software:
             lines.append(f"{session.device} is a CPU: these times say nothing about a GPU")
@@ -219,11 +219,13 @@ def _current(kernel: KernelView, doing: str) -> Text:
     return Text(f"{kernel.plan.name}: {doing}{times}", overflow="ellipsis", no_wrap=True)
 
 
-def _table(view: SessionView) -> Table:
+def _table(view: SessionView, width: int) -> Table:
+    columns = (("calls", 6), ("untuned", 7), ("best", 7), ("×", 5), ("trials", 6))
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("kernel", overflow="ellipsis", no_wrap=True, ratio=1)
-    for header in ("calls", "untuned", "best", "×", "trials"):
-        table.add_column(header, justify="right", no_wrap=True)
+    room = width - sum(size + 2 for _, size in columns) - 2
+    table.add_column("kernel", no_wrap=True)
+    for header, size in columns:
+        table.add_column(header, justify="right", no_wrap=True, min_width=size)
     heaviest = sorted(view.kernels.values(), key=lambda kernel: -kernel.time_s)[:_ROWS]
     for kernel in heaviest:
         if kernel.best_s is None:
@@ -231,5 +233,13 @@ def _table(view: SessionView) -> Table:
         style = "bold" if kernel is view.current else ""
         gain = f"{kernel.speedup:.2f}" if kernel.speedup else "–"
         cells = (kernel.plan.calls, seconds(kernel.baseline_s), seconds(kernel.best_s), gain, kernel.trials)
-        table.add_row(escape(kernel.plan.name), *map(str, cells), style=style)
+        table.add_row(Text(_shorten(kernel.plan.name, max(16, room))), *map(str, cells), style=style)
     return table
+
+
+def _shorten(name: str, width: int) -> str:
+    """``name`` with its middle left out: both the operators it begins with and the id at its end tell kernels apart."""
+    if len(name) <= width:
+        return name
+    tail = min(9, width // 2)
+    return f"{name[: width - tail - 1]}…{name[-tail:]}"

@@ -1,0 +1,233 @@
+"""What a session looks like on a screen, from scripted events: nothing here tunes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+
+import pytest
+from rich.console import Console
+from wgtune.database.records import SessionOutcome, TrialKind
+from wgtune.states import TrialState
+from wgtune.tuner.events import (
+    Event,
+    KernelExhausted,
+    KernelPlan,
+    KernelSkipped,
+    Phase,
+    SessionEnded,
+    SessionStarted,
+    Stopping,
+    TrialEnded,
+    TrialStarted,
+    TuneSummary,
+    Working,
+)
+from wgtune.tuner.live import PlainLines, clock, progress_line, render, render_summary, seconds, summary_lines, watching
+from wgtune.tuner.progress import SessionView
+
+LONG = "conv2d_add_multiply_sigmoid_multiply_add_and_many_more_operators_1f3a9c2e"
+
+
+def started(minutes: float | None = None, trials_left: int | None = 20) -> SessionStarted:
+    plans = (
+        KernelPlan("a", LONG, ("unet",), 10, 0, None, None),
+        KernelPlan("b", "softmax_614b97c5", ("unet",), 2, 3, 0.004, 0.002),
+    )
+    return SessionStarted(7, "sd-v1-5", "vulkan:llvmpipe", True, "default", plans, trials_left, minutes, 1)
+
+
+def ended(
+    kernel: str,
+    kind: TrialKind,
+    state: TrialState,
+    latency: float | None,
+    base: float | None,
+    best: float | None,
+    left: int,
+) -> TrialEnded:
+    return TrialEnded(kernel, kind, state, latency, base, best, left, "" if state is TrialState.OK else "why")
+
+
+class Clock:
+    """A clock that the test moves."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def view_after(events: Iterable[tuple[float, Event]]) -> tuple[SessionView, Clock]:
+    ticking = Clock()
+    view = SessionView(ticking)
+    for wait, event in events:
+        ticking.now += wait
+        view.on(event)
+    return view, ticking
+
+
+SCRIPT: list[tuple[float, Event]] = [
+    (1.0, started()),
+    (0.0, Working("a", Phase.REFERENCE)),
+    (1.0, TrialStarted("a", TrialKind.BASELINE)),
+    (1.0, ended("a", TrialKind.BASELINE, TrialState.OK, 0.01, 0.01, 0.01, 20)),
+    (0.5, Working("a", Phase.SEARCH)),
+    (0.5, TrialStarted("a", TrialKind.SEARCH)),
+    (2.0, ended("a", TrialKind.SEARCH, TrialState.OK, 0.005, 0.01, 0.005, 19)),
+    (0.0, TrialStarted("a", TrialKind.SEARCH)),
+    (1.0, ended("a", TrialKind.SEARCH, TrialState.WRONG_RESULT, None, 0.01, 0.005, 18)),
+]
+
+
+def test_the_view_follows_the_events():
+    view, _ = view_after(SCRIPT)
+    assert view.done == {TrialKind.BASELINE: 1, TrialKind.SEARCH: 2}
+    assert view.baselines_left == 0 and view.trials_left == 18
+    assert view.image_s == (pytest.approx(0.108), pytest.approx(0.054))
+    assert view.failures == {TrialState.WRONG_RESULT: 1}
+    assert view.current is not None and view.current.plan.id == "a" and view.current.trials == 2
+    assert view.elapsed_s == 7.0
+    assert view.eta_s == pytest.approx(18 * 2.0)  # two search trials took 4 s, search between them included
+    assert view.fraction == pytest.approx(3 / 21)
+
+
+def test_minutes_bound_the_time_left():
+    view, _ = view_after([(0.0, started(minutes=0.5)), *SCRIPT[1:]])
+    assert view.eta_s == pytest.approx(30 - 6)
+    unlimited, _ = view_after([(0.0, started(trials_left=None))])
+    assert unlimited.eta_s is None and unlimited.fraction is None
+
+
+def text_of(renderable: object, width: int) -> str:
+    console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None, legacy_windows=False)
+    console.print(renderable)
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_the_screen_fits_its_width_and_says_what_matters(width):
+    view, _ = view_after([*SCRIPT, (0.0, Stopping())])
+    shown = text_of(render(view, width), width)
+    assert max(map(len, shown.splitlines())) <= width
+    for words in (
+        "sd-v1-5 on vulkan:llvmpipe",
+        "software",
+        "3 of 21 trials",
+        "0:07 elapsed",
+        "0:36 left",
+        "108 ms untuned, 54.0 ms now",
+        "2.00",
+        "1 wrong_result",
+        "10.0 ms",
+        "5.00 ms",
+        "1f3a9c2e",
+        "softmax_614b97c5",
+        "a second Ctrl-C leaves at once",
+    ):
+        assert words in shown, words
+
+
+def test_before_the_session_begins_the_screen_says_so():
+    assert "worker" in text_of(render(SessionView(), 80), 80)
+
+
+def test_plain_lines_come_now_and_then_without_control_sequences():
+    ticking = Clock()
+    stream = io.StringIO()
+    lines = PlainLines(Console(file=stream, width=80), interval_s=4.0, clock=ticking)
+    for wait, event in [*SCRIPT, (0.0, KernelExhausted("a", 18)), (0.0, Stopping()), (0.0, SessionEnded(summary()))]:
+        ticking.now += wait
+        lines.on(event)
+    printed = stream.getvalue().splitlines()
+    assert "\x1b" not in stream.getvalue()
+    assert printed[0].startswith("tuning sd-v1-5 on vulkan:llvmpipe")
+    assert sum("elapsed" in line for line in printed) == 1  # 7 s of trials, a line every 4 s
+    assert "stopping" in stream.getvalue() and printed[-1].startswith("time went to")
+
+
+def test_not_a_terminal_means_plain_lines():
+    with watching(Console(file=io.StringIO())) as listener:
+        assert isinstance(listener, PlainLines)
+
+
+def test_a_terminal_gets_a_live_view_and_keeps_the_summary():
+    stream = io.StringIO()
+    with watching(Console(file=stream, width=100, force_terminal=True)) as listener:
+        for _, event in SCRIPT:
+            listener.on(event)
+        listener.on(SessionEnded(summary()))
+    assert "beat their baseline" in stream.getvalue().rsplit("\x1b[2K", 1)[1]  # after the last line was erased
+
+
+def summary(**changes: object) -> TuneSummary:
+    values: dict[str, object] = {
+        "session_id": 7,
+        "outcome": SessionOutcome.COMPLETED,
+        "kernels": 2,
+        "tuned": 1,
+        "measured": 2,
+        "baseline_s": 0.108,
+        "best_s": 0.054,
+        "trials": {TrialState.OK: 2, TrialState.WRONG_RESULT: 1},
+        "seconds": {Phase.COMPILE: 3.0, Phase.COMMIT: 0.01},
+        "elapsed_s": 61.0,
+        "trials_left": 0,
+        "skipped": {},
+    }
+    return TuneSummary(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def test_the_summary_says_what_came_of_it():
+    lines = summary_lines(summary(), started())
+    assert lines[0] == "3 trials of 2 kernels in 1:01"
+    assert "108 ms untuned, 54.0 ms tuned: 2.00 ×; 1 of 2 kernels beat their baseline" in lines[1]
+    assert "says nothing" in lines[2] or "say nothing" in lines[2]
+    assert "failed trials: 1 wrong_result" in lines
+    assert lines[-1] == "time went to: compile 3.0 s"
+
+
+def test_the_summary_of_a_stopped_an_empty_and_an_incomplete_session():
+    stopped = summary_lines(summary(outcome=SessionOutcome.INTERRUPTED), None)
+    assert stopped[0] == "stopped after 3 trials; the same command goes on from here"
+    assert summary_lines(summary(session_id=None, trials={}), None)[0].startswith("nothing left to do")
+    incomplete = summary_lines(summary(measured=1, skipped={"x": "no reference"}), None)
+    assert "1 kernel without a verified result yet" in incomplete and "left out x: no reference" in incomplete
+
+
+def test_a_name_cannot_style_the_screen():
+    shown = text_of(render_summary(summary(skipped={"[red]x": "[/bold]"}), None), 80)
+    assert "left out [red]x: [/bold]" in shown
+
+
+def test_skipped_kernels_stay_visible():
+    view, _ = view_after([*SCRIPT, (0.0, KernelSkipped("b", "no finite reference"))])
+    assert "left out softmax_614b97c5: no finite reference" in text_of(render(view, 100), 100)
+
+
+def test_the_summary_travels_as_json():
+    import json
+
+    data = json.loads(json.dumps(summary().to_json()))
+    assert data["outcome"] == "completed" and data["trials"] == {"ok": 2, "wrong_result": 1} and data["speedup"] == 2.0
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(None, "–"), (1.5e-7, "0.15 µs"), (12.3e-6, "12.3 µs"), (0.123, "123 ms"), (0.00456, "4.56 ms"), (12.0, "12.0 s")],
+)
+def test_seconds_have_a_fitting_unit(value, shown):
+    assert seconds(value) == shown
+
+
+def test_durations():
+    assert (clock(0.4), clock(61), clock(3723)) == ("0:00", "1:01", "1:02:03")
+
+
+def test_one_line_says_it_all():
+    view, _ = view_after(SCRIPT)
+    line = progress_line(view)
+    assert line.startswith(
+        "3 of 21 trials; 0:07 elapsed, 0:36 left; image 108 ms → 54.0 ms, 2.00 ×; failed: 1 wrong_result"
+    )
