@@ -24,6 +24,8 @@ def import_stage(source: ModelSource, options: CaptureOptions, stage: str) -> tu
     exported = _export(network, stage)
     importer = _Importer(stage)
     module = importer.from_exported_program(exported, True, True, False, make_converters(options.max_binding))
+    # Assertions on a tensor's dtype kept what leads to them alive until here.
+    module = relax.transform.DeadCodeElimination(["main"])(module)
     main = _without_unused_weights(module["main"].without_attr("params"))
     module = tvm.IRModule({**dict(module.functions.items()), module.get_global_var("main"): main})
     targets = {spec.arg.name: spec.target for spec in exported.graph_signature.input_specs}

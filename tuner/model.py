@@ -229,6 +229,8 @@ def _choose_weights(present: set[str], read_index: Any) -> list[str]:
 
 
 def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    from pickle import UnpicklingError
+
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -237,5 +239,9 @@ def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except UnpicklingError as error:
+        raise CaptureError(
+            f"{path} holds more than tensors, and is not read: it could run code", "use safetensors"
+        ) from error
     except (OSError, RuntimeError, SafetensorError) as error:
         raise CaptureError(f"cannot read the weights in {path}: {error}", "download the file again") from error

@@ -159,6 +159,11 @@ def _context_width(settings: Any) -> int:
     return int(width[0] if isinstance(width, (list, tuple)) else width)
 
 
+def _time_width(settings: Any) -> int:
+    factor = 2 if settings.time_embedding_type == "fourier" else 4
+    return int(settings.time_embedding_dim or settings.block_out_channels[0] * factor)
+
+
 def _extra_inputs(settings: Any, batch: int, source: ModelSource) -> list[TensorSpec]:
     """The inputs beyond the usual three that a UNet's configuration asks for (diffusers,
     UNet2DConditionModel.forward)."""
@@ -167,7 +172,7 @@ def _extra_inputs(settings: Any, batch: int, source: ModelSource) -> list[Tensor
     if settings.class_embed_type == "timestep":
         extra.append(TensorSpec("class_labels", (batch,), "float32"))
     elif settings.class_embed_type == "identity":
-        extra.append(TensorSpec("class_labels", (batch, settings.block_out_channels[0] * 4), "float32"))
+        extra.append(TensorSpec("class_labels", (batch, _time_width(settings)), "float32"))
     elif settings.class_embed_type in ("projection", "simple_projection"):
         extra.append(TensorSpec("class_labels", (batch, int(projected)), "float32"))
     elif settings.num_class_embeds:

@@ -17,7 +17,8 @@ class StageRunner:
         self._kernels = {key: capture.kernels[key] for key in self.stage.calls_per_kernel()}
         names = {key: f"k{i}" for i, key in enumerate(self._kernels)}
         functions = {names[key]: k.func.with_attr("global_symbol", names[key]) for key, k in self._kernels.items()}
-        library = tvm.compile(tvm.IRModule(functions), target="llvm")
+        # Compiling is what takes the time, so it is done without LLVM's optimisations.
+        library = tvm.compile(tvm.IRModule(functions), target={"kind": "llvm", "opt-level": 0})
         self._functions = {key: library[name] for key, name in names.items()}
 
     def __call__(self, inputs: list[np.ndarray], params: list[np.ndarray]) -> list[np.ndarray]:

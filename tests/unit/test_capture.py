@@ -1,0 +1,332 @@
+"""Capture: what comes out computes what PyTorch does, under the limits asked for, and is kept on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from stage_runner import StageRunner
+from wgtune.errors import CaptureError
+from wgtune.tuner import cache, importing
+from wgtune.tuner.capture import capture_model
+from wgtune.tuner.lowering import transform_weights
+from wgtune.tuner.model import ModelSource, canonical_weight_name
+from wgtune.tuner.networks import build_network
+from wgtune.tuner.program import Capture, CaptureOptions
+
+UNET: dict[str, Any] = {
+    "sample_size": 8,
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+    "block_out_channels": (16, 16),
+    "layers_per_block": 1,
+    "norm_num_groups": 4,
+    "cross_attention_dim": 16,
+    "attention_head_dim": 2,
+}
+SMALL_UNET = {
+    **UNET,
+    "down_block_types": ("CrossAttnDownBlock2D",),
+    "up_block_types": ("UpBlock2D",),
+    "block_out_channels": (16,),
+    "mid_block_type": None,
+}
+VAE: dict[str, Any] = {
+    "down_block_types": ("DownEncoderBlock2D",) * 2,
+    "up_block_types": ("UpDecoderBlock2D",) * 2,
+    "block_out_channels": (16, 16),
+    "norm_num_groups": 4,
+    "sample_size": 16,
+    "scaling_factor": 0.5,
+    "shift_factor": 0.1,
+    "latent_channels": 4,
+}
+TEXT: dict[str, Any] = {
+    "architectures": ["CLIPTextModel"],
+    "vocab_size": 100,
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "projection_dim": 8,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "max_position_embeddings": 11,
+    "eos_token_id": 99,
+}
+BERT: dict[str, Any] = {
+    "architectures": ["BertModel"],
+    "vocab_size": 100,
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "max_position_embeddings": 64,
+}
+
+
+def source_of(**configs: dict[str, Any]) -> ModelSource:
+    return ModelSource("tiny", None, configs, token_length=11)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WGTUNE_CACHE", str(tmp_path / "cache"))
+
+
+def assert_equals_pytorch(source: ModelSource, stage: str, options: CaptureOptions | None = None) -> Capture:
+    """Capture without weights, then run on the CPU with random ones, beside PyTorch."""
+    options = options or CaptureOptions()
+    capture = capture_model(source, options, [stage], use_cache=False)
+    torch.manual_seed(0)
+    network = build_network(source, options, stage, device="cpu")
+    with torch.no_grad():
+        for parameter in network.module.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    inputs = [
+        torch.randint(0, 5, spec.shape, dtype=torch.int32)
+        if spec.dtype == "int32"
+        # Euler's timesteps lie between the whole ones.
+        else (torch.tensor(321.5) if spec.name == "timestep" else torch.randn(spec.shape))
+        for spec in network.inputs
+    ]
+    with torch.no_grad():
+        expected = network.module(*inputs)
+    weights = {
+        canonical_weight_name(stage, name.removeprefix(network.prefix)): value
+        for name, value in network.module.named_parameters()
+    }
+    captured = capture.stages[stage]
+    results = StageRunner(capture, stage)([x.numpy() for x in inputs], transform_weights(captured, weights))
+    for result, tensor in zip(results, expected if isinstance(expected, tuple) else (expected,), strict=True):
+        np.testing.assert_allclose(result, tensor.numpy(), rtol=1e-4, atol=1e-4)
+    return capture
+
+
+def largest_operand(capture: Capture) -> int:
+    return max(o.nbytes for stage in capture.stages.values() for call in stage.calls for o in call.operands)
+
+
+def test_a_unet_computes_what_pytorch_does() -> None:
+    capture = assert_equals_pytorch(source_of(unet=UNET), "unet")
+    stage = capture.stages["unet"]
+    shapes = [(spec.name, spec.shape) for spec in stage.inputs]
+    assert shapes == [("latents", (2, 4, 8, 8)), ("timestep", ()), ("context", (2, 11, 16))]
+    assert [(spec.name, spec.shape) for spec in stage.outputs] == [("noise", (2, 4, 8, 8))]
+    # Attention reads the projections' results as they lie: what is transposed are pictures, before and after it.
+    transposes = [kernel.name for kernel in capture.kernels.values() if "transpose" in kernel.name]
+    assert len(transposes) == 2
+
+
+def test_attention_over_a_bound_is_split_into_ranges_that_share_kernels_and_need_no_copies() -> None:
+    source, bound = source_of(unet=SMALL_UNET), 16 * 1024
+    whole = capture_model(source, CaptureOptions(), use_cache=False)
+    split = assert_equals_pytorch(source, "unet", CaptureOptions(max_binding=bound))
+    # 2 pictures × 2 heads × 64 × 64 scores of 4 bytes are 64 KiB, in 4 ranges of at most 16 KiB.
+    assert largest_operand(whole) == 64 * 1024
+    assert max(k.params[-1].nbytes for k in split.kernels.values() if "attention_scores" in k.name) == bound
+    assert not [k.name for k in split.kernels.values() if "copy" in k.name or "slice" in k.name]
+    assert len(split.kernels) <= len(whole.kernels) + 3
+    calls = split.stages["unet"].calls_per_kernel()
+    counts = {calls[k.id] for k in split.kernels.values() if "attention_values" in k.name}
+    assert 4 in counts
+
+
+def test_a_decoder_scales_shifts_decodes_and_clamps() -> None:
+    capture = assert_equals_pytorch(source_of(vae=VAE), "vae")
+    stage = capture.stages["vae"]
+    assert [(spec.name, spec.shape) for spec in stage.inputs] == [("latents", (1, 4, 8, 8))]
+    assert [(spec.name, spec.shape) for spec in stage.outputs] == [("image", (1, 3, 16, 16))]
+    assert not [name for name in stage.weight_names if name.startswith("encoder")]
+
+
+def test_a_clip_text_encoder() -> None:
+    capture = assert_equals_pytorch(source_of(clip=TEXT), "clip")
+    assert [spec.dtype for spec in capture.stages["clip"].inputs] == ["int32"]
+    assert not [kernel.name for kernel in capture.kernels.values() if "transpose" in kernel.name]
+
+
+def test_a_bert_text_encoder() -> None:
+    assert_equals_pytorch(source_of(clip=BERT), "clip")
+
+
+def test_two_text_encoders_give_the_last_but_one_layer_and_the_second_its_pooled_text() -> None:
+    second = {**TEXT, "architectures": ["CLIPTextModelWithProjection"]}
+    source = source_of(clip=TEXT, clip2=second)
+    first = assert_equals_pytorch(source, "clip").stages["clip"]
+    assert not [name for name in first.weight_names if "layers.1" in name or "final_layer_norm" in name]
+    outputs = assert_equals_pytorch(source, "clip2").stages["clip2"].outputs
+    assert [(spec.name, spec.shape) for spec in outputs] == [("text_embedding", (1, 11, 16)), ("pooled_text", (1, 8))]
+
+
+@pytest.mark.parametrize(
+    "change, extra",
+    [
+        ({"in_channels": 9, "sample_size": (6, 10), "num_class_embeds": 5}, ["class_labels"]),
+        (
+            {
+                "class_embed_type": "projection",
+                "projection_class_embeddings_input_dim": 6,
+                "time_cond_proj_dim": 6,
+                "resnet_time_scale_shift": "scale_shift",
+            },
+            ["class_labels", "timestep_cond"],
+        ),
+        (
+            {
+                "class_embed_type": "timestep",
+                "encoder_hid_dim": 6,
+                "encoder_hid_dim_type": "text_proj",
+                "addition_embed_type": "text",
+                "addition_embed_type_num_heads": 3,
+                "use_linear_projection": True,
+                "upcast_attention": True,
+                "only_cross_attention": True,
+            },
+            ["class_labels"],
+        ),
+        (
+            {
+                "class_embed_type": "identity",
+                "addition_embed_type": "text_time",
+                "addition_time_embed_dim": 8,
+                "projection_class_embeddings_input_dim": 64,
+                "time_embedding_type": "fourier",
+                "center_input_sample": True,
+                "act_fn": "gelu",
+            },
+            ["class_labels", "text_embeds", "time_ids"],
+        ),
+    ],
+    ids=["inpainting", "conditioned", "text", "fourier"],
+)
+def test_other_unet_configurations(change: dict[str, Any], extra: list[str]) -> None:
+    capture = assert_equals_pytorch(source_of(unet={**SMALL_UNET, **change}), "unet")
+    assert [spec.name for spec in capture.stages["unet"].inputs[3:]] == extra
+
+
+def test_blocks_that_resample_inside_their_residuals_and_sizes_that_do_not_halve_evenly() -> None:
+    blocks = {
+        "down_block_types": ("ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"),
+        "mid_block_type": "UNetMidBlock2DSimpleCrossAttn",
+        "up_block_types": ("SimpleCrossAttnUpBlock2D", "ResnetUpsampleBlock2D"),
+    }
+    assert_equals_pytorch(source_of(unet={**UNET, **blocks, "sample_size": 8}), "unet")
+    plain = {"down_block_types": ("DownBlock2D",) * 2, "up_block_types": ("UpBlock2D",) * 2, "mid_block_type": None}
+    assert_equals_pytorch(source_of(unet={**UNET, **plain, "sample_size": 7}), "unet")
+
+
+def test_size_batch_and_guidance_are_parameters() -> None:
+    source = source_of(unet=SMALL_UNET, vae=VAE)
+    options = CaptureOptions(width=24, height=12, batch=3, guidance=False)
+    capture = capture_model(source, options)
+    assert capture.stages["unet"].inputs[0].shape == (3, 4, 6, 12)
+    assert capture.stages["vae"].outputs[0].shape == (3, 3, 12, 24)
+    with pytest.raises(CaptureError, match="width 25 is no multiple of 2"):
+        capture_model(source, CaptureOptions(width=25))
+
+
+def test_an_unknown_stage_is_refused() -> None:
+    with pytest.raises(CaptureError, match="no stage controlnet"):
+        capture_model(source_of(unet=UNET), stages=["controlnet"])
+
+
+def test_a_configuration_that_does_not_build_says_which() -> None:
+    with pytest.raises(CaptureError, match="unet of tiny does not build"):
+        capture_model(source_of(unet={**UNET, "block_out_channels": (16,)}), use_cache=False)
+    with pytest.raises(CaptureError, match="UNetMotionModel"):
+        capture_model(source_of(unet={"_class_name": "UNetMotionModel"}), use_cache=False)
+
+
+def test_an_operator_that_cannot_be_converted_is_named_with_its_stage(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Odd(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = torch.nn.Linear(4, 4)
+
+        def forward(self, latents: torch.Tensor) -> torch.Tensor:
+            return torch.special.bessel_j0(self.network(latents))
+
+    def build(source: ModelSource, options: CaptureOptions, stage: str) -> Any:
+        with torch.device("meta"):
+            network = build_network(source, options, stage)
+            inputs = [replace(network.inputs[0], shape=(2, 4))]
+            return replace(network, module=Odd().requires_grad_(False), inputs=inputs)
+
+    monkeypatch.setattr(importing, "build_network", build)
+    with pytest.raises(CaptureError, match=r"the stage vae uses operators .*bessel_j0"):
+        capture_model(source_of(vae=VAE), use_cache=False)
+
+
+def test_a_capture_is_loaded_from_the_cache_and_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = source_of(unet=SMALL_UNET)
+    fresh = capture_model(source)
+    monkeypatch.setattr(importing, "import_stage", _never)
+    lines: list[str] = []
+    kept = capture_model(source, progress=lines.append)
+    assert "cache" in lines[0]
+    assert kept.key == fresh.key
+    assert kept.kernels.keys() == fresh.kernels.keys()
+    for identity, kernel in fresh.kernels.items():
+        assert kept.kernels[identity].func.script() == kernel.func.script()
+        assert replace(kept.kernels[identity], func=None).__dict__ == replace(kernel, func=None).__dict__
+    ours, theirs = fresh.stages["unet"], kept.stages["unet"]
+    assert theirs.weight_transform == ours.weight_transform
+    assert all(np.array_equal(a, b) for a, b in zip(ours.constants, theirs.constants, strict=True))
+    for name in ("inputs", "outputs", "params", "temps", "calls", "weight_names"):
+        assert getattr(theirs, name) == getattr(ours, name), name
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda data: b"", lambda data: data[: len(data) // 2], lambda data: data[:-400] + b"x" * 400]
+)
+def test_a_damaged_cache_file_is_captured_again(damage: Callable[[bytes], bytes]) -> None:
+    source = source_of(unet=SMALL_UNET)
+    fresh = capture_model(source)
+    (path,) = (cache.cache_dir() / "captures").iterdir()
+    path.write_bytes(damage(path.read_bytes()))
+    again = capture_model(source)
+    assert again.kernels.keys() == fresh.kernels.keys()
+    assert cache.load(path.stem) is not None
+
+
+def test_the_key_depends_on_what_shapes_a_capture() -> None:
+    source, options = source_of(unet=UNET, vae=VAE), CaptureOptions()
+    other_config = source_of(unet={**UNET, "norm_eps": 1e-6}, vae=VAE)
+    keys = {
+        cache.stage_key(source, options, "unet"),
+        cache.stage_key(source, options, "vae"),
+        cache.stage_key(source, CaptureOptions(batch=2), "unet"),
+        cache.stage_key(source, CaptureOptions(max_binding=1 << 20), "unet"),
+        cache.stage_key(other_config, options, "unet"),
+        cache.stage_key(replace(source, token_length=12), options, "unet"),
+    }
+    assert len(keys) == 6
+    assert cache.stage_key(replace(source, name="other"), options, "unet") in keys
+
+
+def test_weights_must_fit_the_configuration() -> None:
+    capture = capture_model(source_of(clip=TEXT))
+    stage = capture.stages["clip"]
+    network = build_network(source_of(clip=TEXT), CaptureOptions(), "clip", device="cpu")
+    weights = {
+        canonical_weight_name("clip", name.removeprefix(network.prefix)): value
+        for name, value in network.module.named_parameters()
+    }
+    full = transform_weights(stage, weights)
+    halves = transform_weights(stage, {name: value.half().numpy() for name, value in weights.items()})
+    for a, b in zip(full, halves, strict=True):
+        assert b.dtype == np.float32
+        np.testing.assert_allclose(a, b, atol=1e-3)
+    name = "encoder.layers.0.mlp.fc1.weight"
+    with pytest.raises(CaptureError, match=rf"{name} is \(4, 4\)"):
+        transform_weights(stage, {**weights, name: torch.zeros(4, 4)})
+    del weights[name]
+    with pytest.raises(CaptureError, match=f"lacks {name}"):
+        transform_weights(stage, weights)
+
+
+def _never(*arguments: object) -> None:
+    raise AssertionError("the stage should have come from the cache")
