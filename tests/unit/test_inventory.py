@@ -1,0 +1,94 @@
+"""The kernel inventory: names, work, shares and order."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from tvm import te, topi
+from wgtune.errors import UsageError
+from wgtune.tuner.inventory import kernel_rows, make_kernel, readable_name, total_flops
+from wgtune.tuner.program import Call, Capture, CaptureOptions, Kernel, Operand, Stage
+
+
+def matmul(rows: int, name: str = "fused_matmul3_add12") -> Kernel:
+    a, b = te.placeholder((rows, 8), name="a"), te.placeholder((8, 16), name="b")
+    return make_kernel(name, te.create_prim_func([a, b, topi.nn.relu(topi.nn.matmul(a, b))]))
+
+
+def stage(name: str, *kernels: Kernel) -> Stage:
+    calls = [
+        Call(kernel.id, tuple(Operand("temp", i, 0, spec.nbytes) for i, spec in enumerate(kernel.params)))
+        for kernel in kernels
+    ]
+    return Stage(name, [], [], [], [], [], calls)
+
+
+@pytest.fixture
+def capture() -> Capture:
+    small, large = matmul(4), matmul(32)
+    stages = {"clip": stage("clip", small), "unet": stage("unet", small, large, large), "vae": stage("vae", large)}
+    kernels = {kernel.id: kernel for kernel in (small, large)}
+    return Capture("key", "tiny", CaptureOptions(), stages, kernels)
+
+
+def test_a_kernel_knows_its_work() -> None:
+    kernel = matmul(4)
+    assert kernel.func.attrs["global_symbol"] == "main"
+    assert [spec.shape for spec in kernel.params] == [(4, 8), (8, 16), (4, 16)]
+    assert kernel.outputs == (2,)
+    assert kernel.nbytes == 4 * (4 * 8 + 8 * 16 + 4 * 16)
+    # A multiplication and an addition for each element of the contraction, one maximum for each of the result.
+    assert kernel.flops == 2 * 4 * 16 * 8 + 4 * 16
+    assert kernel.name == f"matmul_add_{kernel.id[:8]}"
+
+
+def test_a_kernel_in_two_stages_has_a_row_in_each(capture: Capture) -> None:
+    rows = kernel_rows(capture, steps=10)
+    calls = {(row.stage, row.shapes.split("×")[0]): row.calls for row in rows}
+    # Two prompts with guidance, ten steps, one decoding.
+    assert calls == {("clip", "4"): 2, ("unet", "4"): 10, ("unet", "32"): 20, ("vae", "32"): 1}
+    assert math.isclose(sum(row.share for row in rows), 1.0)
+    assert math.isclose(sum(row.gflop * row.calls for row in rows) * 1e9, total_flops(capture, 10))
+    for row in rows:
+        assert math.isclose(row.intensity, row.gflop * 1e9 / (row.mib * 2**20))
+
+
+@pytest.mark.parametrize("column", ["name", "id", "stage", "calls", "shapes", "gflop", "mib", "intensity", "share"])
+def test_rows_sort_by_every_column(capture: Capture, column: str) -> None:
+    values = [getattr(row, column) for row in kernel_rows(capture, steps=10, sort=column)]
+    assert values == sorted(values, reverse=not isinstance(values[0], str))
+
+
+def test_an_unknown_column_names_the_known_ones(capture: Capture) -> None:
+    with pytest.raises(UsageError, match="speed") as error:
+        kernel_rows(capture, steps=10, sort="speed")
+    assert "share" in error.value.hint
+
+
+def test_shapes_read_inputs_before_outputs_and_name_other_dtypes() -> None:
+    table, ids = te.placeholder((9, 4), name="table"), te.placeholder((3,), "int32", name="ids")
+    kernel = make_kernel("take", te.create_prim_func([table, ids, topi.take(table, ids, axis=0, mode="clip")]))
+    empty = Capture("key", "tiny", CaptureOptions(), {"clip": stage("clip", kernel)}, {kernel.id: kernel})
+    assert kernel_rows(empty, steps=1)[0].shapes == "9×4, 3:int32 -> 3×4"
+
+
+@pytest.mark.parametrize(
+    "name, readable",
+    [
+        ("fused_conv2d12_add5_silu3", "conv2d_add_silu"),
+        ("fused_conv2d_add_expand_dims_expand_dims1_add4", "conv2d_add"),
+        ("fused_matmul_add1_multiply_tir_sigmoid_multiply", "matmul_add_multiply_sigmoid_multiply"),
+        ("reshape7", "reshape"),
+        ("layer_norm", "layer_norm"),
+        ("fused_transpose2_reshape9", "transpose"),
+    ],
+)
+def test_names_are_the_operators_without_their_numbers(name: str, readable: str) -> None:
+    assert readable_name(name, "0123456789abcdef") == f"{readable}_01234567"
+
+
+def test_a_long_fusion_is_named_by_its_beginning() -> None:
+    name = readable_name("fused_" + "_".join(["multiply", "subtract"] * 20), "0123456789abcdef")
+    assert name.startswith("multiply_subtract_")
+    assert len(name) < 60
