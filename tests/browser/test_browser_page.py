@@ -41,6 +41,7 @@ def test_link_reproduces_the_picture(ready: Page, bundle: SyntheticBundle) -> No
     ready.get_by_label("Prompt", exact=True).fill("tea & cakes #1 ☕")
     ready.get_by_label("Seed", exact=True).fill("5")
     ready.get_by_label("Steps").select_option("4")
+    ready.get_by_label("Guidance").fill("7.25")
     ready.get_by_role("button", name="Generate").click()
     expect(ready.get_by_role("img")).to_be_visible()
     fragment = urlsplit(ready.url).fragment
@@ -50,7 +51,7 @@ def test_link_reproduces_the_picture(ready: Page, bundle: SyntheticBundle) -> No
     assert other.get_by_label("Prompt", exact=True).input_value() == "tea & cakes #1 ☕"
     other.get_by_role("button", name="Generate").click()
     expect(other.get_by_role("img")).to_be_visible()
-    assert difference(shown(other), bundle.expected("tea & cakes #1 ☕", steps=4, seed=5)) <= 1
+    assert difference(shown(other), bundle.expected("tea & cakes #1 ☕", steps=4, guidance=7.25, seed=5)) <= 1
     assert difference(shown(other), shown(ready)) == 0
 
 
