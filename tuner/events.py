@@ -100,9 +100,10 @@ class KernelExhausted:
 
 @dataclass(frozen=True)
 class KernelSkipped:
-    """The kernel cannot be tuned, and why."""
+    """The kernel called ``name`` cannot be tuned, and why. May come before `SessionStarted`."""
 
     kernel_id: str
+    name: str
     reason: str
 
 

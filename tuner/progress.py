@@ -85,7 +85,7 @@ class SessionView:
             case KernelExhausted():
                 self.trials_left = event.trials_left
             case KernelSkipped():
-                self.skipped[self.kernels[event.kernel_id].plan.name] = event.reason
+                self.skipped[event.name] = event.reason
             case Stopping():
                 self.stopping = True
             case SessionEnded():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -108,7 +108,6 @@ class _Session:
         self._kernels = {k.id: k for k in select_kernels(request.capture, request.stages, request.kernels)}
         self._calls = self._calls_per_image()
         self._baselines: dict[str, float] = {}
-        self._no_baseline: set[str] = set()
         self._skipped: dict[str, str] = {}
         self._searches: dict[str, KernelSearch] = {}
         self._model = CostModel()
@@ -192,36 +191,53 @@ class _Session:
         missing = [
             progress
             for progress in self._budget.kernels.values()
-            if progress.id not in self._baselines
-            and progress.id not in self._no_baseline
-            and self._has_untried_baseline(self._kernels[progress.id])
+            if progress.id not in self._baselines and not progress.exhausted and self._has_untried_baseline(progress)
         ]
         return sorted(missing, key=lambda progress: -progress.time_s)
 
-    def _has_untried_baseline(self, kernel: Kernel) -> bool:
+    def _has_untried_baseline(self, progress: Progress) -> bool:
+        kernel = self._kernels[progress.id]
         tried = self._tried(kernel)
         if not any(trial.kind is TrialKind.BASELINE for trial in tried):
             return True
-        return any(not _given_up(attempt, tried) for attempt in self._baseline_attempts(kernel))
+        attempts = []
+        for attempt in self._baseline_attempts(kernel):
+            if not _given_up(attempt, tried):
+                return True
+            attempts.append(attempt)
+        self._leave_out_unless_emitted(progress, attempts)
+        return False
+
+    def _leave_out_unless_emitted(self, progress: Progress, attempts: Sequence[Attempt]) -> None:
+        """Leaves a kernel alone whose untuned schedules all failed to become WGSL within the tier: so would others."""
+        if attempts and all(attempt.program is None for attempt in attempts):
+            self._leave_out(progress, attempts[-1].error)
+
+    def _leave_out(self, progress: Progress, reason: str) -> None:
+        name = self._kernels[progress.id].name
+        self._skipped[name] = reason
+        progress.exhausted = True
+        self._listener.on(KernelSkipped(progress.id, name, reason))
 
     # Trials
 
     def _measure_baselines(self, trials: Trials, interrupts: Interrupts) -> None:
         for progress in self._missing_baselines():
-            kernel = self._kernels[progress.id]
-            tried = self._tried(kernel)
-            for attempt in self._baseline_attempts(kernel):
+            tried = self._tried(self._kernels[progress.id])
+            attempts = []
+            for attempt in self._baseline_attempts(self._kernels[progress.id]):
+                attempts.append(attempt)
                 if _given_up(attempt, tried):
                     continue
                 if interrupts.requested or self._out_of_time():
                     return
                 self._try(trials, progress, attempt)
-                if kernel.id in self._baselines or kernel.name in self._skipped:
+                if progress.id in self._baselines or progress.exhausted:
                     break
             else:
-                self._no_baseline.add(kernel.id)
+                self._leave_out_unless_emitted(progress, attempts)
 
-    def _baseline_attempts(self, kernel: Kernel) -> Any:
+    def _baseline_attempts(self, kernel: Kernel) -> Iterator[Attempt]:
         """Untuned schedules in the order in which they should be tried, lowered one by one."""
         for schedule in baseline_schedules(kernel, self._request.tier):
             program, error = None, ""
@@ -250,7 +266,7 @@ class _Session:
                     return
                 attempt = Attempt(TrialKind.SEARCH, candidate.trace, candidate.program, candidate.error)
                 latency = self._try(trials, progress, attempt)
-                if self._kernels[progress.id].name in self._skipped:
+                if progress.exhausted:
                     break
                 results.append((candidate, latency))
             with self._stopwatch.timing(Phase.SEARCH):
@@ -275,9 +291,7 @@ class _Session:
         try:
             outcome = trials.run(kernel, attempt, progress.best_s)
         except CaseError as error:
-            self._skipped[kernel.name] = error.message
-            progress.exhausted = True
-            self._listener.on(KernelSkipped(kernel.id, error.message))
+            self._leave_out(progress, error.message)
             return None
         if attempt.kind is TrialKind.SEARCH:
             progress.record(outcome.latency_s)

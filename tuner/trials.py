@@ -21,7 +21,11 @@ from .program import Kernel
 from .reference import Case, make_case
 from .roofline import floor_seconds
 
+_LONG_S = 0.02
+"""Runs of this length vary little from one to the next, and repeating them is what a session's time goes to."""
+
 _HOPELESS = 5.0
+_HOPELESS_LONG = 1.5
 """A candidate whose first run takes so many times the best latency is not run again: one sample ranks it."""
 
 _MIN_GIVE_UP_S = 0.001
@@ -147,14 +151,13 @@ class Trials:
     def _measure(self, kernel: Kernel, attempt: Attempt, case: Case, best_s: float | None) -> Measurement:
         if attempt.program is None:
             return Measurement(TrialState.BUILD_ERROR, error=attempt.error)
-        give_up_s = None if best_s is None else max(_MIN_GIVE_UP_S, _HOPELESS * best_s)
         job = MeasureJob(
             program=attempt.program,
             case=case.path,
             rtol=case.rtol,
             atol=case.atol,
             floor_s=floor_seconds(kernel, self._peaks),
-            sampling=Sampling(give_up_s=give_up_s),
+            sampling=_sampling(best_s),
         )
         start = time.perf_counter()
         with self._interrupts.cutting_short():
@@ -188,3 +191,12 @@ class Trials:
                 ),
             )
         self.states[measurement.state] += 1
+
+
+def _sampling(best_s: float | None) -> Sampling:
+    """How often to run a candidate that competes with a latency of ``best_s`` seconds."""
+    if best_s is None:
+        return Sampling()
+    if best_s < _LONG_S:
+        return Sampling(give_up_s=max(_MIN_GIVE_UP_S, _HOPELESS * best_s))
+    return Sampling(give_up_s=_HOPELESS_LONG * best_s, min_samples=3)

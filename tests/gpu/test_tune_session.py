@@ -12,7 +12,7 @@ from tuning_kernels import capture_of, conv2d, matmul, softmax, transpose
 from wgtune.database.records import SessionOutcome, TrialKind
 from wgtune.database.store import Store
 from wgtune.devices.device import Device
-from wgtune.devices.limits import TIERS
+from wgtune.devices.limits import TIERS, Tier
 from wgtune.devices.program import Program
 from wgtune.errors import DeviceError, UsageError
 from wgtune.states import TrialState
@@ -193,3 +193,17 @@ def test_a_device_that_is_suspended_ends_the_session_with_its_reason(device, sto
     (record,) = store.sessions()
     assert record.outcome is SessionOutcome.FAILED and "suspended" in record.note
     assert store.counts(device.key, [kernel.id])[kernel.id][TrialState.ABANDONED] == 1
+
+
+def test_a_kernel_beyond_the_tier_is_left_out_with_its_reason(device, store):
+    narrow = Tier("narrow", {**TIER.limits, "maxStorageBufferBindingSize": 16384})
+    big, small = softmax(), matmul(16, 16, 16)
+    request = request_of(device, big, small, tier=narrow)
+    for trials in (2, 0):  # the second run knows it from the database, and tries nothing
+        recorder = Recorder()
+        summary = tune(request, store, recorder)
+        assert list(summary.skipped) == [big.name] and "maxStorageBufferBindingSize" in summary.skipped[big.name]
+        assert sum(1 for event in recorder.ended() if event.kernel_id == big.id) <= 4 * (trials > 0)
+    assert store.counts(device.key, [big.id])[big.id].keys() == {TrialState.BUILD_ERROR}
+    wide = tune(replace(request, tier=TIER, trials=0), store, Recorder())
+    assert wide.measured == 2 and wide.skipped == {}

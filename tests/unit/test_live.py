@@ -202,7 +202,7 @@ def test_a_name_cannot_style_the_screen():
 
 
 def test_skipped_kernels_stay_visible():
-    view, _ = view_after([*SCRIPT, (0.0, KernelSkipped("b", "no finite reference"))])
+    view, _ = view_after([*SCRIPT, (0.0, KernelSkipped("b", "softmax_614b97c5", "no finite reference"))])
     assert "left out softmax_614b97c5: no finite reference" in text_of(render(view, 100), 100)
 
 
