@@ -163,6 +163,8 @@ def _hint(reason: str) -> str:
         return "the file is damaged: restore a copy; `wgtune db check` says what is wrong"
     if "locked" in reason:
         return "another process has held the database for long: end it, then run the command again"
+    if "connection" in reason:
+        return "check that the server is running and that the URL names its host, port, user and database"
     if "full" in reason:
         return "make room on the disk, then run the command again"
     if "readonly" in reason or "unable to open" in reason:

@@ -12,6 +12,9 @@ from .engine import writing
 VERSION_TABLE = "wgtune_revision"
 """Alembic's version table under our own name: its presence says whose database this is."""
 
+_MIGRATION_LOCK = 0x77677475
+"""The key of PostgreSQL's advisory lock in which wgtune's processes take turns to migrate: ASCII for "wgtu"."""
+
 MIGRATIONS = Path(__file__).with_name("migrations")
 
 
@@ -63,8 +66,9 @@ def upgrade(engine: Engine, name: str) -> tuple[str | None, str]:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     with writing(engine).begin() as connection:
-        # Asked again under the write lock: another process may have upgraded in the meantime, and then there is
-        # nothing to do.
+        if connection.dialect.name == "postgresql":
+            connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
+        # Asked again under the lock (SQLite's came with the transaction): another process may have upgraded meanwhile.
         before = current_revision(connection, name)
         if before != head:
             config.attributes["connection"] = connection

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from synthetic_store import CAPTURE, LLVMPIPE, MATMUL, add_demo, baseline, failed, measure, ok, session, start
-from wgtune.database import admin
+from wgtune.database import admin, engine
 from wgtune.database.engine import parse_url
 from wgtune.database.records import SessionOutcome
 from wgtune.database.store import Store
@@ -254,3 +254,20 @@ def test_check_finds_what_cannot_be(tmp_path):
         "trial 2 refers to a workload that is not there",
         "trial 1 is running, but its session 1 has ended",
     ]
+
+
+def test_a_database_that_another_process_holds(tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "BUSY_TIMEOUT_S", 0.05)
+    path = tmp_path / "x.db"
+    with Store.open(str(path)) as store:
+        add_demo(store)
+        session_id = store.begin_session(session())
+        holder = sqlite3.connect(path, isolation_level=None)
+        holder.execute("BEGIN IMMEDIATE")
+        assert store.best(LLVMPIPE.key, [MATMUL.id]) == {}, "readers do not wait"
+        with pytest.raises(DatabaseError, match="locked") as caught:
+            store.begin_trial(start(session_id, MATMUL))
+        assert "another process" in caught.value.hint
+        holder.execute("ROLLBACK")
+        store.begin_trial(start(session_id, MATMUL))
+        holder.close()
