@@ -229,20 +229,7 @@ class KernelSearch:
         return [pool[i] for i in picked]
 
     def _lower(self, chosen: tuple[_Origin, Schedule]) -> Candidate:
-        """The candidate at ``chosen``, or its neighbour without vector accesses where only that becomes WGSL."""
-        candidate = self._emit(*chosen)
-        if candidate.program is None:
-            origin = candidate.origin
-            decisions = self._sketches[origin.sketch].without_vector_fetches(origin.decisions)
-            neighbour = None if decisions is None else _Origin(origin.sketch, decisions)
-            if neighbour is not None and neighbour not in self._drawn:
-                self._drawn.add(neighbour)
-                schedule = self._replay(neighbour)
-                if schedule is not None:
-                    return self._emit(neighbour, schedule)
-        return candidate
-
-    def _emit(self, origin: _Origin, schedule: Schedule) -> Candidate:
+        origin, schedule = chosen
         program, error = None, ""
         start = time.perf_counter()
         try:

@@ -134,8 +134,6 @@ class _Workgroups:
     vthreads: list[list[tuple[int, int | None]]] = field(default_factory=list)
     low: int = 1
     shared: list[_SharedBuffer] = field(default_factory=list)
-    fetches: list[int] = field(default_factory=list)
-    """Knobs that choose how many neighbouring elements a thread copies to workgroup memory at once."""
     unrolls: list[int] = field(default_factory=list)
     """Knobs that choose up to how many iterations a loop is written out."""
 
@@ -178,19 +176,6 @@ class Sketch:
             if result != decisions and self.fits(result):
                 return result
         return None
-
-    def without_vector_fetches(self, decisions: tuple[Decision, ...]) -> tuple[Decision, ...] | None:
-        """``decisions`` with every copy to workgroup memory one element at a time; None where they are so already.
-
-        TVM writes vector accesses of a storage buffer in WGSL only where it can prove their alignment.
-        """
-        changed = list(decisions)
-        for index in self._groups.fetches:
-            knob = self.knobs[index]
-            assert isinstance(knob, ChoiceKnob)
-            if 1 in knob.candidates:
-                changed[index] = knob.candidates.index(1)
-        return tuple(changed) if tuple(changed) != decisions else None
 
     def fits(self, decisions: tuple[Decision, ...]) -> bool:
         """Whether the workgroups that ``decisions`` imply keep the limits, as far as the trace tells."""
@@ -335,12 +320,8 @@ class _TraceReader:
         key = str(instruction.attrs[0])
         if key == "meta_schedule.thread_extent_low_inclusive":
             self._groups.low = int(instruction.inputs[1])
-        elif len(instruction.inputs) > 1 and hash(instruction.inputs[1]) in self._factor:
-            knob = self._factor[hash(instruction.inputs[1])][0]
-            if key == "meta_schedule.cooperative_fetch":
-                self._groups.fetches.append(knob)
-            elif key == "meta_schedule.unroll_explicit":
-                self._groups.unrolls.append(knob)
+        elif key == "meta_schedule.unroll_explicit" and hash(instruction.inputs[1]) in self._factor:
+            self._groups.unrolls.append(self._factor[hash(instruction.inputs[1])][0])
 
     def _read_cacheread(self, instruction: Any, position: int) -> None:
         index, scope = instruction.attrs
