@@ -151,10 +151,11 @@ def tune(
     from .tuner.session import tune as run_session
 
     limits = find_tier(tier)
+    chosen = _device(device)
     with Store.open(db) as store:
         request = TuneRequest(
             capture=_capture(model, _options(width, height, batch, guidance), stage),
-            device=_device(device),
+            device=chosen,
             tier=limits,
             steps=steps,
             stages=stage,

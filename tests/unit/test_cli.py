@@ -1,0 +1,132 @@
+"""The command line as scripts and readers meet it: help, exit statuses, errors, and what the README says of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from wgtune import cli
+
+README = Path(cli.__file__).with_name("README.md")
+ROOT = typer.main.get_command(cli.app)
+
+
+def commands(group=ROOT, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], object]:
+    found = {}
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            found |= commands(command, (*path, name))
+        else:
+            found[(*path, name)] = command
+    return found
+
+
+def run(*args: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "wgtune", *args],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **(env or {})},
+        timeout=120,
+        check=False,
+    )
+
+
+def test_the_commands_that_users_are_promised() -> None:
+    assert {path[0] for path in commands()} == {
+        "devices", "kernels", "tune", "report", "build", "generate", "web", "demo", "db",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("path", commands(), ids=" ".join)
+def test_help_of_every_command_has_an_example_of_it(path: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(cli.app, [*path, "--help"], env={"COLUMNS": "200"})
+    assert result.exit_code == 0
+    assert f"Example: wgtune {' '.join(path)}" in re.sub(r"[`\s]+", " ", result.output)
+
+
+@pytest.mark.parametrize("path", [p for p in commands() if p not in {("web",), ("demo",)}], ids=" ".join)
+def test_every_command_with_a_result_has_json(path: tuple[str, ...]) -> None:
+    assert any("--json" in parameter.opts for parameter in commands()[path].params)
+
+
+def test_every_command_is_in_the_readme_and_the_readme_names_only_what_exists() -> None:
+    text = README.read_text(encoding="utf-8")
+    known = commands()
+    for path in known:
+        assert f"wgtune {' '.join(path)}" in text, path
+    for line in re.findall(r"wgtune ([^\n`#]+)", text):
+        words = line.split()
+        path = next((tuple(words[:n]) for n in (2, 1) if tuple(words[:n]) in known), None)
+        if path is None:
+            continue
+        options = {
+            option for parameter in known[path].params for option in [*parameter.opts, *parameter.secondary_opts]
+        }
+        assert {word for word in words if re.fullmatch(r"--?[a-z][a-z-]*", word)} <= options, line
+
+
+def test_help_is_fast_because_nothing_heavy_is_imported() -> None:
+    code = (
+        "import sys; from wgtune import cli; "
+        "print([m for m in ('torch', 'tvm', 'diffusers', 'wgpu', 'pandas', 'sqlalchemy') if m in sys.modules])"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+
+
+def test_an_unknown_word_exits_with_2() -> None:
+    assert run("frobnicate").returncode == 2
+    assert run("kernels").returncode == 2
+
+
+def test_an_unknown_model_exits_with_5_and_names_the_known_ones() -> None:
+    result = run("kernels", "--model", "no-such-model")
+    assert result.returncode == 5
+    assert "no-such-model" in result.stderr and "sd-v1-5" in result.stderr
+    assert "Traceback" not in result.stderr and not result.stdout
+
+
+def test_an_empty_database_says_what_to_type(tmp_path: Path) -> None:
+    result = run("report", "latency", env={"WGTUNE_DATA": str(tmp_path)})
+    assert result.returncode != 0
+    assert "wgtune tune" in result.stderr and "Traceback" not in result.stderr
+
+
+def test_a_file_that_is_no_database_exits_with_4(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("not a database" * 100)
+    result = run("db", "info", "--db", str(path))
+    assert result.returncode == 4
+    assert "notes.txt" in result.stderr and "Traceback" not in result.stderr
+    assert path.read_text().startswith("not a database")
+
+
+def test_a_folder_that_is_no_bundle_exits_with_6(tmp_path: Path) -> None:
+    result = run("generate", "--bundle", str(tmp_path), "--prompt", "x", "-o", str(tmp_path / "x.png"))
+    assert result.returncode == 6
+    assert str(tmp_path) in result.stderr.replace("\n", "") and not (tmp_path / "x.png").exists()
+
+
+def test_an_unknown_device_exits_with_3_and_lists_what_there_is(tmp_path: Path) -> None:
+    result = run("tune", "--model", "sd-v1-5", "--device", "no-such-gpu", "--db", str(tmp_path / "trials.db"))
+    assert result.returncode == 3
+    assert "no-such-gpu" in result.stderr
+
+
+def test_an_unknown_tier_exits_with_2() -> None:
+    result = run("tune", "--model", "sd-v1-5", "--tier", "huge")
+    assert result.returncode == 2
+    assert "default" in result.stderr
+
+
+def test_devices_as_json() -> None:
+    devices = json.loads(run("devices", "--json").stdout)
+    assert devices and all(device["key"] and device["limits"] for device in devices)
