@@ -122,7 +122,10 @@ class LatencyReport:
         untuned = [row.name for row in self.rows if row.best_kind is TrialKind.BASELINE]
         if untuned:
             best = ", ".join(untuned[:3]) + (", …" if len(untuned) > 3 else "")
-            lines.append(f"{len(untuned)} of {len(self.rows)} kernels are fastest untuned ({best}).")
+            lines.append(
+                f"{len(untuned)} of {len(self.rows)} kernels stand at their baseline, not searched yet or nothing beat it: "
+                f"{best}."
+            )
         if unbased := sum(row.baseline_s is None and row.best_s is not None for row in self.rows):
             lines.append(f"{unbased} kernels have no verified baseline: both totals count their best time.")
         if self.image.missing or untuned:
