@@ -123,8 +123,8 @@ class LatencyReport:
         if untuned:
             best = ", ".join(untuned[:3]) + (", …" if len(untuned) > 3 else "")
             lines.append(
-                f"{len(untuned)} of {len(self.rows)} kernels stand at their baseline, not searched yet or nothing beat it: "
-                f"{best}."
+                f"{len(untuned)} of {len(self.rows)} kernels stand at their baseline, "
+                f"not searched yet or nothing beat it: {best}."
             )
         if unbased := sum(row.baseline_s is None and row.best_s is not None for row in self.rows):
             lines.append(f"{unbased} kernels have no verified baseline: both totals count their best time.")
