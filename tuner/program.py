@@ -80,9 +80,9 @@ class Stage:
 class Kernel:
     """One distinct fused TensorIR function.
 
-    ``id`` is the SHA-256 of ``text``, the canonical text (see `wgtune.tuner.canonical`). ``name`` is made to be read: the fused
-    operators and the id's first hex digits. ``params`` follow the signature; ``outputs`` are the indices that the kernel
-    writes. ``flops`` counts floating-point operations of one launch, ``nbytes`` each parameter's bytes once.
+    ``id`` is the SHA-256 of ``text``, the canonical text (see `wgtune.tuner.canonical`). ``name`` is made to be read: the
+    fused operators and the id's first hex digits. ``params`` follow the signature; ``outputs`` are the indices that the
+    kernel writes. ``flops`` counts floating-point operations of one launch, ``nbytes`` each parameter's bytes once.
     """
 
     id: str
@@ -100,8 +100,8 @@ class CaptureOptions:
     """What shapes a capture beside the model.
 
     ``width`` and ``height`` are of the image in pixels, None for the model's own size; ``batch`` is images at once;
-    ``guidance`` runs the UNet on both the negative and the positive prompt (twice the batch); ``max_binding`` bounds, in
-    bytes, the attention scores that are kept at once.
+    ``guidance`` runs the UNet on both the negative and the positive prompt (twice the batch); ``max_binding`` bounds,
+    in bytes, the attention scores that are kept at once.
     """
 
     width: int | None = None
