@@ -109,7 +109,9 @@ class KernelSkipped:
 
 @dataclass(frozen=True)
 class Stopping:
-    """A first Ctrl-C or SIGTERM arrived."""
+    """A Ctrl-C or SIGTERM arrived: the session ends, or with ``at_once``, the second one, the process does now."""
+
+    at_once: bool = False
 
 
 @dataclass(frozen=True)

@@ -25,12 +25,16 @@ class Interrupts:
     thread, where Python cannot handle signals, the context does nothing.
 
     Args:
-        on_request: called once, when the first signal comes, in the main thread between two bytecodes.
+        on_request: called when the first signal comes, in the main thread between two bytecodes.
+        on_leave: called before the process ends at the second one; it must not wait for anything.
     """
 
-    def __init__(self, on_request: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, on_request: Callable[[], None] = lambda: None, on_leave: Callable[[], None] = lambda: None
+    ) -> None:
         self.requested = False
         self._on_request = on_request
+        self._on_leave = on_leave
         self._may_raise = False
         self._previous: dict[signal.Signals, Any] = {}
 
@@ -59,8 +63,11 @@ class Interrupts:
 
     def _handle(self, _number: int, _frame: FrameType | None) -> None:
         if self.requested:
-            # Nothing is lost that matters: ended trials are committed, and the next run finds the dead session.
-            os._exit(EXIT_STATUS)
+            try:
+                self._on_leave()
+            finally:
+                # Nothing is lost that matters: ended trials are committed, and the next run finds the dead session.
+                os._exit(EXIT_STATUS)
         self.requested = True
         self._on_request()
         if self._may_raise:

@@ -49,6 +49,8 @@ class _Screen:
         self._view.on(event)
         if isinstance(event, SessionEnded):
             self._live.refresh()
+        elif isinstance(event, Stopping) and event.at_once:
+            self._live.console.show_cursor(True)  # nobody else will
 
 
 class PlainLines:
@@ -69,7 +71,7 @@ class PlainLines:
         if isinstance(event, SessionStarted):
             self._print(_title(event))
         elif isinstance(event, Stopping):
-            self._print("stopping; a second Ctrl-C leaves at once")
+            self._print("left at once" if event.at_once else "stopping; a second Ctrl-C leaves at once")
         elif isinstance(event, SessionEnded):
             for line in summary_lines(event.summary, self._view.session):
                 self._print(line)

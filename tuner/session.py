@@ -117,7 +117,10 @@ class _Session:
     def run(self) -> TuneSummary:
         self._abandoned = self._store.abandon_dead(host_name())
         self._budget = Budget([self._recall(kernel) for kernel in self._kernels.values()], self._request.trials)
-        with Interrupts(on_request=lambda: self._listener.on(Stopping())) as interrupts:
+        with Interrupts(
+            on_request=lambda: self._listener.on(Stopping()),
+            on_leave=lambda: self._listener.on(Stopping(at_once=True)),
+        ) as interrupts:
             if not self._missing_baselines() and self._budget.left == 0:
                 return self._end(None, None, SessionOutcome.COMPLETED)
             register_model(self._store, self._request.capture, self._request.steps)

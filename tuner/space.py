@@ -103,6 +103,11 @@ class ChoiceKnob:
         return rng.choice([i for i in range(len(self.candidates)) if i != value] or [0])
 
 
+def _factor(decision: Decision, part: int) -> int:
+    assert isinstance(decision, tuple)
+    return decision[part]
+
+
 @dataclass
 class _SharedBuffer:
     """A copy of a read region in workgroup memory.
@@ -117,7 +122,7 @@ class _SharedBuffer:
 
     def nbytes(self, decisions: tuple[Decision, ...]) -> int:
         tile = {
-            axis: math.prod(decisions[knob][part] for knob, part in parts)  # type: ignore[index]
+            axis: math.prod(_factor(decisions[knob], part) for knob, part in parts)
             for axis, parts in self.inside.items()
         }
         elements = math.prod(
@@ -212,8 +217,8 @@ class Sketch:
                 assert isinstance(decision, int)
                 product *= knob.candidates[decision]
             else:
-                assert isinstance(decision, tuple) and part is not None
-                product *= decision[part]
+                assert part is not None
+                product *= _factor(decision, part)
         return product
 
 
