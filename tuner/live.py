@@ -114,7 +114,7 @@ def render(view: SessionView, width: int) -> RenderableType:
         lines.append(
             Text.assemble(
                 f"one image: {seconds(untuned)} untuned, {seconds(now)} now: ",
-                (f"{untuned / now:.2f} × faster", "green"),
+                (f"{untuned / now:.2f} ×", "green"),
             )
         )
     if view.current is not None:
