@@ -5,7 +5,6 @@ written.
 from __future__ import annotations
 
 import hashlib
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,9 +17,19 @@ from ..devices.limits import Tier, find_tier
 from ..errors import BundleError, UsageError
 from ..tuner.model import ModelSource, resolve_model
 from ..tuner.program import Capture, CaptureOptions
-from .assembly import Assembled, assemble, find_interface
+from .assembly import Assembled, Interface, assemble, find_interface
 from .choice import Choice, choose_programs, measured_seconds, searched, untuned_share
-from .manifest import MANIFEST, PLAN, FileInfo, ImageInfo, Manifest, TableInfo, TunedInfo, dump
+from .manifest import (
+    MANIFEST,
+    PLAN,
+    FileInfo,
+    ImageInfo,
+    Manifest,
+    PromptInfo,
+    TableInfo,
+    TunedInfo,
+    dump,
+)
 from .requirements import check_plan, check_tensors, required_limits
 from .schedulers import Sampler, Table, make_tables, pack
 from .target_folder import check_target, replacing
@@ -93,8 +102,6 @@ def build_bundle(request: BuildRequest, store: Store | None, progress: Progress 
         CaptureError: the model cannot be found or captured.
         UsageError: the request itself makes no sense.
     """
-    from ..tuner.capture import capture_model
-
     started = time.perf_counter()
     warnings: list[str] = []
     if not 1 <= request.max_steps <= 1000:
@@ -102,7 +109,48 @@ def build_bundle(request: BuildRequest, store: Store | None, progress: Progress 
     check_target(request.output)
     page = _page_files() if request.page else []
     software = _known_device(store, request.device_key)
-    source = resolve_model(request.model)
+    source, model_folder = _weighted_source(request.model)
+    parts = _make_parts(request, source, store, progress, warnings.append)
+    files, prompt = tokenizer_files(model_folder / "tokenizer", source.token_length)
+    infos = {}
+    for sampler, table in parts.tables.items():
+        data, offsets = pack(table)
+        infos[sampler.value] = _table_info(sampler, table, offsets)
+        files[infos[sampler.value].file] = data
+    files |= {name: text.encode("utf-8") for name, text in parts.assembled.sources.items()}
+    files[PLAN] = dump(parts.assembled.plan.to_json())
+    manifest = _manifest(request, source, software, parts, prompt, infos)
+    with replacing(request.output) as folder:
+        for name, data in files.items():
+            _write(folder / name, data)
+            manifest.files[name] = FileInfo(len(data), hashlib.sha256(data).hexdigest())
+        _write_weights(folder, parts, source, manifest, progress)
+        for name, origin in page:
+            _write(folder / name, origin.read_bytes())
+        # Last, so that a folder with a manifest is whole.
+        _write(folder / MANIFEST, dump(manifest.to_json()))
+    progress("done", 1.0)
+    return _summary(request, manifest, parts, warnings, time.perf_counter() - started)
+
+
+@dataclass
+class _Parts:
+    """What becomes of the model before anything is written."""
+
+    capture: Capture
+    interface: Interface
+    default: Sampler
+    tables: dict[Sampler, Table]
+    choices: dict[str, Choice]
+    layout: ShardLayout
+    assembled: Assembled
+    limits: dict[str, int]
+    features: tuple[str, ...]
+
+
+def _weighted_source(model: str) -> tuple[ModelSource, Path]:
+    """The model and its folder; BundleError where it has no weights or no scheduler."""
+    source = resolve_model(model)
     if not source.has_weights or source.folder is None:
         raise BundleError(
             f"{source.name} is a configuration without weights, and a bundle needs them",
@@ -110,20 +158,31 @@ def build_bundle(request: BuildRequest, store: Store | None, progress: Progress 
         )
     if not source.scheduler:
         raise BundleError(f"{source.name} has no scheduler/scheduler_config.json", "add the model's scheduler folder")
+    return source, source.folder
+
+
+def _make_parts(
+    request: BuildRequest,
+    source: ModelSource,
+    store: Store | None,
+    progress: Progress,
+    warn: Callable[[str], None],
+) -> _Parts:
+    from ..tuner.capture import capture_model
 
     progress("capture the model", 0.0)
     capture = capture_model(source, request.options, progress=lambda what: progress(what, 0.02))
     interface = find_interface(capture)
     check_tensors(capture, request.tier)
     progress("tabulate the schedulers", 0.1)
-    default, tables = make_tables(source.scheduler, request.samplers, request.max_steps, warnings.append)
+    default, tables = make_tables(source.scheduler, request.samplers, request.max_steps, warn)
     choices = choose_programs(
         capture,
         request.tier,
         store,
         request.device_key,
         lambda done, total: progress(f"kernel {done} of {total}", 0.15 + 0.35 * done / max(1, total)),
-        warnings.append,
+        warn,
     )
     layout = lay_out(capture.stages)
     programs = {kernel: choice.program for kernel, choice in choices.items()}
@@ -132,57 +191,46 @@ def build_bundle(request: BuildRequest, store: Store | None, progress: Progress 
     limits = required_limits(assembled.plan, programs.values())
     check_plan(limits, request.tier)
     features = tuple(sorted({feature for program in programs.values() for feature in program.needs.features}))
+    return _Parts(capture, interface, default, tables, choices, layout, assembled, limits, features)
 
-    files, prompt = tokenizer_files(source.folder / "tokenizer", source.token_length)
-    table_infos = {}
-    for sampler, table in tables.items():
-        data, offsets = pack(table)
-        table_infos[sampler.value] = _table_info(sampler, table, offsets)
-        files[table_infos[sampler.value].file] = data
-    files |= {name: text.encode("utf-8") for name, text in assembled.sources.items()}
-    files[PLAN] = dump(assembled.plan.to_json())
-    channels, height, width = interface.latent
-    _, _, image_height, image_width = interface.image.shape
-    from_records = sum(1 for choice in choices.values() if choice.record is not None)
-    manifest = Manifest(
+
+def _manifest(
+    request: BuildRequest,
+    source: ModelSource,
+    software: bool,
+    parts: _Parts,
+    prompt: PromptInfo,
+    tables: dict[str, TableInfo],
+) -> Manifest:
+    _, _, height, width = parts.interface.image.shape
+    from_records = sum(1 for choice in parts.choices.values() if choice.record is not None)
+    return Manifest(
         wgtune=metadata.version("wgtune"),
         model=source.name,
-        capture=capture.key,
-        image=ImageInfo(
-            image_width, image_height, request.options.batch, request.options.guidance, (channels, height, width)
-        ),
+        capture=parts.capture.key,
+        image=ImageInfo(width, height, request.options.batch, request.options.guidance, parts.interface.latent),
         tier=request.tier.name,
-        limits=limits,
-        features=features,
+        limits=parts.limits,
+        features=parts.features,
         tuned=TunedInfo(
             device=request.device_key,
             software=software,
             created=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            kernels=len(choices),
+            kernels=len(parts.choices),
             from_records=from_records,
-            from_baseline=len(choices) - from_records,
-            baseline_time_share=untuned_share(capture, choices, request.steps),
+            from_baseline=len(parts.choices) - from_records,
+            baseline_time_share=untuned_share(parts.capture, parts.choices, request.steps),
         ),
         prompt=prompt,
-        default_scheduler=default.value,
+        default_scheduler=parts.default.value,
         scheduler_config=source.scheduler,
-        tables=table_infos,
+        tables=tables,
     )
-    with replacing(request.output) as folder:
-        for name, data in files.items():
-            path = folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
-            manifest.files[name] = FileInfo(len(data), hashlib.sha256(data).hexdigest())
-        _write_weights(folder, capture, source, layout, manifest, progress)
-        for name, origin in page:
-            path = folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(origin, path)
-        # Last, so that a folder with a manifest is whole.
-        (folder / MANIFEST).write_bytes(dump(manifest.to_json()))
-    progress("done", 1.0)
-    return _summary(request, manifest, assembled, capture, choices, layout, warnings, time.perf_counter() - started)
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
 
 
 def _known_device(store: Store | None, device_key: str) -> bool:
@@ -217,46 +265,38 @@ def _table_info(sampler: Sampler, table: Table, offsets: dict[int, int]) -> Tabl
     )
 
 
-def _write_weights(
-    folder: Path, capture: Capture, source: ModelSource, layout: ShardLayout, manifest: Manifest, progress: Progress
-) -> None:
+def _write_weights(folder: Path, parts: _Parts, source: ModelSource, manifest: Manifest, progress: Progress) -> None:
     """Write the shards stage by stage, so that one stage's weights are in memory at a time."""
     from ..tuner.lowering import transform_weights
 
-    with ShardWriter(folder, layout) as writer:
-        for number, stage in enumerate(capture.stages.values()):
-            progress(f"weights of {stage.name}", 0.55 + 0.4 * number / len(capture.stages))
+    stages = parts.capture.stages
+    with ShardWriter(folder, parts.layout) as writer:
+        for number, stage in enumerate(stages.values()):
+            progress(f"weights of {stage.name}", 0.55 + 0.4 * number / len(stages))
             weights = source.load_weights(stage.name)
             params = transform_weights(stage, weights)
             del weights
             writer.write_stage(stage, params)
             del params
-    for shard, (size, digest) in enumerate(zip(layout.sizes, writer.digests, strict=True)):
+    for shard, (size, digest) in enumerate(zip(parts.layout.sizes, writer.digests, strict=True)):
         manifest.files[ShardLayout.file(shard)] = FileInfo(size, digest)
 
 
 def _summary(
-    request: BuildRequest,
-    manifest: Manifest,
-    assembled: Assembled,
-    capture: Capture,
-    choices: dict[str, Choice],
-    layout: ShardLayout,
-    warnings: list[str],
-    seconds: float,
+    request: BuildRequest, manifest: Manifest, parts: _Parts, warnings: list[str], seconds: float
 ) -> BuildSummary:
     return BuildSummary(
         folder=request.output,
         kernels=manifest.tuned.kernels,
         from_records=manifest.tuned.from_records,
-        searched=searched(choices),
+        searched=searched(parts.choices),
         from_baseline=manifest.tuned.from_baseline,
         baseline_time_share=manifest.tuned.baseline_time_share,
-        measured_s=measured_seconds(capture, choices, request.steps),
-        dispatches=sum(len(stage) for stage in assembled.plan.stages.values()),
+        measured_s=measured_seconds(parts.capture, parts.choices, request.steps),
+        dispatches=sum(len(stage) for stage in parts.assembled.plan.stages.values()),
         nbytes=sum(info.nbytes for info in manifest.files.values()),
-        weight_bytes=sum(layout.sizes),
-        scratch_bytes=assembled.memory.nbytes,
+        weight_bytes=sum(parts.layout.sizes),
+        scratch_bytes=parts.assembled.memory.nbytes,
         limits=manifest.limits,
         features=manifest.features,
         samplers=tuple(manifest.tables),

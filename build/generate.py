@@ -18,7 +18,10 @@ from .schedulers import find_sampler
 from .tokenizer import load_tokenizer, token_ids
 
 Progress = Callable[[str, float], None]
-"""Receives what is being done, and how much of it is, from 0 to 1."""
+"""Receives what is being done, and how much of the whole is, from 0 to 1."""
+
+LOADING, SHADERS, STEPS = 0.1, 0.05, 0.8
+"""Shares of the whole that progress gives to the weights, the shaders and the steps; the rest is decoding."""
 
 
 @dataclass(frozen=True)
@@ -84,13 +87,20 @@ def generate(
     if image.guidance:
         texts = [token_ids(tokenizer, opened.manifest.prompt, negative_prompt)] * image.batch + texts
 
+    def loading(what: str, done: float) -> None:
+        progress(what, LOADING * done if what == "load weights" else LOADING + SHADERS * done)
+
+    def stepping(done: int, calls: int) -> None:
+        progress(f"step {done} of {calls}", LOADING + SHADERS + STEPS * done / calls)
+
     started = time.perf_counter()
     chosen = open_named_device(device)
-    with NativeRuntime(opened, chosen, progress) as runtime:
+    with NativeRuntime(opened, chosen, loading) as runtime:
         loaded = time.perf_counter()
         scale = max(1.0, guidance)
-        runtime.draw(texts, noise, run, scale, lambda done, calls: progress(f"step {done} of {calls}", done / calls))
+        runtime.draw(texts, noise, run, scale, stepping)
         pixels, timing = runtime.pixels()[0, ..., :3], runtime.timing
+    progress("done", 1.0)
     result = Generated(
         path=output,
         width=image.width,

@@ -30,17 +30,17 @@ def replacing(target: Path) -> Iterator[Path]:
         partial.mkdir()
     except OSError as error:
         raise BundleError(f"cannot write beside {target}: {error.strerror}", "choose another folder with -o") from error
+    retired = target.with_name(f".{target.name}.replaced-{os.getpid()}")
     try:
         yield partial
         check_target(target)
-        retired = target.with_name(f".{target.name}.replaced-{os.getpid()}")
         if target.exists():
             target.rename(retired)
         partial.rename(target)
-        shutil.rmtree(retired, ignore_errors=True)
     except OSError as error:
         raise BundleError(f"cannot write the bundle {target}: {error}", "is the disk full?") from error
     finally:
+        _settle(target, retired)
         shutil.rmtree(partial, ignore_errors=True)
 
 
@@ -54,10 +54,21 @@ def check_target(target: Path) -> None:
         )
 
 
+def _settle(target: Path, retired: Path) -> None:
+    """Delete the replaced folder, or put it back where its successor never arrived."""
+    if retired.exists() and not target.exists():
+        retired.rename(target)
+    shutil.rmtree(retired, ignore_errors=True)
+
+
 def _clear_leftovers(target: Path) -> None:
-    """Remove what builds that were killed left behind."""
-    pattern = re.compile(rf"\.{re.escape(target.name)}\.(?:partial|replaced)-(\d+)")
-    for path in target.parent.iterdir():
+    """Settle what builds that were killed left behind."""
+    pattern = re.compile(rf"\.{re.escape(target.name)}\.(partial|replaced)-(\d+)")
+    for path in list(target.parent.iterdir()):
         match = pattern.fullmatch(path.name)
-        if match and not psutil.pid_exists(int(match.group(1))):
+        if match is None or psutil.pid_exists(int(match.group(2))):
+            continue
+        if match.group(1) == "replaced":
+            _settle(target, path)
+        else:
             shutil.rmtree(path, ignore_errors=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from wgtune.build.glue_stages import glue_grid, glue_source
 from wgtune.build.manifest import (
     MANIFEST,

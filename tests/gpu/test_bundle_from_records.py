@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+
 from wgtune.build.builder import BuildRequest, build_bundle
 from wgtune.build.bundle import Bundle
 from wgtune.build.generate import generate
@@ -150,7 +151,7 @@ def test_an_interrupted_build_leaves_the_earlier_bundle(demo_folder: Path, tmp_p
 
 
 def test_generate_writes_a_png_that_says_how_it_was_made(demo_bundle: Path, device: Device, tmp_path: Path) -> None:
-    told: list[str] = []
+    told: list[tuple[str, float]] = []
     made = generate(
         demo_bundle,
         "a red 猫",
@@ -160,10 +161,11 @@ def test_generate_writes_a_png_that_says_how_it_was_made(demo_bundle: Path, devi
         steps=3,
         scheduler="euler",
         device=device.key,
-        progress=lambda what, done: told.append(what),
+        progress=lambda what, done: told.append((what, done)),
     )
     assert (made.width, made.height, made.scheduler, made.device) == (128, 128, "euler", device.key)
-    assert made.timing.total_s > 0 and "step 3 of 3" in told
+    assert made.timing.total_s > 0 and "step 3 of 3" in dict(told)
+    assert [done for _, done in told] == sorted(done for _, done in told) and told[-1][1] == 1
     with Image.open(tmp_path / "out.png") as png:
         assert png.mode == "RGB" and png.size == (128, 128)
         text, pixels = png.text, np.asarray(png)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from wgtune.build.glue_stages import ENTRY, glue_grid, glue_source
 from wgtune.devices.device import Device
 from wgtune.devices.gpu import (

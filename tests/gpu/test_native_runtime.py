@@ -18,6 +18,7 @@ from handmade_bundle import (
     unet,
     write_bundle,
 )
+
 from wgtune.build.bundle import Bundle
 from wgtune.build.native import NativeRuntime, Stopped
 from wgtune.build.schedulers import Run, Sampler

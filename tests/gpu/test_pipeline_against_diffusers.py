@@ -11,6 +11,7 @@ import diffusers
 import numpy as np
 import pytest
 import torch
+
 import wgtune
 from wgtune.build.builder import BuildRequest, build_bundle
 from wgtune.build.schedulers import Sampler

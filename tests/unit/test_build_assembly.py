@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+
 from wgtune.build.assembly import assemble, find_interface
 from wgtune.build.plan import Plan
 from wgtune.build.requirements import check_plan, check_tensors, required_limits

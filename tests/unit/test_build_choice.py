@@ -10,6 +10,7 @@ import pytest
 import tvm
 from synthetic_store import LLVMPIPE, failed, ok, session
 from tvm import te
+
 from wgtune.build.choice import choose_programs, measured_seconds, searched, untuned_share
 from wgtune.database.records import TrialEnd, TrialKind, TrialStart, WorkloadInfo
 from wgtune.database.store import Store

@@ -10,6 +10,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+
 from wgtune.build.target_folder import check_target, replacing
 from wgtune.errors import BundleError
 
@@ -81,3 +82,33 @@ def test_what_a_killed_build_left_behind_is_cleared(tmp_path: Path) -> None:
     with replacing(tmp_path / "dist"):
         assert len(os.listdir(tmp_path)) == 1
     assert os.listdir(tmp_path) == ["dist"]
+
+
+def test_a_stop_between_the_two_renames_keeps_the_earlier_bundle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "dist"
+    target.mkdir()
+    (target / "manifest.json").write_text(BUNDLE)
+    rename = Path.rename
+
+    def interrupted(path: Path, to: Path) -> Path:
+        if ".partial-" in path.name:
+            raise KeyboardInterrupt
+        return rename(path, to)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt), replacing(target):
+        pass
+    assert os.listdir(tmp_path) == ["dist"] and os.listdir(target) == ["manifest.json"]
+
+
+def test_a_bundle_that_a_killed_build_had_moved_away_comes_back(tmp_path: Path) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    moved = tmp_path / f".dist.replaced-{dead.pid}"
+    moved.mkdir()
+    (moved / "manifest.json").write_text(BUNDLE)
+    with pytest.raises(ValueError), replacing(tmp_path / "dist"):
+        raise ValueError
+    assert os.listdir(tmp_path) == ["dist"] and os.listdir(tmp_path / "dist") == ["manifest.json"]

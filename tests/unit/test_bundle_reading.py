@@ -12,6 +12,7 @@ import pytest
 from handmade_bundle import LENGTH, MAX_CALLS, write_bundle
 from hypothesis import given
 from hypothesis import strategies as st
+
 from wgtune.build.bundle import Bundle, is_bundle
 from wgtune.build.manifest import MANIFEST, PLAN, TOKENIZER, Manifest
 from wgtune.build.plan import Plan

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers.utils.torch_utils import randn_tensor
+
 from wgtune.build.noise import MAX_SEED, generated_noise, seeded_noise
 from wgtune.errors import UsageError
 

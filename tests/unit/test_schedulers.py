@@ -9,6 +9,7 @@ import diffusers
 import numpy as np
 import pytest
 import torch
+
 from wgtune.build.schedulers import (
     NotLinearError,
     Sampler,

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from wgtune.build.weights import ShardLayout, ShardWriter, lay_out
 from wgtune.errors import BundleError
 from wgtune.tuner.program import Call, Operand, Stage, TensorSpec
