@@ -122,7 +122,9 @@ def write_bundle(folder: Path, *, guidance: bool = True, limits: dict[str, int] 
         [p["history"], p["coefficients"], p["unet_latents"], p["latents"], p["step"]],
         glue_grid(latent // 4),
     )
-    stage("unet", UNET, [p["unet_latents"], p["timestep"], p["context"], p["noise"]], (copies * latent // 256 + 1, 1, 1))
+    stage(
+        "unet", UNET, [p["unet_latents"], p["timestep"], p["context"], p["noise"]], (copies * latent // 256 + 1, 1, 1)
+    )
     guide = "guide" if guidance else "keep"
     stage("guide", glue_source(guide), [p["noise"], p["history"], p["step"]], glue_grid(latent // 4))
     stage("vae", COPY, [p["latents"], p["image"]], (image // 256 + 1, 1, 1))
