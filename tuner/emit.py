@@ -62,8 +62,9 @@ def emit(mod: tvm.IRModule, tier: Tier) -> Program:
     try:
         return _emit(mod["main"], tier, vectorize=True)
     except _CodegenError:
-        # TVM 0.27's index analysis trips over some vector accesses (`info.factor() % me->coeff`), of one candidate in
-        # eight of a matmul. TVM writes no vector loads in WGSL anyway, so a loop over the lanes costs nothing.
+        # TVM 0.27 makes arrays of vectors out of arrays that are accessed by vectors, and stumbles (VectorTypeRewriter)
+        # over scalar accesses at multiples of more than a vector: one candidate in eight of a matmul. As loops over the
+        # lanes the same schedule is legal WGSL, perhaps slower, which measuring tells.
         return _emit(mod["main"], tier, vectorize=False)
 
 

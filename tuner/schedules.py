@@ -79,8 +79,10 @@ def replay(kernel: Kernel, trace_json: str) -> Schedule:
     """
     try:
         trace = json.loads(trace_json)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise TraceError(f"the trace stored for {kernel.name} is not JSON: {error}", _HINT) from error
+    if not _is_trace(trace):
+        raise TraceError(f"the trace stored for {kernel.name} is not made of instructions and decisions", _HINT)
     schedule = Schedule(schedulable_module(kernel))
     try:
         Trace.apply_json_to_schedule(trace, schedule)
@@ -133,6 +135,19 @@ def _without_names(kernel: Kernel) -> tvm.tirx.PrimFunc:
             continue
         counts[prefix] += 1
     return tvm.ir.load_json(json.dumps(graph))
+
+
+def _is_trace(trace: Any) -> bool:
+    """Whether ``trace`` has the outer form of TVM's JSON: instructions, and decisions that each belong to one.
+
+    TVM checks the instructions, but writes a decision wherever its index points, outside its memory too.
+    """
+    if not (isinstance(trace, list) and len(trace) == 2 and all(isinstance(part, list) for part in trace)):
+        return False
+    instructions, decisions = trace
+    return all(isinstance(i, list) and len(i) == 4 for i in instructions) and all(
+        isinstance(d, list) and len(d) == 2 and type(d[0]) is int and 0 <= d[0] < len(instructions) for d in decisions
+    )
 
 
 def _plain(value: Any) -> Any:
