@@ -137,22 +137,34 @@ def _wide(dtype: str) -> str:
 
 
 def _index_bounds(func: tirx.PrimFunc) -> dict[int, int]:
-    """For each integer parameter that is used as an index, the length of the shortest axis that it indexes."""
-    bounds: dict[int, int] = {}
+    """For each integer parameter that is used as an index, how far it may reach.
+
+    That is the shortest axis that it indexes as it is. An index that the kernel keeps inside itself (capture clamps the
+    ids of embedding tables) is safe anywhere; it should reach everything there is, so all the axes count together.
+    """
+    shortest: dict[int, int] = {}
+    clamped: dict[int, dict[Any, int]] = {}
     positions = {param: i for i, param in enumerate(func.params)}
 
     def visit(load: Any) -> None:
         for axis, index in enumerate(load.indices):
+            extent = int(load.source.ty.shape[axis])
+            limits: list[Any] = []
+            tvm_ffi.structural_walk(index, [((tirx.Min, tirx.Max), limits.append)])
 
-            def inside(inner: Any, extent: int = int(load.source.ty.shape[axis])) -> None:
+            def inside(inner: Any, extent: int = extent, safe: bool = bool(limits)) -> None:
                 i = positions.get(inner.source)
-                if i is not None and "int" in str(inner.source.ty.dtype):
-                    bounds[i] = min(bounds.get(i, extent), extent)
+                if i is None or "int" not in str(inner.source.ty.dtype):
+                    return
+                if safe:
+                    clamped.setdefault(i, {})[load.source] = extent
+                else:
+                    shortest[i] = min(shortest.get(i, extent), extent)
 
             tvm_ffi.structural_walk(index, [(tvm.ir.TensorLoad, inside)])
 
     tvm_ffi.structural_walk(func.body, [(tvm.ir.TensorLoad, visit)])
-    return bounds
+    return {**{i: sum(extents.values()) for i, extents in clamped.items()}, **shortest}
 
 
 def _reduction_length(func: tirx.PrimFunc) -> int:
