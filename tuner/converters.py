@@ -13,12 +13,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from tvm import relax, te
+from tvm import relax, te, tirx
 
 from ..errors import CaptureError
 
 SLICE = "wgtune.slice"
-"""Marker ``SLICE(x, (start,))``: the result is ``x``'s elements from ``start`` on, without a copy."""
+"""Marker ``SLICE(x, (start,), …)``: the result is ``x``'s elements from ``start`` on, without a copy."""
 
 CONCAT = "wgtune.concat"
 """Marker ``CONCAT(a, b, …)``: the result is the operands one behind the other, written in place by whoever makes
@@ -35,10 +35,16 @@ class UnsupportedOperator(Exception):
 
 
 def make_converters(max_binding: int) -> dict[str, Converter]:
-    """Converters by PyTorch operator name, for TVM's importer; attention scores stay under ``max_binding`` bytes."""
+    """Converters by PyTorch operator name, for TVM's importer.
+
+    Attention scores, and what is bound of an embedding table at once, stay under ``max_binding`` bytes.
+    """
 
     def attention(node: Any, importer: Any) -> relax.Expr:
         return _attention(node, importer, max_binding)
+
+    def embedding(node: Any, importer: Any) -> relax.Expr:
+        return _embedding(node, importer, max_binding)
 
     return {
         "scaled_dot_product_attention.default": attention,
@@ -48,7 +54,7 @@ def make_converters(max_binding: int) -> dict[str, Converter]:
         "contiguous.default": _same,
         "where.ScalarOther": _where_scalar,
         "argmax.default": _argmax,
-        "embedding.default": _embedding,
+        "embedding.default": embedding,
         "view.default": _reshape,
         "reshape.default": _reshape,
         "select.int": _select,
@@ -94,10 +100,40 @@ def _argmax(node: Any, importer: Any) -> relax.Expr:
     return importer.block_builder.emit(relax.op.astype(importer.block_builder.emit(index), "int32"))
 
 
-def _embedding(node: Any, importer: Any) -> relax.Expr:
+def _embedding(node: Any, importer: Any, max_binding: int) -> relax.Expr:
+    builder = importer.block_builder
     table, ids = (importer.env[argument] for argument in node.args[:2])
     # Clipped, because an id beyond the table would read memory that is not the table's.
-    return importer.block_builder.emit(relax.op.take(table, ids, axis=0, mode="clip"))
+    rows, width = _shape(table)
+    ranges = _row_ranges(rows, width, np.dtype(_dtype(table)).itemsize, max_binding)
+    if len(ranges) == 1:
+        return builder.emit(relax.op.take(table, ids, axis=0, mode="clip"))
+    # The ids only tie each range to the run: what depends on weights alone is made beforehand, and would be a copy.
+    parts = [_range(builder, table, start * width, (count, width), ids) for start, count in ranges]
+    starts = [start for start, _ in ranges]
+
+    def take(index: te.Tensor, *tables: te.Tensor) -> te.Tensor:
+        def row(*position: Any) -> Any:
+            *where, column = position
+            wanted, found = index[tuple(where)], None
+            for start, rows in reversed(list(zip(starts, tables, strict=True))):
+                inside = tirx.max(tirx.min(wanted - start, int(rows.shape[0]) - 1), 0)
+                value = rows[inside, column]
+                found = value if found is None else tirx.if_then_else(wanted < start + int(rows.shape[0]), value, found)
+            return found
+
+        return te.compute((*index.shape, width), row, name="take")
+
+    return builder.emit_te(take, ids, *parts, primfunc_name_hint="take")
+
+
+def _row_ranges(rows: int, width: int, item: int, max_binding: int) -> list[tuple[int, int]]:
+    """The fewest ranges (start, count) of a table's rows that stay under ``max_binding`` bytes each, aligned, of like
+    size."""
+    step = ALIGNMENT // math.gcd(ALIGNMENT, width * item)
+    parts = -(-rows * width * item // max_binding)
+    count = -(-rows // (parts * step)) * step
+    return [(start, min(count, rows - start)) for start in range(0, rows, count)]
 
 
 def _index_select(node: Any, importer: Any) -> relax.Expr:
@@ -276,10 +312,15 @@ def _query_rows(
 def _part(builder: relax.BlockBuilder, value: relax.Expr, batch: int, start: int, count: int) -> relax.Expr:
     """Positions ``start`` to ``start + count`` of one batch entry of [batch, sequence, heads, channels], in place."""
     _, length, heads, channels = _shape(value)
-    offset = (batch * length + start) * heads * channels
-    part = relax.TensorType((1, count, heads, channels), _dtype(value))
-    arguments = relax.Tuple([value, relax.ShapeExpr([offset])])
-    return builder.emit(relax.op.call_dps_packed(SLICE, arguments, part))
+    return _range(builder, value, (batch * length + start) * heads * channels, (1, count, heads, channels))
+
+
+def _range(
+    builder: relax.BlockBuilder, value: relax.Expr, start: int, shape: tuple[int, ...], *tied: relax.Expr
+) -> relax.Expr:
+    """``value``'s elements from ``start`` on as ``shape``, in place, made after ``tied``."""
+    arguments = relax.Tuple([value, relax.ShapeExpr([start]), *tied])
+    return builder.emit(relax.op.call_dps_packed(SLICE, arguments, relax.TensorType(shape, _dtype(value))))
 
 
 def _mask_part(builder: relax.BlockBuilder, mask: relax.Expr, batch: int, start: int, count: int) -> relax.Expr:

@@ -85,6 +85,8 @@ def _checkpoint_name(stage: str, network: Network, target: str) -> str:
 class _Importer(ExportedProgramImporter):
     """TVM's importer, for parameters without data, with errors that name the operator."""
 
+    convert_map: dict[str, Any]
+
     def __init__(self, stage: str) -> None:
         super().__init__()
         self._stage = stage

@@ -77,7 +77,7 @@ class _TextEncoder(nn.Module):
 
     def __init__(self, network: nn.Module, penultimate: bool, pooled: bool) -> None:
         super().__init__()
-        self.network = network
+        self.network: Any = network
         self.penultimate = penultimate
         self.pooled = pooled
 
@@ -120,7 +120,7 @@ class _Unet(nn.Module):
 
     def __init__(self, network: nn.Module, extra: list[str]) -> None:
         super().__init__()
-        self.network = network
+        self.network: Any = network
         self.extra = extra
 
     def forward(
@@ -197,7 +197,7 @@ class _Decoder(nn.Module):
 
     def __init__(self, network: nn.Module, config: Any) -> None:
         super().__init__()
-        self.network = network
+        self.network: Any = network
         self.scale = float(config.get("scaling_factor") or 1.0)
         self.shift = float(config.get("shift_factor") or 0.0)
         self.mean, self.std = config.get("latents_mean"), config.get("latents_std")

@@ -134,6 +134,20 @@ def test_attention_over_a_bound_is_split_into_ranges_that_share_kernels_and_need
     assert 4 in counts
 
 
+def test_an_embedding_table_over_a_bound_is_read_in_ranges_of_its_rows() -> None:
+    source = source_of(clip=TEXT)
+    table = TEXT["vocab_size"] * TEXT["hidden_size"] * 4
+    split = assert_equals_pytorch(source, "clip", CaptureOptions(max_binding=table // 3))
+    (take,) = (kernel for kernel in split.kernels.values() if kernel.name.startswith("take"))
+    tables = [spec for spec in take.params if len(spec.shape) == 2 and spec.dtype == "float32"]
+    assert len(tables) >= 3 and sum(spec.nbytes for spec in tables) == table
+    (call,) = (call for call in split.stages["clip"].calls if call.kernel == take.id)
+    ranges = sorted((o.offset, o.nbytes) for o in call.operands if o.space == "param")
+    assert all(offset % 256 == 0 for offset, _ in ranges)
+    assert [offset for offset, _ in ranges] == [sum(n for _, n in ranges[:i]) for i in range(len(ranges))]
+    assert largest_operand(split) <= table // 3
+
+
 def test_a_decoder_scales_shifts_decodes_and_clamps() -> None:
     capture = assert_equals_pytorch(source_of(vae=VAE), "vae")
     stage = capture.stages["vae"]
