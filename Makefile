@@ -22,7 +22,10 @@ test: lint test-web test-python
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy -p wgtune
+	@# mypy finds a package by its folder's name, and this folder may have any.
+	@mkdir -p .cache/types && ln -sfn "$(CURDIR)" .cache/types/wgtune
+	MYPYPATH=.cache/types $(BIN)/mypy -m wgtune.cli -m wgtune.demo \
+	  -p wgtune.build -p wgtune.database -p wgtune.devices -p wgtune.reports -p wgtune.tuner -p wgtune.web
 
 test-web: web/app/index.html
 	$(NPM) run typecheck
@@ -72,7 +75,7 @@ chromium:
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || $(call apt,chromium)
 
 clean:
-	rm -rf $(VENV) web/app web/node_modules demo
+	rm -rf $(VENV) .cache web/app web/node_modules demo
 
 # $(call apt,PACKAGES) installs Debian or Ubuntu packages, or says which ones are missing.
 define apt

@@ -242,7 +242,8 @@ def build(
         steps=steps,
         page=page,
     )
-    with Store.open(db) as store, progress("Building") as report:
+    # Without records of their own people build from baselines; a database that they name must be there.
+    with Store.open(db, create=db is None) as store, progress("Building") as report:
         key = select_device(store, device).key if device or store.devices() else ""
         summary = build_bundle(replace(request, device_key=key), store, report)
     print_built(summary, json=json, console=stdout())
@@ -362,7 +363,7 @@ def _report(
     from .reports.selection import select_device, select_model
     from .reports.tables import print_json
 
-    with Store.open(db) as store:
+    with Store.open(db, create=False) as store:
         chosen = select_model(store, model)
         key = select_device(store, device, capture_key=chosen.capture_key).key
         made = make(store, chosen.capture_key, key, steps)

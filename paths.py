@@ -18,6 +18,6 @@ def cache_dir() -> Path:
     return Path(os.environ.get("WGTUNE_CACHE") or platformdirs.user_cache_dir("wgtune", appauthor=False))
 
 
-def default_database_url() -> str:
-    """SQLAlchemy URL of the user's own database; ``WGTUNE_DB`` overrides it."""
-    return os.environ.get("WGTUNE_DB") or f"sqlite:///{data_dir() / 'wgtune.db'}"
+def default_database() -> str:
+    """The user's own database: the path of a SQLite file, or what ``WGTUNE_DB`` says, a path or a SQLAlchemy URL."""
+    return os.environ.get("WGTUNE_DB") or str(data_dir() / "wgtune.db")

@@ -14,7 +14,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from ..errors import DatabaseError
-from ..paths import default_database_url
+from ..paths import default_database
 
 BUSY_TIMEOUT_S = 30.0
 """How long a writer waits for another process's transaction. Ours take milliseconds; a migration may take longer."""
@@ -49,7 +49,7 @@ def connect(url: str | None, *, create: bool) -> tuple[Engine, str, Path | None]
 def parse_url(text: str | None) -> URL:
     """The URL of a database: ``None`` is the user's own, a plain path is a SQLite file. Raises DatabaseError."""
     if text is None:
-        text = default_database_url()
+        text = default_database()
     if not text.strip():
         raise DatabaseError("the database's name is empty", "give a file or a URL: --db tuned.db")
     if "://" not in text:

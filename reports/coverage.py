@@ -128,7 +128,7 @@ class CoverageReport:
         if only := self.count(Coverage.BASELINE_ONLY):
             share = percent(self.time_share(Coverage.BASELINE_ONLY))
             lines.append(f"{only} of {len(self.rows)} kernels, {share} of the known time, have only their baseline.")
-        lines.append(f"To go on: wgtune tune --model {self.model.name} --device {device}")
+        lines.append(f"To go on: wgtune tune --device {device}, with the --model as before")
         return lines
 
     def render(self, console: Console) -> None:

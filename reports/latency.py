@@ -129,7 +129,7 @@ class LatencyReport:
         if unbased := sum(row.baseline_s is None and row.best_s is not None for row in self.rows):
             lines.append(f"{unbased} kernels have no verified baseline: both totals count their best time.")
         if self.image.missing or untuned:
-            lines.append(f"To go on: wgtune tune --model {self.model.name} --device {device}")
+            lines.append(f"To go on: wgtune tune --device {device}, with the --model as before")
         return lines
 
     def render(self, console: Console) -> None:

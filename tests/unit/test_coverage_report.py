@@ -91,7 +91,7 @@ def test_the_printed_report(store, width, terminal):
         assert all(len(line) <= width for line in text.splitlines()[1:])
     for word in ("baseline only", "missing", "failed", "57.1", "2 of 5 kernels have no time", "software adapter"):
         assert word in text
-    assert "wgtune tune --model demo --device vulkan:llvmpipe" in text
+    assert "wgtune tune --device vulkan:llvmpipe" in text
 
 
 def test_another_device_or_runtime_is_not_counted(store):
