@@ -60,6 +60,7 @@ GuidanceOption = Annotated[
 ]
 StepsOption = Annotated[int, typer.Option(min=1, help="Steps per image, for the shares of an image's time.")]
 TierOption = Annotated[str, typer.Option(help="WebGPU limits to stay within: default or desktop.")]
+LimitOption = Annotated[int | None, typer.Option(min=1, help="Only the first so many rows of the table.")]
 HtmlOption = Annotated[
     Path | None, typer.Option("--html", help="Also write the report as one self-contained HTML page.")
 ]
@@ -101,7 +102,7 @@ def devices(json: JsonOption = False) -> None:
 def kernels(
     model: ModelOption,
     sort: Annotated[str, typer.Option(help="A column: share, calls, gflop, mib, intensity, name, stage.")] = "share",
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many.")] = None,
+    limit: LimitOption = None,
     stage: StageOption = None,
     steps: StepsOption = 20,
     width: WidthOption = None,
@@ -180,6 +181,7 @@ def report_coverage(
     model: KnownModelOption = None,
     device: KnownDeviceOption = None,
     steps: StepsOption = 20,
+    limit: LimitOption = None,
     html: HtmlOption = None,
     db: DbOption = None,
     json: JsonOption = False,
@@ -187,7 +189,7 @@ def report_coverage(
     """Each kernel of a model on a device: tuned, baseline only or missing, and its share of an image's time."""
     from .reports.coverage import coverage
 
-    _report(coverage, model, device, steps, html, db, json)
+    _report(coverage, model, device, steps, limit, html, db, json)
 
 
 @report_app.command("latency", epilog="Example: `wgtune report latency --model sd-v1-5 --html latency.html`")
@@ -195,6 +197,7 @@ def report_latency(
     model: KnownModelOption = None,
     device: KnownDeviceOption = None,
     steps: StepsOption = 20,
+    limit: LimitOption = None,
     html: HtmlOption = None,
     db: DbOption = None,
     json: JsonOption = False,
@@ -202,7 +205,7 @@ def report_latency(
     """Baseline against best record: per kernel, per stage and per image."""
     from .reports.latency import latency
 
-    _report(latency, model, device, steps, html, db, json)
+    _report(latency, model, device, steps, limit, html, db, json)
 
 
 @app.command(epilog="Example: `wgtune build --model ./my-model --device vulkan:nvidia-h200 -o dist/`")
@@ -356,7 +359,14 @@ def main() -> None:
 
 
 def _report(
-    make: Any, model: str | None, device: str | None, steps: int, html: Path | None, db: str | None, json: bool
+    make: Any,
+    model: str | None,
+    device: str | None,
+    steps: int,
+    limit: int | None,
+    html: Path | None,
+    db: str | None,
+    json: bool,
 ) -> None:
     from .database.store import Store
     from .reports.page import write_page
@@ -373,7 +383,7 @@ def _report(
     if json:
         print_json(made.to_json(), stdout())
     else:
-        made.render(stdout())
+        made.render(stdout(), limit)
 
 
 def _capture(model: str, options: CaptureOptions, stages: list[str] | None) -> Capture:

@@ -18,6 +18,9 @@ from .devices.limits import find_tier
 STEPS = 20
 """Inference steps of the picture, and of the shares by which tuning time is split."""
 
+ROWS = 12
+"""Kernels in the report; the page has all."""
+
 
 @dataclass(frozen=True)
 class _Paths:
@@ -35,12 +38,12 @@ def run_demo(folder: Path, minutes: float, device: Device, prompt: str) -> bool:
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = _Paths(
-        folder / "model", folder / "wgtune.db", folder / "latency.html", folder / "dist", folder / "picture.png"
+        folder / "tiny-sd", folder / "wgtune.db", folder / "latency.html", folder / "dist", folder / "picture.png"
     )
     started = time.monotonic()
     out = stdout()
     kind = "a software adapter: times here say nothing about a GPU" if device.software else device.driver
-    out.print(f"[bold]wgtune demo[/] on {escape(device.key)} ({escape(kind)})")
+    out.print(f"[bold]wgtune demo[/] on {escape(device.key)} ({escape(kind)})", soft_wrap=True)
     _make_model(paths)
     if not _tune(paths, minutes, device):
         return False
@@ -94,7 +97,7 @@ def _report(paths: _Paths, device: Device) -> None:
     _heading(3, "Where an image's time goes")
     with Store.open(str(paths.database)) as store:
         model = select_model(store)
-        latency(store, model.capture_key, device.key, STEPS).render(stdout())
+        latency(store, model.capture_key, device.key, STEPS).render(stdout(), limit=ROWS)
         write_page(paths.report, store, model.capture_key, device.key, STEPS)
     stdout().print(f"The same as a page: {escape(str(paths.report))}", soft_wrap=True)
 
@@ -122,7 +125,7 @@ def _draw(paths: _Paths, device: Device, prompt: str) -> None:
 
 
 def _heading(number: int, text: str) -> None:
-    stdout().print(f"\n[bold cyan]{number}/5[/] [bold]{escape(text)}[/]")
+    stdout().print(f"\n[bold cyan]{number}/5[/] [bold]{escape(text)}[/]", soft_wrap=True)
 
 
 def _program() -> str:

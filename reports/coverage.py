@@ -16,7 +16,7 @@ from ..states import TrialState
 from .launches import model_launches
 from .plain import plain
 from .provenance import SOFTWARE_WARNING, Provenance, provenance
-from .tables import Column, print_rows
+from .tables import Column, print_left_out, print_rows
 from .units import percent
 
 
@@ -131,8 +131,8 @@ class CoverageReport:
         lines.append(f"To go on: wgtune tune --device {device}, with the --model as before")
         return lines
 
-    def render(self, console: Console) -> None:
-        """Prints the report."""
+    def render(self, console: Console, limit: int | None = None) -> None:
+        """Prints the report: kernels (only the first ``limit``), a summary, what is missing."""
         device = self.provenance.device
         console.print(
             Text(f"Coverage of {self.model.name} on {device.key} ({device.model}), {self.steps} steps", style="bold"),
@@ -150,9 +150,10 @@ class CoverageReport:
                 "failed": row.failures,
                 "why": ", ".join(f"{count} {state.value}" for state, count in row.trials.items() if state.fault),
             }
-            for row in self.rows
+            for row in self.rows[:limit]
         ]
         print_rows(rows, _COLUMNS, json=False, console=console)
+        print_left_out(len(self.rows), len(rows), console)
         console.print()
         summary = [
             {"status": status, "kernels": self.count(status), "time": self.time_share(status)}

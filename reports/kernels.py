@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ..tuner.inventory import KernelRow
-from .tables import Column, print_rows
+from .tables import Column, print_left_out, print_rows
 from .units import digits, percent
 
 _COLUMNS = [
@@ -31,8 +31,8 @@ def print_kernels(rows: Sequence[KernelRow], *, limit: int | None, json: bool, c
     if not json:
         kernels, calls = len({row.id for row in rows}), sum(row.calls for row in rows)
         gflop = sum(row.calls * row.gflop for row in rows)
-        left = f"; {len(rows) - len(shown)} rows not shown" if len(shown) < len(rows) else ""
+        print_left_out(len(rows), len(shown), console)
         console.print(
-            Text(f"{kernels} kernels, {calls:,} launches, {digits(gflop)} GFLOP{left}"),
+            Text(f"{kernels} kernels, {calls:,} launches, {digits(gflop)} GFLOP"),
             soft_wrap=not console.is_terminal,
         )

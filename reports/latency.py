@@ -19,7 +19,7 @@ from ..states import TrialState
 from .launches import KernelLaunches, ModelLaunches, model_launches
 from .plain import plain
 from .provenance import SOFTWARE_WARNING, Provenance, provenance
-from .tables import Column, print_rows
+from .tables import Column, print_left_out, print_rows
 from .units import MISSING, column_unit, digits, duration, error, percent, ratio
 
 
@@ -132,8 +132,8 @@ class LatencyReport:
             lines.append(f"To go on: wgtune tune --device {device}, with the --model as before")
         return lines
 
-    def render(self, console: Console) -> None:
-        """Prints the report: kernels, totals, what is missing."""
+    def render(self, console: Console, limit: int | None = None) -> None:
+        """Prints the report: kernels (only the first ``limit``), totals, what is missing."""
         device = self.provenance.device
         console.print(
             Text(f"Latency of {self.model.name} on {device.key} ({device.model}), {self.steps} steps", style="bold"),
@@ -158,9 +158,10 @@ class LatencyReport:
                 "trials": row.trials,
                 "failures": row.failures,
             }
-            for row in self.rows
+            for row in self.rows[:limit]
         ]
         print_rows(rows, _columns(self.rows), json=False, console=console)
+        print_left_out(len(self.rows), len(rows), console)
         console.print()
         totals = [*self.stages, self.image]
         print_rows(

@@ -62,6 +62,12 @@ def print_rows(
         console.print(Text("\n".join(lines)), soft_wrap=True)
 
 
+def print_left_out(total: int, shown: int, console: Console) -> None:
+    """Says how many rows a shortened table does not show, if any."""
+    if shown < total:
+        console.print(Text(f"… and {total - shown} more rows: --limit {total} shows all", style="dim"), soft_wrap=True)
+
+
 def print_json(value: Any, console: Console) -> None:
     """Prints a value as JSON, indented, untouched by the console's width and styles."""
     console.print(Text(json_module.dumps(plain(value), indent=2, ensure_ascii=False)), soft_wrap=True, highlight=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from tvm import te, topi
+
 from wgtune.tuner.inventory import make_kernel
 from wgtune.tuner.program import Call, Capture, CaptureOptions, Kernel, Stage
 

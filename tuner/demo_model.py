@@ -79,6 +79,7 @@ def make_demo_pipeline(folder: Path, seed: int = 0) -> Path:
     import torch
     from diffusers import AutoencoderKL, PNDMScheduler, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
+    from transformers.utils import logging
 
     from .demo_weights import colour, pass_latents_through, randomize
 
@@ -94,6 +95,7 @@ def make_demo_pipeline(folder: Path, seed: int = 0) -> Path:
     vae = AutoencoderKL(**VAE_CONFIG)
     randomize(vae, generator)
     colour(vae, generator)
+    logging.disable_progress_bar()  # of files that take no time
     for name, network in (("text_encoder", text_encoder), ("unet", unet), ("vae", vae)):
         network.eval().save_pretrained(folder / name)
     PNDMScheduler.from_config(SCHEDULER_CONFIG).save_pretrained(folder / "scheduler")

@@ -1,6 +1,7 @@
 """Alembic's entry: runs the wanted migrations on the connection that `wgtune.database.upgrade` hands over."""
 
 from alembic import context
+
 from wgtune.database.schema import Base
 from wgtune.database.upgrade import VERSION_TABLE
 

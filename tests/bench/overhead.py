@@ -15,6 +15,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+
 from wgtune.database.store import Store
 from wgtune.devices.discovery import discover, select
 from wgtune.devices.limits import find_tier

@@ -10,6 +10,7 @@ import torch
 from chromium import Serve
 from drawing import difference, generate
 from playwright.sync_api import Page
+
 from wgtune.build.pipeline import StableDiffusionPipeline
 
 CASES = [
@@ -44,4 +45,5 @@ def test_chromium_draws_what_wgpu_draws(
             generator=torch.Generator("cpu").manual_seed(case["seed"]),
             output_type="pil",
         ).images
-        assert difference(got[..., :3], np.stack([np.asarray(image) for image in wanted])) <= 2, case
+        apart = difference(got[..., :3], np.stack([np.asarray(image) for image in wanted]))
+        assert apart <= 2, (apart, case)

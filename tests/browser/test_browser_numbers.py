@@ -12,6 +12,7 @@ from chromium import Serve
 from playwright.sync_api import Page
 from synthetic_bundle import SyntheticBundle, make_bundle
 from transformers import CLIPTokenizerFast
+
 from wgtune.tuner.demo_model import write_clip_tokenizer
 
 

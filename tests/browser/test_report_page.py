@@ -6,6 +6,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 from report_database import fill
 from synthetic_store import CAPTURE, LLVMPIPE
+
 from wgtune.database.store import Store
 from wgtune.reports.page import write_page
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 from sample_programs import SIZE
+
 from wgtune.devices.device import Device
 from wgtune.devices.discovery import discover, select
 from wgtune.devices.worker import Worker

@@ -4,6 +4,7 @@ import sys
 from dataclasses import replace
 
 import pytest
+
 from wgtune.devices.device import Device, Runtime
 from wgtune.devices.discovery import discover, select
 from wgtune.devices.gpu import open_device

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import wgpu
 from sample_programs import BROKEN, CRASHING, DOUBLING, ENDLESS, NANS, SLOW_TO_COMPILE, TRIPLING, elementwise, job
+
 from wgtune.devices.device import Device
 from wgtune.devices.job import Timeouts
 from wgtune.devices.measuring import Bench, failure

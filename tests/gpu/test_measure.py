@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 from sample_programs import DOUBLING, QUICK, SILENT, SIZE, job
+
 from wgtune.devices import timing
 from wgtune.devices.device import Device
 from wgtune.devices.gpu import Step, bind, make_pipeline, open_device, read, storage_buffer, write

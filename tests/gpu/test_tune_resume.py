@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from wgtune.devices.device import Device
 
 TESTS = Path(__file__).resolve().parent.parent

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from tuning_kernels import capture_of, conv2d, matmul, softmax, transpose
+
 from wgtune.database.records import SessionOutcome, TrialKind
 from wgtune.database.store import Store
 from wgtune.devices.device import Device

@@ -9,6 +9,7 @@ import json
 import sys
 
 from tuning_kernels import capture_of, matmul, softmax, transpose
+
 from wgtune.database.store import Store
 from wgtune.devices.device import Device
 from wgtune.devices.limits import TIERS

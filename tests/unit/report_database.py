@@ -19,6 +19,7 @@ from synthetic_store import (
     session,
     start,
 )
+
 from wgtune.database.records import SessionOutcome
 
 

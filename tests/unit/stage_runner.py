@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import tvm
+
 from wgtune.tuner.program import Capture, Operand, Stage
 
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tvm import te, tirx, topi
 from tvm.tirx import PrimFunc
+
 from wgtune.errors import CaptureError
 from wgtune.tuner.canonical import canonical_text, kernel_id, with_canonical_names
 

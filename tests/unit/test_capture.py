@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from stage_runner import StageRunner
+
 from wgtune.errors import CaptureError
 from wgtune.tuner import cache, importing
 from wgtune.tuner.capture import capture_model

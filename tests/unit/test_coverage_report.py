@@ -23,6 +23,7 @@ from synthetic_store import (
     ok,
     session,
 )
+
 from wgtune.database.records import Runtime
 from wgtune.database.store import Store
 from wgtune.errors import UsageError

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+
 from wgtune.errors import CaptureError
 from wgtune.tuner.capture import capture_model
 from wgtune.tuner.demo_model import make_demo_pipeline, write_clip_tokenizer

@@ -7,6 +7,7 @@ import time
 from dataclasses import replace
 
 import pytest
+
 from wgtune.devices import discovery
 from wgtune.devices.device import Device, Runtime
 from wgtune.devices.discovery import discover, select

@@ -1,6 +1,7 @@
 """What the wgpu layer reads off a shader's text; no adapter needed."""
 
 import pytest
+
 from wgtune.devices.gpu import binding_types
 
 

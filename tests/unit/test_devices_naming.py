@@ -1,4 +1,5 @@
 import pytest
+
 from wgtune.devices.naming import device_key, model_and_architecture, vendor_name
 
 REPORTED = [

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from wgtune.devices.job import MeasureJob, Measurement, Sampling
 from wgtune.devices.program import Buffer, Dispatch, Program, Requirements, Shader
 from wgtune.devices.wire import (

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from wgtune.devices import worker as worker_module
 from wgtune.devices.child import Child, ChildDied, describe_exit
 from wgtune.devices.device import Device, Runtime

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+
 from wgtune.tuner.interrupts import EXIT_STATUS, Interrupted, Interrupts
 
 

@@ -6,6 +6,7 @@ import math
 
 import pytest
 from tvm import te, topi
+
 from wgtune.errors import UsageError
 from wgtune.tuner.inventory import kernel_rows, make_kernel, readable_name, total_flops
 from wgtune.tuner.program import Call, Capture, CaptureOptions, Kernel, Operand, Stage

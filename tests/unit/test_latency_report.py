@@ -25,6 +25,7 @@ from synthetic_store import (
     ok,
     session,
 )
+
 from wgtune.database.records import TrialKind
 from wgtune.database.store import Store
 from wgtune.reports.latency import latency

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import pytest
 from rich.console import Console
+
 from wgtune.database.records import SessionOutcome, TrialKind
 from wgtune.states import TrialState
 from wgtune.tuner.events import (

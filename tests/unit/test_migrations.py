@@ -16,6 +16,7 @@ from sqlalchemy import CheckConstraint, create_engine, inspect
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 from synthetic_store import CAPTURE, CONV, KERNELS, LLVMPIPE, MATMUL, SOFTMAX
+
 from wgtune.database import admin
 from wgtune.database.records import SessionOutcome, TrialKind
 from wgtune.database.schema import Base

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
+
 from wgtune.errors import CaptureError
 from wgtune.tuner.model import builtin_names, canonical_weight_name, resolve_model
 

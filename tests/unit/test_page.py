@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 import pytest
 from report_database import fill
 from synthetic_store import CAPTURE, CONV, LLVMPIPE, MATMUL, RADEON, add_demo, baseline, failed, measure, ok, session
+
 from wgtune.database.records import ModelInfo, ModelKernel
 from wgtune.database.store import Store
 from wgtune.errors import WgtuneError

@@ -9,6 +9,7 @@ import pytest
 from report_database import fill
 from rich.console import Console
 from synthetic_store import CAPTURE, LLVMPIPE
+
 from wgtune.database import admin
 from wgtune.database.store import Store
 from wgtune.devices.device import Device, Runtime

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 from synthetic_store import CAPTURE, LLVMPIPE, RADEON, add_demo, session
+
 from wgtune.database.store import Store
 from wgtune.errors import UsageError
 from wgtune.reports.selection import select_device, select_model

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from synthetic_store import CAPTURE, LLVMPIPE, MATMUL, add_demo, baseline, failed, measure, ok, session, start
+
 from wgtune.database import admin, engine
 from wgtune.database.engine import parse_url
 from wgtune.database.records import SessionOutcome

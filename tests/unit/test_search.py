@@ -12,6 +12,7 @@ import pytest
 import tvm
 from tuning_kernels import conv2d, matmul, softmax, transpose
 from tvm.s_tir import Schedule
+
 from wgtune.database.records import TrialKind, TrialSummary
 from wgtune.devices.limits import TIERS
 from wgtune.states import TrialState

@@ -37,6 +37,7 @@ from synthetic_store import (
     start,
     workload,
 )
+
 from wgtune.database.records import Runtime, SessionOutcome, TrialKind
 from wgtune.database.rows import MAX_TEXT
 from wgtune.database.store import Store

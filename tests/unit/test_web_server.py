@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from wgtune.errors import BundleError, UsageError
 from wgtune.web import app_dir, server
 from wgtune.web.server import BundleServer
