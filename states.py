@@ -1,4 +1,4 @@
-"""The states of a trial: one vocabulary for the worker that finds them and the database that keeps them."""
+"""Words that the worker and the database share: how a trial stands, and which way it was measured."""
 
 from __future__ import annotations
 
@@ -41,3 +41,16 @@ class TrialState(str, Enum):
     def fault(self) -> bool:
         """Whether the candidate itself is to blame."""
         return self.ended and self not in (TrialState.OK, TrialState.ABANDONED)
+
+
+class Runtime(str, Enum):
+    """Through what a device is reached and a trial measured. Times of different runtimes are never ranked together."""
+
+    WGPU = "wgpu"
+    """The WGSL itself, natively through wgpu."""
+    TVM_CUDA = "tvm-cuda"
+    """Native code through TVM's CUDA runtime."""
+    TVM_METAL = "tvm-metal"
+    """Native code through TVM's Metal runtime."""
+    BROWSER = "browser"
+    """The WGSL in a browser's page."""

@@ -8,20 +8,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Any, NamedTuple
 
-from ..states import TrialState
-
-
-class Runtime(str, Enum):
-    """Which way a trial was measured. Times of different runtimes are never ranked together."""
-
-    WGPU = "wgpu"
-    """The WGSL itself, natively through wgpu."""
-    TVM_CUDA = "tvm-cuda"
-    """Native code through TVM's CUDA runtime."""
-    TVM_METAL = "tvm-metal"
-    """Native code through TVM's Metal runtime."""
-    BROWSER = "browser"
-    """The WGSL in a browser's page."""
+from ..states import Runtime, TrialState
 
 
 class TrialKind(str, Enum):

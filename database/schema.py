@@ -31,8 +31,8 @@ from sqlalchemy import (
 from sqlalchemy import Enum as SqlEnum
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from ..states import TrialState
-from .records import Runtime, SessionOutcome, TrialKind
+from ..states import Runtime, TrialState
+from .records import SessionOutcome, TrialKind
 
 BigId = BigInteger().with_variant(Integer, "sqlite")
 """Trial ids: 64 bits everywhere. SQLite's INTEGER already is, and only that word makes a primary key its row id."""

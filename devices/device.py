@@ -3,17 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from enum import Enum
 from typing import Any
 
-
-class Runtime(str, Enum):
-    """Through what a device is reached. Times of different runtimes are never ranked together."""
-
-    WGPU = "wgpu"
-    """Native WebGPU (wgpu-native) running the emitted WGSL."""
-    TVM_CUDA = "tvm-cuda"
-    TVM_METAL = "tvm-metal"
+from ..states import Runtime
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..errors import DeviceError
+from ..states import Runtime
 from .child import describe_exit
-from .device import Device, Runtime
+from .device import Device
 
 _SOURCES = {
     "linux": ("vulkan", "gl", Runtime.TVM_CUDA.value),

@@ -16,7 +16,8 @@ import numpy as np
 import wgpu
 
 from ..errors import DeviceError
-from .device import Device, Runtime
+from ..states import Runtime
+from .device import Device
 from .naming import device_key, model_and_architecture, vendor_name
 
 # What of WebGPU's limits compute work can run into (W3C WebGPU, section 3.6.2).

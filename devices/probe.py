@@ -11,7 +11,8 @@ import os
 import sys
 from collections.abc import Callable
 
-from .device import Device, Runtime
+from ..states import Runtime
+from .device import Device
 from .naming import device_key, model_and_architecture, slug
 
 

@@ -7,9 +7,9 @@ from types import TracebackType
 from typing import Any
 
 from ..errors import DeviceError, WgtuneError
-from ..states import TrialState
+from ..states import Runtime, TrialState
 from .child import Child, ChildDied, ChildTimeout
-from .device import Device, Runtime
+from .device import Device
 from .job import MeasureJob, Measurement, Peaks, Timeouts
 from .wire import Phase, job_to_json, measurement_from_json
 

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.text import Text
 
 from ..database.reader import Reader
-from ..database.records import ModelInfo, Runtime, TrialKind
-from ..states import TrialState
+from ..database.records import ModelInfo, TrialKind
+from ..states import Runtime, TrialState
 from .launches import model_launches
 from .plain import plain
 from .provenance import SOFTWARE_WARNING, Provenance, provenance

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ..database.reader import Reader
-from ..database.records import Runtime
 from ..errors import WgtuneError
+from ..states import Runtime
 from .charts import Bar, bars, breakable, curve, legend, stack
 from .coverage import Coverage, CoverageReport, CoverageRow, coverage
 from .latency import LatencyReport, LatencyRow, latency

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from ..database.reader import Reader
-from ..database.records import Runtime
+from ..states import Runtime
 from .launches import ModelLaunches
 
 

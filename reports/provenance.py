@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from ..database.reader import Reader
-from ..database.records import DeviceInfo, Record, Runtime
+from ..database.records import DeviceInfo, Record
 from ..errors import UsageError
+from ..states import Runtime
 
 SOFTWARE_WARNING = "This is a software adapter: the CPU ran the shaders. These times say nothing about a GPU."
 

@@ -15,7 +15,6 @@ from ..database.records import (
     ModelInfo,
     ModelKernel,
     Param,
-    Runtime,
     SessionInfo,
     WorkloadInfo,
 )
@@ -62,7 +61,7 @@ def session_info(
         device=DeviceInfo(
             device.key, device.backend, device.vendor, device.architecture, device.model, device.software
         ),
-        runtime=Runtime(device.runtime.value),
+        runtime=device.runtime,
         driver=device.driver,
         adapter={"limits": dict(device.limits), "features": list(device.features), "type": device.adapter_type},
         toolchain=toolchain(),

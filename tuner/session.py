@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..database.records import Runtime, SessionOutcome, TrialKind, TrialSummary
+from ..database.records import SessionOutcome, TrialKind, TrialSummary
 from ..database.store import Store
 from ..devices.device import Device
 from ..devices.job import Peaks, Timeouts
@@ -104,7 +104,7 @@ class _Session:
         self._listener = listener
         self._start = time.monotonic()
         self._stopwatch = Stopwatch()
-        self._runtime = Runtime(request.device.runtime.value)
+        self._runtime = request.device.runtime
         self._kernels = {k.id: k for k in select_kernels(request.capture, request.stages, request.kernels)}
         self._calls = self._calls_per_image()
         self._baselines: dict[str, float] = {}

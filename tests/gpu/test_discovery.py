@@ -5,10 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from wgtune.devices.device import Device, Runtime
+from wgtune.devices.device import Device
 from wgtune.devices.discovery import discover, select
 from wgtune.devices.gpu import open_device
 from wgtune.errors import DeviceError
+from wgtune.states import Runtime
 
 
 def test_every_adapter_says_what_it_is_and_offers() -> None:

@@ -24,11 +24,10 @@ from synthetic_store import (
     session,
 )
 
-from wgtune.database.records import Runtime
 from wgtune.database.store import Store
 from wgtune.errors import UsageError
 from wgtune.reports.coverage import Coverage, coverage
-from wgtune.states import TrialState
+from wgtune.states import Runtime, TrialState
 
 
 @pytest.fixture

@@ -9,9 +9,10 @@ from dataclasses import replace
 import pytest
 
 from wgtune.devices import discovery
-from wgtune.devices.device import Device, Runtime
+from wgtune.devices.device import Device
 from wgtune.devices.discovery import discover, select
 from wgtune.errors import DeviceError
+from wgtune.states import Runtime
 
 RADEON = Device(
     key="vulkan:amd-radeon-rx-6800",

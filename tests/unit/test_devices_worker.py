@@ -13,12 +13,12 @@ import pytest
 
 from wgtune.devices import worker as worker_module
 from wgtune.devices.child import Child, ChildDied, describe_exit
-from wgtune.devices.device import Device, Runtime
+from wgtune.devices.device import Device
 from wgtune.devices.job import MeasureJob, Measurement, Timeouts
 from wgtune.devices.program import Program, Requirements, Shader
 from wgtune.devices.worker import Worker
 from wgtune.errors import DeviceError
-from wgtune.states import TrialState
+from wgtune.states import Runtime, TrialState
 
 # The name of a job's shader is what the child does about it; its answers carry the process id as the error text.
 SCRIPT = """

@@ -12,10 +12,11 @@ from synthetic_store import CAPTURE, LLVMPIPE
 
 from wgtune.database import admin
 from wgtune.database.store import Store
-from wgtune.devices.device import Device, Runtime
+from wgtune.devices.device import Device
 from wgtune.reports.database import print_database, print_problems, print_upgrade
 from wgtune.reports.devices import print_devices
 from wgtune.reports.kernels import print_kernels
+from wgtune.states import Runtime
 from wgtune.tuner.inventory import KernelRow
 
 DEVICE = Device(

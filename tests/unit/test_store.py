@@ -38,11 +38,11 @@ from synthetic_store import (
     workload,
 )
 
-from wgtune.database.records import Runtime, SessionOutcome, TrialKind
+from wgtune.database.records import SessionOutcome, TrialKind
 from wgtune.database.rows import MAX_TEXT
 from wgtune.database.store import Store
 from wgtune.errors import DatabaseError
-from wgtune.states import TrialState
+from wgtune.states import Runtime, TrialState
 
 FAULTS = [state for state in TrialState if state.fault]
 
