@@ -93,14 +93,19 @@ def _baseline(kernel: Kernel, tier: Tier, store: Store | None, device_key: str) 
             for t in store.tried(device_key, kernel.id)
             if t.state.fault and t.state is not TrialState.DEVICE_LOST
         }
-    reason = "no schedule applies to it"
+    reason, failed = "no schedule applies to it", False
     for program in _baselines(kernel, tier):
         if isinstance(program, WgtuneError):
             reason = program.message
         elif program.digest in faults:
-            reason = f"every untuned schedule failed on {device_key}"
+            failed = True
         else:
             return program
+    if failed:
+        raise BundleError(
+            f"the kernel {kernel.name} has no program that works on {device_key}: every untuned schedule failed there",
+            f"look for another with `wgtune tune --kernels {kernel.name}`, or build for another device",
+        )
     raise BundleError(
         f"the kernel {kernel.name} does not become WebGPU within the limits of tier {tier.name!r}: {reason}",
         _way_out(kernel, tier),
