@@ -69,7 +69,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 
 # A Vulkan driver where the machine has none: Mesa's software one. macOS reaches its GPU through Metal.
 vulkan:
-	@if [ "$$(uname)" = Linux ] && ! { ls /usr/share/vulkan/icd.d/*.json /etc/vulkan/icd.d/*.json >/dev/null 2>&1 \
+	@if [ "$$(uname)" = Linux ] && ! { ls /usr/share/vulkan/icd.d/*.json /etc/vulkan/icd.d/*.json 2>/dev/null | grep -q . \
 	    && $(PYTHON) -c 'import ctypes; ctypes.CDLL("libvulkan.so.1")' 2>/dev/null; }; then \
 	  $(call apt,libvulkan1 mesa-vulkan-drivers); fi
 
