@@ -7,8 +7,8 @@ from rich.text import Text
 
 from ..build.builder import BuildSummary
 from ..build.generate import Generated
+from ..units import duration, percent, size
 from .tables import print_json
-from .units import duration, percent, size
 
 
 def print_built(summary: BuildSummary, *, json: bool, console: Console) -> None:

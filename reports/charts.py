@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+from ..units import duration, ratio
 from .progress import ProgressPoint
-from .units import duration, ratio
 
 _WIDEST = 70
 """Per cent of the room that the longest bar takes; its number stands in the rest."""

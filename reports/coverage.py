@@ -13,11 +13,11 @@ from rich.text import Text
 from ..database.reader import Reader
 from ..database.records import ModelInfo, TrialKind
 from ..states import Runtime, TrialState
+from ..units import percent
 from .launches import model_launches
 from .plain import plain
 from .provenance import SOFTWARE_WARNING, Provenance, provenance
 from .tables import Column, print_left_out, print_rows
-from .units import percent
 
 
 class Coverage(str, Enum):

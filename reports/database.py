@@ -11,8 +11,8 @@ from rich.text import Text
 from ..database.admin import DatabaseInfo, Upgrade
 from ..database.records import ModelInfo
 from ..states import TrialState
+from ..units import MISSING, size
 from .tables import Column, print_json, print_rows
-from .units import MISSING, size
 
 _COLUMNS = [
     Column("device", "device", flexible=True),

@@ -8,8 +8,8 @@ from typing import Any
 from rich.console import Console
 
 from ..devices.device import Device
+from ..units import size
 from .tables import Column, print_json, print_rows
-from .units import size
 
 _COLUMNS = [
     Column("key", "device"),

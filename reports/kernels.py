@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.text import Text
 
 from ..tuner.inventory import KernelRow
+from ..units import digits, percent
 from .tables import Column, print_left_out, print_rows
-from .units import digits, percent
 
 _COLUMNS = [
     Column("name", "kernel", flexible=True),

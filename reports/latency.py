@@ -16,11 +16,11 @@ from rich.text import Text
 from ..database.reader import Reader
 from ..database.records import ModelInfo, Record, TrialKind
 from ..states import Runtime, TrialState
+from ..units import MISSING, column_unit, digits, duration, error, percent, ratio
 from .launches import KernelLaunches, ModelLaunches, model_launches
 from .plain import plain
 from .provenance import SOFTWARE_WARNING, Provenance, provenance
 from .tables import Column, print_left_out, print_rows
-from .units import MISSING, column_unit, digits, duration, error, percent, ratio
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,13 @@ from typing import Any
 from ..database.reader import Reader
 from ..errors import WgtuneError
 from ..states import Runtime
+from ..units import MISSING, column_unit, digits, duration, error, percent, ratio
 from .charts import Bar, bars, breakable, curve, legend, stack
 from .coverage import Coverage, CoverageReport, CoverageRow, coverage
 from .latency import LatencyReport, LatencyRow, latency
 from .launches import model_launches
 from .progress import ProgressPoint, progress
 from .provenance import SOFTWARE_WARNING, Provenance
-from .units import MISSING, column_unit, digits, duration, error, percent, ratio
 
 _DRAWN = 20
 """Kernels with bars of their own; the rest, together a small part of the time, share one."""

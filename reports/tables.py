@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ..units import MISSING
 from .plain import plain
-from .units import MISSING
 
 _GAP = 2
 _NARROWEST = 16

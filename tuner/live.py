@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..database.records import SessionOutcome
+from ..units import duration
 from .events import Event, SessionEnded, SessionStarted, Stopping, TuneListener, TuneSummary
 from .progress import KernelView, SessionView
 
@@ -89,7 +90,7 @@ def progress_line(view: SessionView) -> str:
     parts = [_counts(view), _clocks(view)]
     untuned, now = view.image_s
     if now:
-        parts.append(f"image {seconds(untuned)} → {seconds(now)}, {untuned / now:.2f} ×")
+        parts.append(f"image {duration(untuned)} → {duration(now)}, {untuned / now:.2f} ×")
     if view.failures:
         parts.append(_failures(view))
     if view.current is not None:
@@ -113,7 +114,7 @@ def render(view: SessionView, width: int) -> RenderableType:
     if now:
         lines.append(
             Text.assemble(
-                f"one image: {seconds(untuned)} untuned, {seconds(now)} now: ",
+                f"one image: {duration(untuned)} untuned, {duration(now)} now: ",
                 (f"{untuned / now:.2f} ×", "green"),
             )
         )
@@ -147,7 +148,7 @@ def summary_lines(summary: TuneSummary, session: SessionStarted | None) -> list[
         lines = [f"{_plural(count, 'trial')} of {_plural(summary.kernels, 'kernel')} in {clock(summary.elapsed_s)}"]
     if summary.speedup is not None:
         lines.append(
-            f"one image: {seconds(summary.baseline_s)} untuned, {seconds(summary.best_s)} tuned: "
+            f"one image: {duration(summary.baseline_s)} untuned, {duration(summary.best_s)} tuned: "
             f"{summary.speedup:.2f} ×; {summary.tuned} of {summary.kernels} kernels beat their baseline"
         )
         if session is not None and session.software:
@@ -165,25 +166,11 @@ def summary_lines(summary: TuneSummary, session: SessionStarted | None) -> list[
     return lines
 
 
-def seconds(value: float | None) -> str:
-    """A latency with three digits and the unit that suits it."""
-    if value is None:
-        return "–"
-    for unit, scale in (("s", 1.0), ("ms", 1e-3)):
-        if value >= scale:
-            return f"{_three_digits(value / scale)} {unit}"
-    return f"{_three_digits(value / 1e-6)} µs"
-
-
 def clock(value: float) -> str:
     """A duration as m:ss or h:mm:ss."""
     minutes, rest = divmod(round(value), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def _three_digits(value: float) -> str:
-    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
 def _plural(count: int, noun: str) -> str:
@@ -217,7 +204,7 @@ def _failures(view: SessionView) -> str:
 
 
 def _current(kernel: KernelView, doing: str) -> Text:
-    times = f" · {seconds(kernel.baseline_s)} untuned, best {seconds(kernel.best_s)}" if kernel.baseline_s else ""
+    times = f" · {duration(kernel.baseline_s)} untuned, best {duration(kernel.best_s)}" if kernel.baseline_s else ""
     return Text(f"{kernel.plan.name}: {doing}{times}", overflow="ellipsis", no_wrap=True)
 
 
@@ -234,7 +221,7 @@ def _table(view: SessionView, width: int) -> Table:
             continue
         style = "bold" if kernel is view.current else ""
         gain = f"{kernel.speedup:.2f}" if kernel.speedup else "–"
-        cells = (kernel.plan.calls, seconds(kernel.baseline_s), seconds(kernel.best_s), gain, kernel.trials)
+        cells = (kernel.plan.calls, duration(kernel.baseline_s), duration(kernel.best_s), gain, kernel.trials)
         table.add_row(Text(_shorten(kernel.plan.name, max(16, room))), *map(str, cells), style=style)
     return table
 

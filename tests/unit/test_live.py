@@ -24,7 +24,7 @@ from wgtune.tuner.events import (
     TuneSummary,
     Working,
 )
-from wgtune.tuner.live import PlainLines, clock, progress_line, render, render_summary, seconds, summary_lines, watching
+from wgtune.tuner.live import PlainLines, clock, progress_line, render, render_summary, summary_lines, watching
 from wgtune.tuner.progress import SessionView
 
 LONG = "conv2d_add_multiply_sigmoid_multiply_add_and_many_more_operators_1f3a9c2e"
@@ -212,14 +212,6 @@ def test_the_summary_travels_as_json():
 
     data = json.loads(json.dumps(summary().to_json()))
     assert data["outcome"] == "completed" and data["trials"] == {"ok": 2, "wrong_result": 1} and data["speedup"] == 2.0
-
-
-@pytest.mark.parametrize(
-    ("value", "shown"),
-    [(None, "–"), (1.5e-7, "0.15 µs"), (12.3e-6, "12.3 µs"), (0.123, "123 ms"), (0.00456, "4.56 ms"), (12.0, "12.0 s")],
-)
-def test_seconds_have_a_fitting_unit(value, shown):
-    assert seconds(value) == shown
 
 
 def test_durations():

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from wgtune.reports import units
+from wgtune import units
 from wgtune.reports.plain import plain
 from wgtune.reports.tables import Column, print_json, print_rows, shorten
 from wgtune.states import TrialState
