@@ -74,7 +74,7 @@ def test_a_page(store, tmp_path):
         "4.00 ×",
         "Mesa 22.3.6",
         "apache-tvm 0.27.0.post1",
-        "wgtune tune --model demo --device vulkan:llvmpipe",
+        "wgtune tune --device vulkan:llvmpipe",
     ):
         assert words in page.text
     rows = [attributes for tag, attributes in page.tags if tag == "tr"]
