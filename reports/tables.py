@@ -64,8 +64,10 @@ def print_rows(
 
 def print_left_out(total: int, shown: int, console: Console) -> None:
     """Says how many rows a shortened table does not show, if any."""
-    if shown < total:
-        console.print(Text(f"… and {total - shown} more rows: --limit {total} shows all", style="dim"), soft_wrap=True)
+    left = total - shown
+    if left:
+        rows = "row" if left == 1 else "rows"
+        console.print(Text(f"… and {left} more {rows}: --limit {total} shows all", style="dim"), soft_wrap=True)
 
 
 def print_json(value: Any, console: Console) -> None:

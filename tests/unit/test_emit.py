@@ -155,3 +155,11 @@ def test_all_baselines_of_a_conv_emit_within_the_default_tier() -> None:
     kernel = make_kernel("conv2d_add", te.create_prim_func([x, w, b, conv]))
     for schedule in baseline_schedules(kernel, TIER):
         assert not TIER.violations(emit(schedule.mod, TIER).needs)
+
+
+def test_conditions_are_evaluated_without_branches() -> None:
+    x = te.placeholder((1, 8, 16, 16))
+    padded = topi.nn.pad(x, (0, 0, 1, 1), (0, 0, 1, 1))
+    program = fallback(make_kernel("pad", te.create_prim_func([x, padded])))
+    source = "".join(shader.source for shader in program.shaders)
+    assert " & " in source and "&&" not in source and "||" not in source

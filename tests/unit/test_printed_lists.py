@@ -60,7 +60,7 @@ def test_kernels(console):
     print_kernels(KERNELS, limit=1, json=False, console=console)
     text = console.file.getvalue()
     assert "conv2d_add_33445566" in text and "softmax" not in text and "75.0" in text
-    assert "2 kernels, 140 launches, 555 GFLOP; 1 rows not shown" in text
+    assert "1 more row: --limit 2 shows all" in text and "2 kernels, 140 launches, 555 GFLOP" in text
 
 
 def test_kernels_as_json(console):
