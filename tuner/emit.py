@@ -21,6 +21,7 @@ from tvm.ir.instrument import pass_instrument
 from ..devices.limits import Tier
 from ..devices.program import Buffer, Dispatch, Program, Requirements, Shader
 from ..errors import WgtuneError
+from .branches import without_branches
 from .targets import emit_target
 
 _ENTRY = "main_kernel"
@@ -220,10 +221,7 @@ def _generate(name: str, kernels: tvm.IRModule, tier: Tier) -> _Text:
     # The comment headers name the function; without them equal kernels have equal text.
     source = "\n".join(line for line in source.splitlines() if not line.startswith("//")).strip() + "\n"
     source = re.sub(rf"\bfn {re.escape(name)}\(", f"fn {_ENTRY}(", source)
-    # Each short-circuit operator is control flow to a compiler, and padded convolutions nest dozens: SwiftShader, which
-    # serves WebGPU in browsers without a GPU, took over 8 GiB for one of them. The operands have no side effects, and
-    # TVM puts each in parentheses, so evaluating both means the same.
-    source = source.replace("&&", "&").replace("||", "|")
+    source = without_branches(source)
     found = _NOT_FINITE.search(source)
     if found:
         raise EmitError(f"{name} needs the constant {found.group()}, which WGSL cannot express")

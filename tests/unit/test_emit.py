@@ -163,3 +163,4 @@ def test_conditions_are_evaluated_without_branches() -> None:
     program = fallback(make_kernel("pad", te.create_prim_func([x, padded])))
     source = "".join(shader.source for shader in program.shaders)
     assert " & " in source and "&&" not in source and "||" not in source
+    assert "select(" in source and "condval = " not in source
