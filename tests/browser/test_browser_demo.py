@@ -39,8 +39,8 @@ def test_chromium_draws_what_wgpu_draws(
         in_chromium, natively = draw_both(page, native, case)
         apart = difference(in_chromium, natively)
         if apart > 2:
-            # Seen twice in some twenty runs on a busy machine, in the first picture of a process, and not yet explained:
-            # so that whoever sees it next learns which of the two drew something else before.
+            # Seen twice in some twenty runs on a busy machine, in the first picture of a process, and not explained
+            # yet: this tells whoever sees it next which of the two drew something else before.
             again = draw_both(page, native, case)
             warnings.warn(
                 f"{case}: {apart}/255 apart at first; drawn again, Chromium's picture changed by "
