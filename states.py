@@ -15,6 +15,8 @@ class TrialState(str, Enum):
     RUNNING = "running"
     OK = "ok"
     """Measured and verified: the trial is a record."""
+    UNVERIFIED = "unverified"
+    """Measured by a program that does not check results, such as stock MetaSchedule: a time, but no record."""
     BUILD_ERROR = "build_error"
     """No WGSL came out, or the driver refused it."""
     COMPILE_TIMEOUT = "compile_timeout"
@@ -40,7 +42,12 @@ class TrialState(str, Enum):
     @property
     def fault(self) -> bool:
         """Whether the candidate itself is to blame."""
-        return self.ended and self not in (TrialState.OK, TrialState.ABANDONED)
+        return self.ended and self not in (TrialState.OK, TrialState.UNVERIFIED, TrialState.ABANDONED)
+
+    @property
+    def timed(self) -> bool:
+        """Whether it has a latency."""
+        return self in (TrialState.OK, TrialState.UNVERIFIED)
 
 
 class Runtime(str, Enum):
@@ -54,3 +61,5 @@ class Runtime(str, Enum):
     """Native code through TVM's Metal runtime."""
     BROWSER = "browser"
     """The WGSL in a browser's page."""
+    TVM = "tvm"
+    """Native code through TVM on any other target, such as a CPU: what stock MetaSchedule measures."""

@@ -23,6 +23,7 @@ SQLITE_HEADER = b"SQLite format 3\0"
 """The first 16 bytes of every SQLite file (SQLite file format, section 1.3)."""
 
 _WRITES = "wgtune_writes"
+_DURABLE = "wgtune_durable"
 
 
 def connect(url: str | None, *, create: bool) -> tuple[Engine, str, Path | None]:
@@ -137,13 +138,13 @@ def make_engine(url: URL) -> Engine:
     return engine
 
 
-def writing(engine: Engine) -> Engine:
-    """The same engine for transactions that write.
+def writing(engine: Engine, *, durable: bool = False) -> Engine:
+    """The same engine for transactions that write; with ``durable`` they are on the disk when they are over.
 
     On SQLite these take the write lock when they begin: one that read first and wants to write later fails at once,
-    whatever the busy timeout, when another process wrote in between.
+    whatever the busy timeout, when another process wrote in between. PostgreSQL's transactions are always durable.
     """
-    return engine.execution_options(**{_WRITES: True})
+    return engine.execution_options(**{_WRITES: True, _DURABLE: durable})
 
 
 @contextmanager
@@ -180,12 +181,15 @@ def _prepare_sqlite(connection: sqlite3.Connection, _: object) -> None:
     cursor.execute("PRAGMA foreign_keys = ON")
     # With a write-ahead log readers never wait for the tuner, nor it for them.
     cursor.execute("PRAGMA journal_mode = WAL")
-    # A kill loses nothing committed at any setting. FULL also survives the power button, which is what a GPU driver
-    # that hangs the machine leads to, and then the trial that was running is the one thing that must be on the disk.
-    cursor.execute("PRAGMA synchronous = FULL")
     cursor.close()
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    writes = connection.get_execution_options().get(_WRITES, False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    options = connection.get_execution_options()
+    if not options.get(_WRITES, False):
+        connection.exec_driver_sql("BEGIN")
+        return
+    # A kill loses nothing committed at any setting. FULL also survives the power button, which is what a GPU driver
+    # that hangs the machine leads to, at the price of waiting for the disk.
+    connection.exec_driver_sql(f"PRAGMA synchronous = {'FULL' if options.get(_DURABLE) else 'NORMAL'}")
+    connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
+from importlib import metadata
 from types import TracebackType
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, Select, func, select
+from sqlalchemy import ColumnElement, Connection, Engine, Select, func, select
 
 from ..states import TrialState
 from .engine import translated
@@ -16,11 +18,13 @@ from .records import (
     ModelInfo,
     ModelKernel,
     Record,
+    ReplayStatus,
     Runtime,
     SessionRecord,
     TrialKind,
     TrialPoint,
     TrialSummary,
+    TvmForm,
     WorkloadInfo,
 )
 from .rows import (
@@ -29,6 +33,7 @@ from .rows import (
     device,
     model,
     model_kernel,
+    replay,
     schedule,
     session,
     to_device,
@@ -38,6 +43,7 @@ from .rows import (
     to_workload,
     trial,
     workload,
+    workload_form,
 )
 
 Self = TypeVar("Self", bound="Reader")
@@ -73,6 +79,8 @@ class Reader:
     ) -> dict[str, Record]:
         """The verified trial of lowest median latency of each workload; the older one of equals. Baselines count.
 
+        One whose schedule the installed TVM is known not to apply any more (`wgtune db replay`) is passed over.
+
         ``fits`` receives a record's ``needs`` and says whether it may be used, as when a tier grants less than the
         device. Workloads without such a trial are left out.
         """
@@ -93,7 +101,7 @@ class Reader:
             .where(workload.c.digest == workload_id, trial.c.ended.is_not(None), trial.c.state != TrialState.ABANDONED)
             .order_by(trial.c.id)
         )
-        with self._read() as connection:
+        with self.reading() as connection:
             return [TrialSummary(*row) for row in connection.execute(query)]
 
     def counts(
@@ -114,7 +122,7 @@ class Reader:
         if kind is not None:
             query = query.where(trial.c.kind == kind)
         found: dict[str, dict[TrialState, int]] = {}
-        with self._read() as connection:
+        with self.reading() as connection:
             for digest, state, count in connection.execute(query):
                 found.setdefault(digest, {})[state] = count
         return found
@@ -130,17 +138,17 @@ class Reader:
             .where(workload.c.digest.in_(workload_ids), trial.c.ended.is_not(None))
             .order_by(trial.c.ended, trial.c.id)
         )
-        with self._read() as connection:
+        with self.reading() as connection:
             return [TrialPoint(*row) for row in connection.execute(query)]
 
     def devices(self) -> list[DeviceInfo]:
         """Every device that had a session, by key."""
-        with self._read() as connection:
+        with self.reading() as connection:
             return [to_device(row) for row in connection.execute(select(device).order_by(device.c.key))]
 
     def models(self) -> list[ModelInfo]:
         """Every captured model, oldest first."""
-        with self._read() as connection:
+        with self.reading() as connection:
             return [to_model(row) for row in connection.execute(select(model).order_by(model.c.id))]
 
     def model_kernels(self, capture_key: str) -> list[ModelKernel]:
@@ -152,14 +160,19 @@ class Reader:
             .where(model.c.capture_key == capture_key)
             .order_by(model_kernel.c.position, model_kernel.c.stage)
         )
-        with self._read() as connection:
+        with self.reading() as connection:
             return [ModelKernel(*row) for row in connection.execute(query)]
 
     def workloads(self, workload_ids: Collection[str]) -> dict[str, WorkloadInfo]:
         """The workloads by id; unknown ids are left out."""
-        query = select(workload).where(workload.c.digest.in_(workload_ids))
-        with self._read() as connection:
-            return {row.digest: to_workload(row) for row in connection.execute(query)}
+        wanted = workload.c.digest.in_(workload_ids)
+        forms = select(workload_form).join(workload).where(wanted).order_by(workload_form.c.tvm_version)
+        by_id: dict[int, list[TvmForm]] = {}
+        with self.reading() as connection:
+            for row in connection.execute(forms):
+                by_id.setdefault(row.workload_id, []).append(TvmForm(row.tvm_version, row.module, row.structural_hash))
+            rows = connection.execute(select(workload).where(wanted))
+            return {row.digest: to_workload(row, by_id.get(row.id, ())) for row in rows}
 
     def sessions(
         self, *, device_key: str | None = None, capture_key: str | None = None, limit: int | None = None
@@ -170,11 +183,12 @@ class Reader:
             query = query.where(device.c.key == device_key)
         if capture_key is not None:
             query = query.where(session.c.capture_key == capture_key)
-        with self._read() as connection:
+        with self.reading() as connection:
             return [to_session(row) for row in connection.execute(query)]
 
     @contextmanager
-    def _read(self) -> Iterator[Connection]:
+    def reading(self) -> Iterator[Connection]:
+        """A transaction that only reads, for the modules of this package."""
         with translated(self.name), self._engine.begin() as connection:
             yield connection
 
@@ -188,12 +202,15 @@ class Reader:
     ) -> dict[str, Record]:
         ranked = _of_device(select(trial.c.id, trial.c.needs), device_key, runtime)
         ranked = ranked.join(workload, workload.c.id == trial.c.workload_id)
-        ranked = ranked.where(trial.c.state == TrialState.OK).order_by(trial.c.latency_s, trial.c.id)
+        # Ids differ between copies of a database; what began first, and whose session, do not.
+        ranked = ranked.where(trial.c.state == TrialState.OK, ~_stale()).order_by(
+            trial.c.latency_s, trial.c.started, trial.c.number, trial.c.id
+        )
         if kind is not None:
             ranked = ranked.where(trial.c.kind == kind)
         if fits is None:
             ranked = ranked.limit(1)
-        with self._read() as connection:
+        with self.reading() as connection:
             # One short walk down the index per workload: a window over all of them would visit every trial.
             chosen = []
             for digest in workload_ids:
@@ -207,3 +224,26 @@ def _of_device(query: Select[Any], device_key: str, runtime: Runtime) -> Select[
     """``query`` on the trial table, narrowed to one device and one way of measuring."""
     device_id = select(device.c.id).where(device.c.key == device_key).scalar_subquery()
     return query.where(trial.c.device_id == device_id, trial.c.runtime == runtime)
+
+
+def _stale() -> ColumnElement[bool]:
+    """Whether the installed TVM is known not to apply the trial's schedule."""
+    return (
+        select(replay.c.workload_id)
+        .where(
+            replay.c.workload_id == trial.c.workload_id,
+            replay.c.schedule_id == trial.c.schedule_id,
+            replay.c.tvm_version == installed_tvm(),
+            replay.c.status == ReplayStatus.STALE,
+        )
+        .exists()
+    )
+
+
+@cache
+def installed_tvm() -> str:
+    """The version of TVM that is installed, without loading it; empty where there is none."""
+    try:
+        return metadata.version("apache-tvm")
+    except metadata.PackageNotFoundError:
+        return ""

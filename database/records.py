@@ -18,6 +18,31 @@ class TrialKind(str, Enum):
     """The untuned default for the target."""
     SEARCH = "search"
     """Proposed by search."""
+    TRANSFER = "transfer"
+    """Taken from another device's records."""
+
+
+class ReplayStatus(str, Enum):
+    """Whether an installed TVM can still apply a schedule."""
+
+    REPLAYABLE = "replayable"
+    STALE = "stale"
+    """It cannot; such a record is kept and never offered."""
+
+
+class AliasLevel(str, Enum):
+    """Which part of a device's description an alias is about."""
+
+    VENDOR = "vendor"
+    ARCHITECTURE = "architecture"
+    MODEL = "model"
+
+
+class OpaqueKind(str, Enum):
+    """What somebody's file held that this program cannot read."""
+
+    WORKLOAD = "workload"
+    RECORD = "record"
 
 
 class SessionOutcome(str, Enum):
@@ -53,21 +78,27 @@ class Param(NamedTuple):
     dtype: str
 
 
+class TvmForm(NamedTuple):
+    """A workload as one version of TVM writes it: the PrimFunc in TVM's JSON, and TVM's structural hash of it."""
+
+    tvm_version: str
+    module: str
+    structural_hash: str
+
+
 @dataclass(frozen=True)
 class WorkloadInfo:
     """A kernel as the database knows it. ``id`` is the SHA-256 of ``text``, its canonical text.
 
-    ``tvm_json`` is the PrimFunc in TVM's JSON, readable by ``tvm_version`` and perhaps others; ``tvm_hash`` TVM's
-    structural hash in that version. ``outputs`` are the indices into ``params`` that the kernel writes. ``flops``
-    counts the floating-point operations of one launch, ``nbytes`` each parameter's bytes once.
+    ``forms`` are TVM's, one for each version that has written it, by version. ``outputs`` are the indices into
+    ``params`` that the kernel writes. ``flops`` counts the floating-point operations of one launch,
+    ``nbytes`` each parameter's bytes once.
     """
 
     id: str
     name: str
     text: str
-    tvm_json: str
-    tvm_version: str
-    tvm_hash: str
+    forms: tuple[TvmForm, ...]
     params: tuple[Param, ...]
     outputs: tuple[int, ...]
     flops: float
@@ -102,7 +133,8 @@ class SessionInfo:
     """One tuning run as it begins: device × driver × toolchain × model × budget × reason.
 
     ``adapter`` holds the device's limits and features as found, ``toolchain`` versions by package name, ``budget``
-    what was asked for, ``host`` and ``pid`` the process that runs it.
+    what was asked for, ``host`` and ``pid`` the process that runs it. ``target`` is the JSON of TVM's target where the
+    tier does not say it, as for what stock MetaSchedule measured.
     """
 
     device: DeviceInfo
@@ -118,6 +150,7 @@ class SessionInfo:
     reason: str
     host: str
     pid: int
+    target: str = ""
 
 
 @dataclass(frozen=True)
@@ -131,6 +164,22 @@ class SessionRecord:
     started: datetime
     ended: datetime | None
     note: str
+
+
+@dataclass(frozen=True)
+class ReplayRecord:
+    """Whether ``tvm_version`` could apply the schedule whose text is ``trace`` to a workload.
+
+    ``reason`` says why not; ``program_digest`` is the SHA-256 of the program that came of it, empty where none was
+    emitted.
+    """
+
+    workload_id: str
+    trace: str
+    tvm_version: str
+    status: ReplayStatus
+    reason: str = ""
+    program_digest: str = ""
 
 
 @dataclass(frozen=True)

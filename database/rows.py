@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections.abc import Iterable
 from typing import Any, cast
 
 from sqlalchemy import Row, Table, select
 
 from ..states import TrialState
 from . import schema
-from .records import DeviceInfo, ModelInfo, Param, Record, SessionInfo, SessionRecord, TrialEnd, WorkloadInfo
+from .records import (
+    DeviceInfo,
+    ModelInfo,
+    Param,
+    Record,
+    SessionInfo,
+    SessionRecord,
+    TrialEnd,
+    TrialStart,
+    TvmForm,
+    WorkloadInfo,
+)
 
 MAX_TEXT = 8000
 """Characters kept of an error or a note: a compiler may repeat the whole shader, thousands of times over a session."""
@@ -22,6 +34,12 @@ model_kernel = cast(Table, schema.ModelKernel.__table__)
 session = cast(Table, schema.Session.__table__)
 schedule = cast(Table, schema.Schedule.__table__)
 trial = cast(Table, schema.Trial.__table__)
+workload_form = cast(Table, schema.WorkloadForm.__table__)
+replay = cast(Table, schema.Replay.__table__)
+lease = cast(Table, schema.Lease.__table__)
+alias = cast(Table, schema.Alias.__table__)
+opaque = cast(Table, schema.Opaque.__table__)
+release = cast(Table, schema.Release.__table__)
 
 _DEVICE = tuple(column.label(f"device_{column.name}") for column in device.c if column.name != "id")
 
@@ -45,14 +63,11 @@ RECORDS = (
 
 
 def from_workload(info: WorkloadInfo) -> dict[str, Any]:
-    """The columns of a workload."""
+    """The columns of a workload; its forms are rows of their own."""
     return {
         "digest": info.id,
         "name": info.name,
         "text": info.text,
-        "tvm_json": info.tvm_json,
-        "tvm_version": info.tvm_version,
-        "tvm_hash": info.tvm_hash,
         "params": [[param.name, list(param.shape), param.dtype] for param in map(Param._make, info.params)],
         "outputs": list(info.outputs),
         "flops": float(info.flops),
@@ -60,15 +75,13 @@ def from_workload(info: WorkloadInfo) -> dict[str, Any]:
     }
 
 
-def to_workload(row: Row[Any]) -> WorkloadInfo:
-    """The inverse of `from_workload`."""
+def to_workload(row: Row[Any], forms: Iterable[TvmForm]) -> WorkloadInfo:
+    """The inverse of `from_workload`, with the workload's forms."""
     return WorkloadInfo(
         id=row.digest,
         name=row.name,
         text=row.text,
-        tvm_json=row.tvm_json,
-        tvm_version=row.tvm_version,
-        tvm_hash=row.tvm_hash,
+        forms=tuple(forms),
         params=tuple(Param(name, tuple(shape), dtype) for name, shape, dtype in row.params),
         outputs=tuple(row.outputs),
         flops=row.flops,
@@ -103,8 +116,28 @@ def to_session(row: Row[Any]) -> SessionRecord:
         reason=row.reason,
         host=row.host,
         pid=row.pid,
+        target=row.target,
     )
     return SessionRecord(row.id, row.uid, info, row.outcome, row.started, row.ended, row.note)
+
+
+def from_session(info: SessionInfo) -> dict[str, Any]:
+    """The columns of a session that are known when it begins, but for its device and its time."""
+    return {
+        "runtime": info.runtime,
+        "driver": info.driver,
+        "adapter": dict(info.adapter),
+        "toolchain": dict(info.toolchain),
+        "model": info.model,
+        "capture_key": info.capture_key,
+        "tier": info.tier,
+        "budget": dict(info.budget),
+        "seed": info.seed,
+        "reason": info.reason,
+        "host": info.host,
+        "pid": info.pid,
+        "target": info.target,
+    }
 
 
 def to_record(row: Row[Any]) -> Record:
@@ -131,6 +164,29 @@ def to_record(row: Row[Any]) -> Record:
     )
 
 
+def from_unfinished(start: TrialStart) -> dict[str, Any]:
+    """The columns of a trial that has begun, but for its time and what it belongs to."""
+    return {
+        "kind": start.kind,
+        "state": TrialState.RUNNING,
+        "latency_s": None,
+        "program_digest": start.program_digest,
+        "needs": dict(start.needs),
+        "launches": start.launches,
+        "seed": start.seed,
+        "samples_s": [],
+        "timer": "",
+        "compile_s": 0.0,
+        "run_s": 0.0,
+        "verify_s": 0.0,
+        "max_error": None,
+        "rtol": 0.0,
+        "atol": 0.0,
+        "error": "",
+        "ended": None,
+    }
+
+
 def from_end(end: TrialEnd) -> dict[str, Any]:
     """The columns that ending a trial sets, but for the time.
 
@@ -138,7 +194,8 @@ def from_end(end: TrialEnd) -> dict[str, Any]:
     the size.
 
     Raises:
-        ValueError: the state is not final; or it is `ok` without samples or without a verification.
+        ValueError: the state is not final; or it has a latency by its state but no samples; it is `ok` without a
+            verification.
     """
     if not end.state.ended:
         raise ValueError(f"{end.state.value} is no end of a trial")
@@ -146,15 +203,15 @@ def from_end(end: TrialEnd) -> dict[str, Any]:
     if not all(math.isfinite(sample) and sample >= 0 for sample in samples):
         raise ValueError(f"not durations: {end.samples_s}")
     ok = end.state is TrialState.OK
-    if ok and not samples:
-        raise ValueError("a trial cannot be ok without samples")
+    if end.state.timed and not samples:
+        raise ValueError(f"a trial cannot be {end.state.value} without samples")
     if ok and (end.max_error is None or not math.isfinite(end.max_error)):
         raise ValueError(f"a trial cannot be ok with a largest error of {end.max_error}: it is not verified")
     # SQLite turns NaN into NULL, which would read as "never compared".
     error = math.inf if end.max_error is not None and math.isnan(end.max_error) else end.max_error
     return {
         "state": end.state,
-        "latency_s": statistics.median(samples) if ok else None,
+        "latency_s": statistics.median(samples) if end.state.timed else None,
         "samples_s": samples,
         "timer": end.timer,
         "compile_s": end.compile_s,

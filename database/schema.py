@@ -27,12 +27,13 @@ from sqlalchemy import (
     String,
     Text,
     TypeDecorator,
+    UniqueConstraint,
 )
 from sqlalchemy import Enum as SqlEnum
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from ..states import Runtime, TrialState
-from .records import SessionOutcome, TrialKind
+from .records import AliasLevel, OpaqueKind, ReplayStatus, SessionOutcome, TrialKind
 
 BigId = BigInteger().with_variant(Integer, "sqlite")
 """Trial ids: 64 bits everywhere. SQLite's INTEGER already is, and only that word makes a primary key its row id."""
@@ -115,13 +116,21 @@ class Workload(Base):
     digest: Mapped[str] = mapped_column(String(64), unique=True)
     name: Mapped[str] = mapped_column(Text)
     text: Mapped[str] = mapped_column(Text)
-    tvm_json: Mapped[str] = mapped_column(Compressed)
-    tvm_version: Mapped[str] = mapped_column(String(64))
-    tvm_hash: Mapped[str] = mapped_column(String(64))
     params: Mapped[list[Any]] = mapped_column(JSON)
     outputs: Mapped[list[int]] = mapped_column(JSON)
     flops: Mapped[float]
     nbytes: Mapped[int] = mapped_column(BigInteger)
+
+
+class WorkloadForm(Base):
+    """A workload as one version of TVM writes it: ``module`` is TVM's JSON, ``structural_hash`` its hash there."""
+
+    __tablename__ = "workload_form"
+
+    workload_id: Mapped[int] = mapped_column(ForeignKey("workload.id"), primary_key=True)
+    tvm_version: Mapped[str] = mapped_column(String(64), primary_key=True)
+    module: Mapped[str] = mapped_column(Compressed)
+    structural_hash: Mapped[str] = mapped_column(String(64))
 
 
 class Model(Base):
@@ -172,6 +181,7 @@ class Session(Base):
     started: Mapped[datetime] = mapped_column(Utc)
     ended: Mapped[datetime | None] = mapped_column(Utc)
     note: Mapped[str] = mapped_column(Text)
+    target: Mapped[str] = mapped_column(Text, server_default="")
 
 
 class Schedule(Base):
@@ -189,7 +199,10 @@ class Schedule(Base):
 
 class Trial(Base):
     """One attempt at a candidate. A row changes once, from ``running`` to the state in which it ends, and is never
-    deleted.
+    deleted; only what was given up as ``abandoned`` may still get its result, late.
+
+    ``number`` counts the trials of a session from 1: with the session's ``uid`` it names a trial in every database
+    that holds a copy of it.
 
     ``device_id`` and ``runtime`` repeat the session's, because every ranking selects by them: the first index answers
     the best record, the baselines, what was tried and the counts; the second finds what a dead session left running.
@@ -199,6 +212,7 @@ class Trial(Base):
 
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
     session_id: Mapped[int] = mapped_column(ForeignKey("session.id"))
+    number: Mapped[int]
     workload_id: Mapped[int] = mapped_column(ForeignKey("workload.id"))
     device_id: Mapped[int] = mapped_column(ForeignKey("device.id"))
     schedule_id: Mapped[int] = mapped_column(ForeignKey("schedule.id"))
@@ -223,11 +237,105 @@ class Trial(Base):
     ended: Mapped[datetime | None] = mapped_column(Utc)
 
     __table_args__ = (
-        CheckConstraint("(state = 'ok') = (latency_s IS NOT NULL)", name="latency_iff_ok"),
+        CheckConstraint("(state IN ('ok', 'unverified')) = (latency_s IS NOT NULL)", name="latency_iff_timed"),
         CheckConstraint("(state IN ('pending', 'running')) = (ended IS NULL)", name="ended_iff_final"),
         Index(None, "workload_id", "device_id", "runtime", "state", "latency_s", "kind"),
         Index(None, "session_id", "state"),
+        UniqueConstraint("session_id", "number"),
     )
 
 
-__all__ = ["Base", "Device", "Model", "ModelKernel", "Schedule", "Session", "Trial", "Workload"]
+class Replay(Base):
+    """Whether a version of TVM could apply a schedule to a workload, and what came of it.
+
+    ``program_digest`` is the SHA-256 of the program that it emitted then, empty where it was not emitted.
+    """
+
+    __tablename__ = "replay"
+
+    workload_id: Mapped[int] = mapped_column(ForeignKey("workload.id"), primary_key=True)
+    schedule_id: Mapped[int] = mapped_column(ForeignKey("schedule.id"), primary_key=True)
+    tvm_version: Mapped[str] = mapped_column(String(64), primary_key=True)
+    status: Mapped[ReplayStatus] = mapped_column(_enum(ReplayStatus))
+    reason: Mapped[str] = mapped_column(Text)
+    program_digest: Mapped[str] = mapped_column(String(64))
+    checked: Mapped[datetime] = mapped_column(Utc)
+
+
+class Lease(Base):
+    """Who is tuning a workload on a device, and until when; no ``session_id`` where it was given back."""
+
+    __tablename__ = "lease"
+
+    workload_id: Mapped[int] = mapped_column(ForeignKey("workload.id"), primary_key=True)
+    device_id: Mapped[int] = mapped_column(ForeignKey("device.id"), primary_key=True)
+    runtime: Mapped[Runtime] = mapped_column(_enum(Runtime), primary_key=True)
+    session_id: Mapped[int | None] = mapped_column(ForeignKey("session.id"))
+    until: Mapped[datetime] = mapped_column(Utc)
+
+
+class Alias(Base):
+    """A device whose ``level`` is called ``name`` (lower case, single spaces) is what the other columns say.
+
+    A column that is None leaves that part as it was reported.
+    """
+
+    __tablename__ = "alias"
+
+    level: Mapped[AliasLevel] = mapped_column(_enum(AliasLevel), primary_key=True)
+    name: Mapped[str] = mapped_column(String(255), primary_key=True)
+    vendor: Mapped[str | None] = mapped_column(String(255))
+    architecture: Mapped[str | None] = mapped_column(String(255))
+    model: Mapped[str | None] = mapped_column(String(255))
+    note: Mapped[str] = mapped_column(Text)
+    created: Mapped[datetime] = mapped_column(Utc)
+
+
+class Opaque(Base):
+    """An entry of somebody's file that this program's TVM cannot read: kept as it was, listed, never offered.
+
+    ``digest`` is the SHA-256 of ``text``, ``source`` the file's name, ``position`` its line from 1.
+    """
+
+    __tablename__ = "opaque"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    digest: Mapped[str] = mapped_column(String(64), unique=True)
+    kind: Mapped[OpaqueKind] = mapped_column(_enum(OpaqueKind))
+    source: Mapped[str] = mapped_column(String(1024))
+    position: Mapped[int]
+    text: Mapped[str] = mapped_column(Compressed)
+    reason: Mapped[str] = mapped_column(Text)
+    added: Mapped[datetime] = mapped_column(Utc)
+
+
+class Release(Base):
+    """What a release file says of itself, in its one row; empty in every other database.
+
+    ``content`` is the SHA-256 of what it holds, whatever the file's bytes; ``settings`` how it was chosen.
+    """
+
+    __tablename__ = "release"
+
+    name: Mapped[str] = mapped_column(String(255), primary_key=True)
+    created: Mapped[datetime] = mapped_column(Utc)
+    content: Mapped[str] = mapped_column(String(64))
+    settings: Mapped[dict[str, Any]] = mapped_column(JSON)
+
+
+__all__ = [
+    "Alias",
+    "Base",
+    "Device",
+    "Lease",
+    "Model",
+    "ModelKernel",
+    "Opaque",
+    "Release",
+    "Replay",
+    "Schedule",
+    "Session",
+    "Trial",
+    "Workload",
+    "WorkloadForm",
+]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -10,11 +9,12 @@ from dataclasses import asdict
 from datetime import datetime, timezone
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Table, insert, select, update
+from sqlalchemy import Connection, Engine, func, select, update
 
 from ..errors import DatabaseError
 from ..states import TrialState
 from .engine import connect, translated, writing
+from .inserting import find_or_insert, insert_missing, insert_row, schedule_id
 from .processes import is_alive
 from .reader import Reader
 from .records import (
@@ -32,16 +32,20 @@ from .rows import (
     clean,
     device,
     from_end,
+    from_session,
+    from_unfinished,
     from_workload,
     model,
     model_kernel,
-    schedule,
     session,
     to_device,
     trial,
     workload,
+    workload_form,
 )
 from .upgrade import upgrade
+
+_UNDECIDED = (TrialState.RUNNING, TrialState.ABANDONED)
 
 
 class Store(Reader):
@@ -54,6 +58,7 @@ class Store(Reader):
     def __init__(self, engine: Engine, name: str) -> None:
         super().__init__(engine, name)
         self._writer = writing(engine)
+        self._durable = writing(engine, durable=True)
         self._workload_ids: dict[str, int] = {}
         self._sessions: dict[int, tuple[int, Runtime]] = {}
 
@@ -78,20 +83,16 @@ class Store(Reader):
         return cls(engine, name)
 
     def add_workloads(self, workloads: Iterable[WorkloadInfo]) -> None:
-        """Adds the workloads that are not there yet; of the others, TVM's form is brought to the one given."""
-        rows = {info.id: from_workload(info) for info in workloads}
-        with self._write() as connection:
-            known = dict(
-                connection.execute(
-                    select(workload.c.digest, workload.c.tvm_version).where(workload.c.digest.in_(rows))
-                ).all()
-            )
-            for digest, row in rows.items():
-                if digest not in known:
-                    connection.execute(insert(workload).values(**row))
-                elif known[digest] != row["tvm_version"]:
-                    changed = {key: row[key] for key in ("tvm_json", "tvm_version", "tvm_hash")}
-                    connection.execute(update(workload).where(workload.c.digest == digest).values(**changed))
+        """Adds the workloads that are not there yet, and of the others the forms of TVM that are not."""
+        infos = list(workloads)
+        with self.writing() as connection:
+            insert_missing(connection, workload, [from_workload(info) for info in infos])
+            forms = [
+                {"workload_id": self._workload_id(connection, info.id), **form._asdict()}
+                for info in infos
+                for form in info.forms
+            ]
+            insert_missing(connection, workload_form, forms)
 
     def add_model(self, info: ModelInfo, kernels: Iterable[ModelKernel]) -> None:
         """Adds a captured model and its kernels, whose workloads must be there; does nothing when the capture is known.
@@ -99,53 +100,40 @@ class Store(Reader):
         Raises:
             DatabaseError: a kernel's workload was not added before.
         """
-        with self._write() as connection:
+        with self.writing() as connection:
             if connection.execute(select(model.c.id).where(model.c.capture_key == info.capture_key)).first():
                 return
-            model_id = _insert(
-                connection,
-                model,
-                capture_key=info.capture_key,
-                name=info.name,
-                options=dict(info.options),
-                steps_hint=info.steps_hint,
-            )
-            for kernel in kernels:
-                connection.execute(
-                    insert(model_kernel).values(
-                        model_id=model_id,
-                        stage=kernel.stage,
-                        workload_id=self._workload_id(connection, kernel.workload_id),
-                        calls=kernel.calls,
-                        position=kernel.order,
-                    )
-                )
+            columns = {
+                "capture_key": info.capture_key,
+                "name": info.name,
+                "options": dict(info.options),
+                "steps_hint": info.steps_hint,
+            }
+            model_id = find_or_insert(connection, model, "capture_key", columns)
+            rows = [
+                {
+                    "model_id": model_id,
+                    "stage": kernel.stage,
+                    "workload_id": self._workload_id(connection, kernel.workload_id),
+                    "calls": kernel.calls,
+                    "position": kernel.order,
+                }
+                for kernel in kernels
+            ]
+            insert_missing(connection, model_kernel, rows)
 
     def begin_session(self, info: SessionInfo) -> int:
         """Opens a session, `running`, and returns its id. Its device is added when it is new."""
-        with self._write() as connection:
-            return _insert(
-                connection,
-                session,
-                uid=uuid.uuid4().hex,
-                device_id=_upsert_device(connection, info.device),
-                runtime=info.runtime,
-                driver=info.driver,
-                adapter=dict(info.adapter),
-                toolchain=dict(info.toolchain),
-                model=info.model,
-                capture_key=info.capture_key,
-                tier=info.tier,
-                budget=dict(info.budget),
-                seed=info.seed,
-                reason=info.reason,
-                host=info.host,
-                pid=info.pid,
-                outcome=SessionOutcome.RUNNING,
-                started=_now(),
-                ended=None,
-                note="",
-            )
+        with self.writing() as connection:
+            columns = from_session(info) | {
+                "uid": uuid.uuid4().hex,
+                "device_id": _upsert_device(connection, info.device),
+                "outcome": SessionOutcome.RUNNING,
+                "started": _now(),
+                "ended": None,
+                "note": "",
+            }
+            return insert_row(connection, session, columns)
 
     def end_session(self, session_id: int, outcome: SessionOutcome, note: str = "") -> None:
         """Closes a session; trials that it left running become `abandoned`.
@@ -155,7 +143,7 @@ class Store(Reader):
         """
         if outcome is SessionOutcome.RUNNING:
             raise ValueError("a session does not end as running")
-        with self._write() as connection:
+        with self.writing() as connection:
             found = connection.execute(select(session.c.outcome).where(session.c.id == session_id)).scalar()
             if found is not SessionOutcome.RUNNING:
                 state = "does not exist" if found is None else f"has ended already, as {found.value}"
@@ -163,64 +151,46 @@ class Store(Reader):
             _close_sessions(connection, [session_id], outcome, clean(note))
 
     def begin_trial(self, start: TrialStart) -> int:
-        """Commits a `running` trial and returns its id.
+        """Commits a `running` trial and returns its id; it is on the disk before the candidate can hang the machine.
 
         Raises:
             DatabaseError: the session or the workload is not in the database.
         """
-        with self._write() as connection:
-            device_id, runtime = self._session(connection, start.session_id)
-            return _insert(
-                connection,
-                trial,
-                session_id=start.session_id,
-                workload_id=self._workload_id(connection, start.workload_id),
-                device_id=device_id,
-                schedule_id=_schedule_id(connection, start.trace),
-                runtime=runtime,
-                kind=start.kind,
-                state=TrialState.RUNNING,
-                latency_s=None,
-                program_digest=start.program_digest,
-                needs=dict(start.needs),
-                launches=start.launches,
-                seed=start.seed,
-                samples_s=[],
-                timer="",
-                compile_s=0.0,
-                run_s=0.0,
-                verify_s=0.0,
-                max_error=None,
-                rtol=0.0,
-                atol=0.0,
-                error="",
-                started=_now(),
-                ended=None,
-            )
+        unfinished = from_unfinished(start) | {"started": _now()}
+        with self.writing(durable=True) as connection:
+            return self._insert_trial(connection, start, unfinished)
 
     def end_trial(self, trial_id: int, end: TrialEnd) -> None:
-        """Commits how a trial ended.
+        """Commits how a trial ended. One that was given up as `abandoned` takes its result once, however late.
 
         Raises:
-            ValueError: the state is not final; or it is `ok` without samples or without a verification.
+            ValueError: the state is not final; or it has a latency by its state but no samples; or it is `ok` without
+            a verification.
             DatabaseError: there is no such trial, or it has ended already.
         """
         values = from_end(end) | {"ended": _now()}
-        with self._write() as connection:
+        with self.writing() as connection:
             changed = connection.execute(
-                update(trial).where(trial.c.id == trial_id, trial.c.state == TrialState.RUNNING).values(**values)
+                update(trial).where(trial.c.id == trial_id, trial.c.state.in_(_UNDECIDED)).values(**values)
             ).rowcount
             if changed != 1:
                 found = connection.execute(select(trial.c.state).where(trial.c.id == trial_id)).scalar()
                 state = "does not exist" if found is None else f"has ended already, as {found.value}"
                 raise DatabaseError(f"{self.name}: trial {trial_id} {state}")
 
+    def add_trial(self, start: TrialStart, end: TrialEnd) -> int:
+        """Commits a trial that ran elsewhere, whole, and returns its id. Raises as `begin_trial` and `end_trial`."""
+        now = _now()
+        ended = from_unfinished(start) | from_end(end) | {"started": now, "ended": now}
+        with self.writing() as connection:
+            return self._insert_trial(connection, start, ended)
+
     def abandon_dead(self, host: str) -> int:
         """Closes the sessions that processes of ``host`` (this machine) left behind when they were killed.
 
         Their running trials become `abandoned`, the sessions `killed`. Returns how many trials that were.
         """
-        with self._write() as connection:
+        with self.writing() as connection:
             running = connection.execute(
                 select(session.c.id, session.c.pid, session.c.started).where(
                     session.c.outcome == SessionOutcome.RUNNING, session.c.host == host
@@ -230,9 +200,35 @@ class Store(Reader):
             return _close_sessions(connection, dead, SessionOutcome.KILLED, "its process was found dead")
 
     @contextmanager
-    def _write(self) -> Iterator[Connection]:
-        with translated(self.name), self._writer.begin() as connection:
+    def writing(self, *, durable: bool = False) -> Iterator[Connection]:
+        """A transaction that writes, for the modules of this package; committed at the end, undone by an exception.
+
+        What is committed survives the end of every process. With ``durable`` it also survives the machine's: it is on
+        the disk when the transaction is over, with everything committed before it.
+        """
+        writer = self._durable if durable else self._writer
+        with translated(self.name), writer.begin() as connection:
             yield connection
+
+    def _insert_trial(self, connection: Connection, start: TrialStart, columns: dict[str, Any]) -> int:
+        device_id, runtime = self._session(connection, start.session_id)
+        if connection.dialect.name == "postgresql":
+            # Two processes that work for one session take turns to count. On SQLite all writers do.
+            connection.execute(select(session.c.id).where(session.c.id == start.session_id).with_for_update())
+        last = select(func.max(trial.c.number)).where(trial.c.session_id == start.session_id)
+        return insert_row(
+            connection,
+            trial,
+            columns
+            | {
+                "session_id": start.session_id,
+                "number": (connection.execute(last).scalar() or 0) + 1,
+                "workload_id": self._workload_id(connection, start.workload_id),
+                "device_id": device_id,
+                "schedule_id": schedule_id(connection, start.trace),
+                "runtime": runtime,
+            },
+        )
 
     def _workload_id(self, connection: Connection, digest: str) -> int:
         if digest not in self._workload_ids:
@@ -253,26 +249,16 @@ class Store(Reader):
         return self._sessions[session_id]
 
 
-def _insert(connection: Connection, table: Table, **values: Any) -> int:
-    key = connection.execute(insert(table).values(**values)).inserted_primary_key
-    assert key is not None
-    return int(key[0])
-
-
 def _upsert_device(connection: Connection, info: DeviceInfo) -> int:
     # The key says which GPU it is; the rest describes it, and a later driver or a later wgtune may describe it better.
-    found = connection.execute(select(device).where(device.c.key == info.key)).first()
+    query = select(device).where(device.c.key == info.key)
+    found = connection.execute(query).first()
     if found is None:
-        return _insert(connection, device, **asdict(info))
+        insert_missing(connection, device, [asdict(info)])
+        found = connection.execute(query).one()
     if to_device(found) != info:
         connection.execute(update(device).where(device.c.id == found.id).values(**asdict(info)))
     return int(found.id)
-
-
-def _schedule_id(connection: Connection, trace: str) -> int:
-    digest = hashlib.sha256(trace.encode()).hexdigest()
-    found = connection.execute(select(schedule.c.id).where(schedule.c.digest == digest)).scalar()
-    return found if found is not None else _insert(connection, schedule, digest=digest, trace=trace)
 
 
 def _close_sessions(connection: Connection, ids: list[int], outcome: SessionOutcome, note: str) -> int:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _BLUR = torch.tensor([[1.0, 2.0, 1.0], [2.0, 4.0, 2.0], [1.0, 2.0, 1.0]]) / 16
 _BROAD, _FINE = 1.4, 0.35
+_EMBEDDING_SPREAD = 0.02
+"""Standard deviation of the embedding tables, as transformers initialises CLIP's (``initializer_range``)."""
 _LATENTS = 4
 _PASSED = 4 * _LATENTS
 """The first channels of the denoiser's outer level: the latents, their negative, and both again, blurred."""
@@ -49,6 +51,8 @@ def randomize(network: nn.Module, generator: torch.Generator, attention_gain: fl
             elif isinstance(layer, nn.Linear):
                 gain = attention_gain if ".attn" in name or ".to_" in name else 1.0
                 layer.weight.copy_(draw(*layer.weight.shape) * gain / math.sqrt(layer.in_features))
+            elif isinstance(layer, nn.Embedding):
+                layer.weight.copy_(draw(*layer.weight.shape) * _EMBEDDING_SPREAD)
             elif isinstance(layer, (nn.GroupNorm, nn.LayerNorm)):
                 layer.weight.fill_(1.0)
             if isinstance(getattr(layer, "bias", None), nn.Parameter):

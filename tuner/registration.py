@@ -16,6 +16,7 @@ from ..database.records import (
     ModelKernel,
     Param,
     SessionInfo,
+    TvmForm,
     WorkloadInfo,
 )
 from ..database.store import Store
@@ -92,9 +93,7 @@ def _workload(kernel: Kernel) -> WorkloadInfo:
         id=kernel.id,
         name=kernel.name,
         text=kernel.text,
-        tvm_json=tvm.ir.save_json(kernel.func),
-        tvm_version=tvm.__version__,
-        tvm_hash=module_hash(kernel),
+        forms=(TvmForm(tvm.__version__, tvm.ir.save_json(kernel.func), module_hash(kernel)),),
         params=tuple(Param(p.name, p.shape, p.dtype) for p in kernel.params),
         outputs=kernel.outputs,
         flops=kernel.flops,

@@ -55,7 +55,7 @@ def record_last_schedule(store: Store, kernels: list[Kernel]) -> None:
     for kernel in kernels:
         *_, schedule = baseline_schedules(kernel, find_tier("default"))
         program = emit(schedule.mod, find_tier("default"))
-        store.add_workloads([WorkloadInfo(kernel.id, kernel.name, kernel.text, "", "", "", (), (), 0.0, 0)])
+        store.add_workloads([WorkloadInfo(kernel.id, kernel.name, kernel.text, (), (), (), 0.0, 0)])
         trial = store.begin_trial(
             TrialStart(
                 session,

@@ -15,6 +15,7 @@ from wgtune.database.records import (
     TrialEnd,
     TrialKind,
     TrialStart,
+    TvmForm,
     WorkloadInfo,
 )
 from wgtune.database.store import Store
@@ -32,9 +33,7 @@ def workload(name: str, flops: float = 2e9, nbytes: int = 4 << 20) -> WorkloadIn
         id=hashlib.sha256(text.encode()).hexdigest(),
         name=name,
         text=text,
-        tvm_json="{}",
-        tvm_version="0.27.0.post1",
-        tvm_hash="123",
+        forms=(TvmForm("0.27.0.post1", "{}", "123"),),
         params=(Param("a", (64, 64), "float32"), Param("out", (64, 64), "float32")),
         outputs=(1,),
         flops=flops,

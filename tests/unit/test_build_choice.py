@@ -61,11 +61,7 @@ def record(
     store: Store, kernel: Kernel, trace: str, program: Program, end: TrialEnd, kind: TrialKind = TrialKind.SEARCH
 ) -> None:
     store.add_workloads(
-        [
-            WorkloadInfo(
-                kernel.id, kernel.name, kernel.text, "{}", "0", "0", (), kernel.outputs, kernel.flops, kernel.nbytes
-            )
-        ]
+        [WorkloadInfo(kernel.id, kernel.name, kernel.text, (), (), kernel.outputs, kernel.flops, kernel.nbytes)]
     )
     session_id = store.begin_session(session())
     needs = program.to_json()["needs"]
