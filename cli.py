@@ -13,6 +13,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .cli_database import db_app
+from .cli_options import (
+    TYPER,
+    BatchOption,
+    DbOption,
+    DeviceOption,
+    GuidanceOption,
+    HeightOption,
+    HtmlOption,
+    JsonOption,
+    KnownDeviceOption,
+    KnownModelOption,
+    LimitOption,
+    ModelOption,
+    StageOption,
+    StepsOption,
+    TierOption,
+    WidthOption,
+)
 from .console import note, progress, show_error, stderr, stdout, warn
 from .errors import WgtuneError
 
@@ -20,51 +39,15 @@ if TYPE_CHECKING:
     from .devices.device import Device
     from .tuner.program import Capture, CaptureOptions
 
-_TYPER: dict[str, Any] = {
-    "no_args_is_help": True,
-    "rich_markup_mode": "markdown",
-    "add_completion": False,
-    "context_settings": {"help_option_names": ["-h", "--help"]},
-}
 app = typer.Typer(
     name="wgtune",
     help="Tune every GPU kernel of a Stable Diffusion model, keep what is learned, build what a browser draws with.",
     pretty_exceptions_enable=False,
-    **_TYPER,
+    **TYPER,
 )
-report_app = typer.Typer(help="Coverage and latency, from the database alone.", **_TYPER)
-db_app = typer.Typer(help="Look after the database of trials.", **_TYPER)
+report_app = typer.Typer(help="Coverage and latency, from the database alone.", **TYPER)
 app.add_typer(report_app, name="report")
 app.add_typer(db_app, name="db")
-
-ModelOption = Annotated[
-    str, typer.Option("--model", "-m", help="A diffusers folder, a Hugging Face id, or sd-v1-5, sd-turbo, sdxl, taiyi.")
-]
-KnownModelOption = Annotated[
-    str | None, typer.Option("--model", "-m", help="A model in the database; by default the one tuned last.")
-]
-DeviceOption = Annotated[str, typer.Option("--device", "-d", help="A key, part of a name, #index, or auto.")]
-KnownDeviceOption = Annotated[
-    str | None, typer.Option("--device", "-d", help="A device in the database; by default the one tuned last.")
-]
-DbOption = Annotated[
-    str | None,
-    typer.Option("--db", metavar="URL", help="A SQLite file or SQLAlchemy URL; by default your own database."),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
-WidthOption = Annotated[int | None, typer.Option(min=8, help="Image width in pixels; by default the model's own.")]
-HeightOption = Annotated[int | None, typer.Option(min=8, help="Image height in pixels; by default the model's own.")]
-BatchOption = Annotated[int, typer.Option(min=1, help="Images drawn at once.")]
-GuidanceOption = Annotated[
-    bool, typer.Option("--guidance/--no-guidance", help="Run the UNet on the negative prompt as well.")
-]
-StepsOption = Annotated[int, typer.Option(min=1, help="Steps per image, for the shares of an image's time.")]
-TierOption = Annotated[str, typer.Option(help="WebGPU limits to stay within: default or desktop.")]
-LimitOption = Annotated[int | None, typer.Option(min=1, help="Only the first so many rows of the table.")]
-HtmlOption = Annotated[
-    Path | None, typer.Option("--html", help="Also write the report as one self-contained HTML page.")
-]
-StageOption = Annotated[list[str] | None, typer.Option("--stage", help="Only this stage; may be repeated.")]
 
 
 def _print_version(wanted: bool) -> None:
@@ -315,36 +298,6 @@ def demo(
 
     if not run_demo(folder, minutes, _device(device), prompt):
         raise typer.Exit(130)
-
-
-@db_app.command("info", epilog="Example: `wgtune db info --db lab.db`")
-def db_info(db: DbOption = None, json: JsonOption = False) -> None:
-    """What is in the database: size, schema, sessions, trials by device and state."""
-    from .database.admin import info
-    from .reports.database import print_database
-
-    print_database(info(db), json=json, console=stdout())
-
-
-@db_app.command("upgrade", epilog="Example: `wgtune db upgrade --db old.db`")
-def db_upgrade(db: DbOption = None, json: JsonOption = False) -> None:
-    """Bring a database that an older wgtune wrote to this program's schema."""
-    from .database.admin import upgrade
-    from .reports.database import print_upgrade
-
-    print_upgrade(upgrade(db), json=json, console=stdout())
-
-
-@db_app.command("check", epilog="Example: `wgtune db check`")
-def db_check(db: DbOption = None, json: JsonOption = False) -> None:
-    """Check that a database is whole. Exits with 4 where it is not."""
-    from .database.admin import check
-    from .reports.database import print_problems
-
-    problems = check(db)
-    print_problems(problems, json=json, console=stdout())
-    if problems:
-        raise typer.Exit(4)
 
 
 def main() -> None:

@@ -204,7 +204,7 @@ def test_tried_holds_every_ended_trial_but_abandoned_ones(store):
     assert [summary.latency_s for summary in tried] == [None] * len(FAULTS) + [1e-3]
     assert store.tried(LLVMPIPE.key, CONV.id) == []
     counts = store.counts(LLVMPIPE.key, [MATMUL.id, CONV.id])[MATMUL.id]
-    assert counts == {state: 1 for state in (*FAULTS, TrialState.ABANDONED, TrialState.OK, TrialState.RUNNING)}
+    assert counts == dict.fromkeys((*FAULTS, TrialState.ABANDONED, TrialState.OK, TrialState.RUNNING), 1)
 
 
 def test_ending_a_session_abandons_what_it_left_running(store):

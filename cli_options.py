@@ -1,0 +1,45 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+TYPER: dict[str, Any] = {
+    "no_args_is_help": True,
+    "rich_markup_mode": "markdown",
+    "add_completion": False,
+    "context_settings": {"help_option_names": ["-h", "--help"]},
+}
+"""How every group of commands is set up."""
+
+ModelOption = Annotated[
+    str, typer.Option("--model", "-m", help="A diffusers folder, a Hugging Face id, or sd-v1-5, sd-turbo, sdxl, taiyi.")
+]
+KnownModelOption = Annotated[
+    str | None, typer.Option("--model", "-m", help="A model in the database; by default the one tuned last.")
+]
+DeviceOption = Annotated[str, typer.Option("--device", "-d", help="A key, part of a name, #index, or auto.")]
+KnownDeviceOption = Annotated[
+    str | None, typer.Option("--device", "-d", help="A device in the database; by default the one tuned last.")
+]
+DbOption = Annotated[
+    str | None,
+    typer.Option("--db", metavar="URL", help="A SQLite file or SQLAlchemy URL; by default your own database."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+WidthOption = Annotated[int | None, typer.Option(min=8, help="Image width in pixels; by default the model's own.")]
+HeightOption = Annotated[int | None, typer.Option(min=8, help="Image height in pixels; by default the model's own.")]
+BatchOption = Annotated[int, typer.Option(min=1, help="Images drawn at once.")]
+GuidanceOption = Annotated[
+    bool, typer.Option("--guidance/--no-guidance", help="Run the UNet on the negative prompt as well.")
+]
+StepsOption = Annotated[int, typer.Option(min=1, help="Steps per image, for the shares of an image's time.")]
+TierOption = Annotated[str, typer.Option(help="WebGPU limits to stay within: default or desktop.")]
+LimitOption = Annotated[int | None, typer.Option(min=1, help="Only the first so many rows of the table.")]
+HtmlOption = Annotated[
+    Path | None, typer.Option("--html", help="Also write the report as one self-contained HTML page.")
+]
+StageOption = Annotated[list[str] | None, typer.Option("--stage", help="Only this stage; may be repeated.")]
