@@ -22,6 +22,7 @@ from ..errors import CaptureError
 from .converters import CONCAT, SLICE
 from .inventory import make_kernel
 from .program import Call, Kernel, Operand, Stage, TensorSpec
+from .trigonometry import legalize_cos, legalize_sin
 
 if TYPE_CHECKING:
     import torch
@@ -56,7 +57,7 @@ def lower(
         [
             passes.DecomposeOpsForInference(),
             passes.CanonicalizeBindings(),
-            passes.LegalizeOps(),
+            passes.LegalizeOps({"relax.sin": legalize_sin, "relax.cos": legalize_cos}),
             passes.AnnotateTIROpPattern(),
             passes.FoldConstant(),
             passes.EliminateCommonSubexpr(),
