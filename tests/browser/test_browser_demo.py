@@ -36,13 +36,7 @@ def test_chromium_draws_what_wgpu_draws(
     page.goto(serve(demo_bundle))
     for case in CASES:
         in_chromium, natively = draw_both(page, native, case)
-        apart = difference(in_chromium, natively)
-        if apart > 2:
-            # Seen twice in some twenty runs on a busy machine, in the first picture of a process, and not explained
-            # yet: drawing both again tells whoever sees it next which of the two drew something else before.
-            again = draw_both(page, native, case)
-            chromium, ours = difference(in_chromium, again[0]), difference(natively, again[1])
-            pytest.fail(f"{case}: {apart}/255 apart; drawn again, Chromium's changed by {chromium}, ours by {ours}")
+        assert difference(in_chromium, natively) <= 2, case
 
 
 def draw_both(page: Page, native: StableDiffusionPipeline, case: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
