@@ -18,6 +18,7 @@ from wgtune.devices.limits import TIERS
 from wgtune.devices.program import Program, Shader
 from wgtune.devices.worker import Worker
 from wgtune.states import TrialState
+from wgtune.tuner import trigonometry
 from wgtune.tuner.emit import emit
 from wgtune.tuner.inventory import make_kernel
 from wgtune.tuner.program import Kernel
@@ -54,12 +55,18 @@ def gelu() -> Kernel:
     return kernel_of(x, te.compute(x.shape, lambda *i: x(*i) * 0.5 * (1.0 + te.erf(x(*i) * 0.70710678))))
 
 
+def sinusoids() -> Kernel:
+    """Without the tolerance that WGSL's own functions need."""
+    x = te.placeholder((77, 160))
+    return kernel_of(x, topi.add(trigonometry.sin(x), trigonometry.cos(x)))
+
+
 def linear() -> Kernel:
     """As CLIP has it."""
     return matmul(77, 3072, 768)
 
 
-KERNELS = [matmul, linear, conv2d, softmax, transpose, layer_norm, take, gelu]
+KERNELS = [matmul, linear, conv2d, softmax, transpose, layer_norm, take, gelu, sinusoids]
 
 
 @pytest.mark.parametrize("make", KERNELS, ids=[f.__name__ for f in KERNELS])
