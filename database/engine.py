@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
-import zlib
+import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, StatementError
 
 from ..errors import DatabaseError
 from ..paths import default_database
+from .columns import BadValue, sqlite_types
+from .filesystem import network_filesystem
 
 BUSY_TIMEOUT_S = 30.0
 """How long a writer waits for another process's transaction. Ours take milliseconds; a migration may take longer."""
 
+CONNECT_TIMEOUT_S = 10
+"""How long a database server may take to answer."""
+
 SQLITE_HEADER = b"SQLite format 3\0"
 """The first 16 bytes of every SQLite file (SQLite file format, section 1.3)."""
+
+_WAL_VERSION = 2
+"""Byte 18 of a SQLite file whose changes go to a write-ahead log; 1 where they go to a rollback journal."""
 
 _WRITES = "wgtune_writes"
 _DURABLE = "wgtune_durable"
@@ -84,24 +93,69 @@ def sqlite_path(url: URL) -> Path | None:
 
 
 def check_file(path: Path, *, create: bool) -> None:
-    """Raises DatabaseError where ``path`` cannot become, or is not, a SQLite database that this process can write."""
+    """Raises DatabaseError where ``path`` cannot become, or is not, a SQLite database."""
     try:
-        if not path.exists():
+        kind = path.stat().st_mode if path.exists() else None
+        if kind is None:
             _check_new_file(path, create)
             return
-        if path.is_dir():
+        if stat.S_ISDIR(kind):
             raise DatabaseError(f"{path} is a folder, not a database", f"name a file: {path / 'wgtune.db'}")
-        with path.open("rb") as file:
-            head = file.read(len(SQLITE_HEADER))
+        if not stat.S_ISREG(kind):  # opening a pipe would wait for its other end
+            raise DatabaseError(f"{path} is a device or a pipe, not a database", "name a file with --db or WGTUNE_DB")
+        head = _head(path)
     except OSError as error:
         raise DatabaseError(f"{path} cannot be read: {error.strerror}", "check its owner and permissions") from None
-    if head and head != SQLITE_HEADER:
+    except ValueError:  # a NUL
+        raise DatabaseError(f"{str(path)!r} is no name of a file", "name one with --db or WGTUNE_DB") from None
+    if head and not head.startswith(SQLITE_HEADER):
         raise DatabaseError(f"{path} is not a SQLite database", "name another file with --db or WGTUNE_DB")
-    if not os.access(path, os.W_OK) or not os.access(path.parent, os.W_OK):
-        # Even a reader needs to write there: SQLite keeps the write-ahead log and its index beside the file.
+    if not head and (log := _log_size(path)):
+        # SQLite would throw the log away, and with it what it holds.
         raise DatabaseError(
-            f"{path}, or the folder that it is in, is read-only", f"copy it to a folder of yours: cp {path} ."
+            f"{path} is empty, but its write-ahead log holds {log:,} bytes: a copy was cut short",
+            f"copy both again, or move {path.name}-wal away to begin anew",
         )
+
+
+def is_writable(path: Path) -> bool:
+    """Whether this process may change the SQLite file, which takes making files beside it too."""
+    return not path.exists() or (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK))
+
+
+def is_read_only(engine: Engine) -> bool:
+    """Whether the engine opens a SQLite file that this process may not change."""
+    return engine.url.query.get("mode") == "ro"
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(len(SQLITE_HEADER) + 4)
+
+
+def _log_size(path: Path) -> int:
+    log = path.with_name(path.name + "-wal")
+    return log.stat().st_size if log.exists() else 0
+
+
+def _read_only(path: Path) -> URL:
+    """How to open a file that cannot be changed.
+
+    SQLite reads a database with a write-ahead log only where it may keep an index of the log beside it. Without a log
+    there is nothing to index, which it must be told. Raises DatabaseError where there is a log.
+    """
+    url = URL.create("sqlite", database=path.absolute().as_uri(), query={"mode": "ro", "uri": "true"})
+    head = _head(path)
+    if len(head) <= len(SQLITE_HEADER) + 2 or head[len(SQLITE_HEADER) + 2] != _WAL_VERSION:
+        return url
+    if not _log_size(path):
+        return url.update_query_dict({"immutable": "1"})
+    if path.with_name(path.name + "-shm").exists():
+        return url
+    raise DatabaseError(
+        f"{path} cannot be changed, and what was written last still lies in {path.name}-wal",
+        f"copy both to a folder of yours: cp {path} {path}-wal .",
+    )
 
 
 def _check_new_file(path: Path, create: bool) -> None:
@@ -122,9 +176,9 @@ def make_engine(url: URL) -> Engine:
     path = sqlite_path(url)
     try:
         if path is not None:
-            engine = create_engine(url.set(database=str(path)), connect_args={"timeout": BUSY_TIMEOUT_S})
+            engine = _sqlite_engine(path)
         else:
-            engine = create_engine(url, pool_pre_ping=True)
+            engine = create_engine(url, pool_pre_ping=True, connect_args=_server_arguments(url))
     except NoSuchModuleError:
         raise DatabaseError(
             f"{display(url)}: databases of the kind {url.drivername!r} are not supported", "use sqlite or postgresql"
@@ -132,9 +186,26 @@ def make_engine(url: URL) -> Engine:
     except ImportError as error:
         hint = "pip install 'wgtune[postgresql]'" if url.get_backend_name() == "postgresql" else ""
         raise DatabaseError(f"{display(url)}: the driver is not installed ({error})", hint) from None
-    if path is not None:
-        event.listen(engine, "connect", _prepare_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _server_arguments(url: URL) -> dict[str, Any]:
+    if url.get_backend_name() != "postgresql" or "connect_timeout" in url.query:
+        return {}
+    return {"connect_timeout": CONNECT_TIMEOUT_S}
+
+
+def _sqlite_engine(path: Path) -> Engine:
+    if is_writable(path):
+        url, prepare = URL.create("sqlite", database=str(path)), _prepare_writer
+        if network_filesystem(path):
+            prepare = _prepare_network_writer
+    else:
+        url, prepare = _read_only(path), _prepare
+    engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S})
+    engine.dialect.colspecs = {**engine.dialect.colspecs, **sqlite_types()}
+    event.listen(engine, "connect", prepare)
+    event.listen(engine, "begin", _begin_sqlite)
     return engine
 
 
@@ -155,8 +226,13 @@ def translated(name: str) -> Iterator[None]:
     except DBAPIError as error:
         reason = " ".join(str(error.orig).split())
         raise DatabaseError(f"{name}: {reason}", _hint(reason)) from error
-    except (zlib.error, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DatabaseError(f"{name}: a value cannot be read back ({error})", _hint("malformed")) from error
+    except StatementError as error:
+        # SQLAlchemy's wrapper of what a column's type raised.
+        if isinstance(error.orig, BadValue):
+            raise DatabaseError(f"{name}: {error.orig}") from error
+        raise
+    except BadValue as error:
+        raise DatabaseError(f"{name}: a value cannot be read back: {error}", _hint("malformed")) from error
 
 
 def _hint(reason: str) -> str:
@@ -168,20 +244,44 @@ def _hint(reason: str) -> str:
         return "check that the server is running and that the URL names its host, port, user and database"
     if "full" in reason:
         return "make room on the disk, then run the command again"
+    if "I/O error" in reason:
+        return "the disk failed or took no more; make room or name another with --db, then run the command again"
     if "readonly" in reason or "unable to open" in reason:
         return "check the permissions of the file and of its folder, or name another with --db"
     return "`wgtune db check` says whether the database is whole"
 
 
-def _prepare_sqlite(connection: sqlite3.Connection, _: object) -> None:
+def _prepare(connection: sqlite3.Connection, record: object) -> None:
     # Python's sqlite3 would begin transactions by itself, and never before DDL: a killed migration would leave half
     # of it.
     connection.isolation_level = None
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA foreign_keys = ON")
+    # The file may come from a stranger: what its schema calls runs without reach, and damage is looked for
+    # (https://sqlite.org/security.html).
+    connection.execute("PRAGMA trusted_schema = OFF")
+    connection.execute("PRAGMA cell_size_check = ON")
+    if sys.version_info >= (3, 12):
+        connection.setconfig(sqlite3.SQLITE_DBCONFIG_DEFENSIVE, True)
+        connection.setconfig(sqlite3.SQLITE_DBCONFIG_ENABLE_TRIGGER, False)
+        connection.setconfig(sqlite3.SQLITE_DBCONFIG_ENABLE_VIEW, False)
+
+
+def _prepare_writer(connection: sqlite3.Connection, record: object) -> None:
+    _prepare(connection, record)
     # With a write-ahead log readers never wait for the tuner, nor it for them.
-    cursor.execute("PRAGMA journal_mode = WAL")
-    cursor.close()
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+    except sqlite3.OperationalError as error:
+        if "locked" in str(error):
+            raise
+        # Some filesystems lend no shared memory.
+        connection.execute("PRAGMA journal_mode = DELETE")
+
+
+def _prepare_network_writer(connection: sqlite3.Connection, record: object) -> None:
+    _prepare(connection, record)
+    # A write-ahead log needs memory that all its readers share, which two machines do not.
+    connection.execute("PRAGMA journal_mode = DELETE")
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Table, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 
+from .digests import digest_of
 from .rows import schedule
 
 
@@ -43,8 +43,3 @@ def find_or_insert(connection: Connection, table: Table, column: str, values: Ma
 def schedule_id(connection: Connection, trace: str) -> int:
     """The id of the schedule with this text; added when it is new."""
     return find_or_insert(connection, schedule, "digest", {"digest": digest_of(trace), "trace": trace})
-
-
-def digest_of(text: str) -> str:
-    """SHA-256 of the text in UTF-8, in hexadecimal."""
-    return hashlib.sha256(text.encode()).hexdigest()

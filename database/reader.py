@@ -38,8 +38,11 @@ from .rows import (
     session,
     to_device,
     to_model,
+    to_model_kernel,
+    to_point,
     to_record,
     to_session,
+    to_summary,
     to_workload,
     trial,
     workload,
@@ -47,6 +50,9 @@ from .rows import (
 )
 
 Self = TypeVar("Self", bound="Reader")
+T = TypeVar("T")
+
+_AT_ONCE = 500
 
 
 class Reader:
@@ -94,7 +100,15 @@ class Reader:
 
     def tried(self, device_key: str, workload_id: str, runtime: Runtime = Runtime.WGPU) -> list[TrialSummary]:
         """Every trial of the workload that ended, oldest first, except abandoned ones: of those nothing is known."""
-        columns = (trial.c.id, trial.c.kind, trial.c.state, trial.c.program_digest, schedule.c.trace, trial.c.latency_s)
+        columns = (
+            trial.c.id,
+            trial.c.kind,
+            trial.c.state,
+            trial.c.program_digest,
+            schedule.c.trace,
+            trial.c.latency_s,
+            schedule.c.digest,
+        )
         query = (
             _of_device(select(*columns).join_from(trial, schedule), device_key, runtime)
             .join(workload, workload.c.id == trial.c.workload_id)
@@ -102,7 +116,7 @@ class Reader:
             .order_by(trial.c.id)
         )
         with self.reading() as connection:
-            return [TrialSummary(*row) for row in connection.execute(query)]
+            return [to_summary(row) for row in connection.execute(query)]
 
     def counts(
         self,
@@ -139,7 +153,7 @@ class Reader:
             .order_by(trial.c.ended, trial.c.id)
         )
         with self.reading() as connection:
-            return [TrialPoint(*row) for row in connection.execute(query)]
+            return [to_point(row) for row in connection.execute(query)]
 
     def devices(self) -> list[DeviceInfo]:
         """Every device that had a session, by key."""
@@ -161,7 +175,7 @@ class Reader:
             .order_by(model_kernel.c.position, model_kernel.c.stage)
         )
         with self.reading() as connection:
-            return [ModelKernel(*row) for row in connection.execute(query)]
+            return [to_model_kernel(row) for row in connection.execute(query)]
 
     def workloads(self, workload_ids: Collection[str]) -> dict[str, WorkloadInfo]:
         """The workloads by id; unknown ids are left out."""
@@ -200,24 +214,45 @@ class Reader:
         kind: TrialKind | None,
         fits: Callable[[Mapping[str, Any]], bool] | None,
     ) -> dict[str, Record]:
-        ranked = _of_device(select(trial.c.id, trial.c.needs), device_key, runtime)
-        ranked = ranked.join(workload, workload.c.id == trial.c.workload_id)
+        ranked = _of_device(select(trial.c.id), device_key, runtime)
         # Ids differ between copies of a database; what began first, and whose session, do not.
-        ranked = ranked.where(trial.c.state == TrialState.OK, ~_stale()).order_by(
+        ranked = ranked.where(trial.c.workload_id == workload.c.id, trial.c.state == TrialState.OK, ~_stale()).order_by(
             trial.c.latency_s, trial.c.started, trial.c.number, trial.c.id
         )
         if kind is not None:
             ranked = ranked.where(trial.c.kind == kind)
-        if fits is None:
-            ranked = ranked.limit(1)
         with self.reading() as connection:
-            # One short walk down the index per workload: a window over all of them would visit every trial.
-            chosen = []
-            for digest in workload_ids:
-                rows = connection.execute(ranked.where(workload.c.digest == digest))
-                chosen += next(([row.id] for row in rows if fits is None or fits(row.needs)), [])
-            query = RECORDS.where(trial.c.id.in_(chosen))
-            return {row.workload: to_record(row) for row in connection.execute(query)}
+            chosen = _first(connection, ranked, workload_ids) if fits is None else []
+            if fits is not None:
+                # As far down each workload's ranking as it takes.
+                ranked = ranked.add_columns(trial.c.needs)
+                for digest in workload_ids:
+                    rows = connection.execute(ranked.where(workload.c.digest == digest))
+                    chosen += next(([row.id] for row in rows if fits(row.needs)), [])
+            found: dict[str, Record] = {}
+            for some in _batches(chosen):
+                rows = connection.execute(RECORDS.where(trial.c.id.in_(some)))
+                found |= {row.workload: to_record(row) for row in rows}
+            return found
+
+
+def _first(connection: Connection, ranked: Select[Any], workload_ids: Collection[str]) -> list[int]:
+    """The first trial of each workload's ranking: one short walk down the index each, all in one statement."""
+    first = ranked.limit(1).correlate(workload).scalar_subquery()
+    query = select(first)
+    return [
+        found
+        for some in _batches(workload_ids)
+        for found in connection.execute(query.where(workload.c.digest.in_(some))).scalars()
+        if found is not None
+    ]
+
+
+def _batches(values: Collection[T]) -> Iterator[list[T]]:
+    """As many at a time as any database takes in one statement."""
+    whole = list(values)
+    for start in range(0, len(whole), _AT_ONCE):
+        yield whole[start : start + _AT_ONCE]
 
 
 def _of_device(query: Select[Any], device_key: str, runtime: Runtime) -> Select[Any]:

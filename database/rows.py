@@ -11,15 +11,20 @@ from sqlalchemy import Row, Table, select
 
 from ..states import TrialState
 from . import schema
+from .columns import BadValue
+from .digests import digest_of
 from .records import (
     DeviceInfo,
     ModelInfo,
+    ModelKernel,
     Param,
     Record,
     SessionInfo,
     SessionRecord,
     TrialEnd,
+    TrialPoint,
     TrialStart,
+    TrialSummary,
     TvmForm,
     WorkloadInfo,
 )
@@ -50,6 +55,7 @@ RECORDS = (
     select(
         trial,
         schedule.c.trace,
+        schedule.c.digest.label("schedule_digest"),
         session.c.tier,
         device.c.key.label("device"),
         workload.c.digest.label("workload"),
@@ -76,7 +82,9 @@ def from_workload(info: WorkloadInfo) -> dict[str, Any]:
 
 
 def to_workload(row: Row[Any], forms: Iterable[TvmForm]) -> WorkloadInfo:
-    """The inverse of `from_workload`, with the workload's forms."""
+    """The inverse of `from_workload`, with the workload's forms. Raises BadValue where the text is not its digest's."""
+    check_whole(row)
+    check_digest(row.text, row.digest, "workload")
     return WorkloadInfo(
         id=row.digest,
         name=row.name,
@@ -92,16 +100,21 @@ def to_workload(row: Row[Any], forms: Iterable[TvmForm]) -> WorkloadInfo:
 def to_device(row: Row[Any], prefix: str = "") -> DeviceInfo:
     """The device in a row whose columns' names begin with ``prefix``."""
     names = ("key", "backend", "vendor", "architecture", "model", "software")
-    return DeviceInfo(*(getattr(row, prefix + name) for name in names))
+    values = [getattr(row, prefix + name) for name in names]
+    if None in values:
+        raise BadValue(f"device {values[0]} lacks its {names[values.index(None)]}")
+    return DeviceInfo(*values)
 
 
 def to_model(row: Row[Any]) -> ModelInfo:
     """A row of the model table."""
+    check_whole(row)
     return ModelInfo(row.capture_key, row.name, row.options, row.steps_hint)
 
 
 def to_session(row: Row[Any]) -> SessionRecord:
     """A row of `SESSIONS`."""
+    check_whole(row, "ended")
     info = SessionInfo(
         device=to_device(row, "device_"),
         runtime=row.runtime,
@@ -141,7 +154,9 @@ def from_session(info: SessionInfo) -> dict[str, Any]:
 
 
 def to_record(row: Row[Any]) -> Record:
-    """A row of `RECORDS` in state `ok`."""
+    """A row of `RECORDS` in state `ok`. Raises BadValue where the trace is not its digest's."""
+    check_whole(row)
+    check_digest(row.trace, row.schedule_digest, "trace")
     return Record(
         trial_id=row.id,
         session_id=row.session_id,
@@ -162,6 +177,25 @@ def to_record(row: Row[Any]) -> Record:
         atol=row.atol,
         created=row.ended,
     )
+
+
+def to_summary(row: Row[Any]) -> TrialSummary:
+    """A row of a summary's columns and the schedule's digest."""
+    check_whole(row, "latency_s")
+    check_digest(row.trace, row.digest, "trace")
+    return TrialSummary(*tuple(row)[:-1])
+
+
+def to_point(row: Row[Any]) -> TrialPoint:
+    """A row of a point's columns."""
+    check_whole(row, "latency_s")
+    return TrialPoint(*tuple(row))
+
+
+def to_model_kernel(row: Any) -> ModelKernel:
+    """A row of a model kernel's columns."""
+    check_whole(row)
+    return ModelKernel(*tuple(row))
 
 
 def from_unfinished(start: TrialStart) -> dict[str, Any]:
@@ -222,6 +256,20 @@ def from_end(end: TrialEnd) -> dict[str, Any]:
         "atol": end.atol,
         "error": clean(end.error),
     }
+
+
+def check_whole(row: Row[Any], *optional: str) -> None:
+    """Raises BadValue where a column is NULL that is not ``optional``: damage may leave one in any column."""
+    if None in row:
+        for name, value in row._mapping.items():
+            if value is None and name not in optional:
+                raise BadValue(f"{name} is missing")
+
+
+def check_digest(text: str, digest: str, what: str) -> None:
+    """Raises BadValue where ``digest`` is not the SHA-256 of the text."""
+    if digest_of(text) != digest:
+        raise BadValue(f"the {what} {digest[:12]}… is not what was written: its SHA-256 differs")
 
 
 def clean(text: str) -> str:

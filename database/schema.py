@@ -7,75 +7,42 @@ instead of failing on a value they do not know.
 
 from __future__ import annotations
 
-import zlib
-from datetime import datetime, timezone
-from enum import Enum
+from datetime import datetime
 from typing import Any, ClassVar
 
 from sqlalchemy import (
-    JSON,
     BigInteger,
     CheckConstraint,
-    DateTime,
-    Dialect,
     Double,
     ForeignKey,
     Index,
-    Integer,
-    LargeBinary,
     MetaData,
     String,
     Text,
-    TypeDecorator,
     UniqueConstraint,
 )
-from sqlalchemy import Enum as SqlEnum
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from ..states import Runtime, TrialState
+from .columns import (
+    BigId,
+    Compressed,
+    Json,
+    Member,
+    Utc,
+    is_indices,
+    is_numbers,
+    is_object,
+    is_params,
+    is_words,
+)
 from .records import AliasLevel, OpaqueKind, ReplayStatus, SessionOutcome, TrialKind
 
-BigId = BigInteger().with_variant(Integer, "sqlite")
-"""Trial ids: 64 bits everywhere. SQLite's INTEGER already is, and only that word makes a primary key its row id."""
-
-
-class Utc(TypeDecorator[datetime]):
-    """An aware datetime, kept as UTC without an offset: SQLite has no time zones."""
-
-    impl = DateTime
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Refuses naive datetimes (ValueError): nobody can say which moment they mean."""
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError(f"{value} has no time zone")
-        return value.astimezone(timezone.utc).replace(tzinfo=None)
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """The same moment, aware."""
-        return None if value is None else value.replace(tzinfo=timezone.utc)
-
-
-class Compressed(TypeDecorator[str]):
-    """Text kept as zlib bytes: traces repeat themselves, and there may be a million of them."""
-
-    impl = LargeBinary
-    cache_ok = True
-
-    def process_bind_param(self, value: str | None, dialect: Dialect) -> bytes | None:
-        """UTF-8, then zlib."""
-        return None if value is None else zlib.compress(value.encode())
-
-    def process_result_value(self, value: bytes | None, dialect: Dialect) -> str | None:
-        """The inverse."""
-        return None if value is None else zlib.decompress(value).decode()
-
-
-def _enum(kind: type[Enum]) -> SqlEnum:
-    """A short string column that takes only the enumeration's values, checked here: adding one needs no ALTER."""
-    return SqlEnum(kind, native_enum=False, length=24, values_callable=lambda e: [member.value for member in e])
+_OBJECT = Json("a JSON object", is_object)
+_WORDS = Json("a JSON object of strings", is_words)
+_NUMBERS = Json("a JSON array of numbers", is_numbers)
+_INDICES = Json("a JSON array of whole numbers", is_indices)
+_PARAMS = Json("a JSON array of [name, shape, dtype]", is_params)
 
 
 class Base(DeclarativeBase):
@@ -116,8 +83,8 @@ class Workload(Base):
     digest: Mapped[str] = mapped_column(String(64), unique=True)
     name: Mapped[str] = mapped_column(Text)
     text: Mapped[str] = mapped_column(Text)
-    params: Mapped[list[Any]] = mapped_column(JSON)
-    outputs: Mapped[list[int]] = mapped_column(JSON)
+    params: Mapped[list[Any]] = mapped_column(_PARAMS)
+    outputs: Mapped[list[int]] = mapped_column(_INDICES)
     flops: Mapped[float]
     nbytes: Mapped[int] = mapped_column(BigInteger)
 
@@ -141,7 +108,7 @@ class Model(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     capture_key: Mapped[str] = mapped_column(String(64), unique=True)
     name: Mapped[str] = mapped_column(String(1024))
-    options: Mapped[dict[str, Any]] = mapped_column(JSON)
+    options: Mapped[dict[str, Any]] = mapped_column(_OBJECT)
     steps_hint: Mapped[int]
 
 
@@ -165,19 +132,19 @@ class Session(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     uid: Mapped[str] = mapped_column(String(32), unique=True)
     device_id: Mapped[int] = mapped_column(ForeignKey("device.id"), index=True)
-    runtime: Mapped[Runtime] = mapped_column(_enum(Runtime))
+    runtime: Mapped[Runtime] = mapped_column(Member(Runtime))
     driver: Mapped[str] = mapped_column(String(1024))
-    adapter: Mapped[dict[str, Any]] = mapped_column(JSON)
-    toolchain: Mapped[dict[str, str]] = mapped_column(JSON)
+    adapter: Mapped[dict[str, Any]] = mapped_column(_OBJECT)
+    toolchain: Mapped[dict[str, str]] = mapped_column(_WORDS)
     model: Mapped[str] = mapped_column(String(1024))
     capture_key: Mapped[str] = mapped_column(String(64), index=True)
     tier: Mapped[str] = mapped_column(String(64))
-    budget: Mapped[dict[str, Any]] = mapped_column(JSON)
+    budget: Mapped[dict[str, Any]] = mapped_column(_OBJECT)
     seed: Mapped[int] = mapped_column(BigInteger)
     reason: Mapped[str] = mapped_column(Text)
     host: Mapped[str] = mapped_column(String(255))
     pid: Mapped[int]
-    outcome: Mapped[SessionOutcome] = mapped_column(_enum(SessionOutcome))
+    outcome: Mapped[SessionOutcome] = mapped_column(Member(SessionOutcome))
     started: Mapped[datetime] = mapped_column(Utc)
     ended: Mapped[datetime | None] = mapped_column(Utc)
     note: Mapped[str] = mapped_column(Text)
@@ -216,15 +183,15 @@ class Trial(Base):
     workload_id: Mapped[int] = mapped_column(ForeignKey("workload.id"))
     device_id: Mapped[int] = mapped_column(ForeignKey("device.id"))
     schedule_id: Mapped[int] = mapped_column(ForeignKey("schedule.id"))
-    runtime: Mapped[Runtime] = mapped_column(_enum(Runtime))
-    kind: Mapped[TrialKind] = mapped_column(_enum(TrialKind))
-    state: Mapped[TrialState] = mapped_column(_enum(TrialState))
+    runtime: Mapped[Runtime] = mapped_column(Member(Runtime))
+    kind: Mapped[TrialKind] = mapped_column(Member(TrialKind))
+    state: Mapped[TrialState] = mapped_column(Member(TrialState))
     latency_s: Mapped[float | None]
     program_digest: Mapped[str] = mapped_column(String(64))
-    needs: Mapped[dict[str, Any]] = mapped_column(JSON)
+    needs: Mapped[dict[str, Any]] = mapped_column(_OBJECT)
     launches: Mapped[int]
     seed: Mapped[int] = mapped_column(BigInteger)
-    samples_s: Mapped[list[float]] = mapped_column(JSON)
+    samples_s: Mapped[list[float]] = mapped_column(_NUMBERS)
     timer: Mapped[str] = mapped_column(String(24))
     compile_s: Mapped[float]
     run_s: Mapped[float]
@@ -256,7 +223,7 @@ class Replay(Base):
     workload_id: Mapped[int] = mapped_column(ForeignKey("workload.id"), primary_key=True)
     schedule_id: Mapped[int] = mapped_column(ForeignKey("schedule.id"), primary_key=True)
     tvm_version: Mapped[str] = mapped_column(String(64), primary_key=True)
-    status: Mapped[ReplayStatus] = mapped_column(_enum(ReplayStatus))
+    status: Mapped[ReplayStatus] = mapped_column(Member(ReplayStatus))
     reason: Mapped[str] = mapped_column(Text)
     program_digest: Mapped[str] = mapped_column(String(64))
     checked: Mapped[datetime] = mapped_column(Utc)
@@ -269,7 +236,7 @@ class Lease(Base):
 
     workload_id: Mapped[int] = mapped_column(ForeignKey("workload.id"), primary_key=True)
     device_id: Mapped[int] = mapped_column(ForeignKey("device.id"), primary_key=True)
-    runtime: Mapped[Runtime] = mapped_column(_enum(Runtime), primary_key=True)
+    runtime: Mapped[Runtime] = mapped_column(Member(Runtime), primary_key=True)
     session_id: Mapped[int | None] = mapped_column(ForeignKey("session.id"))
     until: Mapped[datetime] = mapped_column(Utc)
 
@@ -282,7 +249,7 @@ class Alias(Base):
 
     __tablename__ = "alias"
 
-    level: Mapped[AliasLevel] = mapped_column(_enum(AliasLevel), primary_key=True)
+    level: Mapped[AliasLevel] = mapped_column(Member(AliasLevel), primary_key=True)
     name: Mapped[str] = mapped_column(String(255), primary_key=True)
     vendor: Mapped[str | None] = mapped_column(String(255))
     architecture: Mapped[str | None] = mapped_column(String(255))
@@ -301,7 +268,7 @@ class Opaque(Base):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     digest: Mapped[str] = mapped_column(String(64), unique=True)
-    kind: Mapped[OpaqueKind] = mapped_column(_enum(OpaqueKind))
+    kind: Mapped[OpaqueKind] = mapped_column(Member(OpaqueKind))
     source: Mapped[str] = mapped_column(String(1024))
     position: Mapped[int]
     text: Mapped[str] = mapped_column(Compressed)
@@ -320,7 +287,7 @@ class Release(Base):
     name: Mapped[str] = mapped_column(String(255), primary_key=True)
     created: Mapped[datetime] = mapped_column(Utc)
     content: Mapped[str] = mapped_column(String(64))
-    settings: Mapped[dict[str, Any]] = mapped_column(JSON)
+    settings: Mapped[dict[str, Any]] = mapped_column(_OBJECT)
 
 
 __all__ = [

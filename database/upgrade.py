@@ -7,7 +7,8 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine, inspect, text
 
 from ..errors import DatabaseError
-from .engine import writing
+from .engine import is_read_only, writing
+from .layout import check_columns, check_objects
 
 VERSION_TABLE = "wgtune_revision"
 """Alembic's version table under our own name: its presence says whose database this is."""
@@ -27,8 +28,10 @@ def known_revisions() -> list[str]:
 def current_revision(connection: Connection, name: str) -> str | None:
     """The database's revision, None for an empty database; ``name`` is what messages call it.
 
-    Raises DatabaseError for another program's database and for one made by a newer wgtune.
+    Raises DatabaseError for another program's database, for one made by a newer wgtune, and for one that holds what
+    wgtune never makes: triggers, views, other columns.
     """
+    check_objects(connection, name)
     tables = inspect(connection).get_table_names()
     if not tables:
         return None
@@ -46,6 +49,8 @@ def current_revision(connection: Connection, name: str) -> str | None:
             f"{name} has schema revision {rows[0]}, written by a newer wgtune; this one knows up to {known[-1]}",
             "pip install --upgrade wgtune, or name another database with --db",
         )
+    if rows[0] == known[-1]:
+        check_columns(connection, name)
     return str(rows[0])
 
 
@@ -59,6 +64,11 @@ def upgrade(engine: Engine, name: str) -> tuple[str | None, str]:
         before = current_revision(connection, name)
     if before == head:
         return before, head
+    if is_read_only(engine):
+        raise DatabaseError(
+            f"{name} has schema revision {before or 'none'} and cannot be brought to {head}: it is read-only",
+            f"copy it to a folder of yours: cp {name} .",
+        )
 
     from alembic import command
     from alembic.config import Config

@@ -140,7 +140,7 @@ def _open_without_rights(path: str, pipe) -> None:
 
 @pytest.mark.parametrize(
     ("mode", "exists", "message"),
-    [(0o555, False, "read-only"), (0o555, True, "read-only"), (0o000, True, "Permission denied")],
+    [(0o555, False, "read-only"), (0o555, True, "opened"), (0o000, True, "Permission denied")],
 )
 def test_a_folder_of_others(mode, exists, message):
     with tempfile.TemporaryDirectory() as outer:
