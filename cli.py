@@ -19,6 +19,7 @@ from .cli_options import (
     BatchOption,
     DbOption,
     DeviceOption,
+    DevicesOption,
     GuidanceOption,
     HeightOption,
     HtmlOption,
@@ -36,6 +37,7 @@ from .console import note, progress, show_error, stderr, stdout, warn
 from .errors import WgtuneError
 
 if TYPE_CHECKING:
+    from .build.drawing import DrawOptions
     from .devices.device import Device
     from .tuner.program import Capture, CaptureOptions
 
@@ -236,12 +238,21 @@ def build(
 
 
 @app.command(
-    epilog='Example: `wgtune generate --bundle dist/ --prompt "a lighthouse at dusk" --seed 7 --steps 20 -o out.png`'
+    epilog='Example: `wgtune generate --bundle dist/ --prompt "a lighthouse at dusk" --seed 7 --steps 20 -o out.png`, '
+    "or `wgtune generate --bundle dist/ --prompts prompts.txt --device all -o pictures/`"
 )
 def generate(
     bundle: Annotated[Path, typer.Option(help="The bundle's folder.")],
-    prompt: Annotated[str, typer.Option(help="What to draw.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The PNG file.")] = Path("out.png"),
+    prompt: Annotated[str | None, typer.Option(help="What to draw.")] = None,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(
+            help="A text file, one prompt a line: line n is drawn with seed + n into <n>.png; # begins a comment."
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The PNG file; with --prompts the folder.")
+    ] = None,
     negative_prompt: Annotated[str, typer.Option(help="What not to draw.")] = "",
     seed: Annotated[int, typer.Option(min=0, help="As torch's CPU generator takes it.")] = 0,
     steps: Annotated[int, typer.Option(min=1, help="Inference steps.")] = 20,
@@ -249,10 +260,32 @@ def generate(
     scheduler: Annotated[
         str | None, typer.Option(help="ddim, euler, pndm or dpmsolver; by default the model's.")
     ] = None,
-    device: DeviceOption = "auto",
+    device: DevicesOption = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="With --prompts: draw pictures anew that are there already.")
+    ] = False,
+    contact_sheet: Annotated[
+        bool, typer.Option("--contact-sheet", help="With --prompts: also write contact-sheet.png, all in one picture.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Draw a picture from a bundle natively, with the very shaders that the browser runs."""
+    """Draw a picture, or one for each line of a file, from a bundle with the very shaders that the browser runs.
+
+    With --prompts each device draws the next line as soon as it is free, in a process of its own. Ctrl-C stops; the
+    same command goes on. Exits with 1 where a line could not be drawn.
+    """
+    from .build.drawing import DrawOptions
+    from .errors import UsageError
+
+    options = DrawOptions(negative_prompt, steps, guidance, scheduler)
+    if (prompt is None) == (prompts is None):
+        raise UsageError("there must be one of --prompt and --prompts", '--prompt "a lighthouse at dusk"')
+    if prompts is not None:
+        _draw_prompts(bundle, prompts, output, seed, options, device, overwrite, contact_sheet, json)
+        return
+    if overwrite or contact_sheet or (device and (len(device) > 1 or device[0] == "all")):
+        raise UsageError("--overwrite, --contact-sheet and several devices go with --prompts", "leave them out")
+    assert prompt is not None
     from .build.generate import generate as draw
     from .reports.bundle import print_generated
 
@@ -260,13 +293,13 @@ def generate(
         made = draw(
             bundle,
             prompt,
-            output,
+            output or Path("out.png"),
             negative_prompt=negative_prompt,
             seed=seed,
             steps=steps,
             guidance=guidance,
             scheduler=scheduler,
-            device=device,
+            device=device[0] if device else "auto",
             progress=report,
         )
     print_generated(made, json=json, console=stdout())
@@ -339,6 +372,50 @@ def _report(
         made.render(stdout(), limit)
 
 
+def _draw_prompts(
+    bundle: Path,
+    prompts: Path,
+    output: Path | None,
+    seed: int,
+    options: DrawOptions,
+    device: list[str] | None,
+    overwrite: bool,
+    contact_sheet: bool,
+    json: bool,
+) -> None:
+    from .build.contact_sheet import CONTACT_SHEET, write_contact_sheet
+    from .build.gallery import draw_gallery
+    from .build.prompts import plan_drawings, read_prompts
+    from .reports.gallery import print_gallery
+
+    found, bad = read_prompts(prompts)
+    for line in bad:
+        warn(f"{prompts}, line {line.line}: {line.reason}; left out")
+    drawings = plan_drawings(found, seed, output or Path("pictures"))
+    try:
+        with progress("Drawing") as report:
+            gallery = draw_gallery(
+                bundle,
+                drawings,
+                _devices(device) if drawings else [],
+                options,
+                overwrite=overwrite,
+                progress=report,
+                on_fault=lambda name, what: warn(f"{what}; its picture goes to whoever is free"),
+            )
+    except KeyboardInterrupt:
+        note("stopped; the pictures drawn so far are whole, and the same command goes on")
+        raise
+    sheet = None
+    if contact_sheet:
+        pictures = [drawing.path for drawing in drawings if drawing.path.is_file()]
+        sheet = gallery.folder / CONTACT_SHEET
+        write_contact_sheet(pictures, sheet)
+    print_gallery(gallery, bad, sheet, json=json, console=stdout())
+    if bad or gallery.undrawn:
+        raise typer.Exit(1)
+
+
 def _capture(model: str, options: CaptureOptions, stages: list[str] | None) -> Capture:
     from .tuner.capture import capture_model
     from .tuner.model import resolve_model
@@ -355,6 +432,16 @@ def _device(spec: str) -> Device:
     for problem in found.problems:
         warn(problem)
     return device
+
+
+def _devices(specs: list[str] | None) -> list[Device]:
+    from .devices.discovery import discover, select_several
+
+    found = discover()
+    devices = select_several(specs or [], found.devices, found.problems)
+    for problem in found.problems:
+        warn(problem)
+    return devices
 
 
 def _options(width: int | None, height: int | None, batch: int, guidance: bool) -> CaptureOptions:

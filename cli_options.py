@@ -22,6 +22,12 @@ KnownModelOption = Annotated[
     str | None, typer.Option("--model", "-m", help="A model in the database; by default the one tuned last.")
 ]
 DeviceOption = Annotated[str, typer.Option("--device", "-d", help="A key, part of a name, #index, or auto.")]
+DevicesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--device", "-d", help="A key, part of a name, #index, auto, or all; several by commas or by repeating it."
+    ),
+]
 KnownDeviceOption = Annotated[
     str | None, typer.Option("--device", "-d", help="A device in the database; by default the one tuned last.")
 ]

@@ -16,14 +16,19 @@ MAX_SEED = (1 << 64) - 1
 """The largest seed that torch takes."""
 
 
+def check_seed(seed: int) -> None:
+    """Raises UsageError for a seed that torch refuses."""
+    if not 0 <= seed <= MAX_SEED:
+        raise UsageError(f"{seed} is no seed", f"choose 0 to {MAX_SEED}")
+
+
 def seeded_noise(seed: int, count: int, latent: tuple[int, int, int]) -> np.ndarray:
     """Float32 [count, channels, height, width] of unit variance for ``seed``; raises UsageError for a seed that torch
     refuses.
     """
     import torch
 
-    if not 0 <= seed <= MAX_SEED:
-        raise UsageError(f"{seed} is no seed", f"choose 0 to {MAX_SEED}")
+    check_seed(seed)
     return generated_noise(torch.Generator("cpu").manual_seed(seed), count, latent)
 
 

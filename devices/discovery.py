@@ -97,6 +97,41 @@ def select(spec: str, devices: Sequence[Device], problems: Sequence[str] = ()) -
     raise DeviceError(f"no device fits {spec!r}; there is:\n{_listed(devices)}", "name one of these, or `auto`")
 
 
+def select_several(specs: Sequence[str], devices: Sequence[Device], problems: Sequence[str] = ()) -> list[Device]:
+    """The devices that ``specs`` mean, in the order named, each once.
+
+    A word is as `select` takes it; commas separate words too. ``all`` is every GPU that runs WGSL, once, through its
+    best API: OpenGL only where nothing else reaches a GPU, and software adapters only where there is no hardware.
+    Raises DeviceError as `select` does.
+    """
+    words = [word.strip() for spec in specs for word in spec.split(",") if word.strip()]
+    chosen: list[Device] = []
+    for word in words or ["auto"]:
+        if word == "all":
+            select("auto", devices, problems)  # raises where there is none
+            found = _every(devices)
+        else:
+            found = [select(word, devices, problems)]
+        chosen += [device for device in found if device not in chosen]
+    return chosen
+
+
+def labels(devices: Sequence[Device]) -> list[str]:
+    """What to call each of ``devices`` beside the others: its key, and its index where two have the same key."""
+    keys = [device.key for device in devices]
+    return [f"{d.key} [{d.index}]" if keys.count(d.key) > 1 else d.key for d in devices]
+
+
+def _every(devices: Sequence[Device]) -> list[Device]:
+    usable = [device for device in devices if device.runtime is Runtime.WGPU]
+    usable = [device for device in usable if not device.software] or usable
+    usable = [device for device in usable if device.backend != "gl"] or usable
+    best: dict[str, Device] = {}
+    for device in sorted(usable, key=_rank):
+        best.setdefault(device.model, device)
+    return [device for device in usable if device.backend == best[device.model].backend]
+
+
 def _start(source: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, "-m", "wgtune.devices.probe", source],

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ..build.builder import BuildSummary
-from ..build.generate import Generated
+from ..build.drawing import Generated
 from ..units import duration, percent, size
 from .tables import print_json
 

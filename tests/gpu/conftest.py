@@ -22,6 +22,30 @@ def device() -> Device:
     return select("auto", found.devices, found.problems)
 
 
+@pytest.fixture
+def two_devices(monkeypatch: pytest.MonkeyPatch) -> list[Device]:
+    """Two software adapters of this machine: Mesa's llvmpipe, and the SwiftShader that Chromium brings.
+
+    What a test starts sees both. Without them the tests fail: `make` installs Mesa's driver and Chromium.
+    """
+    drivers = [
+        next((str(path) for pattern in patterns for path in sorted(Path("/").glob(pattern))), None)
+        for patterns in (
+            ("usr/share/vulkan/icd.d/lvp_icd*.json",),
+            (
+                "usr/lib/chromium*/vk_swiftshader_icd.json",
+                "snap/chromium/current/usr/lib/chromium*/vk_swiftshader*.json",
+            ),
+        )
+    ]
+    assert all(drivers), f"two Vulkan drivers are needed, found {drivers}; `make vulkan chromium` installs them"
+    monkeypatch.setenv("VK_ICD_FILENAMES", ":".join(filter(None, drivers)))
+    found = discover()
+    devices = [device for device in found.devices if device.backend == "vulkan"]
+    assert len(devices) == 2, (devices, found.problems)
+    return sorted(devices, key=lambda device: device.key)
+
+
 @pytest.fixture(scope="session")
 def doubling(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A case that expects y = 2 x."""
