@@ -13,7 +13,7 @@ from ..database.store import Store
 from ..devices.device import Device
 from ..devices.job import Peaks, Timeouts
 from ..devices.limits import Tier
-from ..devices.worker import Worker
+from ..devices.opening import MeasuringWorker, OpenWorker, open_worker
 from ..states import TrialState
 from .budget import Budget, Progress
 from .emit import EmitError, emit
@@ -82,8 +82,8 @@ class TuneRequest:
         }
 
 
-def tune(request: TuneRequest, store: Store, listener: TuneListener) -> TuneSummary:
-    """Tunes what ``request`` asks for, as far as ``store`` does not know it yet.
+def tune(request: TuneRequest, store: Store, listener: TuneListener, opener: OpenWorker = open_worker) -> TuneSummary:
+    """Tunes what ``request`` asks for, as far as ``store`` does not know it yet; ``opener`` makes what measures.
 
     A kernel's baseline is its first trial and competes with all others, so a tuned kernel is never slower. Killing the
     process at any moment loses at most the running trial; the same request goes on from there. The first SIGINT or
@@ -94,12 +94,13 @@ def tune(request: TuneRequest, store: Store, listener: TuneListener) -> TuneSumm
         DeviceError: the device does not start, or stopped working; what ended before is committed.
         DatabaseError: the database fails.
     """
-    return _Session(request, store, listener).run()
+    return _Session(request, store, listener, opener).run()
 
 
 class _Session:
-    def __init__(self, request: TuneRequest, store: Store, listener: TuneListener) -> None:
+    def __init__(self, request: TuneRequest, store: Store, listener: TuneListener, opener: OpenWorker) -> None:
         self._request = request
+        self._opener = opener
         self._store = store
         self._listener = listener
         self._start = time.monotonic()
@@ -124,7 +125,7 @@ class _Session:
             if not self._missing_baselines() and self._budget.left == 0:
                 return self._end(None, None, SessionOutcome.COMPLETED)
             register_model(self._store, self._request.capture, self._request.steps)
-            worker = Worker(self._request.device, self._request.timeouts)
+            worker = self._opener(self._request.device, self._request.timeouts)
             try:
                 with interrupts.cutting_short(), self._stopwatch.timing(Phase.WORKER):
                     peaks = worker.calibrate()
@@ -134,7 +135,7 @@ class _Session:
             finally:
                 worker.close()
 
-    def _run_session(self, worker: Worker, peaks: Peaks, interrupts: Interrupts) -> TuneSummary:
+    def _run_session(self, worker: MeasuringWorker, peaks: Peaks, interrupts: Interrupts) -> TuneSummary:
         request = self._request
         for progress in self._budget.kernels.values():
             progress.estimate_s = floor_seconds(self._kernels[progress.id], peaks)
