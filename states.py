@@ -45,9 +45,35 @@ class TrialState(str, Enum):
         return self.ended and self not in (TrialState.OK, TrialState.UNVERIFIED, TrialState.ABANDONED)
 
     @property
+    def crash(self) -> bool:
+        """Whether the worker process or the device went down with it. A busy or unlucky machine can cause that too."""
+        return self in (
+            TrialState.COMPILE_TIMEOUT,
+            TrialState.RUN_TIMEOUT,
+            TrialState.RUN_ERROR,
+            TrialState.DEVICE_LOST,
+        )
+
+    @property
     def timed(self) -> bool:
         """Whether it has a latency."""
         return self in (TrialState.OK, TrialState.UNVERIFIED)
+
+
+QUARANTINE_AFTER = 2
+"""Times that a program may take its worker down, under one driver version, before it is never run again there."""
+
+SUSPEND_AFTER = 10
+"""Programs in a row that take the worker down before the device is suspected, and must run a known good one first."""
+
+
+class CacheState(str, Enum):
+    """What a timed run finds in the GPU's caches. Times of different states are never ranked together."""
+
+    WARM = "warm"
+    """What the run before it left there: the same inputs, as far as they fit."""
+    COLD = "cold"
+    """Nothing of use: a large buffer was written before each run."""
 
 
 class Runtime(str, Enum):

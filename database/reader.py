@@ -9,7 +9,7 @@ from importlib import metadata
 from types import TracebackType
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Engine, Select, func, select
+from sqlalchemy import ColumnElement, Connection, Engine, Select, and_, func, or_, select
 
 from ..states import TrialState
 from .engine import translated
@@ -85,7 +85,8 @@ class Reader:
     ) -> dict[str, Record]:
         """The verified trial of lowest median latency of each workload; the older one of equals. Baselines count.
 
-        One whose schedule the installed TVM is known not to apply any more (`wgtune db replay`) is passed over.
+        One whose schedule the installed TVM is known not to apply any more (`wgtune db replay`) is passed over; so is
+        one whose schedule was measured again since, and every `TrialKind.CHECK`.
 
         ``fits`` receives a record's ``needs`` and says whether it may be used, as when a tier grants less than the
         device. Workloads without such a trial are left out.
@@ -99,7 +100,10 @@ class Reader:
         return self._fastest(device_key, workload_ids, runtime, TrialKind.BASELINE, None)
 
     def tried(self, device_key: str, workload_id: str, runtime: Runtime = Runtime.WGPU) -> list[TrialSummary]:
-        """Every trial of the workload that ended, oldest first, except abandoned ones: of those nothing is known."""
+        """Every trial of the workload that ended, oldest first, except abandoned ones: of those nothing is known.
+
+        Checks are left out, and what was measured again since.
+        """
         columns = (
             trial.c.id,
             trial.c.kind,
@@ -113,6 +117,7 @@ class Reader:
             _of_device(select(*columns).join_from(trial, schedule), device_key, runtime)
             .join(workload, workload.c.id == trial.c.workload_id)
             .where(workload.c.digest == workload_id, trial.c.ended.is_not(None), trial.c.state != TrialState.ABANDONED)
+            .where(trial.c.kind != TrialKind.CHECK, ~_superseded())
             .order_by(trial.c.id)
         )
         with self.reading() as connection:
@@ -144,12 +149,12 @@ class Reader:
     def history(
         self, device_key: str, workload_ids: Collection[str], runtime: Runtime = Runtime.WGPU
     ) -> list[TrialPoint]:
-        """Every ended trial of the workloads, abandoned ones too, in the order in which they ended."""
+        """Every ended trial of the workloads but checks, abandoned ones too, in the order in which they ended."""
         columns = (workload.c.digest, trial.c.session_id, trial.c.state, trial.c.latency_s, trial.c.ended)
         query = (
             _of_device(select(*columns).select_from(trial), device_key, runtime)
             .join(workload, workload.c.id == trial.c.workload_id)
-            .where(workload.c.digest.in_(workload_ids), trial.c.ended.is_not(None))
+            .where(workload.c.digest.in_(workload_ids), trial.c.ended.is_not(None), trial.c.kind != TrialKind.CHECK)
             .order_by(trial.c.ended, trial.c.id)
         )
         with self.reading() as connection:
@@ -219,8 +224,7 @@ class Reader:
         ranked = ranked.where(trial.c.workload_id == workload.c.id, trial.c.state == TrialState.OK, ~_stale()).order_by(
             trial.c.latency_s, trial.c.started, trial.c.number, trial.c.id
         )
-        if kind is not None:
-            ranked = ranked.where(trial.c.kind == kind)
+        ranked = ranked.where(trial.c.kind == kind if kind else trial.c.kind != TrialKind.CHECK, ~_superseded())
         with self.reading() as connection:
             chosen = _first(connection, ranked, workload_ids) if fits is None else []
             if fits is not None:
@@ -271,6 +275,25 @@ def _stale() -> ColumnElement[bool]:
             replay.c.tvm_version == installed_tvm(),
             replay.c.status == ReplayStatus.STALE,
         )
+        .exists()
+    )
+
+
+def _superseded() -> ColumnElement[bool]:
+    """Whether the trial's schedule was measured again since, to take its place."""
+    later = trial.alias("later")
+    return (
+        select(later.c.id)
+        .where(
+            later.c.repeat,
+            later.c.schedule_id == trial.c.schedule_id,
+            later.c.workload_id == trial.c.workload_id,
+            later.c.device_id == trial.c.device_id,
+            later.c.runtime == trial.c.runtime,
+            later.c.state == TrialState.OK,
+            or_(later.c.started > trial.c.started, and_(later.c.started == trial.c.started, later.c.id > trial.c.id)),
+        )
+        .correlate(trial)
         .exists()
     )
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Any, NamedTuple
 
-from ..states import Runtime, TrialState
+from ..states import CacheState, Runtime, TrialState
 
 
 class TrialKind(str, Enum):
@@ -20,6 +20,8 @@ class TrialKind(str, Enum):
     """Proposed by search."""
     TRANSFER = "transfer"
     """Taken from another device's records."""
+    CHECK = "check"
+    """Measured before, and now again to see whether times hold; never ranked, never a record."""
 
 
 class ReplayStatus(str, Enum):
@@ -134,7 +136,7 @@ class SessionInfo:
 
     ``adapter`` holds the device's limits and features as found, ``toolchain`` versions by package name, ``budget``
     what was asked for, ``host`` and ``pid`` the process that runs it. ``target`` is the JSON of TVM's target where the
-    tier does not say it, as for what stock MetaSchedule measured.
+    tier does not say it, as for what stock MetaSchedule measured. ``cache`` is what timed runs found in the caches.
     """
 
     device: DeviceInfo
@@ -151,6 +153,7 @@ class SessionInfo:
     host: str
     pid: int
     target: str = ""
+    cache: CacheState = CacheState.WARM
 
 
 @dataclass(frozen=True)
@@ -187,7 +190,8 @@ class TrialStart:
     """A candidate about to be tried.
 
     ``trace`` is the schedule as JSON text, ``program_digest`` the SHA-256 of the emitted program (both empty where
-    there is none), ``needs`` the program's requirements as JSON values, ``launches`` its number of dispatches.
+    there is none), ``needs`` the program's requirements as JSON values, ``launches`` its number of dispatches. A
+    ``repeat`` takes the place of the schedule's earlier trials in every ranking.
     """
 
     session_id: int
@@ -198,11 +202,12 @@ class TrialStart:
     needs: Mapping[str, Any]
     launches: int
     seed: int
+    repeat: bool = False
 
 
 @dataclass(frozen=True)
 class TrialEnd:
-    """How a trial ended. Times in seconds; ``timer`` says what ``samples_s`` were read from.
+    """How a trial ended. Times in seconds; ``timer`` says what ``samples_s`` were read from, ``warmup_s`` came first.
 
     ``max_error`` is the largest ``|got − expected|`` (NaN is kept as infinity: nothing is further off), to be read
     against ``atol + rtol · |expected|``.
@@ -218,6 +223,7 @@ class TrialEnd:
     rtol: float = 0.0
     atol: float = 0.0
     error: str = ""
+    warmup_s: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -130,6 +130,7 @@ def to_session(row: Row[Any]) -> SessionRecord:
         host=row.host,
         pid=row.pid,
         target=row.target,
+        cache=row.cache,
     )
     return SessionRecord(row.id, row.uid, info, row.outcome, row.started, row.ended, row.note)
 
@@ -150,6 +151,7 @@ def from_session(info: SessionInfo) -> dict[str, Any]:
         "host": info.host,
         "pid": info.pid,
         "target": info.target,
+        "cache": info.cache,
     }
 
 
@@ -209,6 +211,8 @@ def from_unfinished(start: TrialStart) -> dict[str, Any]:
         "launches": start.launches,
         "seed": start.seed,
         "samples_s": [],
+        "warmup_s": [],
+        "repeat": start.repeat,
         "timer": "",
         "compile_s": 0.0,
         "run_s": 0.0,
@@ -234,8 +238,8 @@ def from_end(end: TrialEnd) -> dict[str, Any]:
     if not end.state.ended:
         raise ValueError(f"{end.state.value} is no end of a trial")
     samples = [round(sample, 12) for sample in end.samples_s]
-    if not all(math.isfinite(sample) and sample >= 0 for sample in samples):
-        raise ValueError(f"not durations: {end.samples_s}")
+    if not all(math.isfinite(sample) and sample >= 0 for sample in (*samples, *end.warmup_s)):
+        raise ValueError(f"not durations: {end.samples_s}, {end.warmup_s}")
     ok = end.state is TrialState.OK
     if end.state.timed and not samples:
         raise ValueError(f"a trial cannot be {end.state.value} without samples")
@@ -247,6 +251,7 @@ def from_end(end: TrialEnd) -> dict[str, Any]:
         "state": end.state,
         "latency_s": statistics.median(samples) if end.state.timed else None,
         "samples_s": samples,
+        "warmup_s": [round(sample, 12) for sample in end.warmup_s],
         "timer": end.timer,
         "compile_s": end.compile_s,
         "run_s": end.run_s,

@@ -20,10 +20,12 @@ from sqlalchemy import (
     String,
     Text,
     UniqueConstraint,
+    false,
+    text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from ..states import Runtime, TrialState
+from ..states import CacheState, Runtime, TrialState
 from .columns import (
     BigId,
     Compressed,
@@ -149,6 +151,7 @@ class Session(Base):
     ended: Mapped[datetime | None] = mapped_column(Utc)
     note: Mapped[str] = mapped_column(Text)
     target: Mapped[str] = mapped_column(Text, server_default="")
+    cache: Mapped[CacheState] = mapped_column(Member(CacheState), server_default=CacheState.WARM.value)
 
 
 class Schedule(Base):
@@ -170,6 +173,8 @@ class Trial(Base):
 
     ``number`` counts the trials of a session from 1: with the session's ``uid`` it names a trial in every database
     that holds a copy of it.
+
+    A ``repeat`` measures a schedule once more and takes the place of what was measured before it in every ranking.
 
     ``device_id`` and ``runtime`` repeat the session's, because every ranking selects by them: the first index answers
     the best record, the baselines, what was tried and the counts; the second finds what a dead session left running.
@@ -202,6 +207,8 @@ class Trial(Base):
     error: Mapped[str] = mapped_column(Text)
     started: Mapped[datetime] = mapped_column(Utc)
     ended: Mapped[datetime | None] = mapped_column(Utc)
+    warmup_s: Mapped[list[float]] = mapped_column(_NUMBERS, server_default="[]")
+    repeat: Mapped[bool] = mapped_column(server_default=false())
 
     __table_args__ = (
         CheckConstraint("(state IN ('ok', 'unverified')) = (latency_s IS NOT NULL)", name="latency_iff_timed"),
@@ -209,6 +216,13 @@ class Trial(Base):
         Index(None, "workload_id", "device_id", "runtime", "state", "latency_s", "kind"),
         Index(None, "session_id", "state"),
         UniqueConstraint("session_id", "number"),
+        # Next to empty: it finds what takes an earlier trial's place. With fewer columns SQLite prefers the one above.
+        Index(
+            None,
+            *("schedule_id", "workload_id", "device_id", "runtime", "state"),
+            sqlite_where=text("repeat = 1"),
+            postgresql_where=text("repeat"),
+        ),
     )
 
 

@@ -247,19 +247,25 @@ def bind(gpu: Any, pipeline: Pipeline, ranges: Sequence[Range]) -> Any:
     )
 
 
-def encode(gpu: Any, steps: Sequence[Step], repeat: int = 1, stamps: tuple[Any, Any] | None = None) -> Any:
-    """A command buffer that runs ``steps`` in order ``repeat`` times, in one compute pass.
-
-    ``stamps`` is a timestamp query set of two and a buffer of 16 bytes with usage QUERY_RESOLVE: nanoseconds (uint64)
-    at the pass's beginning and end are written there.
-    """
+def encode(gpu: Any, steps: Sequence[Step], repeat: int = 1) -> Any:
+    """A command buffer that runs ``steps`` in order ``repeat`` times, in one compute pass."""
     encoder = gpu.create_command_encoder()
+    encode_pass(encoder, steps, repeat)
+    return encoder.finish()
+
+
+def encode_pass(encoder: Any, steps: Sequence[Step], repeat: int = 1, stamps: tuple[Any, int] | None = None) -> None:
+    """Appends a compute pass that runs ``steps`` in order ``repeat`` times to a `wgpu.GPUCommandEncoder`.
+
+    ``stamps`` is a timestamp query set and an index: the pass's beginning is written there, its end behind it.
+    """
     writes = {}
     if stamps is not None:
+        queries, first = stamps
         writes["timestamp_writes"] = {
-            "query_set": stamps[0],
-            "beginning_of_pass_write_index": 0,
-            "end_of_pass_write_index": 1,
+            "query_set": queries,
+            "beginning_of_pass_write_index": first,
+            "end_of_pass_write_index": first + 1,
         }
     compute = encoder.begin_compute_pass(**writes)
     last: Step | None = None
@@ -271,9 +277,6 @@ def encode(gpu: Any, steps: Sequence[Step], repeat: int = 1, stamps: tuple[Any, 
                 last = step
             compute.dispatch_workgroups(*step.grid)
     compute.end()
-    if stamps is not None:
-        encoder.resolve_query_set(stamps[0], 0, 2, stamps[1], 0)
-    return encoder.finish()
 
 
 def _hyphenated(name: str) -> str:

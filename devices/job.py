@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from ..states import TrialState
+from ..states import CacheState, TrialState
 from .program import Program
 
 
@@ -21,18 +21,28 @@ class Timeouts:
 
 @dataclass(frozen=True)
 class Sampling:
-    """When measuring is enough: after ``warmup`` runs, ``min_samples`` and ``min_seconds`` of samples are in.
+    """When measuring is enough. Times in seconds.
 
-    ``max_samples`` ends it in any case. A candidate whose first run takes longer than ``give_up_s`` keeps the samples
-    it has after ``min_samples_slow`` runs: it is no rival, and its rank is all that search needs.
+    The verified first run and ``warmup`` passes behind it are never samples. Then samples are taken until the 95 %
+    confidence interval of their median (`wgtune.medians`) ends within ``precision`` of it on either side, but at least
+    ``min_samples`` in ``min_seconds``; or until ``max_seconds`` are over, or ``max_samples`` are in.
+
+    Two kinds of candidates need less, because their rank is all that search needs. One whose interval lies above
+    ``rival_s`` is measured no further. One whose first run takes longer than ``give_up_s`` gets ``min_samples_slow``.
+
+    ``cache`` says what a run finds in the GPU's caches.
     """
 
     warmup: int = 1
     min_samples: int = 5
-    min_seconds: float = 0.05
-    max_samples: int = 100
+    min_seconds: float = 0.02
+    max_seconds: float = 0.25
+    max_samples: int = 200
+    precision: float = 0.02
+    rival_s: float | None = None
     give_up_s: float | None = None
     min_samples_slow: int = 1
+    cache: CacheState = CacheState.WARM
 
 
 @dataclass(frozen=True)
@@ -58,10 +68,10 @@ class Measurement:
     """How a job ended. Times in seconds; ``samples_s`` in the order taken, one per run of the whole program.
 
     ``timer`` says what ``samples_s`` was read from: GPU timestamp queries, or wall-clock time from submission to the
-    end of the work. Either way a sample of a short program is the mean over many runs in one compute pass. The first
-    run is the verified one; it is a sample too only for programs given up as slow (see `Sampling`). ``compile_s`` is
-    what the driver spent before the first real run, ``run_s`` all dispatches together, ``verify_s`` the transfers and
-    the comparison. ``max_error`` is the largest ``|got − expected|``, NaN when the output held one.
+    end of the work. Either way a sample of a short program is the mean over many runs in one compute pass.
+    ``warmup_s`` are the runs before them, of which the first is the verified one: they say nothing about the program.
+    ``compile_s`` is what the driver spent before the first real run, ``run_s`` all dispatches together, ``verify_s``
+    the transfers and the comparison. ``max_error`` is the largest ``|got − expected|``, NaN when the output held one.
     """
 
     state: TrialState
@@ -72,6 +82,7 @@ class Measurement:
     verify_s: float = 0.0
     max_error: float | None = None
     error: str = ""
+    warmup_s: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -80,8 +80,9 @@ class Bench:
 
             if result.state is TrialState.OK:
                 enter(Phase.RUNNING)
-                samples = tuple(self.timer.sample(steps, job.sampling, first_s))
-                result = _believe(replace(result, samples_s=samples, timer=self.timer.kind), job.floor_s)
+                taken = self.timer.sample(steps, job.sampling, first_s)
+                result = replace(result, samples_s=taken.samples_s, warmup_s=taken.warmup_s, timer=self.timer.kind)
+                result = _believe(result, job.floor_s)
         except (wgpu.GPUError, ValueError, RuntimeError, MemoryError) as error:
             result = failure(error, phase)
         finally:

@@ -6,12 +6,13 @@ One object a line. Both ends are Python, which writes and reads NaN as a bare wo
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from ..states import TrialState
+from ..states import CacheState, TrialState
 from .job import MeasureJob, Measurement, Sampling
 from .program import Program
 
@@ -49,7 +50,7 @@ def job_to_json(job: MeasureJob) -> dict[str, Any]:
         "rtol": job.rtol,
         "atol": job.atol,
         "floor_s": job.floor_s,
-        "sampling": asdict(job.sampling),
+        "sampling": {**asdict(job.sampling), "cache": job.sampling.cache.value},
     }
 
 
@@ -60,7 +61,7 @@ def job_from_json(data: dict[str, Any]) -> MeasureJob:
             **data,
             "program": Program.from_json(data["program"]),
             "case": Path(data["case"]),
-            "sampling": Sampling(**data["sampling"]),
+            "sampling": Sampling(**{**data["sampling"], "cache": CacheState(data["sampling"]["cache"])}),
         }
     )
 
@@ -71,9 +72,24 @@ def measurement_to_json(measurement: Measurement) -> dict[str, Any]:
         **asdict(measurement),
         "state": measurement.state.value,
         "samples_s": list(measurement.samples_s),
+        "warmup_s": list(measurement.warmup_s),
     }
 
 
 def measurement_from_json(data: dict[str, Any]) -> Measurement:
-    """The inverse of `measurement_to_json`."""
-    return Measurement(**{**data, "state": TrialState(data["state"]), "samples_s": tuple(data["samples_s"])})
+    """The inverse of `measurement_to_json`; raises KeyError, TypeError or ValueError on data of another shape."""
+    return Measurement(
+        **{
+            **data,
+            "state": TrialState(data["state"]),
+            "samples_s": _seconds(data["samples_s"]),
+            "warmup_s": _seconds(data.get("warmup_s", ())),
+        }
+    )
+
+
+def _seconds(values: Any) -> tuple[float, ...]:
+    seconds = tuple(float(value) for value in values)
+    if not all(math.isfinite(value) and value >= 0 for value in seconds):
+        raise ValueError(f"not durations: {seconds}")
+    return seconds

@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass
 from ..database.records import TrialEnd, TrialKind, TrialStart
 from ..database.store import Store
 from ..devices.job import MeasureJob, Measurement, Peaks, Sampling
+from ..devices.opening import MeasuringWorker
 from ..devices.program import Program
-from ..devices.worker import Worker
-from ..states import TrialState
+from ..states import CacheState, TrialState
 from .events import Phase, TuneListener, Working
 from .interrupts import Interrupts
 from .program import Kernel
@@ -27,6 +27,9 @@ _LONG_S = 0.02
 _HOPELESS = 5.0
 _HOPELESS_LONG = 1.5
 """A candidate whose first run takes so many times the best latency is not run again: one sample ranks it."""
+
+_RIVAL = 1.5
+"""A candidate that is surely so many times slower than the best is not measured any more precisely."""
 
 _MIN_GIVE_UP_S = 0.001
 """Shorter runs cost nothing, and a first run of a few microseconds says little."""
@@ -54,12 +57,16 @@ class Stopwatch:
 
 @dataclass(frozen=True)
 class Attempt:
-    """A schedule as a trial takes it: ``program`` is None where none could be emitted, for the reason ``error``."""
+    """A schedule as a trial takes it: ``program`` is None where none could be emitted, for the reason ``error``.
+
+    A ``repeat`` takes the place of what was measured of the schedule before.
+    """
 
     kind: TrialKind
     trace: str
     program: Program | None
     error: str
+    repeat: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,18 +90,20 @@ class Trials:
         stopwatch: counts where time goes.
         interrupts: cuts a measurement short when the user asks to stop.
         listener: told when a reference is being computed.
+        cache: what timed runs find in the caches.
     """
 
     def __init__(
         self,
         store: Store,
         session_id: int,
-        worker: Worker,
+        worker: MeasuringWorker,
         peaks: Peaks,
         seed: int,
         stopwatch: Stopwatch,
         interrupts: Interrupts,
         listener: TuneListener,
+        cache: CacheState = CacheState.WARM,
     ) -> None:
         self._store = store
         self._session_id = session_id
@@ -104,6 +113,7 @@ class Trials:
         self._stopwatch = stopwatch
         self._interrupts = interrupts
         self._listener = listener
+        self._cache = cache
         self._cases: dict[str, Case] = {}
         self.states: Counter[TrialState] = Counter()
 
@@ -146,6 +156,7 @@ class Trials:
             needs=asdict(program.needs) if program else {},
             launches=len(program.dispatches) if program else 0,
             seed=self._seed,
+            repeat=attempt.repeat,
         )
 
     def _measure(self, kernel: Kernel, attempt: Attempt, case: Case, best_s: float | None) -> Measurement:
@@ -157,7 +168,7 @@ class Trials:
             rtol=case.rtol,
             atol=case.atol,
             floor_s=floor_seconds(kernel, self._peaks),
-            sampling=_sampling(best_s),
+            sampling=_sampling(best_s, self._cache),
         )
         start = time.perf_counter()
         with self._interrupts.cutting_short():
@@ -180,6 +191,7 @@ class Trials:
                 TrialEnd(
                     state=measurement.state,
                     samples_s=measurement.samples_s,
+                    warmup_s=measurement.warmup_s,
                     timer=measurement.timer,
                     compile_s=measurement.compile_s,
                     run_s=measurement.run_s,
@@ -193,10 +205,11 @@ class Trials:
         self.states[measurement.state] += 1
 
 
-def _sampling(best_s: float | None) -> Sampling:
+def _sampling(best_s: float | None, cache: CacheState) -> Sampling:
     """How often to run a candidate that competes with a latency of ``best_s`` seconds."""
     if best_s is None:
-        return Sampling()
+        return Sampling(cache=cache)
+    rival_s = _RIVAL * best_s
     if best_s < _LONG_S:
-        return Sampling(give_up_s=max(_MIN_GIVE_UP_S, _HOPELESS * best_s))
-    return Sampling(give_up_s=_HOPELESS_LONG * best_s, min_samples=3)
+        return Sampling(rival_s=rival_s, give_up_s=max(_MIN_GIVE_UP_S, _HOPELESS * best_s), cache=cache)
+    return Sampling(rival_s=rival_s, give_up_s=_HOPELESS_LONG * best_s, min_samples=3, cache=cache)

@@ -17,7 +17,7 @@ from wgtune.devices.gpu import Step, bind, make_pipeline, open_device, read, sto
 from wgtune.devices.job import Sampling
 from wgtune.devices.program import Buffer, Dispatch, Program, Requirements, Shader
 from wgtune.devices.worker import Worker
-from wgtune.states import TrialState
+from wgtune.states import CacheState, TrialState
 
 
 def test_a_good_program_is_verified_timed_and_its_samples_kept(worker: Worker, doubling: Path) -> None:
@@ -195,7 +195,7 @@ def test_without_timestamps_the_wall_clock_times(device: Device) -> None:
     step, y = _doubling_step(gpu)
     timer = timing.Timer(gpu)
     assert timer.kind == "wall"
-    samples = timer.sample([step], QUICK, timer.run([step]))
+    samples = timer.sample([step], QUICK, timer.run([step])).samples_s
     assert len(samples) >= 3 and all(0 < s < 0.1 for s in samples)
     assert (read(gpu, y, SIZE * 4).view(np.float32) == 2).all()
 
@@ -210,8 +210,57 @@ def test_timestamps_that_contradict_the_wall_clock_are_not_used(
     monkeypatch.setattr(timing.layer, "timestamp_period_s", lambda gpu: 1e-3)  # a driver that counts milliseconds
     timer = timing.Timer(gpu)
     assert timer.kind == "timestamp"
-    samples = timer.sample([step], QUICK, 1e-5)
+    samples = timer.sample([step], QUICK, 1e-5).samples_s
     assert timer.kind == "wall" and all(0 < s < 0.1 for s in samples)
+
+
+def test_samples_go_on_until_the_median_is_known(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against a clock that is written here: what is sampled, when it ends, and what is kept apart."""
+    timer = timing.Timer(open_device(device))
+    sampling = Sampling(min_samples=5, min_seconds=0.0, max_seconds=1.0, max_samples=100)
+    first_s = 0.02  # longer than a pass must be, so nothing is repeated
+
+    def sample(times: list[float], **changes: Any) -> timing.Samples:
+        runs = iter(times)
+
+        def run(steps: Any, repeat: int = 1) -> float:
+            timer.busy_s += 1e-3
+            return next(runs)
+
+        monkeypatch.setattr(timer, "run", run)
+        return timer.sample([], replace(sampling, **changes), first_s)
+
+    steady = sample([9.0, *[1.0] * 100])
+    assert steady.warmup_s == (0.02, 9.0) and steady.samples_s == (1.0,) * 6
+    noisy = sample([9.0, *[1.0, 1.1] * 50])
+    assert len(noisy.samples_s) == 100
+    settling = sample([9.0, 1.2, 1.2, *[1.0] * 100])
+    assert len(settling.samples_s) == 12  # until two outliers are outside the third from either end
+    assert len(sample([9.0, *[1.0, 1.1] * 50], max_seconds=0.0195).samples_s) == 20
+    assert len(sample([9.0, *[1.0, 1.1] * 50], rival_s=0.9).samples_s) == 6
+    assert len(sample([9.0, *[1.0, 1.1] * 50], rival_s=1.05).samples_s) == 100
+    assert sample([7.0, 8.0], give_up_s=0.01) == timing.Samples((0.02,), (7.0,))
+
+
+@pytest.mark.parametrize("features", [[], ["timestamp-query"]], ids=["wall", "timestamp"])
+def test_cold_runs_do_not_count_the_emptying(device: Device, features: list[str]) -> None:
+    if not set(features) <= set(device.features):
+        pytest.skip("the adapter has no timestamps")
+    gpu = open_device(device, None, features)
+    step, y = _doubling_step(gpu)
+    timer = timing.Timer(gpu)
+    timer.run_cold([step])  # compiles
+    before_s = timer.busy_s
+    cold_s = min(timer.run_cold([step], 2) / 2 for _ in range(3))
+    flushed_s = (timer.busy_s - before_s) / 6
+    assert 0 < cold_s < flushed_s / 2, "4 KiB of work beside 128 MiB of emptying"
+    assert (read(gpu, y, SIZE * 4).view(np.float32) == 2).all()
+
+
+def test_cold_caches_are_a_matter_of_the_job(worker: Worker, doubling: Path) -> None:
+    cold = Sampling(max_seconds=0.3, cache=CacheState.COLD)
+    result = worker.measure(job(DOUBLING, doubling, sampling=cold))
+    assert result.state is TrialState.OK and result.samples_s and len(result.warmup_s) >= 2, result.error
 
 
 def test_subgroups_and_their_directive(device: Device) -> None:

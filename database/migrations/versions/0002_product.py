@@ -1,5 +1,5 @@
 """Trials that any database can name, TVM's forms of a workload, times without verification, and what looks after them:
-aliases, leases, replays, unreadable entries, releases.
+aliases, leases, replays, unreadable entries, releases; trials measured again, warm-up apart, the state of caches.
 """
 
 import sqlalchemy as sa
@@ -21,10 +21,19 @@ TIMED = "(state IN ('ok', 'unverified')) = (latency_s IS NOT NULL)"
 
 def upgrade() -> None:
     op.add_column("session", sa.Column("target", sa.Text(), server_default="", nullable=False))
+    op.add_column("session", sa.Column("cache", sa.String(24), server_default="warm", nullable=False))
     if op.get_bind().dialect.name == "sqlite":
         _rebuild_trial()
     else:
         _alter_trial()
+    op.create_index(
+        op.f("ix_trial_schedule_id_workload_id_device_id_runtime_state"),
+        "trial",
+        ["schedule_id", "workload_id", "device_id", "runtime", "state"],
+        unique=False,
+        sqlite_where=sa.text("repeat = 1"),
+        postgresql_where=sa.text("repeat"),
+    )
     _move_forms()
     _create_tables()
 
@@ -58,6 +67,7 @@ def _rebuild_trial() -> None:
         sa.Column("error", sa.Text(), nullable=False),
         sa.Column("started", sa.DateTime(), nullable=False),
         sa.Column("ended", sa.DateTime(), nullable=True),
+        *_new_columns(),
         sa.CheckConstraint(TIMED, name=op.f("ck_trial_latency_iff_timed")),
         sa.CheckConstraint(
             "(state IN ('pending', 'running')) = (ended IS NULL)", name=op.f("ck_trial_ended_iff_final")
@@ -81,7 +91,16 @@ def _rebuild_trial() -> None:
     )
 
 
+def _new_columns() -> list[sa.Column]:
+    return [
+        sa.Column("warmup_s", sa.JSON(), server_default="[]", nullable=False),
+        sa.Column("repeat", sa.Boolean(), server_default=sa.false(), nullable=False),
+    ]
+
+
 def _alter_trial() -> None:
+    for column in _new_columns():
+        op.add_column("trial", column)
     op.add_column("trial", sa.Column("number", sa.Integer(), nullable=True))
     op.execute(
         f"UPDATE trial SET number = counted.number FROM (SELECT id, {NUMBER} AS number FROM trial) AS counted "

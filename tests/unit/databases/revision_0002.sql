@@ -120,13 +120,13 @@ CREATE TABLE session (
 	outcome VARCHAR(24) NOT NULL, 
 	started DATETIME NOT NULL, 
 	ended DATETIME, 
-	note TEXT NOT NULL, target TEXT DEFAULT '' NOT NULL, 
+	note TEXT NOT NULL, target TEXT DEFAULT '' NOT NULL, cache VARCHAR(24) DEFAULT 'warm' NOT NULL, 
 	CONSTRAINT pk_session PRIMARY KEY (id), 
 	CONSTRAINT fk_session_device_id_device FOREIGN KEY(device_id) REFERENCES device (id), 
 	CONSTRAINT uq_session_uid UNIQUE (uid)
 );
-INSERT INTO "session" VALUES(1,'6c47d4f45cd34b57af97338879de0b75',1,'wgpu','Mesa 22.3.6','{"limits": {"maxComputeInvocationsPerWorkgroup": 256}, "features": ["timestamp-query"]}','{"wgtune": "0.1.0", "apache-tvm": "0.27.0.post1", "wgpu": "0.32.0"}','demo','cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc','default','{"trials": 64}',7,'a test','bench',4242,'completed','2026-11-21 02:13:10.896110','2026-11-21 02:13:10.902337','','');
-INSERT INTO "session" VALUES(2,'09b76fd2c4134616b4a5206fdbb6c7b1',1,'wgpu','Mesa 22.3.6','{"limits": {"maxComputeInvocationsPerWorkgroup": 256}, "features": ["timestamp-query"]}','{"wgtune": "0.1.0", "apache-tvm": "0.27.0.post1", "wgpu": "0.32.0"}','demo','cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc','default','{"trials": 64}',7,'a test','bench',4243,'killed','2026-11-21 02:13:10.903371','2026-11-21 02:13:10.905615','','');
+INSERT INTO "session" VALUES(1,'6c47d4f45cd34b57af97338879de0b75',1,'wgpu','Mesa 22.3.6','{"limits": {"maxComputeInvocationsPerWorkgroup": 256}, "features": ["timestamp-query"]}','{"wgtune": "0.1.0", "apache-tvm": "0.27.0.post1", "wgpu": "0.32.0"}','demo','cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc','default','{"trials": 64}',7,'a test','bench',4242,'completed','2026-11-21 02:13:10.896110','2026-11-21 02:13:10.902337','','','warm');
+INSERT INTO "session" VALUES(2,'09b76fd2c4134616b4a5206fdbb6c7b1',1,'wgpu','Mesa 22.3.6','{"limits": {"maxComputeInvocationsPerWorkgroup": 256}, "features": ["timestamp-query"]}','{"wgtune": "0.1.0", "apache-tvm": "0.27.0.post1", "wgpu": "0.32.0"}','demo','cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc','default','{"trials": 64}',7,'a test','bench',4243,'killed','2026-11-21 02:13:10.903371','2026-11-21 02:13:10.905615','','','warm');
 CREATE TABLE "trial" (
 	id INTEGER NOT NULL, 
 	session_id INTEGER NOT NULL, 
@@ -153,6 +153,8 @@ CREATE TABLE "trial" (
 	error TEXT NOT NULL, 
 	started DATETIME NOT NULL, 
 	ended DATETIME, 
+	warmup_s JSON DEFAULT '[]' NOT NULL, 
+	repeat BOOLEAN DEFAULT 0 NOT NULL, 
 	CONSTRAINT pk_trial PRIMARY KEY (id), 
 	CONSTRAINT ck_trial_latency_iff_timed CHECK ((state IN ('ok', 'unverified')) = (latency_s IS NOT NULL)), 
 	CONSTRAINT ck_trial_ended_iff_final CHECK ((state IN ('pending', 'running')) = (ended IS NULL)), 
@@ -162,11 +164,11 @@ CREATE TABLE "trial" (
 	CONSTRAINT fk_trial_workload_id_workload FOREIGN KEY(workload_id) REFERENCES workload (id), 
 	CONSTRAINT uq_trial_session_id_number UNIQUE (session_id, number)
 );
-INSERT INTO "trial" VALUES(1,1,1,3,1,1,'wgpu','baseline','ok',0.004,'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855','{"threads": 64, "workgroup_bytes": 4096, "features": []}',1,7,'[0.004, 0.0041, 0.0039]','timestamp',0.5,0.1,0.0,1.0e-06,0.001,0.0001,'','2026-11-21 02:13:10.898091','2026-11-21 02:13:10.899265');
-INSERT INTO "trial" VALUES(2,1,2,3,1,2,'wgpu','search','ok',0.001,'f50a4f5622b5f6d2e7867777bb13d3ba99dc6807997c71f62e68f81e811f9b03','{"threads": 64, "workgroup_bytes": 4096, "features": []}',1,7,'[0.001, 0.0011, 0.0009]','timestamp',0.5,0.1,0.0,1.0e-06,0.001,0.0001,'','2026-11-21 02:13:10.900389','2026-11-21 02:13:10.900787');
-INSERT INTO "trial" VALUES(3,1,3,4,1,1,'wgpu','baseline','ok',0.008,'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855','{"threads": 64, "workgroup_bytes": 4096, "features": []}',1,7,'[0.008]','timestamp',0.5,0.1,0.0,1.0e-06,0.001,0.0001,'','2026-11-21 02:13:10.901330','2026-11-21 02:13:10.901689');
-INSERT INTO "trial" VALUES(4,2,1,2,1,3,'wgpu','search','wrong_result',NULL,'32d730abafc73bddd5ce61d8212e26879e9a172fc16f58a1ec622bb522ce3124','{"threads": 64, "workgroup_bytes": 4096, "features": []}',1,7,'[]','',0.0,0.0,0.0,NULL,0.001,0.0001,'3 of 4096 elements are off','2026-11-21 02:13:10.904119','2026-11-21 02:13:10.904584');
-INSERT INTO "trial" VALUES(5,2,2,2,1,4,'wgpu','search','abandoned',NULL,'c6531e975999cc34c0e411b44d24be1456ee2ce8f73a5a22389fbd60c4ea81f8','{"threads": 64, "workgroup_bytes": 4096, "features": []}',1,7,'[]','',0.0,0.0,0.0,NULL,0.0,0.0,'the session ended (killed) while it was running','2026-11-21 02:13:10.905153','2026-11-21 02:13:10.905615');
+INSERT INTO "trial" VALUES(1,1,1,3,1,1,'wgpu','baseline','ok',0.004,'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855','{"threads": 64, "workgroup_bytes": 4096, "features": []}',1,7,'[0.004, 0.0041, 0.0039]','timestamp',0.5,0.1,0.0,1.0e-06,0.001,0.0001,'','2026-11-21 02:13:10.898091','2026-11-21 02:13:10.899265','[]',0);
+INSERT INTO "trial" VALUES(2,1,2,3,1,2,'wgpu','search','ok',0.001,'f50a4f5622b5f6d2e7867777bb13d3ba99dc6807997c71f62e68f81e811f9b03','{"threads": 64, "workgroup_bytes": 4096, "features": []}',1,7,'[0.001, 0.0011, 0.0009]','timestamp',0.5,0.1,0.0,1.0e-06,0.001,0.0001,'','2026-11-21 02:13:10.900389','2026-11-21 02:13:10.900787','[]',0);
+INSERT INTO "trial" VALUES(3,1,3,4,1,1,'wgpu','baseline','ok',0.008,'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855','{"threads": 64, "workgroup_bytes": 4096, "features": []}',1,7,'[0.008]','timestamp',0.5,0.1,0.0,1.0e-06,0.001,0.0001,'','2026-11-21 02:13:10.901330','2026-11-21 02:13:10.901689','[]',0);
+INSERT INTO "trial" VALUES(4,2,1,2,1,3,'wgpu','search','wrong_result',NULL,'32d730abafc73bddd5ce61d8212e26879e9a172fc16f58a1ec622bb522ce3124','{"threads": 64, "workgroup_bytes": 4096, "features": []}',1,7,'[]','',0.0,0.0,0.0,NULL,0.001,0.0001,'3 of 4096 elements are off','2026-11-21 02:13:10.904119','2026-11-21 02:13:10.904584','[]',0);
+INSERT INTO "trial" VALUES(5,2,2,2,1,4,'wgpu','search','abandoned',NULL,'c6531e975999cc34c0e411b44d24be1456ee2ce8f73a5a22389fbd60c4ea81f8','{"threads": 64, "workgroup_bytes": 4096, "features": []}',1,7,'[]','',0.0,0.0,0.0,NULL,0.0,0.0,'the session ended (killed) while it was running','2026-11-21 02:13:10.905153','2026-11-21 02:13:10.905615','[]',0);
 CREATE TABLE wgtune_revision (
 	version_num VARCHAR(32) NOT NULL, 
 	CONSTRAINT wgtune_revision_pkc PRIMARY KEY (version_num)
@@ -204,6 +206,7 @@ INSERT INTO "workload_form" VALUES(4,'0.27.0.post1',X'789CABAE0500017500F9','123
 INSERT INTO "workload_form" VALUES(5,'0.27.0.post1',X'789CABAE0500017500F9','123');
 CREATE INDEX ix_session_capture_key ON session (capture_key);
 CREATE INDEX ix_session_device_id ON session (device_id);
+CREATE INDEX ix_trial_schedule_id_workload_id_device_id_runtime_state ON trial (schedule_id, workload_id, device_id, runtime, state) WHERE repeat = 1;
 CREATE INDEX ix_trial_session_id_state ON trial (session_id, state);
 CREATE INDEX ix_trial_workload_id_device_id_runtime_state_latency_s_kind ON trial (workload_id, device_id, runtime, state, latency_s, kind);
 COMMIT;
