@@ -1,16 +1,38 @@
-"""`make bench`: each benchmark prints its ratios, measured in one run."""
+"""`make bench`: each benchmark prints its ratios, measured in one run.
+
+`python -m tests.bench NAME …` runs only those named: overhead (4 minutes), scale (5 minutes).
+"""
 
 from __future__ import annotations
 
+import argparse
 import os
 import tempfile
 
 from rich.console import Console
 
-if __name__ == "__main__":
+
+def main() -> None:
+    """Run the benchmarks named on the command line, or all."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="overhead or scale; without, all")
+    parser.add_argument("--json", action="store_true", help="print JSON where the benchmark has it (scale)")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.names) - {"overhead", "scale"}:
+        parser.error(f"no benchmark is called {', '.join(sorted(unknown))}")
+    names = arguments.names or ["overhead", "scale"]
     with tempfile.TemporaryDirectory(prefix="bench-cache-") as cache:
         # References and captures are part of what is measured: start without any.
         os.environ["WGTUNE_CACHE"] = cache
-        from . import overhead
+        if "overhead" in names:
+            from . import overhead
 
-        overhead.run(Console())
+            overhead.run(Console())
+        if "scale" in names:
+            from . import scale
+
+            scale.run(Console(), json_output=arguments.json)
+
+
+if __name__ == "__main__":
+    main()
