@@ -37,8 +37,11 @@ from .console import note, progress, show_error, stderr, stdout, warn
 from .errors import WgtuneError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from .build.drawing import DrawOptions
     from .devices.device import Device
+    from .tuner.fleet import Fleet
     from .tuner.program import Capture, CaptureOptions
 
 app = typer.Typer(
@@ -107,7 +110,7 @@ def kernels(
 @app.command(epilog="Example: `wgtune tune --model sd-v1-5 --stage unet --minutes 30`")
 def tune(
     model: ModelOption,
-    device: DeviceOption = "auto",
+    device: DevicesOption = None,
     stage: StageOption = None,
     kernels: Annotated[
         list[str] | None,
@@ -129,7 +132,11 @@ def tune(
     db: DbOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Tune a model's kernels on a GPU. Ctrl-C stops; the same command goes on where it stopped."""
+    """Tune a model's kernels on a GPU, or side by side on several.
+
+    Ctrl-C stops; the same command goes on where it stopped. With several devices each has a process and a session of
+    its own, and the command exits with 3 where one of them could not go on.
+    """
     from .database.store import Store
     from .devices.limits import find_tier
     from .tuner.live import watching
@@ -137,11 +144,12 @@ def tune(
     from .tuner.session import tune as run_session
 
     limits = find_tier(tier)
-    chosen = _device(device)
+    chosen = _devices(device)
+    options = _options(width, height, batch, guidance)
     with Store.open(db) as store:
         request = TuneRequest(
-            capture=_capture(model, _options(width, height, batch, guidance), stage),
-            device=chosen,
+            capture=_capture(model, options, stage),
+            device=chosen[0],
             tier=limits,
             steps=steps,
             stages=stage,
@@ -151,8 +159,14 @@ def tune(
             seed=seed,
             reason=reason,
         )
-        with watching(stderr()) as listener:
-            summary = run_session(request, store, listener)
+        if len(chosen) == 1:
+            with watching(stderr()) as listener:
+                summary = run_session(request, store, listener)
+    if len(chosen) > 1:
+        from .tuner.fleet import Fleet
+
+        _tune_fleet(Fleet(model, options, request, db), chosen, json)
+        return
     if json:
         from .reports.tables import print_json
 
@@ -370,6 +384,27 @@ def _report(
         print_json(made.to_json(), stdout())
     else:
         made.render(stdout(), limit)
+
+
+def _tune_fleet(fleet: Fleet, devices: Sequence[Device], json: bool) -> None:
+    from .errors import DeviceError
+    from .tuner.fleet import tune_fleet
+    from .tuner.fleet_live import fleet_summary_lines, watching_fleet
+
+    with watching_fleet(stderr()) as listener:
+        summary = tune_fleet(fleet, devices, listener)
+    for line in fleet_summary_lines(summary, listener.view):
+        note(line)
+    if json:
+        from .reports.tables import print_json
+
+        print_json(summary.to_json(), stdout())
+    if summary.interrupted:
+        raise typer.Exit(130)
+    if summary.failed:
+        names = ", ".join(outcome.device for outcome in summary.failed)
+        first = summary.failed[0]
+        raise DeviceError(f"tuning did not end well on {names}: {first.error}", first.hint)
 
 
 def _draw_prompts(

@@ -1,0 +1,187 @@
+"""Several devices side by side: each has its session, and what happens to one concerns no other."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from wgtune.database.records import SessionOutcome
+from wgtune.database.store import Store
+from wgtune.devices.device import Device
+from wgtune.devices.limits import TIERS
+from wgtune.states import TrialState
+from wgtune.tuner.capture import capture_model
+from wgtune.tuner.events import Event, TrialEnded
+from wgtune.tuner.fleet import Fleet, tune_fleet
+from wgtune.tuner.fleet_live import FleetView
+from wgtune.tuner.model import resolve_model
+from wgtune.tuner.program import CaptureOptions
+from wgtune.tuner.session import TuneRequest
+
+MODULE = "wgtune.tuner.session_process"
+
+
+class Watcher(FleetView):
+    """A view that also calls back after each ended trial."""
+
+    def __init__(self, on_trial: Callable[[str], None] = lambda device: None) -> None:
+        super().__init__()
+        self._on_trial = on_trial
+
+    def on(self, device: str, event: Event) -> None:
+        super().on(device, event)
+        if isinstance(event, TrialEnded):
+            self._on_trial(device)
+
+    def stopping(self, at_once: bool) -> None:
+        self.is_stopping = True
+
+    def tick(self) -> None:
+        pass
+
+
+@pytest.fixture
+def fleet(demo_folder: Path, device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fleet:
+    """Three small kernels of the demo model, each with two trials beside the baseline."""
+    monkeypatch.setenv("WGTUNE_CACHE", str(tmp_path / "cache"))
+    capture = capture_model(resolve_model(str(demo_folder)), CaptureOptions(), ["clip"])
+    kernels = [kernel.name for kernel in capture.kernels.values()][:3]
+    request = TuneRequest(capture, device, TIERS["default"], stages=["clip"], kernels=kernels, trials=2)
+    return Fleet(str(demo_folder), CaptureOptions(), request, str(tmp_path / "tuned.db"))
+
+
+def processes() -> list[psutil.Process]:
+    return [child for child in psutil.Process().children() if MODULE in child.cmdline()]
+
+
+def sessions(fleet: Fleet) -> dict[str, list[SessionOutcome]]:
+    found: dict[str, list[SessionOutcome]] = {}
+    with Store.open(fleet.database, create=False) as store:
+        for record in store.sessions():
+            found.setdefault(record.info.device.key, []).append(record.outcome)
+    return found
+
+
+def test_two_devices_tune_side_by_side(fleet: Fleet, two_devices: list[Device]) -> None:
+    order: list[str] = []
+    summary = tune_fleet(fleet, two_devices, Watcher(order.append))
+    assert [o.device for o in summary.outcomes] == [device.key for device in two_devices]
+    assert not summary.failed and not summary.interrupted
+    for outcome in summary.outcomes:
+        assert outcome.summary is not None and outcome.summary.measured == 3
+    assert sessions(fleet) == {device.key: [SessionOutcome.COMPLETED] for device in two_devices}
+    assert order != sorted(order) and order != sorted(order, reverse=True), "one after the other"
+    with Store.open(fleet.database, create=False) as store:
+        for device in two_devices:
+            assert len(store.best(device.key, list(fleet.request.capture.kernels))) == 3
+    assert processes() == []
+    again = tune_fleet(fleet, two_devices, Watcher())
+    assert all(o.summary is not None and o.summary.session_id is None for o in again.outcomes)
+
+
+def test_a_killed_process_goes_on_and_the_other_never_notices(fleet: Fleet, two_devices: list[Device]) -> None:
+    killed: list[psutil.Process] = []
+
+    def kill_one(_: str) -> None:
+        if not killed:
+            killed.append(processes()[0])
+            killed[0].kill()
+
+    watcher = Watcher(kill_one)
+    summary = tune_fleet(fleet, two_devices, watcher)
+    assert killed and sorted(o.restarts for o in summary.outcomes) == [0, 1]
+    assert all(o.summary is not None and o.summary.measured == 3 for o in summary.outcomes)
+    (died,) = [o.device for o in summary.outcomes if o.restarts]
+    found = sessions(fleet)
+    assert sorted(map(len, found.values())) == [1, 2] or len(found[died]) == 1  # killed before it had a session
+    assert found[died][-1] is SessionOutcome.COMPLETED
+    with Store.open(fleet.database, create=False) as store:
+        for device in two_devices:
+            counts = store.counts(device.key, list(fleet.request.capture.kernels))
+            assert not any(TrialState.RUNNING in states for states in counts.values())
+
+
+def test_a_device_that_is_not_there_costs_only_itself(fleet: Fleet, device: Device) -> None:
+    gone = replace(device, key="vulkan:gone")
+    watcher = Watcher()
+    summary = tune_fleet(fleet, [gone, device], watcher)
+    assert [o.device for o in summary.failed] == ["vulkan:gone"]
+    assert "no longer there" in summary.failed[0].error and summary.failed[0].hint
+    assert summary.outcomes[1].summary is not None and summary.outcomes[1].summary.measured == 3
+    assert watcher.lost == {"vulkan:gone"} and "given up" in watcher.state("vulkan:gone")
+
+
+def test_a_process_that_always_dies_is_given_up(
+    fleet: Fleet, device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # No file can be opened as a database there: the process refuses, and is not started again.
+    refused = tune_fleet(replace(fleet, database=str(tmp_path)), [device], Watcher())
+    assert refused.failed and refused.outcomes[0].restarts == 0 and "folder" in refused.failed[0].error
+    # Any death before a trial has ended: started again three times.
+    monkeypatch.setattr("wgtune.tuner.fleet._MODULE", "wgtune.no_such_module")
+    died = tune_fleet(fleet, [device], Watcher())
+    assert died.outcomes[0].restarts == 3 and "exit status 1" in died.failed[0].error
+
+
+@pytest.fixture
+def command(fleet: Fleet, two_devices: list[Device]) -> Iterator[subprocess.Popen[str]]:
+    """`wgtune tune --device all` on many trials."""
+    kernels = [word for name in fleet.request.kernels or () for word in ("--kernels", name)]
+    words = ["tune", "-m", fleet.model, "--stage", "clip", *kernels, "--trials", "200", "--db", str(fleet.database)]
+    child = subprocess.Popen(
+        [sys.executable, "-m", "wgtune", *words, "--device", "all", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=dict(os.environ),
+    )
+    yield child
+    for process in (*psutil.Process().children(recursive=True),):
+        process.kill()
+    child.communicate()
+
+
+def wait_for_trials(fleet: Fleet, two_devices: list[Device]) -> None:
+    deadline = time.monotonic() + 120
+    kernels = list(fleet.request.capture.kernels)
+    while time.monotonic() < deadline:
+        time.sleep(0.3)
+        if Path(str(fleet.database)).is_file():
+            with Store.open(fleet.database) as store:
+                if all(store.counts(device.key, kernels) for device in two_devices):
+                    return
+    raise AssertionError("no trial within two minutes")
+
+
+def test_ctrl_c_ends_all_sessions(command: subprocess.Popen[str], fleet: Fleet, two_devices: list[Device]) -> None:
+    wait_for_trials(fleet, two_devices)
+    family = psutil.Process(command.pid).children(recursive=True)
+    command.send_signal(signal.SIGINT)
+    output, errors = command.communicate(timeout=60)
+    assert command.returncode == 130, errors
+    assert "Traceback" not in errors and "stopping on every device" in errors
+    assert {o["summary"]["outcome"] for o in json.loads(output)} == {"interrupted"}
+    assert sessions(fleet) == {device.key: [SessionOutcome.INTERRUPTED] for device in two_devices}
+    assert [p for p in family if p.is_running() and p.status() != psutil.STATUS_ZOMBIE] == []
+
+
+def test_when_the_command_is_killed_the_sessions_end(
+    command: subprocess.Popen[str], fleet: Fleet, two_devices: list[Device]
+) -> None:
+    wait_for_trials(fleet, two_devices)
+    family = psutil.Process(command.pid).children(recursive=True)
+    command.kill()
+    _, alive = psutil.wait_procs(family, timeout=40)
+    assert alive == []
+    for outcomes in sessions(fleet).values():
+        assert outcomes == [SessionOutcome.INTERRUPTED]

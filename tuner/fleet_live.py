@@ -1,0 +1,198 @@
+"""Sessions on several devices on the screen: a line for each on a terminal, plain lines now and then elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from ..units import duration
+from .events import Event, SessionEnded, SessionStarted
+from .fleet import FleetListener, FleetSummary
+from .live import clock, progress_line, summary_lines
+from .progress import SessionView
+
+_PLAIN_INTERVAL_S = 15.0
+
+
+class FleetScreen(FleetListener, Protocol):
+    """A listener that keeps what it hears in ``view``."""
+
+    view: FleetView
+
+
+@contextmanager
+def watching_fleet(console: Console) -> Iterator[FleetScreen]:
+    """A listener that shows the sessions on ``console`` as long as the context is open."""
+    if not console.is_terminal:
+        yield PlainFleetLines(console)
+        return
+    view = FleetView()
+    with Live(console=console, get_renderable=lambda: render_fleet(view), refresh_per_second=4, transient=True) as live:
+        yield _Screen(view, live)
+
+
+def fleet_summary_lines(summary: FleetSummary, view: FleetView) -> list[str]:
+    """What the sessions came to, device by device."""
+    lines = []
+    for outcome in summary.outcomes:
+        session = view.sessions.get(outcome.device)
+        if outcome.summary is not None:
+            found = summary_lines(outcome.summary, session.session if session else None)
+        else:
+            found = [outcome.error or "stopped before its session began"]
+        if outcome.restarts:
+            times = "once" if outcome.restarts == 1 else f"{outcome.restarts} times"
+            found.append(f"its process died and was started again {times}; no ended trial was lost")
+        lines += [f"{outcome.device}: {found[0]}", *(f"  {line}" for line in found[1:])]
+    if sum(1 for s in view.sessions.values() if s.session is not None and s.session.software) > 1:
+        lines.append("these software adapters shared one processor, so their times disturb each other")
+    return lines
+
+
+class FleetView:
+    """Follows the events of all sessions; ``clock`` gives seconds, and is there for tests."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self.sessions: dict[str, SessionView] = {}
+        self.faults: dict[str, str] = {}
+        self.lost: set[str] = set()
+        """Devices that were given up."""
+        self.is_stopping = False
+
+    def on(self, device: str, event: Event) -> None:
+        """Takes note of ``event``."""
+        if isinstance(event, SessionStarted):
+            self.sessions.setdefault(device, SessionView(self._clock))
+            self.faults.pop(device, None)
+        self.sessions.setdefault(device, SessionView(self._clock)).on(event)
+
+    def fault(self, device: str, what: str, *, again: bool) -> None:
+        """Takes note of a process's end."""
+        self.faults[device] = what
+        if not again:
+            self.lost.add(device)
+
+    def state(self, device: str) -> str:
+        """What the device is doing, in a few words."""
+        session = self.sessions.get(device)
+        if device in self.lost:
+            return f"given up: {self.faults[device].splitlines()[0]}"
+        if session is not None and session.summary is not None:
+            return session.summary.outcome.value
+        if device in self.faults:
+            return f"starting again: {self.faults[device].splitlines()[0]}"
+        if session is None or session.session is None:
+            return "starting"
+        if session.current is None:
+            return "begun"
+        return f"{session.current.plan.name}: {session.doing}"
+
+
+def render_fleet(view: FleetView) -> RenderableType:
+    """The live view: a line for each device."""
+    names = list(dict.fromkeys([*view.sessions, *view.faults]))
+    if not names:
+        return Text("starting a session on each device …", style="dim")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("device", no_wrap=True)
+    for header in ("trials", "failed", "left", "untuned", "now", "×"):
+        table.add_column(header, justify="right", no_wrap=True)
+    table.add_column("doing", no_wrap=True, overflow="ellipsis")
+    for name in names:
+        session = view.sessions.get(name)
+        cells = _numbers(session) if session is not None else ("",) * 6
+        style = "red" if name in view.lost else "yellow" if name in view.faults else ""
+        table.add_row(Text(name), *cells, Text(view.state(name), style=style))
+    lines: list[RenderableType] = [table]
+    if view.is_stopping:
+        lines.append(Text("stopping on every device; a second Ctrl-C leaves at once", style="bold yellow"))
+    return Group(*lines)
+
+
+class PlainFleetLines:
+    """Writes a line when something notable happens, and every ``interval_s`` seconds one for each device."""
+
+    def __init__(
+        self, console: Console, interval_s: float = _PLAIN_INTERVAL_S, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._console = console
+        self._interval_s = interval_s
+        self._clock = clock
+        self._printed = clock()
+        self.view = FleetView(clock)
+
+    def on(self, device: str, event: Event) -> None:
+        """Takes note of ``event``; prints beginnings and ends."""
+        self.view.on(device, event)
+        if isinstance(event, SessionStarted):
+            self._print(f"{device}: session {event.session_id}, {len(event.kernels)} kernels")
+        elif isinstance(event, SessionEnded):
+            self._print(f"{device}: {event.summary.outcome.value} after {clock(event.summary.elapsed_s)}")
+
+    def fault(self, device: str, what: str, *, again: bool) -> None:
+        """Takes note of a process's end, and prints it."""
+        self.view.fault(device, what, again=again)
+        self._print(f"{device}: {what}; " + ("starting again" if again else "given up"))
+
+    def stopping(self, at_once: bool) -> None:
+        """Prints that the end is near."""
+        self._print("left at once" if at_once else "stopping on every device; a second Ctrl-C leaves at once")
+
+    def tick(self) -> None:
+        """Prints what is due."""
+        if self._clock() - self._printed < self._interval_s:
+            return
+        for name, session in self.view.sessions.items():
+            if session.session is not None and session.summary is None and name not in self.view.lost:
+                self._print(f"{name}: {progress_line(session)}")
+        self._printed = self._clock()
+
+    def _print(self, line: str) -> None:
+        self._console.print(Text(line), soft_wrap=True)
+        self._console.file.flush()
+
+
+class _Screen:
+    """Feeds the view that the live display draws at its own pace."""
+
+    def __init__(self, view: FleetView, live: Live) -> None:
+        self.view = view
+        self._live = live
+
+    def on(self, device: str, event: Event) -> None:
+        self.view.on(device, event)
+
+    def fault(self, device: str, what: str, *, again: bool) -> None:
+        self.view.fault(device, what, again=again)
+        self._live.console.print(Text(f"{device}: {what}; " + ("starting again" if again else "given up")))
+
+    def stopping(self, at_once: bool) -> None:
+        self.view.is_stopping = True
+        if at_once:
+            self._live.console.show_cursor(True)  # nobody else will
+
+    def tick(self) -> None:
+        pass
+
+
+def _numbers(session: SessionView) -> tuple[str, ...]:
+    done = sum(session.done.values())
+    total = "" if session.trials_left is None else f"/{done + session.trials_left + session.baselines_left}"
+    untuned, now = session.image_s
+    eta = session.eta_s
+    return (
+        f"{done}{total}",
+        str(sum(session.failures.values())),
+        clock(eta) if eta is not None and session.summary is None else "–",
+        duration(untuned) if now else "–",
+        duration(now) if now else "–",
+        f"{untuned / now:.2f}" if now else "–",
+    )
