@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.segment import Segment
 
 from .errors import WgtuneError
 
@@ -18,15 +20,39 @@ Report = Callable[[str, float], None]
 
 _PLAIN_INTERVAL_S = 5.0
 
+UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What a terminal obeys instead of showing it: control characters, line breaks of other kinds, turns of direction; and
+surrogates, which no file takes."""
+
+
+class InertConsole(Console):
+    """A console on which no text can move the cursor, change colours or hide what stands beside it.
+
+    Names come from databases and drivers, and a terminal obeys whatever control characters it is sent.
+    """
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Rich's rendering, with a � for each such character; what Rich itself sends to the terminal stays."""
+        for segment in super().render(renderable, options):
+            if segment.control or not UNSEEN.search(segment.text):
+                yield segment
+            else:
+                yield Segment(inert(segment.text), segment.style)
+
+
+def inert(text: str) -> str:
+    """``text`` with a � for each character that a terminal would obey."""
+    return UNSEEN.sub("�", text)
+
 
 def stdout() -> Console:
     """Where results go."""
-    return Console(highlight=False)
+    return InertConsole(highlight=False)
 
 
 def stderr() -> Console:
     """Where progress, warnings and errors go, so that results can be piped."""
-    return Console(stderr=True, highlight=False)
+    return InertConsole(stderr=True, highlight=False)
 
 
 def show_error(error: WgtuneError) -> None:
@@ -83,6 +109,6 @@ def _plain_report(title: str) -> Report:
             return
         last = now
         eta = f", {(now - started) * (1 - done) / done:.0f} s left" if done > 0.01 else ""
-        print(f"{title}: {what} ({done:.0%}{eta})", file=sys.stderr, flush=True)
+        print(f"{title}: {inert(what)} ({done:.0%}{eta})", file=sys.stderr, flush=True)
 
     return report

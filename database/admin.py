@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Engine, func, select
 
 from ..errors import DatabaseError
 from ..states import TrialState
+from .checking import row_problems, sqlite_problems, unfinished_problems
 from .engine import connect, translated
 from .records import ModelInfo, SessionOutcome
 from .rows import device, model, session, to_model, trial, workload
@@ -83,11 +84,12 @@ def check(url: str | None = None) -> list[str]:
         try:
             with translated(name), engine.begin() as connection:
                 if path is not None:
-                    problems += _sqlite_problems(connection)
+                    problems += sqlite_problems(connection)
                 revision, latest = current_revision(connection, name), known_revisions()[-1]
                 if revision != latest:
                     return [*problems, f"schema revision {revision or 'none'} is not {latest}: wgtune db upgrade"]
-                problems += _trial_problems(connection)
+                problems += row_problems(connection)
+                problems += unfinished_problems(connection)
         except DatabaseError as error:
             if error.__cause__ is None:  # not from the driver: see `translated`
                 raise
@@ -129,22 +131,3 @@ def _trials(connection: Connection) -> dict[str, dict[TrialState, int]]:
     for key, state, count in connection.execute(query):
         found.setdefault(key, {})[state] = count
     return found
-
-
-def _sqlite_problems(connection: Connection) -> list[str]:
-    problems = [row[0] for row in connection.exec_driver_sql("PRAGMA integrity_check(20)") if row[0] != "ok"]
-    for table, row_id, parent, _ in connection.exec_driver_sql("PRAGMA foreign_key_check"):
-        problems.append(f"{table} {row_id} refers to a {parent} that is not there")
-    return problems
-
-
-def _trial_problems(connection: Connection) -> list[str]:
-    unfinished = (
-        select(trial.c.id, trial.c.session_id)
-        .join_from(trial, session)
-        .where(trial.c.state == TrialState.RUNNING, session.c.outcome != SessionOutcome.RUNNING)
-    )
-    return [
-        f"trial {row.id} is running, but its session {row.session_id} has ended"
-        for row in connection.execute(unfinished)
-    ]

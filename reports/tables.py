@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ..console import UNSEEN
 from ..units import MISSING
 from .plain import plain
 
@@ -72,7 +73,11 @@ def print_left_out(total: int, shown: int, console: Console) -> None:
 
 def print_json(value: Any, console: Console) -> None:
     """Prints a value as JSON, indented, untouched by the console's width and styles."""
-    console.print(Text(json_module.dumps(plain(value), indent=2, ensure_ascii=False)), soft_wrap=True, highlight=False)
+    text = UNSEEN.sub(
+        lambda match: f"\\u{ord(match[0]):04x}", json_module.dumps(plain(value), indent=2, ensure_ascii=False)
+    )
+    # Line breaks are JSON's own; all others stand in strings, where JSON has a word for them.
+    console.print(Text(text), soft_wrap=True, highlight=False)
 
 
 def shorten(text: str, width: int) -> str:
