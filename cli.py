@@ -28,6 +28,7 @@ from .cli_options import (
     KnownModelOption,
     LimitOption,
     ModelOption,
+    SchedulerOption,
     StageOption,
     StepsOption,
     TierOption,
@@ -35,12 +36,14 @@ from .cli_options import (
 )
 from .console import note, progress, show_error, stderr, stdout, warn
 from .errors import WgtuneError
+from .states import CacheState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .build.drawing import DrawOptions
     from .devices.device import Device
+    from .tuner.cluster import Cluster
     from .tuner.fleet import Fleet
     from .tuner.program import Capture, CaptureOptions
 
@@ -50,6 +53,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     **TYPER,
 )
+_AGENT_WAIT_S = 120.0
+"""How long `tune --scheduler` waits for a first agent."""
+
 report_app = typer.Typer(help="Coverage and latency, from the database alone.", **TYPER)
 app.add_typer(report_app, name="report")
 app.add_typer(db_app, name="db")
@@ -129,6 +135,11 @@ def tune(
     guidance: GuidanceOption = True,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the search and of the inputs.")] = 0,
     reason: Annotated[str, typer.Option(help="Why, for the record.")] = "",
+    scheduler: SchedulerOption = None,
+    cache: Annotated[
+        CacheState,
+        typer.Option(help="What a timed run finds in the caches: what the last run left (warm), or nothing (cold)."),
+    ] = CacheState.WARM,
     db: DbOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -144,7 +155,12 @@ def tune(
     from .tuner.session import tune as run_session
 
     limits = find_tier(tier)
-    chosen = _devices(device)
+    cluster = None
+    if scheduler is not None:
+        cluster = _join_cluster(scheduler)
+        chosen = _agents_devices(cluster, device)
+    else:
+        chosen = _devices(device)
     options = _options(width, height, batch, guidance)
     with Store.open(db) as store:
         request = TuneRequest(
@@ -158,14 +174,15 @@ def tune(
             minutes=minutes,
             seed=seed,
             reason=reason,
+            cache=cache,
         )
-        if len(chosen) == 1:
+        if len(chosen) == 1 and cluster is None:
             with watching(stderr()) as listener:
                 summary = run_session(request, store, listener)
-    if len(chosen) > 1:
+    if len(chosen) > 1 or cluster is not None:
         from .tuner.fleet import Fleet
 
-        _tune_fleet(Fleet(model, options, request, db), chosen, json)
+        _tune_fleet(Fleet(model, options, request, db, scheduler or ""), chosen, cluster, json)
         return
     if json:
         from .reports.tables import print_json
@@ -173,6 +190,36 @@ def tune(
         print_json(summary.to_json(), stdout())
     if summary.interrupted:
         raise typer.Exit(130)
+
+
+@app.command(epilog="Example: `wgtune agent --scheduler tcp://tuner.example:8786`")
+def agent(
+    scheduler: Annotated[
+        str, typer.Option("--scheduler", metavar="URL", help="The Dask scheduler, as in tcp://host:8786.")
+    ],
+    device: DevicesOption = None,
+) -> None:
+    """Lend this machine's devices to `wgtune tune --scheduler`, through a Dask cluster. Ctrl-C ends it.
+
+    By default all of its GPUs. The agent measures and verifies; search and database are the tuner's. Cut off from the
+    scheduler, it joins again by itself. Whoever reaches the scheduler can run code here: use a network that you trust.
+    """
+    import asyncio
+    import os
+
+    from .errors import UsageError
+    from .tuner.interrupts import EXIT_STATUS
+
+    try:
+        from .tuner.agent import serve_agent
+    except ImportError as error:
+        if error.name not in ("distributed", "dask"):
+            raise
+        raise UsageError("Dask is not installed", "pip install 'wgtune[cluster]'") from None
+    asyncio.run(serve_agent(scheduler, _devices(device or ["all"]), note))
+    # A measurement may still be under way in one of Dask's threads, which Python would wait for at the end. Its process
+    # ends with this one.
+    os._exit(EXIT_STATUS)
 
 
 @report_app.command("coverage", epilog="Example: `wgtune report coverage --model sd-v1-5 --html coverage.html`")
@@ -386,13 +433,40 @@ def _report(
         made.render(stdout(), limit)
 
 
-def _tune_fleet(fleet: Fleet, devices: Sequence[Device], json: bool) -> None:
+def _join_cluster(scheduler: str) -> Cluster:
+    from .errors import UsageError
+
+    try:
+        from .tuner.cluster import Cluster
+    except ImportError as error:
+        if error.name not in ("distributed", "dask"):
+            raise
+        raise UsageError("Dask is not installed", "pip install 'wgtune[cluster]'") from None
+    return Cluster(scheduler)
+
+
+def _agents_devices(cluster: Cluster, specs: list[str] | None) -> list[Device]:
+    """The devices of agents that ``specs`` name, all by default: each as often as there are agents with one."""
+    from .devices.discovery import select_several
+
+    found = cluster.wait_for_agents(_AGENT_WAIT_S, lambda: note(f"waiting for an agent at {cluster.scheduler} …"))
+    for problem in found.problems:
+        warn(problem)
+    if not specs or specs == ["all"]:
+        return found.devices
+    keys = {device.key for device in select_several(specs, found.devices)}
+    return [device for device in found.devices if device.key in keys]
+
+
+def _tune_fleet(fleet: Fleet, devices: Sequence[Device], cluster: Cluster | None, json: bool) -> None:
     from .errors import DeviceError
     from .tuner.fleet import tune_fleet
     from .tuner.fleet_live import fleet_summary_lines, watching_fleet
 
     with watching_fleet(stderr()) as listener:
-        summary = tune_fleet(fleet, devices, listener)
+        keys = {device.key for device in devices}
+        there = cluster.follow(lambda device: device.key in keys) if cluster is not None else None
+        summary = tune_fleet(fleet, devices, listener, there)
     for line in fleet_summary_lines(summary, listener.view):
         note(line)
     if json:

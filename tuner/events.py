@@ -108,6 +108,18 @@ class KernelSkipped:
 
 
 @dataclass(frozen=True)
+class Drifted:
+    """The device is not as fast, or as slow, as it was: the baseline that is watched takes ``ratio`` times as long.
+
+    ``words`` say it to people, with what was done about it.
+    """
+
+    kernel_id: str
+    ratio: float
+    words: str
+
+
+@dataclass(frozen=True)
 class Stopping:
     """A Ctrl-C or SIGTERM arrived: the session ends, or with ``at_once``, the second one, the process does now."""
 
@@ -137,6 +149,8 @@ class TuneSummary:
     trials_left: int | None = 0
     skipped: dict[str, str] = field(default_factory=dict)
     """Why kernels could not be tuned, by name."""
+    drift: tuple[str, ...] = ()
+    """How the device's speed changed meanwhile, in words."""
 
     @property
     def interrupted(self) -> bool:
@@ -166,7 +180,17 @@ class SessionEnded:
     summary: TuneSummary
 
 
-Event = SessionStarted | Working | TrialStarted | TrialEnded | KernelExhausted | KernelSkipped | Stopping | SessionEnded
+Event = (
+    SessionStarted
+    | Working
+    | TrialStarted
+    | TrialEnded
+    | KernelExhausted
+    | KernelSkipped
+    | Drifted
+    | Stopping
+    | SessionEnded
+)
 
 
 class TuneListener(Protocol):

@@ -15,11 +15,14 @@ from rich.text import Text
 
 from ..database.records import SessionOutcome
 from ..units import duration
-from .events import Event, SessionEnded, SessionStarted, Stopping, TuneListener, TuneSummary
+from .events import Drifted, Event, SessionEnded, SessionStarted, Stopping, TuneListener, TuneSummary
 from .progress import KernelView, SessionView
 
 _ROWS = 8
 """Kernels in the live table: the heaviest."""
+
+_DRIFTS = 3
+"""Drifts in a summary: the latest."""
 
 _PLAIN_INTERVAL_S = 10.0
 
@@ -71,6 +74,8 @@ class PlainLines:
         self._view.on(event)
         if isinstance(event, SessionStarted):
             self._print(_title(event))
+        elif isinstance(event, Drifted):
+            self._print(event.words)
         elif isinstance(event, Stopping):
             self._print("left at once" if event.at_once else "stopping; a second Ctrl-C leaves at once")
         elif isinstance(event, SessionEnded):
@@ -124,6 +129,8 @@ def render(view: SessionView, width: int) -> RenderableType:
         lines.append(Text(_failures(view), style="yellow", overflow="ellipsis", no_wrap=True))
     for name, reason in view.skipped.items():
         lines.append(Text(f"left out {name}: {reason}", style="yellow", overflow="ellipsis", no_wrap=True))
+    if view.drift:
+        lines.append(Text(view.drift[-1], style="yellow", overflow="ellipsis", no_wrap=True))
     lines.append(_table(view, width))
     if view.stopping:
         lines.append(Text("stopping; a second Ctrl-C leaves at once", style="bold yellow"))
@@ -160,6 +167,9 @@ def summary_lines(summary: TuneSummary, session: SessionStarted | None) -> list[
         lines.append("failed trials: " + ", ".join(f"{n} {state.value}" for state, n in failed.items()))
     for name, reason in summary.skipped.items():
         lines.append(f"left out {name}: {reason}")
+    lines += summary.drift[-_DRIFTS:]
+    if len(summary.drift) > _DRIFTS:
+        lines.append(f"… and {len(summary.drift) - _DRIFTS} earlier drifts: this machine is not quiet")
     if count:
         spent = sorted(summary.seconds.items(), key=lambda item: -item[1])
         lines.append("time went to: " + ", ".join(f"{phase.value} {s:.1f} s" for phase, s in spent if s >= 0.05))

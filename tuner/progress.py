@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from ..database.records import TrialKind
 from ..states import TrialState
 from .events import (
+    Drifted,
     Event,
     KernelExhausted,
     KernelPlan,
@@ -28,6 +29,8 @@ _DOING = {
     Phase.SEARCH: "searching",
     Phase.REFERENCE: "computing its reference",
 }
+
+_TRYING = {TrialKind.BASELINE: "baseline", TrialKind.CHECK: "measuring again"}
 
 
 @dataclass
@@ -66,6 +69,7 @@ class SessionView:
         self.states: Counter[TrialState] = Counter()
         self.baselines_left = 0
         self.trials_left: int | None = 0
+        self.drift: list[str] = []
         self.stopping = False
         self.skipped: dict[str, str] = {}
         self.summary: TuneSummary | None = None
@@ -79,13 +83,15 @@ class SessionView:
             case Working():
                 self._turn_to(event.kernel_id, _DOING.get(event.phase, event.phase.value))
             case TrialStarted():
-                self._turn_to(event.kernel_id, "baseline" if event.kind is TrialKind.BASELINE else "trying a candidate")
+                self._turn_to(event.kernel_id, _TRYING.get(event.kind, "trying a candidate"))
             case TrialEnded():
                 self._count(event, now - self._last_event)
             case KernelExhausted():
                 self.trials_left = event.trials_left
             case KernelSkipped():
                 self.skipped[event.name] = event.reason
+            case Drifted():
+                self.drift.append(event.words)
             case Stopping():
                 self.stopping = True
             case SessionEnded():

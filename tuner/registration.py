@@ -22,6 +22,8 @@ from ..database.records import (
 from ..database.store import Store
 from ..devices.device import Device
 from ..devices.limits import Tier
+from ..errors import UsageError
+from ..states import CacheState
 from .program import Capture, Kernel
 from .search import module_hash
 
@@ -75,6 +77,17 @@ def session_info(
         host=host_name(),
         pid=os.getpid(),
     )
+
+
+def check_cache_state(store: Store, device: Device, cache: CacheState) -> None:
+    """Raises UsageError where the database holds times of ``device`` that were taken with its caches otherwise."""
+    for kept in store.sessions(device_key=device.key):
+        if kept.info.runtime is device.runtime and kept.info.cache is not cache:
+            raise UsageError(
+                f"the times of {device.key} in {store.name} were taken with {kept.info.cache.value} caches: "
+                f"{cache.value} ones cannot be compared with them",
+                f"keep them apart with --db, or measure with --cache {kept.info.cache.value}",
+            )
 
 
 def toolchain() -> dict[str, str]:

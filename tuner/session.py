@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..database.records import SessionOutcome, TrialKind, TrialSummary
@@ -14,10 +14,12 @@ from ..devices.device import Device
 from ..devices.job import Peaks, Timeouts
 from ..devices.limits import Tier
 from ..devices.opening import MeasuringWorker, OpenWorker, open_worker
-from ..states import TrialState
+from ..states import CacheState, TrialState
 from .budget import Budget, Progress
+from .drift import DriftWatch, suitability
 from .emit import EmitError, emit
 from .events import (
+    Drifted,
     KernelExhausted,
     KernelPlan,
     KernelSkipped,
@@ -34,12 +36,13 @@ from .events import (
 from .interrupts import Interrupted, Interrupts
 from .program import Capture, Kernel
 from .reference import CaseError
-from .registration import host_name, register_model, session_info
+from .registration import check_cache_state, host_name, register_model, session_info
 from .roofline import floor_seconds
 from .schedules import baseline_schedules, trace_to_json
 from .search import CostModel, KernelSearch
 from .selection import select_kernels
-from .trials import Attempt, Stopwatch, Trials
+from .stored import stored_attempt
+from .trials import Attempt, Outcome, Stopwatch, Trials
 
 _MAX_FAULTS = 2
 """Times that one program may hang or crash before it is never run again; a baseline gets the second chance."""
@@ -57,6 +60,7 @@ class TuneRequest:
     ``stages`` and ``kernels`` (names, ids, globs) narrow the capture; None means all. ``steps`` weighs the stages in
     an image's time. ``trials`` are search trials per kernel on average, earlier sessions' included, ``minutes`` limit
     this run; None means no limit. ``seed`` is of the search and of the inputs, ``reason`` is kept with the session.
+    ``cache`` is what timed runs find in the caches; a database holds times of one kind for a device.
     """
 
     capture: Capture
@@ -69,6 +73,7 @@ class TuneRequest:
     minutes: float | None = None
     seed: int = 0
     reason: str = ""
+    cache: CacheState = CacheState.WARM
     timeouts: Timeouts = field(default_factory=Timeouts)
 
     def budget_json(self) -> dict[str, Any]:
@@ -90,7 +95,8 @@ def tune(request: TuneRequest, store: Store, listener: TuneListener, opener: Ope
     SIGTERM gives up the running trial and ends the session as interrupted, the second one ends the process.
 
     Raises:
-        UsageError: the request names a stage or a kernel that the model does not have.
+        UsageError: the request names a stage or a kernel that the model does not have; the device's times in the
+            database are of caches in another state.
         DeviceError: the device does not start, or stopped working; what ended before is committed.
         DatabaseError: the database fails.
     """
@@ -116,6 +122,7 @@ class _Session:
         self._budget = Budget([], 0)
 
     def run(self) -> TuneSummary:
+        check_cache_state(self._store, self._request.device, self._request.cache)
         self._abandoned = self._store.abandon_dead(host_name())
         self._budget = Budget([self._recall(kernel) for kernel in self._kernels.values()], self._request.trials)
         with Interrupts(
@@ -142,8 +149,19 @@ class _Session:
         info = session_info(
             request.device, request.capture, request.tier, request.budget_json(), request.seed, request.reason
         )
-        session = self._store.begin_session(info)
-        trials = Trials(self._store, session, worker, peaks, request.seed, self._stopwatch, interrupts, self._listener)
+        session = self._store.begin_session(replace(info, cache=request.cache))
+        trials = Trials(
+            self._store,
+            session,
+            worker,
+            peaks,
+            request.seed,
+            self._stopwatch,
+            interrupts,
+            self._listener,
+            request.cache,
+        )
+        self._drift = DriftWatch(lambda kernel, attempt: self._again(trials, kernel, attempt), self._known_baseline)
         outcome, note = SessionOutcome.FAILED, ""
         try:
             self._announce(session)
@@ -153,6 +171,7 @@ class _Session:
                 outcome = SessionOutcome.INTERRUPTED if interrupts.requested else SessionOutcome.COMPLETED
             except Interrupted:
                 outcome = SessionOutcome.INTERRUPTED
+            note = "\n".join(map(str, self._drift.moved))
         except BaseException as error:
             note = f"{type(error).__name__}: {error}"
             raise
@@ -291,6 +310,8 @@ class _Session:
     def _try(self, trials: Trials, progress: Progress, attempt: Attempt) -> float | None:
         """One trial, with all that follows from it; its latency, None where it failed."""
         kernel = self._kernels[progress.id]
+        if (moved := self._drift.look()) is not None:
+            self._listener.on(Drifted(moved.kernel.id, moved.ratio, str(moved)))
         self._listener.on(TrialStarted(kernel.id, attempt.kind))
         try:
             outcome = trials.run(kernel, attempt, progress.best_s)
@@ -302,19 +323,49 @@ class _Session:
         elif outcome.latency_s is not None:
             self._baselines[kernel.id] = outcome.latency_s
             self._admit(progress, outcome.latency_s)
+        self._drift.saw(kernel, attempt, outcome)
+        self._tell(progress, attempt.kind, outcome)
+        return outcome.latency_s
+
+    def _again(self, trials: Trials, kernel: Kernel, attempt: Attempt) -> Outcome:
+        """Measures a schedule once more: a check, or a repeat, after which the database says what is best."""
+        self._listener.on(TrialStarted(kernel.id, TrialKind.CHECK))
+        try:
+            outcome = trials.run(kernel, attempt, None)
+        except CaseError as error:
+            return Outcome(TrialState.BUILD_ERROR, None, error.message)
+        progress = self._budget.kernels[kernel.id]
+        if attempt.repeat:
+            key = self._request.device.key
+            for record in self._store.best(key, [kernel.id], self._runtime).values():
+                progress.best_s = record.latency_s
+            for record in self._store.baselines(key, [kernel.id], self._runtime).values():
+                self._baselines[kernel.id] = record.latency_s
+        self._tell(progress, TrialKind.CHECK, outcome)
+        return outcome
+
+    def _known_baseline(self) -> tuple[Kernel, Attempt] | None:
+        """A baseline of an earlier session that is good to be watched."""
+        identity = max(self._baselines, key=lambda known: suitability(self._baselines[known]), default=None)
+        if identity is None or not suitability(self._baselines[identity]):
+            return None
+        kernel = self._kernels[identity]
+        record = self._store.baselines(self._request.device.key, [identity], self._runtime)[identity]
+        return kernel, stored_attempt(kernel, record.trace, self._request.tier, TrialKind.CHECK)
+
+    def _tell(self, progress: Progress, kind: TrialKind, outcome: Outcome) -> None:
         self._listener.on(
             TrialEnded(
-                kernel_id=kernel.id,
-                kind=attempt.kind,
+                kernel_id=progress.id,
+                kind=kind,
                 state=outcome.state,
                 latency_s=outcome.latency_s,
-                baseline_s=self._baselines.get(kernel.id),
+                baseline_s=self._baselines.get(progress.id),
                 best_s=progress.best_s,
                 trials_left=self._budget.left,
                 error=outcome.error,
             )
         )
-        return outcome.latency_s
 
     def _out_of_time(self) -> bool:
         minutes = self._request.minutes
@@ -372,6 +423,7 @@ class _Session:
             elapsed_s=time.monotonic() - self._start,
             trials_left=self._budget.left,
             skipped=dict(self._skipped),
+            drift=tuple(map(str, self._drift.moved)) if trials else (),
         )
         with suppress(Exception):  # whoever watches must not turn a finished session into a failed one
             self._listener.on(SessionEnded(summary))

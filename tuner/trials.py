@@ -76,6 +76,7 @@ class Outcome:
     state: TrialState
     latency_s: float | None
     error: str
+    samples_s: tuple[float, ...] = ()
 
 
 class Trials:
@@ -135,7 +136,7 @@ class Trials:
             raise
         self._end(trial, measurement, case)
         latency = statistics.median(measurement.samples_s) if measurement.state is TrialState.OK else None
-        return Outcome(measurement.state, latency, measurement.error)
+        return Outcome(measurement.state, latency, measurement.error, measurement.samples_s)
 
     def _case(self, kernel: Kernel) -> Case:
         """The kernel's reference, computed when it is first asked for."""
