@@ -35,6 +35,12 @@ DbOption = Annotated[
     str | None,
     typer.Option("--db", metavar="URL", help="A SQLite file or SQLAlchemy URL; by default your own database."),
 ]
+SchedulerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--scheduler", metavar="URL", help="A Dask scheduler, as in tcp://host:8786, whose agents' devices to tune."
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 WidthOption = Annotated[int | None, typer.Option(min=8, help="Image width in pixels; by default the model's own.")]
 HeightOption = Annotated[int | None, typer.Option(min=8, help="Image height in pixels; by default the model's own.")]

@@ -43,6 +43,9 @@ class FleetListener(Protocol):
     def fault(self, device: str, what: str, *, again: bool) -> None:
         """The session's process ended, or was ended; with ``again`` another takes over."""
 
+    def reachable(self, device: str, there: bool) -> None:
+        """No agent of the cluster lends the device any more, or one does again."""
+
     def stopping(self, at_once: bool) -> None:
         """A Ctrl-C or SIGTERM arrived: the sessions end, or with ``at_once``, the second one, all processes do now."""
 
@@ -116,7 +119,8 @@ def tune_fleet(
     """Tunes on all of ``devices`` side by side, each as `wgtune.tuner.session.tune` does.
 
     The first SIGINT or SIGTERM ends all sessions cleanly, the second one ends all processes. Where this process is
-    killed, the sessions end by themselves. ``more_devices`` is asked now and then for devices that have come since.
+    killed, the sessions end by themselves. ``more_devices`` is asked now and then for the devices that are there: new
+    ones get a session too, and the session of one that has left waits for it.
 
     Raises nothing for what happens to a device: the summary says so.
     """
@@ -130,7 +134,7 @@ def tune_fleet(
         while not run.finished:
             run.follow(_TICK_S)
             if more_devices is not None and not interrupts.requested:
-                run.add_new(more_devices())
+                run.compare(more_devices())
     return FleetSummary(tuple(run.outcomes()), interrupts.requested)
 
 
@@ -147,6 +151,7 @@ class _Seat:
     restarts: int = 0
     deaths_in_a_row: int = 0
     deadline: float | None = None
+    reachable: bool = True
     ended: bool = False
 
 
@@ -178,8 +183,13 @@ class _Run:
         self._seats.append(seat)
         self._start(seat)
 
-    def add_new(self, devices: Sequence[Device]) -> None:
-        """Begins a session on those of ``devices`` that have none."""
+    def compare(self, devices: Sequence[Device]) -> None:
+        """Begins a session on those of ``devices`` that have none, and says which devices have left or come back."""
+        for seat in self._seats:
+            there = seat.device in devices
+            if there is not seat.reachable and not seat.ended:
+                seat.reachable = there
+                self._listener.reachable(seat.name, there)
         known = [seat.device for seat in self._seats]
         for device in devices:
             if device not in known:

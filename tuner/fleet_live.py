@@ -63,6 +63,8 @@ class FleetView:
         self._clock = clock
         self.sessions: dict[str, SessionView] = {}
         self.faults: dict[str, str] = {}
+        self.away: set[str] = set()
+        """Devices that no agent lends at the moment."""
         self.lost: set[str] = set()
         """Devices that were given up."""
         self.is_stopping = False
@@ -80,6 +82,13 @@ class FleetView:
         if not again:
             self.lost.add(device)
 
+    def reachable(self, device: str, there: bool) -> None:
+        """Takes note of a device that has left, or come back."""
+        if there:
+            self.away.discard(device)
+        else:
+            self.away.add(device)
+
     def state(self, device: str) -> str:
         """What the device is doing, in a few words."""
         session = self.sessions.get(device)
@@ -87,6 +96,8 @@ class FleetView:
             return f"given up: {self.faults[device].splitlines()[0]}"
         if session is not None and session.summary is not None:
             return session.summary.outcome.value
+        if device in self.away:
+            return "waiting for an agent to lend it"
         if device in self.faults:
             return f"starting again: {self.faults[device].splitlines()[0]}"
         if session is None or session.session is None:
@@ -142,6 +153,11 @@ class PlainFleetLines:
         self.view.fault(device, what, again=again)
         self._print(f"{device}: {what}; " + ("starting again" if again else "given up"))
 
+    def reachable(self, device: str, there: bool) -> None:
+        """Takes note of a device that has left, or come back, and prints it."""
+        self.view.reachable(device, there)
+        self._print(f"{device}: " + ("lent again" if there else "no agent lends it any more; waiting for one"))
+
     def stopping(self, at_once: bool) -> None:
         """Prints that the end is near."""
         self._print("left at once" if at_once else "stopping on every device; a second Ctrl-C leaves at once")
@@ -173,6 +189,9 @@ class _Screen:
     def fault(self, device: str, what: str, *, again: bool) -> None:
         self.view.fault(device, what, again=again)
         self._live.console.print(Text(f"{device}: {what}; " + ("starting again" if again else "given up")))
+
+    def reachable(self, device: str, there: bool) -> None:
+        self.view.reachable(device, there)
 
     def stopping(self, at_once: bool) -> None:
         self.view.is_stopping = True

@@ -42,7 +42,7 @@ def run(*args: str, env: dict[str, str] | None = None) -> subprocess.CompletedPr
 
 def test_the_commands_that_users_are_promised() -> None:
     assert {path[0] for path in commands()} == {
-        "devices", "kernels", "tune", "report", "build", "generate", "web", "demo", "db",
+        "devices", "kernels", "tune", "agent", "report", "build", "generate", "web", "demo", "db",
     }  # fmt: skip
 
 
@@ -53,7 +53,7 @@ def test_help_of_every_command_has_an_example_of_it(path: tuple[str, ...]) -> No
     assert f"Example: wgtune {' '.join(path)}" in re.sub(r"[`\s]+", " ", result.output)
 
 
-@pytest.mark.parametrize("path", [p for p in commands() if p not in {("web",), ("demo",)}], ids=" ".join)
+@pytest.mark.parametrize("path", [p for p in commands() if p not in {("web",), ("demo",), ("agent",)}], ids=" ".join)
 def test_every_command_with_a_result_has_json(path: tuple[str, ...]) -> None:
     assert any("--json" in parameter.opts for parameter in commands()[path].params)
 
