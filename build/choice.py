@@ -39,7 +39,10 @@ def choose_programs(
     ids = list(dict.fromkeys(call.kernel for stage in capture.stages.values() for call in stage.calls))
 
     def fits(needs: Mapping[str, Any]) -> bool:
-        return not tier.violations(_requirements(needs))
+        try:
+            return not tier.violations(_requirements(needs))
+        except (KeyError, TypeError):  # a record from a file that says something else: it fits nowhere
+            return False
 
     best = store.best(device_key, ids, fits=fits) if store is not None and device_key else {}
     choices: dict[str, Choice] = {}

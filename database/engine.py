@@ -6,13 +6,14 @@ import os
 import sqlite3
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, StatementError
+from sqlalchemy.pool import QueuePool
 
 from ..errors import DatabaseError
 from ..paths import default_database
@@ -110,6 +111,8 @@ def check_file(path: Path, *, create: bool) -> None:
         raise DatabaseError(f"{str(path)!r} is no name of a file", "name one with --db or WGTUNE_DB") from None
     if head and not head.startswith(SQLITE_HEADER):
         raise DatabaseError(f"{path} is not a SQLite database", "name another file with --db or WGTUNE_DB")
+    if _is_cut(path, head):
+        raise DatabaseError(f"{path} is cut short: it ends within a page", "restore a copy, or copy it again")
     if not head and (log := _log_size(path)):
         # SQLite would throw the log away, and with it what it holds.
         raise DatabaseError(
@@ -131,6 +134,15 @@ def is_read_only(engine: Engine) -> bool:
 def _head(path: Path) -> bytes:
     with path.open("rb") as file:
         return file.read(len(SQLITE_HEADER) + 4)
+
+
+def _is_cut(path: Path, head: bytes) -> bool:
+    """Whether the file ends within a page, which SQLite would read as if zeros had been written there."""
+    page = int.from_bytes(head[len(SQLITE_HEADER) : len(SQLITE_HEADER) + 2], "big")
+    page = 65536 if page == 1 else page  # SQLite file format, section 1.3.2
+    if page == 0 or _log_size(path) or path.with_name(path.name + "-journal").exists():
+        return False
+    return path.stat().st_size % page != 0
 
 
 def _log_size(path: Path) -> int:
@@ -202,7 +214,26 @@ def _sqlite_engine(path: Path) -> Engine:
             prepare = _prepare_network_writer
     else:
         url, prepare = _read_only(path), _prepare
-    engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S})
+    return _with_sqlite_events(create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S}), prepare)
+
+
+def memory_engine() -> Engine:
+    """An engine for a new SQLite database in memory.
+
+    It is the one connection's own, for which threads wait as long as for another process's transaction.
+    """
+    engine = create_engine(
+        "sqlite://",
+        connect_args={"check_same_thread": False},
+        poolclass=QueuePool,
+        pool_size=1,
+        max_overflow=0,
+        pool_timeout=BUSY_TIMEOUT_S,
+    )
+    return _with_sqlite_events(engine, _prepare)
+
+
+def _with_sqlite_events(engine: Engine, prepare: Callable[[sqlite3.Connection, object], None]) -> Engine:
     engine.dialect.colspecs = {**engine.dialect.colspecs, **sqlite_types()}
     event.listen(engine, "connect", prepare)
     event.listen(engine, "begin", _begin_sqlite)
@@ -231,8 +262,10 @@ def translated(name: str) -> Iterator[None]:
         if isinstance(error.orig, BadValue):
             raise DatabaseError(f"{name}: {error.orig}") from error
         raise
-    except BadValue as error:
+    except (BadValue, UnicodeDecodeError) as error:  # the latter also where SQLite's own message quotes damage
         raise DatabaseError(f"{name}: a value cannot be read back: {error}", _hint("malformed")) from error
+    except UnicodeEncodeError as error:
+        raise DatabaseError(f"{name}: {error.object[:60]!r} is no text: half of a surrogate pair") from error
 
 
 def _hint(reason: str) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
+from ..database.columns import shown
 from ..database.reader import Reader
 from ..database.records import ModelInfo, WorkloadInfo
-from ..errors import UsageError
+from ..errors import DatabaseError, UsageError
+from ..states import Runtime
 from ..tuner.program import CaptureOptions
 
 
@@ -47,18 +49,55 @@ class ModelLaunches:
         return "image" if self.options.batch == 1 else f"batch of {self.options.batch} images"
 
 
+def heaviest(
+    store: Reader, capture_key: str, device_key: str, steps: int, count: int, runtime: Runtime = Runtime.WGPU
+) -> list[str]:
+    """The ids of the ``count`` kernels that take most of an image's time on a device, of those that have a record.
+
+    Raises UsageError where the database has no such model.
+    """
+    launches = model_launches(store, capture_key, steps)
+    best = store.best(device_key, launches.workload_ids, runtime)
+    seconds = {
+        kernel.workload.id: kernel.total * best[kernel.workload.id].latency_s
+        for kernel in launches.kernels
+        if kernel.workload.id in best
+    }
+    return sorted(seconds, key=lambda identity: -seconds[identity])[:count]
+
+
 def model_launches(store: Reader, capture_key: str, steps: int) -> ModelLaunches:
-    """The launches of the model with that capture key. Raises UsageError where the database has no such model."""
+    """The launches of the model with that capture key. Raises UsageError where the database has no such model,
+    DatabaseError where what it says of it makes no sense.
+    """
     model = next((model for model in store.models() if model.capture_key == capture_key), None)
     if model is None:
         raise UsageError(f"there is no model {capture_key!r} in {store.name}", "wgtune db info lists what there is")
-    known = {field.name for field in fields(CaptureOptions)}
-    options = CaptureOptions(**{name: value for name, value in model.options.items() if name in known})
+    options = _options(model, store.name)
     calls = store.model_kernels(capture_key)
     workloads = store.workloads({kernel.workload_id for kernel in calls})
+    if unknown := {kernel.workload_id for kernel in calls} - workloads.keys():
+        raise DatabaseError(
+            f"{store.name}: the model {model.name} launches {min(unknown)[:12]}, which is no workload there",
+            "the file is damaged: restore a copy; `wgtune db check` says what is wrong",
+        )
     runs = {kernel.stage: options.runs_per_image(kernel.stage, steps) for kernel in calls}
     stages: dict[str, dict[str, int]] = {}
     for kernel in calls:
         stages.setdefault(kernel.workload_id, {})[kernel.stage] = kernel.calls * runs[kernel.stage]
     kernels = [KernelLaunches(workloads[workload_id], launches) for workload_id, launches in stages.items()]
     return ModelLaunches(model, options, steps, runs, kernels)
+
+
+def _options(model: ModelInfo, name: str) -> CaptureOptions:
+    """The model's options as far as this program knows them; they come from a file, where anything may stand."""
+    options = CaptureOptions()
+    for field in fields(CaptureOptions):
+        value = model.options.get(field.name, getattr(options, field.name))
+        fits = isinstance(value, bool) if field.name == "guidance" else type(value) is int and value > 0
+        if not fits and (value is not None or field.name not in ("width", "height")):
+            raise DatabaseError(
+                f"{name}: the model {model.name} has a {field.name} of {shown(value)}", "restore a copy"
+            )
+        options = replace(options, **{field.name: value})
+    return options
