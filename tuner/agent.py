@@ -210,6 +210,7 @@ def _answering(
     kind: str, timeouts: dict[str, float], ask: Callable[[MeasuringWorker], dict[str, Any]]
 ) -> dict[str, Any]:
     bank = get_worker().plugins[_PLUGIN]
+    assert isinstance(bank, DeviceBank)
     try:
         with bank.taking(kind, Timeouts(**timeouts)) as worker:
             return {"result": ask(worker)}
