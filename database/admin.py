@@ -77,9 +77,12 @@ def upgrade(url: str | None = None) -> Upgrade:
 def check(url: str | None = None) -> list[str]:
     """What is wrong with the database, one sentence each; empty where it is whole.
 
-    Raises DatabaseError only where there is nothing to check: no file, no permission, another program's database.
+    Raises DatabaseError only where there is nothing to check: no file, no server, no permission, another program's.
     """
     with _opened(url) as (engine, name, path):
+        if path is None:
+            with translated(name):
+                engine.connect().close()
         problems: list[str] = []
         try:
             with translated(name), engine.begin() as connection:

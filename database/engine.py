@@ -95,6 +95,8 @@ def sqlite_path(url: URL) -> Path | None:
 
 def check_file(path: Path, *, create: bool) -> None:
     """Raises DatabaseError where ``path`` cannot become, or is not, a SQLite database."""
+    if "\0" in str(path):
+        raise DatabaseError(f"{str(path)!r} is no name of a file", "name one with --db or WGTUNE_DB")
     try:
         kind = path.stat().st_mode if path.exists() else None
         if kind is None:
@@ -107,8 +109,6 @@ def check_file(path: Path, *, create: bool) -> None:
         head = _head(path)
     except OSError as error:
         raise DatabaseError(f"{path} cannot be read: {error.strerror}", "check its owner and permissions") from None
-    except ValueError:  # a NUL
-        raise DatabaseError(f"{str(path)!r} is no name of a file", "name one with --db or WGTUNE_DB") from None
     if head and not head.startswith(SQLITE_HEADER):
         raise DatabaseError(f"{path} is not a SQLite database", "name another file with --db or WGTUNE_DB")
     if _is_cut(path, head):
