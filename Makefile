@@ -12,7 +12,7 @@ APT := $(shell command -v apt-get)
 WEB_SOURCES := $(shell find web/src web/public web/*.html web/*.json web/*.ts -type f 2>/dev/null)
 
 .DELETE_ON_ERROR:
-.PHONY: demo test lint test-web test-python bench web vulkan chromium clean
+.PHONY: demo test lint test-web test-python bench web vulkan chromium postgresql clean
 
 demo: $(VENV)/.installed web/app/index.html vulkan
 	$(BIN)/wgtune demo
@@ -31,7 +31,7 @@ test-web: web/app/index.html
 	$(NPM) run typecheck
 	$(NPM) test
 
-test-python: $(VENV)/.installed-dev web/app/index.html vulkan chromium
+test-python: $(VENV)/.installed-dev web/app/index.html vulkan chromium postgresql
 	$(BIN)/pytest
 
 bench: $(VENV)/.installed-dev vulkan
@@ -75,6 +75,11 @@ vulkan:
 
 chromium:
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || $(call apt,chromium)
+
+# The programs of a PostgreSQL server, which tests start for themselves.
+postgresql:
+	@command -v initdb >/dev/null || ls -d /usr/lib/postgresql/*/bin/initdb /opt/homebrew/opt/postgresql*/bin/initdb 2>/dev/null | grep -q . \
+	  || $(call apt,postgresql)
 
 clean:
 	rm -rf $(VENV) .cache web/app web/node_modules demo

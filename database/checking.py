@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Dialect, Table, select, type_coerce
+from sqlalchemy import Connection, Dialect, Double, Table, select, type_coerce
 from sqlalchemy.types import NULLTYPE
 
 from ..states import TrialState
@@ -84,6 +84,8 @@ def _row_problems(table: Table, row: Any, converters: list[Callable[[Any], Any]]
 
 
 def _converter(column: Any, dialect: Dialect) -> Callable[[Any], Any]:
+    if dialect.name != "sqlite" and isinstance(column.type, Double):
+        return lambda value: value  # a server keeps nothing but numbers in such a column
     return column.type.dialect_impl(dialect).result_processor(dialect, None) or (lambda value: value)
 
 

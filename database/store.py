@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, func, select, update
 
 from ..errors import DatabaseError
 from ..states import TrialState
-from .engine import connect, translated, writing
+from .engine import connect, memory_engine, translated, writing
 from .inserting import find_or_insert, insert_missing, insert_row, schedule_id
 from .processes import is_alive
 from .reader import Reader
@@ -35,6 +35,7 @@ from .rows import (
     from_session,
     from_unfinished,
     from_workload,
+    lease,
     model,
     model_kernel,
     session,
@@ -82,9 +83,20 @@ class Store(Reader):
             raise
         return cls(engine, name)
 
+    @classmethod
+    def memory(cls) -> Store:
+        """A new database in this process's memory, gone when it is closed: for programs that keep nothing, and tests.
+
+        Threads take turns: it has one connection.
+        """
+        engine, name = memory_engine(), "the database in memory"
+        upgrade(engine, name)
+        return cls(engine, name)
+
     def add_workloads(self, workloads: Iterable[WorkloadInfo]) -> None:
         """Adds the workloads that are not there yet, and of the others the forms of TVM that are not."""
-        infos = list(workloads)
+        # In one order, lest two writers on PostgreSQL wait for each other's rows.
+        infos = sorted(workloads, key=lambda info: info.id)
         with self.writing() as connection:
             insert_missing(connection, workload, [from_workload(info) for info in infos])
             forms = [
@@ -118,7 +130,7 @@ class Store(Reader):
                     "calls": kernel.calls,
                     "position": kernel.order,
                 }
-                for kernel in kernels
+                for kernel in sorted(kernels, key=lambda kernel: (kernel.stage, kernel.workload_id))
             ]
             insert_missing(connection, model_kernel, rows)
 
@@ -207,14 +219,19 @@ class Store(Reader):
         the disk when the transaction is over, with everything committed before it.
         """
         writer = self._durable if durable else self._writer
-        with translated(self.name), writer.begin() as connection:
-            yield connection
+        try:
+            with translated(self.name), writer.begin() as connection:
+                yield connection
+        except BaseException:
+            self._workload_ids.clear()  # of workloads that are not there after all
+            raise
 
     def _insert_trial(self, connection: Connection, start: TrialStart, columns: dict[str, Any]) -> int:
         device_id, runtime = self._session(connection, start.session_id)
         if connection.dialect.name == "postgresql":
             # Two processes that work for one session take turns to count. On SQLite all writers do.
-            connection.execute(select(session.c.id).where(session.c.id == start.session_id).with_for_update())
+            query = select(session.c.id).where(session.c.id == start.session_id)
+            connection.execute(query.with_for_update(key_share=True))
         last = select(func.max(trial.c.number)).where(trial.c.session_id == start.session_id)
         return insert_row(
             connection,
@@ -263,7 +280,11 @@ def _upsert_device(connection: Connection, info: DeviceInfo) -> int:
 
 def _close_sessions(connection: Connection, ids: list[int], outcome: SessionOutcome, note: str) -> int:
     """Ends the sessions and abandons what they left running; returns how many trials that were."""
+    if not ids:
+        return 0
     now = _now()
+    # Leases first, as whoever takes one over does: two that go the same way never wait for each other in a circle.
+    connection.execute(update(lease).where(lease.c.session_id.in_(ids)).values(session_id=None))
     connection.execute(update(session).where(session.c.id.in_(ids)).values(outcome=outcome, ended=now, note=note))
     return connection.execute(
         update(trial)

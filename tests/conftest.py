@@ -1,11 +1,15 @@
-"""What tests of several folders share: the demo pipeline, and a bundle built from it once per run."""
+"""What tests of several folders share: the demo pipeline and its bundle, built once per run; a PostgreSQL server."""
 
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
+import postgresql
 import pytest
+
+from wgtune.database.store import Store
 
 # A job in a shell's background starts with Ctrl-C ignored, and what tests start would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -28,3 +32,39 @@ def demo_bundle(demo_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     folder = tmp_path_factory.mktemp("bundle") / "dist"
     build_bundle(BuildRequest(model=str(demo_folder), output=folder, max_steps=20, page=False), None)
     return folder
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[postgresql.Server]:
+    """A PostgreSQL server of this run's own. Without PostgreSQL the tests fail: `make` installs it."""
+    server = postgresql.Server()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def postgresql_url(postgresql_server: postgresql.Server) -> str:
+    """A fresh PostgreSQL database with wgtune's tables."""
+    return postgresql_server.database()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def shared_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database that several processes can open, of each kind: the path of a new SQLite file, or PostgreSQL's URL."""
+    if request.param == "sqlite":
+        return str(tmp_path / "shared.db")
+    url: str = request.getfixturevalue("postgresql_url")
+    return url
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgresql"])
+def any_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    """A store of each kind, empty."""
+    if request.param == "memory":
+        store = Store.memory()
+    elif request.param == "sqlite":
+        store = Store.open(str(tmp_path / "test.db"))
+    else:
+        store = Store.open(request.getfixturevalue("postgresql_url"))
+    with store:
+        yield store

@@ -6,19 +6,19 @@ import math
 import multiprocessing
 import os
 import signal
-import sqlite3
 import statistics
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from dataclasses import replace
+from datetime import datetime, timezone
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from sqlalchemy import select, update
 from synthetic_store import (
     CAPTURE,
     CONV,
@@ -40,6 +40,7 @@ from synthetic_store import (
 
 from wgtune.database.records import SessionOutcome, TrialKind, TvmForm
 from wgtune.database.rows import MAX_TEXT
+from wgtune.database.schema import Session, Trial
 from wgtune.database.store import Store
 from wgtune.errors import DatabaseError
 from wgtune.states import Runtime, TrialState
@@ -48,10 +49,15 @@ FAULTS = [state for state in TrialState if state.fault]
 
 
 @pytest.fixture
-def store(tmp_path):
-    with Store.open(str(tmp_path / "test.db")) as store:
-        add_demo(store)
-        yield store
+def store(any_store):
+    add_demo(any_store)
+    return any_store
+
+
+def column(store, of):
+    """A column of the one row that there is."""
+    with store.reading() as connection:
+        return connection.execute(select(of)).scalar_one()
 
 
 def test_what_is_written_comes_back(store):
@@ -135,17 +141,16 @@ def test_a_trial_does_not_end_as_unfinished(store, state):
         store.end_trial(store.begin_trial(start(store.begin_session(session()), MATMUL)), failed(state))
 
 
-def test_a_nan_in_the_output_is_kept_as_the_largest_error(store, tmp_path):
+def test_a_nan_in_the_output_is_kept_as_the_largest_error(store):
     session_id = store.begin_session(session())
     measure(store, session_id, MATMUL, replace(failed(TrialState.WRONG_RESULT), max_error=math.nan))
-    [(kept,)] = sqlite3.connect(tmp_path / "test.db").execute("SELECT max_error FROM trial")
-    assert kept == math.inf
+    assert column(store, Trial.max_error) == math.inf
 
 
-def test_long_or_odd_error_texts_are_kept_in_part(store, tmp_path):
+def test_long_or_odd_error_texts_are_kept_in_part(store):
     session_id = store.begin_session(session())
     measure(store, session_id, MATMUL, failed(TrialState.BUILD_ERROR, "first\0\ud800" + "x" * 10**6 + "last"))
-    [(kept,)] = sqlite3.connect(tmp_path / "test.db").execute("SELECT error FROM trial")
+    kept = column(store, Trial.error)
     assert kept.startswith("first") and kept.endswith("last") and len(kept) < MAX_TEXT + 100 and "\0" not in kept
 
 
@@ -248,11 +253,10 @@ def test_dead_processes_are_found_and_live_ones_left_alone(store):
     assert store.abandon_dead(HOST) == 0
 
 
-def test_a_process_id_used_again_is_another_process(store, tmp_path):
+def test_a_process_id_used_again_is_another_process(store):
     session_id = store.begin_session(session())
-    sqlite3.connect(tmp_path / "test.db", isolation_level=None).execute(
-        "UPDATE session SET started = '2020-01-01 00:00:00'"
-    )
+    with store.writing() as connection:
+        connection.execute(update(Session).values(started=datetime(2020, 1, 1, tzinfo=timezone.utc)))
     assert store.abandon_dead(HOST) == 0
     assert [kept.outcome for kept in store.sessions()] == [SessionOutcome.KILLED]
     assert store.sessions()[0].session_id == session_id
@@ -284,11 +288,17 @@ def _tune_for_ever(url, ready):
             ready.send(trial_id)
 
 
-def test_a_kill_loses_nothing_committed(store, tmp_path):
+def test_a_kill_loses_nothing_committed(shared_url):
+    with Store.open(shared_url) as store:
+        add_demo(store)
+        _kill_and_look(store, shared_url)
+
+
+def _kill_and_look(store, url):
     context = multiprocessing.get_context("spawn")
     for delay in (0.0, 0.013, 0.05):
         receiver, sender = context.Pipe(duplex=False)
-        process = context.Process(target=_tune_for_ever, args=(str(tmp_path / "test.db"), sender))
+        process = context.Process(target=_tune_for_ever, args=(url, sender))
         process.start()
         last = receiver.recv()
         time.sleep(delay)
@@ -310,8 +320,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        self.folder = tempfile.TemporaryDirectory()
-        self.store = Store.open(f"{self.folder.name}/test.db")
+        self.store = Store.memory()
         add_demo(self.store)
         self.open: dict[int, set[int]] = {}
         self.states: dict[int, TrialState] = {}
@@ -319,7 +328,6 @@ class AnyOrder(RuleBasedStateMachine):
 
     def teardown(self):
         self.store.close()
-        self.folder.cleanup()
 
     @rule()
     def begin_session(self):

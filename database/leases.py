@@ -1,0 +1,145 @@
+"""Leases: tuners that share a database and a device share its kernels out, instead of doing them twice.
+
+A lease says that one session works on one workload, on its device and runtime, until a moment that it keeps putting
+off. A tuner that dies stops doing so: once the moment has passed, whoever asks next takes the workload over.
+
+On PostgreSQL a claim locks the row that it wants and skips those which others are just taking (``FOR UPDATE SKIP
+LOCKED``), so that claims never wait for each other. On SQLite all writers take turns. Moments are of the database
+server's clock, since those of several hosts differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta, timezone
+
+from sqlalchemy import Connection, Update, and_, case, func, or_, select, update
+
+from ..errors import DatabaseError
+from ..states import Runtime, TrialState
+from .inserting import insert_missing
+from .rows import lease, session, trial, workload
+from .store import Store
+
+LEASE_S = 300.0
+"""How long a lease lasts unless it is renewed: longer than the longest trial, which a worker's time limits bound."""
+
+_NEVER = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+
+def claim(store: Store, session_id: int, workload_ids: Sequence[str], seconds: float = LEASE_S) -> str | None:
+    """Takes the first of the workloads, in their order, that no other live session holds; None where all are held.
+
+    One that the session holds already counts as free, and its lease is put off. Taking over a lease that ran out
+    makes what the earlier session left running on that workload `abandoned`; its result is still accepted, once.
+
+    Raises:
+        DatabaseError: there is no such session, or it has ended; or there is no such workload.
+    """
+    if not workload_ids:
+        return None
+    with store.writing() as connection:
+        device_id, runtime = _session(store, connection, session_id)
+        ids = _workload_ids(store, connection, workload_ids)
+        here = and_(lease.c.device_id == device_id, lease.c.runtime == runtime)
+        _add_rows(connection, sorted(ids.values()), device_id, runtime)
+        now = _now(connection)
+        order = {ids[digest]: place for place, digest in reversed(list(enumerate(workload_ids)))}
+        free = (
+            select(lease.c.workload_id, lease.c.session_id)
+            .where(here, lease.c.workload_id.in_(order))
+            .where(or_(lease.c.session_id.is_(None), lease.c.session_id == session_id, lease.c.until <= now))
+            .order_by(case(order, value=lease.c.workload_id))
+            .limit(1)
+            .with_for_update(skip_locked=True)
+        )
+        found = connection.execute(free).first()
+        if found is None:
+            return None
+        if found.session_id not in (None, session_id):
+            _abandon(connection, found.session_id, found.workload_id, now)
+        connection.execute(
+            update(lease)
+            .where(here, lease.c.workload_id == found.workload_id)
+            .values(session_id=session_id, until=now + timedelta(seconds=seconds))
+        )
+        return next(digest for digest, number in ids.items() if number == found.workload_id)
+
+
+def renew(store: Store, session_id: int, workload_id: str, seconds: float = LEASE_S) -> bool:
+    """Puts off the end of a lease; False where the session does not hold it any more, since another took it over.
+
+    A lease that ran out and that nobody took is as good as one that did not.
+    """
+    with store.writing() as connection:
+        until = _now(connection) + timedelta(seconds=seconds)
+        changed = connection.execute(_held(session_id, workload_id).values(until=until))
+        return changed.rowcount > 0
+
+
+def give_back(store: Store, session_id: int, workload_id: str) -> None:
+    """Ends a lease, so that others need not wait; does nothing where the session does not hold it any more."""
+    with store.writing() as connection:
+        connection.execute(_held(session_id, workload_id).values(session_id=None))
+
+
+def held_by_others(store: Store, session_id: int, workload_ids: Sequence[str]) -> dict[str, str]:
+    """The workloads that other live sessions hold on this session's device, with the host of each."""
+    with store.reading() as connection:
+        device_id, runtime = _session(store, connection, session_id)
+        query = (
+            select(workload.c.digest, session.c.host)
+            .select_from(lease)
+            .join(workload, workload.c.id == lease.c.workload_id)
+            .join(session, session.c.id == lease.c.session_id)
+            .where(lease.c.device_id == device_id, lease.c.runtime == runtime, lease.c.session_id != session_id)
+            .where(lease.c.until > _now(connection), workload.c.digest.in_(workload_ids))
+        )
+        return {row.digest: row.host for row in connection.execute(query)}
+
+
+def _held(session_id: int, workload_id: str) -> Update:
+    number = select(workload.c.id).where(workload.c.digest == workload_id).scalar_subquery()
+    return update(lease).where(lease.c.session_id == session_id, lease.c.workload_id == number)
+
+
+def _session(store: Store, connection: Connection, session_id: int) -> tuple[int, Runtime]:
+    query = select(session.c.device_id, session.c.runtime, session.c.ended).where(session.c.id == session_id)
+    found = connection.execute(query).first()
+    if found is None or found.ended is not None:
+        raise DatabaseError(f"{store.name}: session {session_id} {'has ended' if found else 'does not exist'}")
+    return found.device_id, found.runtime
+
+
+def _workload_ids(store: Store, connection: Connection, digests: Sequence[str]) -> dict[str, int]:
+    query = select(workload.c.digest, workload.c.id).where(workload.c.digest.in_(digests))
+    found = {row.digest: row.id for row in connection.execute(query)}
+    for digest in digests:
+        if digest not in found:
+            raise DatabaseError(f"{store.name}: there is no workload {digest}")
+    return found
+
+
+def _add_rows(connection: Connection, workload_ids: Sequence[int], device_id: int, runtime: Runtime) -> None:
+    """Makes the rows to be locked, held by nobody, where they are missing."""
+    here = (lease.c.device_id == device_id, lease.c.runtime == runtime, lease.c.workload_id.in_(workload_ids))
+    known = set(connection.execute(select(lease.c.workload_id).where(*here)).scalars())
+    nobody = {"device_id": device_id, "runtime": runtime, "session_id": None, "until": _NEVER}
+    insert_missing(connection, lease, [{"workload_id": i, **nobody} for i in workload_ids if i not in known])
+
+
+def _abandon(connection: Connection, session_id: int, workload_id: int, now: datetime) -> None:
+    connection.execute(
+        update(trial)
+        .where(trial.c.session_id == session_id, trial.c.workload_id == workload_id)
+        .where(trial.c.state == TrialState.RUNNING)
+        .values(state=TrialState.ABANDONED, ended=now, error="the session's lease ran out while it was running")
+    )
+
+
+def _now(connection: Connection) -> datetime:
+    """The database server's time; SQLite's is this machine's."""
+    if connection.dialect.name != "postgresql":
+        return datetime.now(timezone.utc)
+    now: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
+    return now
