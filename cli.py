@@ -34,6 +34,7 @@ from .cli_options import (
     TierOption,
     WidthOption,
 )
+from .cli_stability import report_stability
 from .console import note, progress, show_error, stderr, stdout, warn
 from .errors import WgtuneError
 from .states import CacheState
@@ -252,6 +253,9 @@ def report_latency(
     from .reports.latency import latency
 
     _report(latency, model, device, steps, limit, html, db, json)
+
+
+report_app.command("stability", epilog="Example: `wgtune report stability --top 10`")(report_stability)
 
 
 @app.command(epilog="Example: `wgtune build --model ./my-model --device vulkan:nvidia-h200 -o dist/`")

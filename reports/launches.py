@@ -8,7 +8,6 @@ from ..database.columns import shown
 from ..database.reader import Reader
 from ..database.records import ModelInfo, WorkloadInfo
 from ..errors import DatabaseError, UsageError
-from ..states import Runtime
 from ..tuner.program import CaptureOptions
 
 
@@ -47,23 +46,6 @@ class ModelLaunches:
     def per_what(self) -> str:
         """What the launches are counted for, in words."""
         return "image" if self.options.batch == 1 else f"batch of {self.options.batch} images"
-
-
-def heaviest(
-    store: Reader, capture_key: str, device_key: str, steps: int, count: int, runtime: Runtime = Runtime.WGPU
-) -> list[str]:
-    """The ids of the ``count`` kernels that take most of an image's time on a device, of those that have a record.
-
-    Raises UsageError where the database has no such model.
-    """
-    launches = model_launches(store, capture_key, steps)
-    best = store.best(device_key, launches.workload_ids, runtime)
-    seconds = {
-        kernel.workload.id: kernel.total * best[kernel.workload.id].latency_s
-        for kernel in launches.kernels
-        if kernel.workload.id in best
-    }
-    return sorted(seconds, key=lambda identity: -seconds[identity])[:count]
 
 
 def model_launches(store: Reader, capture_key: str, steps: int) -> ModelLaunches:

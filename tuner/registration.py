@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib import metadata
 from typing import Any
 
@@ -74,6 +74,18 @@ def session_info(
         budget=budget,
         seed=seed,
         reason=reason,
+        host=host_name(),
+        pid=os.getpid(),
+    )
+
+
+def own_session(earlier: SessionInfo, device: Device) -> SessionInfo:
+    """The session that this process is about to begin on ``device`` as it is now, about what ``earlier`` was about."""
+    return replace(
+        earlier,
+        driver=device.driver,
+        adapter={"limits": dict(device.limits), "features": list(device.features), "type": device.adapter_type},
+        toolchain=toolchain(),
         host=host_name(),
         pid=os.getpid(),
     )

@@ -1,0 +1,268 @@
+"""Stability: whether schedules that are measured again keep their times and their order."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from ..database.comparisons import Remeasured, remeasured
+from ..database.reader import Reader
+from ..database.records import SessionRecord
+from ..errors import UsageError
+from ..medians import median_error, median_interval
+from ..states import Runtime
+from ..units import MISSING, duration, percent
+from .launches import model_launches
+from .plain import plain
+from .provenance import SOFTWARE_WARNING, Provenance, provenance
+from .tables import Column, print_left_out, print_rows
+
+AIM = 0.9
+"""Kendall's tau that a quiet machine reaches."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far two orders of the same schedules agree, pair by pair.
+
+    ``tau`` is Kendall's tau-b over the medians, None where there are fewer than two schedules. ``clear`` counts the
+    pairs whose medians' confidence intervals do not overlap, in either measurement: noise cannot explain their order.
+    ``kept`` of them are in the same order both times.
+    """
+
+    pairs: int
+    tau: float | None
+    clear: int
+    kept: int
+
+    @property
+    def clear_tau(self) -> float | None:
+        """The same measure over the clear pairs alone (Goodman and Kruskal's gamma); None where there are none."""
+        return (2 * self.kept - self.clear) / self.clear if self.clear else None
+
+
+@dataclass(frozen=True)
+class StabilityRow:
+    """One kernel's schedules, the fastest first.
+
+    ``change`` is the median of ``|after / before − 1|`` over them, ``largest_change`` the largest. ``error`` is how far
+    the ends of the medians' confidence intervals lie from the medians, the median over all measurements.
+    """
+
+    name: str
+    workload_id: str
+    before_s: tuple[float, ...]
+    after_s: tuple[float, ...]
+    agreement: Agreement
+    change: float
+    largest_change: float
+    error: float | None
+
+
+@dataclass(frozen=True)
+class StabilityReport:
+    """One session's checks: per kernel, and over all; the kernels with the most time first."""
+
+    model: str
+    session: SessionRecord
+    provenance: Provenance
+    rows: list[StabilityRow]
+    overall: Agreement
+    change: float
+    largest_change: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; times in seconds, changes of one."""
+        data = {
+            "report": "stability",
+            "model": self.model,
+            "session": self.session.session_id,
+            "started": self.session.started,
+            "outcome": self.session.outcome,
+            "cache": self.session.info.cache,
+            "provenance": self.provenance,
+            "overall": _with_clear_tau(self.overall),
+            "change": self.change,
+            "largest_change": self.largest_change,
+            "kernels": [{**plain(row), "agreement": _with_clear_tau(row.agreement)} for row in self.rows],
+        }
+        result: dict[str, Any] = plain(data)
+        return result
+
+    def sentences(self) -> list[str]:
+        """What it comes to, in words."""
+        overall = self.overall
+        lines = []
+        if overall.tau is not None:
+            verdict = "as a quiet machine does" if overall.tau >= AIM else f"a quiet machine reaches {AIM}"
+            lines.append(f"Kendall's tau over all: {overall.tau:.2f} ({verdict}).")
+        if overall.clear_tau is not None:
+            lines.append(
+                f"{overall.clear} of {overall.pairs} pairs differ by more than their noise, both times; {overall.kept} "
+                f"of these kept their order: tau {overall.clear_tau:.2f}."
+            )
+        elif overall.pairs:
+            lines.append(f"None of {overall.pairs} pairs differs by more than its noise, both times.")
+        lines.append(
+            f"A time changed by {percent(self.change)} (median), {percent(self.largest_change)} at most; caches were "
+            f"{self.session.info.cache.value}."
+        )
+        if overall.tau is not None and overall.tau < AIM:
+            lines.append("End other programs, let the machine cool down, and measure again.")
+        return lines
+
+    def render(self, console: Console, limit: int | None = None) -> None:
+        """Prints the table and what it comes to."""
+        rows = [
+            {
+                "name": row.name,
+                "schedules": len(row.before_s),
+                "before": row.before_s[0],
+                "after": row.after_s[0],
+                "tau": row.agreement.tau,
+                "clear": f"{row.agreement.kept} of {row.agreement.clear}",
+                "change": row.change,
+                "largest": row.largest_change,
+                "error": row.error,
+            }
+            for row in self.rows[:limit]
+        ]
+        device = self.provenance.device
+        title = f"{self.model} on {device.key}: session {self.session.session_id}, {self.session.outcome.value}"
+        print_rows(rows, _COLUMNS, json=False, console=console, title=title)
+        print_left_out(len(self.rows), len(rows), console)
+        for line in self.sentences():
+            console.print(Text(line), soft_wrap=not console.is_terminal)
+        if device.software:
+            console.print(Text(SOFTWARE_WARNING, style="yellow"), soft_wrap=not console.is_terminal)
+
+
+def heaviest(
+    store: Reader, capture_key: str, device_key: str, steps: int, count: int, runtime: Runtime = Runtime.WGPU
+) -> list[str]:
+    """The ids of the ``count`` kernels that take most of an image's time on a device, of those that have a record.
+
+    Raises UsageError where the database has no such model.
+    """
+    launches = model_launches(store, capture_key, steps)
+    best = store.best(device_key, launches.workload_ids, runtime)
+    seconds = {
+        kernel.workload.id: kernel.total * best[kernel.workload.id].latency_s
+        for kernel in launches.kernels
+        if kernel.workload.id in best
+    }
+    return sorted(seconds, key=lambda identity: -seconds[identity])[:count]
+
+
+def stability(store: Reader, session_id: int) -> StabilityReport:
+    """What a session's checks say.
+
+    Raises:
+        UsageError: there is no such session, or nothing was measured again in it.
+    """
+    session = next((kept for kept in store.sessions() if kept.session_id == session_id), None)
+    pairs = remeasured(store, session_id) if session is not None else []
+    if session is None or not pairs:
+        raise UsageError(f"session {session_id} of {store.name} measured nothing again", "wgtune report stability")
+    by_kernel: dict[str, list[Remeasured]] = {}
+    for pair in pairs:
+        by_kernel.setdefault(pair.before.workload_id, []).append(pair)
+    workloads = store.workloads(by_kernel)
+    rows = [_row(workloads[identity].name, identity, found) for identity, found in by_kernel.items()]
+    rows.sort(key=lambda row: -sum(row.before_s))
+    changes = [_change(pair) for pair in pairs]
+    return StabilityReport(
+        model=session.info.model,
+        session=session,
+        provenance=provenance(store, session.info.device.key, session.info.runtime, [pair.after for pair in pairs]),
+        rows=rows,
+        overall=_pooled([row.agreement for row in rows]),
+        change=statistics.median(changes),
+        largest_change=max(changes),
+    )
+
+
+def agreement(pairs: Sequence[Remeasured]) -> Agreement:
+    """How far two measurements of one kernel's schedules agree.
+
+    Kendall's tau-b (M. G. Kendall, "The treatment of ties in ranking problems", Biometrika 33, 1945) as scipy computes
+    it, on medians as they are: two that differ within noise may change places, and count like any others.
+    """
+    from scipy.stats import kendalltau
+
+    tau = None
+    if len(pairs) > 1:
+        found = float(kendalltau([p.before.latency_s for p in pairs], [p.after.latency_s for p in pairs]).statistic)
+        tau = found if math.isfinite(found) else None
+    clear = kept = 0
+    for one, other in combinations(pairs, 2):
+        signs = _order(one.before.samples_s, other.before.samples_s), _order(one.after.samples_s, other.after.samples_s)
+        if all(signs):
+            clear += 1
+            kept += signs[0] == signs[1]
+    return Agreement(len(pairs) * (len(pairs) - 1) // 2, tau, clear, kept)
+
+
+def _order(one: Sequence[float], other: Sequence[float]) -> int:
+    """−1 where the first is surely shorter, 1 where it is surely longer, 0 where noise may decide."""
+    first, second = median_interval(one), median_interval(other)
+    if first is None or second is None or first.overlaps(second):
+        return 0
+    return -1 if first.high < second.low else 1
+
+
+def _pooled(parts: Sequence[Agreement]) -> Agreement:
+    """Over all kernels: tau weighted by pairs. Schedules of different kernels are never compared."""
+    known = [(part.tau, part.pairs) for part in parts if part.tau is not None]
+    weight = sum(pairs for _, pairs in known)
+    tau = sum(tau * pairs for tau, pairs in known) / weight if weight else None
+    return Agreement(sum(p.pairs for p in parts), tau, sum(p.clear for p in parts), sum(p.kept for p in parts))
+
+
+def _row(name: str, identity: str, pairs: list[Remeasured]) -> StabilityRow:
+    ranked = sorted(pairs, key=lambda pair: pair.before.latency_s)
+    changes = [_change(pair) for pair in ranked]
+    errors = [median_error(record.samples_s) for pair in ranked for record in (pair.before, pair.after)]
+    known = [error for error in errors if math.isfinite(error)]
+    return StabilityRow(
+        name=name,
+        workload_id=identity,
+        before_s=tuple(pair.before.latency_s for pair in ranked),
+        after_s=tuple(pair.after.latency_s for pair in ranked),
+        agreement=agreement(ranked),
+        change=statistics.median(changes),
+        largest_change=max(changes),
+        error=statistics.median(known) if known else None,
+    )
+
+
+def _change(pair: Remeasured) -> float:
+    return abs(pair.after.latency_s / pair.before.latency_s - 1)
+
+
+def _with_clear_tau(found: Agreement) -> dict[str, Any]:
+    return {**plain(found), "clear_tau": found.clear_tau}
+
+
+def _tau(value: float | None) -> str:
+    return MISSING if value is None else f"{value:.2f}"
+
+
+_COLUMNS = [
+    Column("name", "kernel", flexible=True),
+    Column("schedules", "schedules", "right", drop=3),
+    Column("before", "best before", "right", duration),
+    Column("after", "now", "right", duration),
+    Column("tau", "tau", "right", _tau),
+    Column("clear", "clear pairs kept", "right", drop=2),
+    Column("change", "change", "right", percent),
+    Column("largest", "largest", "right", percent, drop=1),
+    Column("error", "±", "right", percent, drop=4),
+]

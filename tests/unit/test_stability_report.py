@@ -1,0 +1,157 @@
+"""What measuring again says of order and spread, from made-up measurements."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+from synthetic_store import CAPTURE, CONV, LLVMPIPE, MATMUL, SOFTMAX, TrialState, add_demo, failed, ok, session, start
+
+from wgtune.database.comparisons import last_comparison, remeasured, top_schedules
+from wgtune.database.records import SessionOutcome, TrialKind
+from wgtune.database.store import Store
+from wgtune.errors import UsageError, WgtuneError
+from wgtune.reports.stability import agreement, heaviest, stability
+from wgtune.reports.stability_page import stability_page, write_stability_page
+from wgtune.states import Runtime
+
+
+@pytest.fixture
+def store(tmp_path):
+    with Store.open(str(tmp_path / "x.db")) as opened:
+        add_demo(opened)
+        yield opened
+
+
+def samples(middle, noise=0.01):
+    return ok(*(middle * (1 + noise * step / 4) for step in range(-4, 5)))
+
+
+def add(store, session_id, kernel, trace, end, kind=TrialKind.SEARCH):
+    return store.add_trial(replace(start(session_id, kernel, trace, kind)), end)
+
+
+def compared(store, before, after, kernel=MATMUL, noise=0.01):
+    """A session with ``before`` by trace, and one that checks ``after``; the id of the latter."""
+    first = store.begin_session(session())
+    for trace, seconds in before.items():
+        add(store, first, kernel, trace, samples(seconds, noise))
+    store.end_session(first, SessionOutcome.COMPLETED)
+    second = store.begin_session(replace(session(), reason="stability"))
+    for trace, seconds in after.items():
+        add(store, second, kernel, trace, samples(seconds, noise), TrialKind.CHECK)
+    store.end_session(second, SessionOutcome.COMPLETED)
+    return second
+
+
+def test_the_same_order_is_one_and_the_reverse_minus_one(store):
+    before = {"a": 1e-3, "b": 2e-3, "c": 3e-3, "d": 4e-3}
+    same = compared(store, before, {trace: 2 * seconds for trace, seconds in before.items()})
+    found = agreement(remeasured(store, same))
+    assert (found.pairs, found.tau, found.clear, found.kept, found.clear_tau) == (6, 1.0, 6, 6, 1.0)
+    report = stability(store, same)
+    assert report.change == report.largest_change == pytest.approx(1.0)
+    assert report.rows[0].before_s == pytest.approx((1e-3, 2e-3, 3e-3, 4e-3))
+    assert any("as a quiet machine does" in line for line in report.sentences())
+
+
+def test_reversed(store):
+    after = {"a": 4e-3, "b": 3e-3, "c": 2e-3, "d": 1e-3}
+    found = agreement(
+        remeasured(store, compared(store, dict(zip("abcd", [1e-3, 2e-3, 3e-3, 4e-3], strict=True)), after))
+    )
+    assert found.tau == -1.0 and found.clear_tau == -1.0
+
+
+def test_pairs_within_noise_count_for_tau_and_not_for_what_is_clear(store):
+    """a and b change places, but neither time was their difference more than noise."""
+    report = stability(
+        store,
+        compared(store, {"a": 1e-3, "b": 1.01e-3, "c": 2e-3}, {"a": 1.01e-3, "b": 1e-3, "c": 2e-3}, noise=0.1),
+    )
+    assert report.overall.tau == pytest.approx(1 / 3)
+    assert (report.overall.clear, report.overall.kept, report.overall.clear_tau) == (2, 2, 1.0)
+    assert any("2 of 3 pairs differ by more than their noise" in line for line in report.sentences())
+
+
+def test_too_few_samples_are_never_clear(store):
+    first = store.begin_session(session())
+    second = store.begin_session(replace(session(), reason="stability"))
+    for trace, seconds in {"a": 1e-3, "b": 9e-3}.items():
+        add(store, first, MATMUL, trace, ok(seconds))
+        add(store, second, MATMUL, trace, ok(seconds), TrialKind.CHECK)
+    report = stability(store, second)
+    assert report.overall.tau == 1.0 and report.overall.clear == 0 and report.overall.clear_tau is None
+    assert report.rows[0].error is None
+
+
+def test_kernels_are_never_compared_with_each_other(store):
+    first = store.begin_session(session())
+    second = store.begin_session(replace(session(), reason="stability"))
+    for kernel, times in ((MATMUL, (1e-3, 2e-3)), (CONV, (8e-3, 9e-3))):
+        for trace, seconds in zip("ab", times, strict=True):
+            add(store, first, kernel, trace, samples(seconds))
+            add(store, second, kernel, trace, samples(seconds), TrialKind.CHECK)
+    report = stability(store, second)
+    assert report.overall.pairs == 2 and report.overall.tau == 1.0
+    assert [row.workload_id for row in report.rows] == [CONV.id, MATMUL.id]
+
+
+def test_the_record_before_the_check_is_the_latest_and_later_ones_do_not_count(store):
+    first = store.begin_session(session())
+    add(store, first, MATMUL, "a", samples(1e-3))
+    store.add_trial(replace(start(first, MATMUL, "a"), repeat=True), samples(2e-3))
+    check = store.begin_session(replace(session(), reason="stability"))
+    add(store, check, MATMUL, "a", samples(3e-3), TrialKind.CHECK)
+    add(store, check, MATMUL, "never measured", samples(3e-3), TrialKind.CHECK)
+    add(store, check, MATMUL, "a", failed(TrialState.RUN_TIMEOUT), TrialKind.CHECK)
+    add(store, first, MATMUL, "a", samples(9e-3))
+    (pair,) = remeasured(store, check)
+    assert (pair.before.latency_s, pair.after.latency_s) == (2e-3, 3e-3)
+
+
+def test_the_fastest_schedules_once_each(store):
+    first = store.begin_session(session())
+    for trace, seconds in (("a", 3e-3), ("b", 1e-3), ("b", 1.5e-3), ("c", 2e-3), ("d", 4e-3)):
+        add(store, first, MATMUL, trace, samples(seconds))
+    add(store, first, MATMUL, "e", failed(TrialState.WRONG_RESULT))
+    found = top_schedules(store, LLVMPIPE.key, [MATMUL.id, SOFTMAX.id], Runtime.WGPU, 3)
+    assert [record.trace for record in found[MATMUL.id]] == ["b", "c", "a"] and SOFTMAX.id not in found
+
+
+def test_heaviest_kernels_come_first(store):
+    first = store.begin_session(session())
+    add(store, first, MATMUL, "a", samples(1e-3))  # 12 launches of CLIP, 200 of the UNet
+    add(store, first, CONV, "a", samples(1e-4))
+    add(store, first, SOFTMAX, "a", samples(1e-2))
+    assert heaviest(store, CAPTURE, LLVMPIPE.key, 20, 2) == [SOFTMAX.id, MATMUL.id]
+
+
+def test_the_last_comparison_is_found_and_others_are_refused(store):
+    assert last_comparison(store, LLVMPIPE.key, CAPTURE, "stability") is None
+    found = compared(store, {"a": 1e-3}, {"a": 1e-3})
+    assert last_comparison(store, LLVMPIPE.key, CAPTURE, "stability") == found
+    report = stability(store, found)
+    assert report.overall.tau is None and report.overall.pairs == 0
+    for wrong in (found - 1, 999):
+        with pytest.raises(UsageError, match="measured nothing again"):
+            stability(store, wrong)
+
+
+def test_table_json_and_page(store, tmp_path):
+    report = stability(store, compared(store, {"a": 1e-3, "b": 2e-3}, {"a": 1.1e-3, "b": 1e-3}))
+    console = Console(width=200, record=True, force_terminal=False)
+    report.render(console)
+    text = console.export_text()
+    assert MATMUL.name in text and "-1.00" in text and "a quiet machine reaches 0.9" in text
+    data = json.loads(json.dumps(report.to_json()))
+    assert data["overall"]["tau"] == -1 and data["kernels"][0]["agreement"]["clear_tau"] == -1
+    assert data["kernels"][0]["after_s"] == [pytest.approx(1.1e-3), pytest.approx(1e-3)] and data["cache"] == "warm"
+    page = stability_page(report)
+    assert page.count("<circle") == 2 and "http" not in page.replace("http-equiv", "")
+    write_stability_page(tmp_path / "s.html", report)
+    assert (tmp_path / "s.html").read_text("utf-8") == page
+    with pytest.raises(WgtuneError, match="cannot be written"):
+        write_stability_page(tmp_path / "no" / "s.html", report)
