@@ -83,21 +83,30 @@ def check(url: str | None = None) -> list[str]:
         if path is None:
             with translated(name):
                 engine.connect().close()
+        latest = known_revisions()[-1]
         problems: list[str] = []
-        try:
-            with translated(name), engine.begin() as connection:
-                if path is not None:
-                    problems += sqlite_problems(connection)
-                revision, latest = current_revision(connection, name), known_revisions()[-1]
-                if revision != latest:
-                    return [*problems, f"schema revision {revision or 'none'} is not {latest}: wgtune db upgrade"]
-                problems += row_problems(connection)
-                problems += unfinished_problems(connection)
-        except DatabaseError as error:
-            if error.__cause__ is None:  # not from the driver: see `translated`
-                raise
-            problems.append(error.message)
+        with _noting(problems, name), engine.begin() as connection:
+            # First of all: what else is asked could run what a stranger left in the file.
+            revision = current_revision(connection, name)
+            if path is not None:
+                problems += sqlite_problems(connection)
+            if revision != latest:
+                return [*problems, f"schema revision {revision or 'none'} is not {latest}: wgtune db upgrade"]
+            problems += row_problems(connection)
+            problems += unfinished_problems(connection)
         return problems
+
+
+@contextmanager
+def _noting(problems: list[str], name: str) -> Iterator[None]:
+    """What the driver or a value raises becomes a problem; any other error passes."""
+    try:
+        with translated(name):
+            yield
+    except DatabaseError as error:
+        if error.__cause__ is None:  # not from the driver: see `translated`
+            raise
+        problems.append(error.message)
 
 
 @contextmanager

@@ -13,7 +13,19 @@ from enum import Enum
 from numbers import Real
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Double, Integer, LargeBinary, String, Text, TypeDecorator
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    DateTime,
+    Dialect,
+    Double,
+    Integer,
+    LargeBinary,
+    String,
+    Text,
+    TypeDecorator,
+)
 from sqlalchemy.types import TypeEngine
 
 MAX_TEXT_BYTES = 64 << 20
@@ -192,6 +204,7 @@ def sqlite_types() -> Mapping[type[TypeEngine[Any]], type[TypeEngine[Any]]]:
         String: _String,
         Text: _Text,
         LargeBinary: _LargeBinary,
+        Boolean: _Boolean,
     }
 
 
@@ -221,6 +234,16 @@ class _BigInteger(BigInteger):
 class _Double(Double[float]):
     def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any]:
         return _must_be(float, "a number")
+
+
+class _Boolean(Boolean):
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], bool | None]:
+        def convert(value: Any) -> bool | None:
+            if value is None or (isinstance(value, int) and value in (0, 1)):
+                return None if value is None else bool(value)
+            raise BadValue(f"{shown(value)} is neither true nor false")
+
+        return convert
 
 
 class _String(String):

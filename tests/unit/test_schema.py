@@ -116,8 +116,11 @@ def test_a_truncated_file(tmp_path):
     path = tmp_path / "x.db"
     with Store.open(str(path)) as store:
         add_demo(store)
-    os.truncate(path, path.stat().st_size // 2)
+    half = path.stat().st_size // 8192 * 4096
+    os.truncate(path, half)
     assert admin.check(str(path))
+    os.truncate(path, half - 1)
+    assert "cut short" in refused(path).message
 
 
 def test_a_folder_that_takes_no_files():
