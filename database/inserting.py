@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Table, insert, select
+from sqlalchemy import Connection, Table, bindparam, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from .digests import digest_of
@@ -14,7 +14,8 @@ from .rows import schedule
 
 def insert_row(connection: Connection, table: Table, values: Mapping[str, Any]) -> int:
     """Insert a row and return its id."""
-    key = connection.execute(insert(table).values(**values)).inserted_primary_key
+    # As parameters: a statement that holds the values is made anew for each row.
+    key = connection.execute(insert(table), dict(values)).inserted_primary_key
     assert key is not None
     return int(key[0])
 
@@ -41,5 +42,16 @@ def find_or_insert(connection: Connection, table: Table, column: str, values: Ma
 
 
 def schedule_id(connection: Connection, trace: str) -> int:
-    """The id of the schedule with this text; added when it is new."""
-    return find_or_insert(connection, schedule, "digest", {"digest": digest_of(trace), "trace": trace})
+    """The id of the schedule with this text; added when it is new, as most are."""
+    values = {"digest": digest_of(trace), "trace": trace}
+    added = connection.execute(_NEW_SCHEDULE[connection.dialect.name], values).scalar()
+    if added is None:
+        added = connection.execute(_SCHEDULE, {"wanted": values["digest"]}).scalar_one()
+    return int(added)
+
+
+_SCHEDULE = select(schedule.c.id).where(schedule.c.digest == bindparam("wanted"))
+_NEW_SCHEDULE = {
+    "sqlite": sqlite.insert(schedule).on_conflict_do_nothing().returning(schedule.c.id),
+    "postgresql": postgresql.insert(schedule).on_conflict_do_nothing().returning(schedule.c.id),
+}

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from datetime import datetime, timezone
 from typing import Any
 
-from sqlalchemy import Connection, Engine, func, select, update
+from sqlalchemy import Connection, Engine, bindparam, func, select, update
 
 from ..errors import DatabaseError
 from ..states import TrialState
@@ -46,7 +46,12 @@ from .rows import (
 )
 from .upgrade import upgrade
 
-_UNDECIDED = (TrialState.RUNNING, TrialState.ABANDONED)
+# Made once: a session of thousands of trials runs these two or three times for each.
+_LOCK_SESSION = select(session.c.id).where(session.c.id == bindparam("wanted")).with_for_update(key_share=True)
+_LAST_NUMBER = select(func.max(trial.c.number)).where(trial.c.session_id == bindparam("wanted"))
+_END = update(trial).where(
+    trial.c.id == bindparam("trial_id"), trial.c.state.in_([TrialState.RUNNING, TrialState.ABANDONED])
+)
 
 
 class Store(Reader):
@@ -182,9 +187,7 @@ class Store(Reader):
         """
         values = from_end(end) | {"ended": _now()}
         with self.writing() as connection:
-            changed = connection.execute(
-                update(trial).where(trial.c.id == trial_id, trial.c.state.in_(_UNDECIDED)).values(**values)
-            ).rowcount
+            changed = connection.execute(_END, values | {"trial_id": trial_id}).rowcount
             if changed != 1:
                 found = connection.execute(select(trial.c.state).where(trial.c.id == trial_id)).scalar()
                 state = "does not exist" if found is None else f"has ended already, as {found.value}"
@@ -230,16 +233,15 @@ class Store(Reader):
         device_id, runtime = self._session(connection, start.session_id)
         if connection.dialect.name == "postgresql":
             # Two processes that work for one session take turns to count. On SQLite all writers do.
-            query = select(session.c.id).where(session.c.id == start.session_id)
-            connection.execute(query.with_for_update(key_share=True))
-        last = select(func.max(trial.c.number)).where(trial.c.session_id == start.session_id)
+            connection.execute(_LOCK_SESSION, {"wanted": start.session_id})
+        last = connection.execute(_LAST_NUMBER, {"wanted": start.session_id}).scalar()
         return insert_row(
             connection,
             trial,
             columns
             | {
                 "session_id": start.session_id,
-                "number": (connection.execute(last).scalar() or 0) + 1,
+                "number": (last or 0) + 1,
                 "workload_id": self._workload_id(connection, start.workload_id),
                 "device_id": device_id,
                 "schedule_id": schedule_id(connection, start.trace),
