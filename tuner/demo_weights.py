@@ -55,8 +55,9 @@ def randomize(network: nn.Module, generator: torch.Generator) -> None:
                 layer.weight.copy_(draw(*layer.weight.shape) * _EMBEDDING_SPREAD)
             elif isinstance(layer, (nn.GroupNorm, nn.LayerNorm)):
                 layer.weight.fill_(1.0)
-            if isinstance(getattr(layer, "bias", None), nn.Parameter):
-                layer.bias.copy_(0.1 * draw(*layer.bias.shape))
+            bias = getattr(layer, "bias", None)
+            if isinstance(bias, nn.Parameter):
+                bias.copy_(0.1 * draw(*bias.shape))
 
 
 def pass_latents_through(unet: UNet2DConditionModel, generator: torch.Generator) -> None:

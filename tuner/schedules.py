@@ -17,8 +17,9 @@ from tvm.s_tir.schedule import Trace
 
 from ..devices.limits import Tier
 from ..errors import WgtuneError
+from .native import NativeTier
 from .program import Kernel
-from .short_loops import ShortLoops
+from .short_loops import MOST_ITERATIONS, ShortLoops, thread_iterations
 from .targets import emit_target
 
 ENTRY = "main"
@@ -41,14 +42,24 @@ def baseline_schedules(kernel: Kernel, tier: Tier) -> Iterator[Schedule]:
     """Untuned schedules, the best first: the first that emits, runs and verifies is the kernel's baseline.
 
     First comes what TVM does by default for a GPU (dlight's rules in the order of TVM's generic GPU pipeline), then
-    simpler schedules for drivers that get the first wrong. Each has a trace. A rule that fails is passed over.
+    simpler schedules for drivers that get the first wrong. Those whose threads loop for too long come last: they are
+    slow everywhere, and wrong on a driver that ends long loops. Each has a trace. A rule that fails is passed over.
     """
+    if isinstance(tier, NativeTier) and tier.is_cpu:
+        yield Schedule(schedulable_module(kernel))  # TVM has no rules for CPUs: the loops as they stand
+        return
     seen: set[str] = set()
+    long: list[Schedule] = []
     for rules in _BASELINE_RULES:
         schedule = _apply(rules, kernel, tier)
-        if schedule is not None and (trace := trace_to_json(schedule)) not in seen:
-            seen.add(trace)
+        if schedule is None or (trace := trace_to_json(schedule)) in seen:
+            continue
+        seen.add(trace)
+        if thread_iterations(schedule.mod) > MOST_ITERATIONS:
+            long.append(schedule)
+        else:
             yield schedule
+    yield from long
 
 
 _BASELINE_RULES: tuple[tuple[Any, ...], ...] = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import tvm
 from tvm import tirx
 from tvm.s_tir import Schedule
 from tvm.s_tir.dlight.analysis import normalize_prim_func
@@ -12,9 +13,25 @@ from tvm.s_tir.dlight.gpu.base import GPUScheduleRule
 from tvm.s_tir.schedule import LoopRV, SBlockRV
 from tvm.target import Target
 
-_LONG = 4096
-"""Terms of a reduction that one thread may sum alone. Mesa's llvmpipe ends a thread's loops after 65,535 iterations,
+MOST_ITERATIONS = 1 << 15
+"""Iterations of all its loops that a GPU thread should make. Mesa's llvmpipe ends a thread's loops after 65,535,
 counted over all of them together, and says nothing."""
+
+_LONG = 4096
+"""Terms of a reduction that one thread may sum alone."""
+
+
+def thread_iterations(module: tvm.IRModule) -> int:
+    """How often one GPU thread goes round the innermost loops of the blocks of a scheduled ``main``, all together."""
+    total = 0
+    schedule = Schedule(module)  # one of its own: even to ask is written into a schedule's trace
+    waiting = [schedule.get_sblock("root")]
+    while waiting:
+        block = waiting.pop()
+        loops = [schedule.get(loop) for loop in schedule.get_loops(block)]
+        total += math.prod(int(loop.extent) for loop in loops if loop.thread_binding is None)
+        waiting += schedule.get_child_blocks(block)
+    return total
 
 
 class ShortLoops(GPUScheduleRule):

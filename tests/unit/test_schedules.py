@@ -16,7 +16,7 @@ from wgtune.tuner.inventory import make_kernel
 from wgtune.tuner.program import Kernel
 from wgtune.tuner.schedules import TraceError, baseline_schedules, replay, schedulable_module, trace_to_json
 from wgtune.tuner.search import search_context
-from wgtune.tuner.short_loops import ShortLoops
+from wgtune.tuner.short_loops import MOST_ITERATIONS, ShortLoops, thread_iterations
 from wgtune.tuner.targets import emit_target
 
 TIER = TIERS["default"]
@@ -141,3 +141,12 @@ def test_a_damaged_or_foreign_trace_is_a_trace_error(text) -> None:
 def test_an_empty_trace_is_the_kernel_itself() -> None:
     kernel = matmul()
     tvm.ir.assert_structural_equal(replay(kernel, "[[], []]").mod, Schedule(schedulable_module(kernel)).mod)
+
+
+def test_what_loops_for_long_in_a_thread_is_tried_last() -> None:
+    """TVM's default for the group norms of an image decoder sums in a few threads, which is slow anywhere and wrong on llvmpipe."""
+    x, ones = te.placeholder((1, 8, 256, 256)), te.placeholder((8,))
+    kernel = make_kernel("norm", te.create_prim_func([x, ones, topi.nn.group_norm(x, ones, ones, 4, 1, [2, 3])]))
+    iterations = [thread_iterations(s.mod) for s in baseline_schedules(kernel, TIER)]
+    assert iterations[0] <= MOST_ITERATIONS < max(iterations)
+    assert [n > MOST_ITERATIONS for n in iterations] == sorted(n > MOST_ITERATIONS for n in iterations)
