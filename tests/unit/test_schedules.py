@@ -144,7 +144,7 @@ def test_an_empty_trace_is_the_kernel_itself() -> None:
 
 
 def test_what_loops_for_long_in_a_thread_is_tried_last() -> None:
-    """TVM's default for the group norms of an image decoder sums in a few threads, which is slow anywhere and wrong on llvmpipe."""
+    """TVM's default for an image decoder's group norms sums in a few threads: slow anywhere, wrong on llvmpipe."""
     x, ones = te.placeholder((1, 8, 256, 256)), te.placeholder((8,))
     kernel = make_kernel("norm", te.create_prim_func([x, ones, topi.nn.group_norm(x, ones, ones, 4, 1, [2, 3])]))
     iterations = [thread_iterations(s.mod) for s in baseline_schedules(kernel, TIER)]
