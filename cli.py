@@ -548,12 +548,17 @@ def _device(spec: str) -> Device:
 
 
 def _devices(specs: list[str] | None) -> list[Device]:
-    from .devices.discovery import discover, select_several
+    from .devices.discovery import CPU, discover, select_several
+    from .states import Runtime
 
-    found = discover()
+    asked = ",".join(specs or []).split(",")
+    found = discover(more=[CPU] if any(word.startswith(f"{CPU}:") for word in asked) else [])
     devices = select_several(specs or [], found.devices, found.problems)
     for problem in found.problems:
         warn(problem)
+    for device in devices:
+        if device.runtime in (Runtime.TVM_CUDA, Runtime.TVM_METAL):
+            warn(f"{device.key}: nobody has tried wgtune with TVM's {device.backend} runtime; look at the first records")
     return devices
 
 

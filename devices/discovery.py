@@ -21,6 +21,9 @@ _SOURCES = {
     "darwin": ("metal", Runtime.TVM_METAL.value),
     "win32": ("d3d12", "vulkan", "gl", Runtime.TVM_CUDA.value),
 }
+CPU = Runtime.TVM.value
+"""The family of one device that is only looked for when asked: the processor, through TVM's native code."""
+
 _INSTALL = {
     "linux": "install your GPU's Vulkan driver, or a software one: on Debian and Ubuntu, "
     "`sudo apt-get install libvulkan1 mesa-vulkan-drivers`",
@@ -39,15 +42,17 @@ class Discovery:
     problems: list[str] = field(default_factory=list)
 
 
-def discover(timeout_s: float = 30) -> Discovery:
-    """Every wgpu adapter of this machine, then TVM's own CUDA or Metal devices.
+def discover(timeout_s: float = 30, more: Sequence[str] = ()) -> Discovery:
+    """Every wgpu adapter of this machine, then TVM's own CUDA or Metal devices, then those of ``more`` families.
+
+    ``more`` may name `CPU`, this machine's processor as TVM compiles for it.
 
     Each family of drivers is asked in a child process of its own, all at once: one that crashes or hangs costs only its
     own devices, and is named in ``problems``. Returns after ``timeout_s`` seconds at the latest. Raises nothing.
     """
     deadline = time.monotonic() + timeout_s
     found = Discovery()
-    children = {source: _start(source) for source in _SOURCES.get(sys.platform, _SOURCES["linux"])}
+    children = {s: _start(s) for s in (*_SOURCES.get(sys.platform, _SOURCES["linux"]), *more)}
     try:
         for source, child in children.items():
             try:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..states import CacheState, TrialState
-from .program import Program
+from .native_program import AnyProgram
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class MeasureJob:
     ``floor_s`` is the shortest time that is believed.
     """
 
-    program: Program
+    program: AnyProgram
     case: Path
     rtol: float
     atol: float

@@ -12,6 +12,15 @@ from .job import MeasureJob, Measurement, Peaks, Timeouts
 from .worker import Worker
 
 
+class TvmWorker(Worker):
+    """A `Worker` whose programs TVM compiles to native code and runs through its own runtime."""
+
+    runtimes = frozenset({Runtime.TVM, Runtime.TVM_CUDA, Runtime.TVM_METAL})
+
+    def _module(self) -> str:
+        return "wgtune.devices.tvm_process"
+
+
 class MeasuringWorker(Protocol):
     """Measures programs on one device. Not for several threads at once.
 
@@ -40,6 +49,8 @@ def open_worker(device: Device, timeouts: Timeouts) -> MeasuringWorker:
     """The worker for a device of this machine; raises DeviceError where there is no way to measure on it."""
     if device.runtime is Runtime.WGPU:
         return Worker(device, timeouts)
+    if device.runtime in TvmWorker.runtimes:
+        return TvmWorker(device, timeouts)
     raise DeviceError(
         f"{device.key} is reached through {device.runtime.value}, which cannot be measured on",
         "choose a device whose runtime is wgpu: `wgtune devices` lists them",

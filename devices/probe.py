@@ -5,11 +5,14 @@ A process of its own, because a driver may crash, hang or print at being loaded.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
+import platform
 import sys
 from collections.abc import Callable
+from importlib import metadata
 
 from ..states import Runtime
 from .device import Device
@@ -20,7 +23,10 @@ def main(source: str) -> int:
     """Prints a list of devices to the standard output that this process was started with."""
     answer = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # drivers print where they like
-    devices = _tvm_devices(Runtime(source)) if source in _TVM else _wgpu_devices(source)
+    if source == Runtime.TVM:
+        devices = _processor()
+    else:
+        devices = _tvm_devices(Runtime(source)) if source in _TVM else _wgpu_devices(source)
     json.dump([device.to_json() for device in devices], answer)
     answer.flush()
     # Not through the interpreter's shutdown: drivers crash in their destructors, when the answer has long been given.
@@ -70,6 +76,35 @@ def _tvm_devices(runtime: Runtime) -> list[Device]:
             )
         )
     return devices
+
+
+def _processor() -> list[Device]:
+    """This machine's processor, as TVM compiles native code for it."""
+    model = _processor_name()
+    return [
+        Device(
+            key=device_key("tvm", f"cpu {model}", platform.machine()),
+            backend="llvm",
+            vendor=slug(model.split()[0]),
+            architecture=platform.machine().lower(),
+            model=model,
+            driver=f"TVM {metadata.version('apache-tvm')}",
+            adapter_type="cpu",
+            software=True,
+            limits={},
+            features=(),
+            runtime=Runtime.TVM,
+            index=0,
+        )
+    ]
+
+
+def _processor_name() -> str:
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
+        for line in file:
+            if line.startswith("model name"):
+                return model_and_architecture(line.partition(":")[2].strip())[0]
+    return platform.processor() or platform.machine()
 
 
 def _has_cuda_driver() -> bool:

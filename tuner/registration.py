@@ -24,6 +24,7 @@ from ..devices.device import Device
 from ..devices.limits import Tier
 from ..errors import UsageError
 from ..states import CacheState
+from .native import NativeTier
 from .program import Capture, Kernel
 from .search import module_hash
 
@@ -76,6 +77,7 @@ def session_info(
         reason=reason,
         host=host_name(),
         pid=os.getpid(),
+        target=tier.target if isinstance(tier, NativeTier) else "",
     )
 
 

@@ -24,10 +24,12 @@ from tvm.s_tir.meta_schedule.cost_model.xgb_model import XGBConfig, XGBModel
 
 from ..database.records import TrialSummary
 from ..devices.limits import Tier
-from ..devices.program import Program
+from ..devices.native_program import AnyProgram
 from ..errors import WgtuneError
-from .emit import EmitError, emit
+from .emit import EmitError
+from .native import NativeTier
 from .program import Kernel
+from .programs import emit
 from .schedules import ENTRY, replay, schedulable_module, trace_to_json
 from .space import Decision, Limits, Sketch
 from .targets import search_target
@@ -64,7 +66,7 @@ class Candidate:
 
     schedule: Schedule
     trace: str
-    program: Program | None
+    program: AnyProgram | None
     error: str
     origin: _Origin
 
@@ -299,7 +301,9 @@ def _faster(one: float | None, other: float | None) -> float | None:
 
 def search_context(module: tvm.IRModule, tier: Tier, seed: int = 1) -> tuple[ms.TuneContext, list[Any]]:
     """MetaSchedule's context for a module, and the postprocessors that make a replayed trace a legal GPU schedule."""
-    space = ms.space_generator.PostOrderApply()
+    # By default the rules follow from the target, which for CUDA would be those of its matrix units.
+    rules = tier.rules if isinstance(tier, NativeTier) else "from-target"
+    space = ms.space_generator.PostOrderApply(sch_rules=rules, postprocs=rules, mutator_probs=rules)
     with _without_tensor_intrinsics():
         context = ms.TuneContext(
             module, target=search_target(tier), space_generator=space, rand_state=seed, num_threads=1

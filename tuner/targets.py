@@ -5,6 +5,7 @@ from __future__ import annotations
 from tvm.target import Target
 
 from ..devices.limits import Tier
+from .native import NativeTier, native_target
 
 _SEARCH_WARP = 32
 """Threads that MetaSchedule groups for cross-thread reductions. WebGPU promises no subgroup size, so 32 only shapes the
@@ -15,8 +16,10 @@ def search_target(tier: Tier) -> Target:
     """The target for dlight and MetaSchedule: ``vulkan`` within the limits of ``tier``.
 
     MetaSchedule's GPU rules know vulkan, metal, cuda, rocm and opencl, and refuse ``webgpu``. A schedule found under
-    these limits is legal WebGPU, whatever the target is called.
+    these limits is legal WebGPU, whatever the target is called. A `NativeTier` has a target of its own.
     """
+    if isinstance(tier, NativeTier):
+        return native_target(tier)
     threads = _threads(tier)
     return Target(
         {
@@ -31,11 +34,13 @@ def search_target(tier: Tier) -> Target:
 
 
 def emit_target(tier: Tier) -> Target:
-    """The ``webgpu`` target that scheduled TensorIR is lowered for.
+    """The ``webgpu`` target that scheduled TensorIR is lowered for; of a `NativeTier` its own.
 
     Subgroup operations stay off even where the tier has them: TVM would assume a subgroup of 32 threads, and WebGPU
     promises no size.
     """
+    if isinstance(tier, NativeTier):
+        return native_target(tier)
     return Target(
         {
             "kind": "webgpu",

@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass
 from ..database.records import TrialEnd, TrialKind, TrialStart
 from ..database.store import Store
 from ..devices.job import MeasureJob, Measurement, Peaks, Sampling
+from ..devices.native_program import AnyProgram
 from ..devices.opening import MeasuringWorker
-from ..devices.program import Program
 from ..states import CacheState, TrialState
 from .events import Phase, TuneListener, Working
 from .interrupts import Interrupts
@@ -64,7 +64,7 @@ class Attempt:
 
     kind: TrialKind
     trace: str
-    program: Program | None
+    program: AnyProgram | None
     error: str
     repeat: bool = False
 
