@@ -16,6 +16,10 @@ from typing import IO, Any
 
 from .wire import decode_line, encode_line
 
+_LONGEST_LINE = 4 << 20
+"""Bytes of one answer: far more than any measurement has."""
+_LONGEST_WORDS = 4 << 10
+
 
 class ChildDied(Exception):
     """The child ended, was ended, or closed its pipes: ``how``, and the last ``words`` that it printed to stderr."""
@@ -115,14 +119,14 @@ class Child:
                     pipe.close()
 
     def _read_answers(self, stream: IO[bytes]) -> None:
-        for line in stream:
-            # A child that is killed while it writes leaves half a line.
-            with contextlib.suppress(ValueError):
+        for line in iter(lambda: stream.readline(_LONGEST_LINE), b""):
+            # A child that is killed while it writes leaves half a line; one that is out of its mind may write anything.
+            with contextlib.suppress(ValueError, RecursionError):
                 self._answers.put(decode_line(line))
         self._answers.put(None)
 
     def _read_errors(self, stream: IO[bytes]) -> None:
-        for line in stream:
+        for line in iter(lambda: stream.readline(_LONGEST_WORDS), b""):
             self._last_words.append(line.decode(errors="replace").rstrip())
 
     def _death(self) -> ChildDied:

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..states import CacheState, TrialState
 from .job import MeasureJob, Measurement, Sampling
-from .program import Program
+from .native_program import program_from_json
 
 
 class Phase(str, Enum):
@@ -59,7 +59,7 @@ def job_from_json(data: dict[str, Any]) -> MeasureJob:
     return MeasureJob(
         **{
             **data,
-            "program": Program.from_json(data["program"]),
+            "program": program_from_json(data["program"]),
             "case": Path(data["case"]),
             "sampling": Sampling(**{**data["sampling"], "cache": CacheState(data["sampling"]["cache"])}),
         }
@@ -84,8 +84,12 @@ def measurement_from_json(data: dict[str, Any]) -> Measurement:
             "state": TrialState(data["state"]),
             "samples_s": _seconds(data["samples_s"]),
             "warmup_s": _seconds(data.get("warmup_s", ())),
+            **dict(zip(_SPENT, _seconds(data[name] for name in _SPENT), strict=True)),
         }
     )
+
+
+_SPENT = ("compile_s", "run_s", "verify_s")
 
 
 def _seconds(values: Any) -> tuple[float, ...]:

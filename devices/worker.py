@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import secrets
 import time
 from types import TracebackType
 from typing import Any
 
 from ..errors import DeviceError, WgtuneError
-from ..states import Runtime, TrialState
+from ..states import SUSPEND_AFTER, Runtime, TrialState
 from .child import Child, ChildDied, ChildTimeout
 from .device import Device
 from .job import MeasureJob, Measurement, Peaks, Timeouts
@@ -16,6 +18,7 @@ from .wire import Phase, job_to_json, measurement_from_json
 _MODULE = "wgtune.devices.worker_process"
 _START_ATTEMPTS = 3
 _START_PAUSE_S = 1.0
+_PHASES = [phase.value for phase in Phase]
 _TIMEOUT_STATES = {Phase.COMPILING: TrialState.COMPILE_TIMEOUT, Phase.RUNNING: TrialState.RUN_TIMEOUT}
 
 # Calibrated once per process: sessions and reports ask again and again.
@@ -33,9 +36,14 @@ class Worker:
     suspended: `measure` raises DeviceError.
     """
 
-    def __init__(self, device: Device, timeouts: Timeouts | None = None, max_consecutive_faults: int = 10) -> None:
+    runtimes = frozenset({Runtime.WGPU})
+    """What it reaches devices through."""
+
+    def __init__(
+        self, device: Device, timeouts: Timeouts | None = None, max_consecutive_faults: int = SUSPEND_AFTER
+    ) -> None:
         """Raises DeviceError for a device that does not run WGSL."""
-        if device.runtime is not Runtime.WGPU:
+        if device.runtime not in self.runtimes:
             raise DeviceError(
                 f"{device.key} is reached through {device.runtime.value}, which does not run WGSL",
                 "choose a device whose runtime is wgpu: `wgtune devices` lists them",
@@ -46,7 +54,6 @@ class Worker:
         self._max_consecutive_faults = max_consecutive_faults
         self._child: Child | None = None
         self._child_jobs = 0
-        self._requests = 0
 
     def __enter__(self) -> Worker:
         """Starts the child; raises DeviceError where it does not come up."""
@@ -86,10 +93,11 @@ class Worker:
                     raise
                 # The child may have died of an earlier program, or while it was idle: only a fresh one is proof.
                 result = self._ask(request)
+            measurement = _measurement(result)
         except _Fault as fault:
+            self._kill_child()
             self.consecutive_faults += 1
             return fault.measurement
-        measurement = measurement_from_json(result)
         if measurement.state in (TrialState.RUN_ERROR, TrialState.DEVICE_LOST):
             self._kill_child()  # nothing says what state the driver is in
             self.consecutive_faults += 1
@@ -106,10 +114,12 @@ class Worker:
 
     def _measure_peaks(self) -> Peaks:
         try:
-            return Peaks(**self._ask({"calibrate": True}))
-        except _Fault as fault:
+            result = self._ask({"calibrate": True})
+            return Peaks(float(result["flops_per_s"]), float(result["bytes_per_s"]))
+        except (_Fault, KeyError, TypeError, ValueError) as fault:
+            why = fault.measurement.error if isinstance(fault, _Fault) else f"it answered with garbage ({fault})"
             raise DeviceError(
-                f"{self.device.key} failed at a simple test program: {fault.measurement.error}",
+                f"{self.device.key} failed at a simple test program: {why}",
                 "update the driver or restart the machine, then see what `wgtune devices` lists",
             ) from fault
 
@@ -120,7 +130,7 @@ class Worker:
             raise DeviceError(
                 f"{self.device.key} is suspended: {self.consecutive_faults} programs in a row hung or crashed, and now "
                 f"a simple one does too ({error.message})",
-                error.hint,
+                f"{error.hint}; `wgtune devices --health` lists its faults",
             ) from error
         self.consecutive_faults = 0
 
@@ -128,11 +138,11 @@ class Worker:
         """The result of one request. Raises _Fault when the child hangs or dies of it, WgtuneError when it refuses."""
         child = self._running_child()
         self._child_jobs += 1
-        self._requests += 1
+        number = secrets.randbits(53)
         clock = _PhaseClock()
         try:
-            child.send({"id": self._requests, **request})
-            message = self._await_end(child, clock)
+            child.send({"id": number, **request})
+            message = self._await_end(child, number, clock)
         except ChildTimeout:
             self._kill_child()
             state = _TIMEOUT_STATES.get(clock.phase, TrialState.RUN_ERROR)
@@ -148,19 +158,26 @@ class Worker:
             self._kill_child()  # Ctrl-C: the child must not go on with a job that nobody waits for
             raise
         if "refused" in message:
-            raise WgtuneError(message["refused"], "delete the file if it is damaged: it will be made again")
+            raise WgtuneError(str(message["refused"]), "delete the file if it is damaged: it will be made again")
         result: dict[str, Any] = message["result"]
         return result
 
-    def _await_end(self, child: Child, clock: _PhaseClock) -> dict[str, Any]:
-        """The last message about the current request; each phase that the child reports has its own time limit."""
+    def _await_end(self, child: Child, number: int, clock: _PhaseClock) -> dict[str, Any]:
+        """The last message about request ``number``; each phase that the child reports has its own time limit.
+
+        Whatever else comes is passed over, and does not extend the limit: garbage, and answers to other requests. An
+        answer cannot be there before its question, since nobody can guess a number.
+        """
+        deadline = time.monotonic() + self._limit_s(clock.phase)
         while True:
-            message = child.receive(time.monotonic() + self._limit_s(clock.phase))
-            if message["id"] != self._requests:
+            message = child.receive(deadline)
+            if message.get("id") != number:
                 continue
-            if "phase" not in message:
+            if isinstance(message.get("result"), dict) or "refused" in message:
                 return message
-            clock.enter(Phase(message["phase"]))
+            if message.get("phase") in _PHASES:
+                clock.enter(Phase(message["phase"]))
+                deadline = time.monotonic() + self._limit_s(clock.phase)
 
     def _limit_s(self, phase: Phase) -> float:
         if phase is Phase.COMPILING:
@@ -190,17 +207,22 @@ class Worker:
         return self._child
 
     def _start(self) -> Child:
-        child = Child(_MODULE)
+        child = Child(self._module())
         try:
             child.send({"open": self.device.to_json()})
-            message = child.receive(time.monotonic() + self.timeouts.start_s)
-            if "refused" in message:
-                raise DeviceError(message["refused"], message["hint"])
+            deadline = time.monotonic() + self.timeouts.start_s
+            while not (message := child.receive(deadline)).get("ready"):
+                if "refused" in message:
+                    raise DeviceError(str(message["refused"]), str(message.get("hint", "")))
         except BaseException:
             child.kill()
             raise
         self._child_jobs = 0
         return child
+
+    def _module(self) -> str:
+        """The child's program."""
+        return _MODULE
 
     def _kill_child(self) -> None:
         if self._child is not None:
@@ -215,6 +237,24 @@ class _Fault(Exception):
         super().__init__(measurement.error)
         self.measurement = measurement
         self.doubtful = doubtful
+
+
+def _measurement(result: dict[str, Any]) -> Measurement:
+    """What the child answered; raises _Fault where that is no measurement: nothing it says can be believed then."""
+    try:
+        measurement = measurement_from_json(result)
+        if not measurement.state.ended:
+            raise ValueError(f"{measurement.state.value} is no end of a job")
+        if measurement.state is TrialState.OK and not (measurement.samples_s and _is_number(measurement.max_error)):
+            raise ValueError("ok without samples or without a verification")
+        return measurement
+    except (KeyError, TypeError, ValueError) as error:
+        text = f"the worker process answered with garbage: {type(error).__name__}: {error}"
+        raise _Fault(Measurement(TrialState.RUN_ERROR, error=text), doubtful=False) from None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 class _PhaseClock:

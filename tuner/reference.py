@@ -88,6 +88,7 @@ def make_case(kernel: Kernel, seed: int = 0, folder: Path | None = None) -> Case
 
     Raises:
         CaseError: the reference is not finite with either kind of input.
+        WgtuneError: ``folder`` takes no file, as when the disk is full.
     """
     folder = folder or paths.cache_dir() / "cases"
     path = folder / f"{kernel.id}-{seed}-v{_FORMAT}.safetensors"
@@ -98,7 +99,13 @@ def make_case(kernel: Kernel, seed: int = 0, folder: Path | None = None) -> Case
         arrays = _compute(kernel, seed)
         expected = [arrays[f"expected{i}"] for i in kernel.outputs]
         rounding = _rounding_error(kernel, arrays, rtol)
-        _save(arrays, rounding, path)
+        try:
+            _save(arrays, rounding, path)
+        except OSError as failure:
+            raise WgtuneError(
+                f"the reference of {kernel.name} cannot be kept in {folder}: {failure}",
+                "make room there, or set WGTUNE_CACHE to a folder with more; the same command then goes on",
+            ) from failure
     else:
         expected, rounding = loaded
     return Case(path, rtol, _absolute_tolerance(kernel, length, expected, rounding), length)
@@ -241,7 +248,11 @@ def _load(kernel: Kernel, path: Path) -> tuple[list[np.ndarray], float] | None:
 
 
 def _save(arrays: dict[str, np.ndarray], rounding: float, path: Path) -> None:
-    """Write the file under another name first, so that a killed process leaves no half of it."""
+    """Write the file under another name first, so that a killed process leaves no half of it.
+
+    Raises OSError where the disk does not take it.
+    """
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -251,6 +262,9 @@ def _save(arrays: dict[str, np.ndarray], rounding: float, path: Path) -> None:
         tensors = {key: np.ascontiguousarray(array) for key, array in arrays.items()}
         save_file(tensors, name, {_ROUNDING_KEY: repr(rounding)})
         os.replace(name, path)
+    except SafetensorError as failure:  # safetensors' word for whatever the disk says
+        Path(name).unlink(missing_ok=True)
+        raise OSError(str(failure)) from failure
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import os
+import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +25,7 @@ from wgtune.devices.worker import Worker
 from wgtune.errors import WgtuneError
 from wgtune.states import TrialState
 
+linux = pytest.mark.skipif(sys.platform != "linux", reason="limits and signals of Linux")
 SWIFTSHADER = Path("/usr/lib/chromium/vk_swiftshader_icd.json")  # in Debian's chromium package
 
 
@@ -85,6 +88,64 @@ with Worker(select("vulkan:swiftshader", discover().devices), Timeouts(run_s=2))
     environment = {**os.environ, "VK_ICD_FILENAMES": str(SWIFTSHADER), "VK_DRIVER_FILES": str(SWIFTSHADER)}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
     assert done.stdout.split() == ["ok", "run_timeout", "ok"], done.stderr
+
+
+@linux
+def test_memory_that_is_not_there_is_booked_and_the_next_job_runs(device: Device, doubling: Path) -> None:
+    """The process may have a gigabyte more than it has now; the program wants eight of scratch."""
+    with Worker(device, Timeouts()) as worker:
+        assert worker.measure(job(DOUBLING, doubling)).state is TrialState.OK
+        assert worker.pid is not None
+        limit = _virtual_memory(worker.pid) + (1 << 30)
+        resource.prlimit(worker.pid, resource.RLIMIT_AS, (limit, limit))
+        piece = min(device.limits["maxStorageBufferBindingSize"], device.limits["maxBufferSize"], 1 << 30)
+        greedy = replace(DOUBLING, scratch=(piece,) * ((8 << 30) // piece))
+        result = worker.measure(job(greedy, doubling))
+        assert result.state in (TrialState.RUN_ERROR, TrialState.DEVICE_LOST), result.error
+        assert result.error and not result.samples_s and worker.consecutive_faults == 1
+        assert worker.measure(job(DOUBLING, doubling)).state is TrialState.OK
+
+
+@linux
+def test_a_full_disk_under_the_drivers_cache_stops_nothing(
+    device: Device, doubling: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that may write no file at all is what a full disk looks like from inside."""
+    for name in ("MESA_SHADER_CACHE_DIR", "XDG_CACHE_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / "full"))
+    with Worker(device) as worker:
+        assert worker.pid is not None
+        resource.prlimit(worker.pid, resource.RLIMIT_FSIZE, (0, 0))
+        for factor in ("2.0", "(1.0 + 1.0)"):  # neither is in any cache
+            program = elementwise(f"y[id.x] = {factor} * x[id.x] + 0.0 * f32({time.time_ns() % 1_000_000});")
+            result = worker.measure(job(program, doubling))
+            assert result.state is TrialState.OK, result.error
+        assert worker.consecutive_faults == 0
+    written = [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "index" and path.stat().st_size]
+    assert not written, "the driver cached what it compiled: the disk was not full"
+
+
+@linux
+def test_a_killed_worker_is_booked_where_it_is_fresh_and_tried_again_where_it_is_not(
+    device: Device, doubling: Path
+) -> None:
+    with Worker(device, Timeouts(run_s=3)) as worker:
+        killed = threading.Timer(1.5, lambda: os.kill(worker.pid or 0, signal.SIGKILL))
+        killed.start()
+        result = worker.measure(job(ENDLESS, doubling))
+        killed.join()
+        assert result.state is TrialState.RUN_ERROR and "SIGKILL" in result.error and "running" in result.error
+        assert worker.measure(job(DOUBLING, doubling)).state is TrialState.OK
+        assert worker.pid is not None
+        os.kill(worker.pid, signal.SIGSTOP)  # so that it dies within the next job, which is not to blame
+        killed = threading.Timer(0.5, os.kill, (worker.pid, signal.SIGKILL))
+        killed.start()
+        assert worker.measure(job(DOUBLING, doubling)).state is TrialState.OK
+        assert worker.consecutive_faults == 0
+
+
+def _virtual_memory(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def test_faster_than_possible_is_not_believed(worker: Worker, doubling: Path) -> None:

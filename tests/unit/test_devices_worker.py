@@ -74,6 +74,28 @@ for line in sys.stdin:
         os.kill(os.getpid(), signal.SIGSEGV)
     if todo == "die unless fresh" and jobs > 1:
         sys.exit(0)
+    if todo == "garbage on the pipe":
+        sys.stdout.write("Segmentation fault\\n{}\\n[]\\n{\\"id\\": null}\\n\\x00\\xff half a line\\n")
+        sys.stdout.write("[" * 100000 + "\\n" + "9" * 5000000 + "\\n")
+        answer(id=number, phase="no such phase")
+        answer(id=number, phase=["loading"])
+        answer(id=number, result="ok")
+        result(number)
+        continue
+    if todo.startswith("garbage "):
+        answer(id=number, result=dict(dict(state="ok", samples_s=[1e-3], timer="wall", compile_s=0, run_s=0,
+                                           verify_s=0, max_error=0, error=""), **json.loads(todo[8:])))
+        continue
+    if todo == "chatter":
+        while True:
+            answer(id=number - 1, phase="running")
+            time.sleep(0.05)
+    if todo == "from the future":
+        result(number)
+        for guess in range(1, 50):
+            result(guess, "wrong_result")
+            result(number + guess, "wrong_result")
+        continue
     if todo in ("device_lost", "run_error", "wrong_result", "build_error"):
         result(number, todo)
         continue
@@ -133,6 +155,52 @@ def test_a_killed_childs_late_answer_is_not_the_next_jobs() -> None:
         assert worker.measure(job("late")).state is TrialState.RUN_TIMEOUT
         time.sleep(1)  # now the answer would be there
         assert worker.measure(job("wrong_result")).state is TrialState.WRONG_RESULT
+
+
+def test_answers_from_the_future_are_nobodys() -> None:
+    """Answers to requests that were not made yet lie in the pipe when those are made."""
+    with Worker(DEVICE, LIMITS) as worker:
+        first = process(worker.measure(job("from the future")))
+        time.sleep(0.3)
+        assert [process(worker.measure(job("good"))) for _ in range(3)] == [first] * 3
+
+
+def test_garbage_beside_an_answer_is_passed_over() -> None:
+    with Worker(DEVICE, LIMITS) as worker:
+        first = process(worker.measure(job("garbage on the pipe")))
+        assert process(worker.measure(job("good"))) == first
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        '{"state": "splendid"}',
+        '{"state": "running"}',
+        '{"samples_s": []}',
+        '{"samples_s": [NaN]}',
+        '{"samples_s": [-1]}',
+        '{"samples_s": "fast"}',
+        '{"max_error": null}',
+        '{"max_error": NaN}',
+        '{"run_s": "long"}',
+        '{"warmup_s": 7}',
+        '{"colour": "blue"}',
+    ],
+)
+def test_an_answer_that_is_no_measurement_is_a_fault_of_the_worker(changes: str) -> None:
+    with Worker(DEVICE, LIMITS) as worker:
+        first = process(worker.measure(job("good")))
+        wrong = worker.measure(job(f"garbage {changes}"))
+        assert wrong.state is TrialState.RUN_ERROR and "garbage" in wrong.error and not wrong.samples_s
+        assert worker.consecutive_faults == 1
+        assert process(worker.measure(job("good"))) != first
+
+
+def test_chatter_about_other_jobs_does_not_extend_the_time() -> None:
+    with Worker(DEVICE, replace(LIMITS, start_s=1.5)) as worker:
+        before = time.monotonic()
+        assert worker.measure(job("chatter")).state is TrialState.RUN_ERROR
+        assert time.monotonic() - before < 8
 
 
 def test_a_crash_is_booked_with_signal_phase_and_last_words() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -174,3 +176,25 @@ def test_tolerance_grows_with_the_root_of_the_reduction(tmp_path: Path) -> None:
     short, long = (make_case(matmul(64, 64, k), 0, tmp_path) for k in (256, 4096))
     assert long.rtol == pytest.approx(4 * short.rtol)
     assert math.isclose(long.atol / short.atol, 16, rel_tol=0.3)  # four from √K, four from larger outputs
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of Linux")
+def test_a_full_disk_is_told_with_what_to_do(tmp_path: Path) -> None:
+    """A process that may write a hundred bytes per file sees what a full disk looks like."""
+    program = f"""
+import resource, sys
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+from pathlib import Path
+from tuning_kernels import matmul
+from wgtune.errors import WgtuneError
+from wgtune.tuner.reference import make_case
+kernel, folder = matmul(), Path({str(tmp_path)!r})
+resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+try:
+    make_case(kernel, 0, folder)
+except WgtuneError as error:
+    print(error.message, "|", error.hint)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert "cannot be kept" in done.stdout and "WGTUNE_CACHE" in done.stdout, done.stderr
+    assert list(tmp_path.iterdir()) == [], "half a file is left"
