@@ -74,20 +74,25 @@ class Budget:
             return None
         return max(0, self._total - sum(kernel.trials for kernel in self.kernels.values()))
 
+    def due(self) -> list[tuple[Progress, int]]:
+        """The kernels that may get trials, the most urgent first, and how many each gets now; empty when none is left.
+
+        Whoever shares the kernels with others takes the first that it can have.
+        """
+        left = self.left
+        if left == 0:
+            return []
+        open_kernels = [kernel for kernel in self.kernels.values() if not kernel.exhausted]
+        begun = [kernel for kernel in open_kernels if kernel.trials < self._first]
+        rest = [kernel for kernel in open_kernels if kernel.trials >= self._first]
+        begun.sort(key=lambda kernel: (kernel.time_s, kernel.id), reverse=True)
+        rest.sort(key=lambda kernel: (_promise(kernel), kernel.id), reverse=True)
+        counts = [(kernel, self._first - kernel.trials) for kernel in begun] + [(kernel, ROUND) for kernel in rest]
+        return [(kernel, count if left is None else min(count, left)) for kernel, count in counts]
+
     def next(self) -> tuple[Progress, int] | None:
         """The kernel that is due and how many trials it gets now; None when the budget is spent."""
-        left = self.left
-        open_kernels = [kernel for kernel in self.kernels.values() if not kernel.exhausted]
-        if left == 0 or not open_kernels:
-            return None
-        begun = [kernel for kernel in open_kernels if kernel.trials < self._first]
-        if begun:
-            due = max(begun, key=lambda kernel: (kernel.time_s, kernel.id))
-            count = self._first - due.trials
-        else:
-            due = max(open_kernels, key=lambda kernel: (_promise(kernel), kernel.id))
-            count = ROUND
-        return due, count if left is None else min(count, left)
+        return next(iter(self.due()), None)
 
 
 def _promise(kernel: Progress) -> float:

@@ -29,6 +29,8 @@ class Phase(str, Enum):
     """Writing to the database."""
     WORKER = "worker"
     """Talking to the worker process, and starting it again after a crash."""
+    WAIT = "wait"
+    """Waiting for kernels that other tuners are at."""
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from .events import (
 _DOING = {
     Phase.SEARCH: "searching",
     Phase.REFERENCE: "computing its reference",
+    Phase.WAIT: "another tuner is at it",
 }
 
 _TRYING = {TrialKind.BASELINE: "baseline", TrialKind.CHECK: "measuring again"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -17,7 +17,7 @@ from ..devices.opening import MeasuringWorker, OpenWorker, open_worker
 from ..states import CacheState, TrialState
 from .budget import Budget, Progress
 from .drift import DriftWatch, suitability
-from .emit import EmitError, emit
+from .emit import EmitError
 from .events import (
     Drifted,
     KernelExhausted,
@@ -34,18 +34,24 @@ from .events import (
     Working,
 )
 from .interrupts import Interrupted, Interrupts
+from .native import tier_for
 from .program import Capture, Kernel
+from .programs import emit
 from .reference import CaseError
 from .registration import check_cache_state, host_name, register_model, session_info
 from .roofline import floor_seconds
 from .schedules import baseline_schedules, trace_to_json
 from .search import CostModel, KernelSearch
 from .selection import select_kernels
+from .sharing import Sharing
 from .stored import stored_attempt
 from .trials import Attempt, Outcome, Stopwatch, Trials
 
 _MAX_FAULTS = 2
 """Times that one program may hang or crash before it is never run again; a baseline gets the second chance."""
+
+_POLL_S = 0.5
+"""How often to look whether another tuner has given a kernel back."""
 
 _MAY_BE_CHANCE = frozenset(
     {TrialState.COMPILE_TIMEOUT, TrialState.RUN_TIMEOUT, TrialState.RUN_ERROR, TrialState.DEVICE_LOST}
@@ -91,8 +97,9 @@ def tune(request: TuneRequest, store: Store, listener: TuneListener, opener: Ope
     """Tunes what ``request`` asks for, as far as ``store`` does not know it yet; ``opener`` makes what measures.
 
     A kernel's baseline is its first trial and competes with all others, so a tuned kernel is never slower. Killing the
-    process at any moment loses at most the running trial; the same request goes on from there. The first SIGINT or
-    SIGTERM gives up the running trial and ends the session as interrupted, the second one ends the process.
+    process at any moment loses at most the running trial; the same request goes on from there. Tuners of one device
+    that share a database share its kernels out. The first SIGINT or SIGTERM gives up the running trial and ends the
+    session as interrupted, the second one ends the process.
 
     Raises:
         UsageError: the request names a stage or a kernel that the model does not have; the device's times in the
@@ -100,6 +107,7 @@ def tune(request: TuneRequest, store: Store, listener: TuneListener, opener: Ope
         DeviceError: the device does not start, or stopped working; what ended before is committed.
         DatabaseError: the database fails.
     """
+    request = replace(request, tier=tier_for(request.device, request.tier))
     return _Session(request, store, listener, opener).run()
 
 
@@ -124,6 +132,7 @@ class _Session:
     def run(self) -> TuneSummary:
         check_cache_state(self._store, self._request.device, self._request.cache)
         self._abandoned = self._store.abandon_dead(host_name())
+        self._sharing = Sharing(self._store, self._request.device.key, self._runtime, self._kernels)
         self._budget = Budget([self._recall(kernel) for kernel in self._kernels.values()], self._request.trials)
         with Interrupts(
             on_request=lambda: self._listener.on(Stopping()),
@@ -150,6 +159,7 @@ class _Session:
             request.device, request.capture, request.tier, request.budget_json(), request.seed, request.reason
         )
         session = self._store.begin_session(replace(info, cache=request.cache))
+        self._sharing.join(session)
         trials = Trials(
             self._store,
             session,
@@ -245,20 +255,31 @@ class _Session:
     # Trials
 
     def _measure_baselines(self, trials: Trials, interrupts: Interrupts) -> None:
-        for progress in self._missing_baselines():
-            tried = self._tried(self._kernels[progress.id])
-            attempts = []
-            for attempt in self._baseline_attempts(self._kernels[progress.id]):
-                attempts.append(attempt)
-                if _given_up(attempt, tried):
-                    continue
-                if interrupts.requested or self._out_of_time():
+        missing = {progress.id: progress for progress in self._missing_baselines()}
+        while missing and not interrupts.requested and not self._out_of_time():
+            with self._sharing.holding(list(missing)) as mine:
+                self._learn(missing if mine is None else [mine])
+                if mine is None:
+                    self._wait(next(iter(missing)))
+                elif mine not in self._baselines and not self._measure_baseline(trials, interrupts, missing[mine]):
                     return
-                self._try(trials, progress, attempt)
-                if progress.id in self._baselines or progress.exhausted:
-                    break
-            else:
-                self._leave_out_unless_emitted(progress, attempts)
+            missing = {kernel: p for kernel, p in missing.items() if kernel != mine and kernel not in self._baselines}
+
+    def _measure_baseline(self, trials: Trials, interrupts: Interrupts, progress: Progress) -> bool:
+        """Tries the kernel's untuned schedules until one works; False where there is no time for that any more."""
+        tried = self._tried(self._kernels[progress.id])
+        attempts = []
+        for attempt in self._baseline_attempts(self._kernels[progress.id]):
+            attempts.append(attempt)
+            if _given_up(attempt, tried):
+                continue
+            if interrupts.requested or self._out_of_time():
+                return False
+            self._try(trials, progress, attempt)
+            if progress.id in self._baselines or progress.exhausted:
+                return True
+        self._leave_out_unless_emitted(progress, attempts)
+        return True
 
     def _baseline_attempts(self, kernel: Kernel) -> Iterator[Attempt]:
         """Untuned schedules in the order in which they should be tried, lowered one by one."""
@@ -272,31 +293,56 @@ class _Session:
             yield Attempt(TrialKind.BASELINE, trace_to_json(schedule), program, error)
 
     def _search(self, trials: Trials, interrupts: Interrupts) -> None:
-        while (due := self._budget.next()) is not None:
+        while due := {progress.id: (progress, count) for progress, count in self._budget.due()}:
             if interrupts.requested or self._out_of_time():
                 return
-            progress, count = due
-            search = self._search_of(progress)
-            self._listener.on(Working(progress.id, Phase.SEARCH))
-            emitting = search.emit_s
-            with self._stopwatch.timing(Phase.SEARCH):
-                candidates = search.propose(count)
-            self._stopwatch.add(Phase.BUILD, search.emit_s - emitting)
-            self._stopwatch.add(Phase.SEARCH, emitting - search.emit_s)
-            results = []
-            for candidate in candidates:
-                if interrupts.requested or self._out_of_time():
-                    return
-                attempt = Attempt(TrialKind.SEARCH, candidate.trace, candidate.program, candidate.error)
-                latency = self._try(trials, progress, attempt)
-                if progress.exhausted:
-                    break
-                results.append((candidate, latency))
-            with self._stopwatch.timing(Phase.SEARCH):
-                search.tell(results)
-            if search.exhausted and len(candidates) < count:
-                progress.exhausted = True
-                self._listener.on(KernelExhausted(progress.id, self._budget.left))
+            with self._sharing.holding(list(due)) as mine:
+                # What others did meanwhile may have changed what is due.
+                if self._learn(self._kernels):
+                    continue
+                if mine is None:
+                    self._wait(next(iter(due)))
+                else:
+                    self._search_round(trials, interrupts, *due[mine])
+
+    def _search_round(self, trials: Trials, interrupts: Interrupts, progress: Progress, count: int) -> None:
+        search = self._search_of(progress)
+        self._listener.on(Working(progress.id, Phase.SEARCH))
+        emitting = search.emit_s
+        with self._stopwatch.timing(Phase.SEARCH):
+            candidates = search.propose(count)
+        self._stopwatch.add(Phase.BUILD, search.emit_s - emitting)
+        self._stopwatch.add(Phase.SEARCH, emitting - search.emit_s)
+        results = []
+        for candidate in candidates:
+            if interrupts.requested or self._out_of_time():
+                return
+            if not self._sharing.keep(progress.id):
+                break
+            attempt = Attempt(TrialKind.SEARCH, candidate.trace, candidate.program, candidate.error)
+            latency = self._try(trials, progress, attempt)
+            if progress.exhausted:
+                break
+            results.append((candidate, latency))
+        with self._stopwatch.timing(Phase.SEARCH):
+            search.tell(results)
+        if search.exhausted and len(candidates) < count:
+            progress.exhausted = True
+            self._listener.on(KernelExhausted(progress.id, self._budget.left))
+
+    def _learn(self, kernel_ids: Collection[str]) -> bool:
+        """Takes over what other tuners have found out about the kernels; whether there was anything."""
+        changed = self._sharing.news(kernel_ids)
+        for identity in changed:
+            progress, known = self._budget.kernels[identity], self._recall(self._kernels[identity])
+            progress.trials, progress.stale, progress.best_s = known.trials, known.stale, known.best_s
+            self._searches.pop(identity, None)
+        return bool(changed)
+
+    def _wait(self, kernel_id: str) -> None:
+        self._listener.on(Working(kernel_id, Phase.WAIT))
+        with self._stopwatch.timing(Phase.WAIT):
+            time.sleep(_POLL_S)
 
     def _search_of(self, progress: Progress) -> KernelSearch:
         if progress.id not in self._searches:
@@ -334,6 +380,7 @@ class _Session:
             outcome = trials.run(kernel, attempt, None)
         except CaseError as error:
             return Outcome(TrialState.BUILD_ERROR, None, error.message)
+        self._sharing.booked(kernel.id)
         progress = self._budget.kernels[kernel.id]
         if attempt.repeat:
             key = self._request.device.key

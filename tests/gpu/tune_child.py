@@ -1,6 +1,6 @@
 """A process that tunes three small kernels into a database, for tests that kill it. Prints a line as each trial ends.
 
-Arguments: database file, trials per kernel, device as JSON.
+Arguments: database file or URL, trials per kernel, device as JSON.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def main() -> int:
         tier=TIERS["default"],
         trials=int(trials),
     )
-    with Store.open(f"sqlite:///{path}") as store:
+    with Store.open(path) as store:
         summary = tune(request, store, Printer())
     print(json.dumps(summary.to_json()), flush=True)
     return 130 if summary.interrupted else 0

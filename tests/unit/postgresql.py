@@ -69,7 +69,7 @@ class Server:
 
     def stop(self) -> None:
         """Ends the server, whoever is connected, and removes its folder."""
-        self._process.send_signal(signal.SIGINT)
+        self._process.send_signal(signal.SIGQUIT)  # at once: nothing of it is kept
         try:
             self._process.wait(30)
         except subprocess.TimeoutExpired:

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import math
-import multiprocessing
-import os
-import signal
 import statistics
 import subprocess
 import sys
 import threading
-import time
 from dataclasses import replace
 from datetime import datetime, timezone
 
@@ -277,42 +273,6 @@ def test_threads_may_share_a_store(store):
         thread.join()
     counts = store.counts(LLVMPIPE.key, [kernel.id for kernel in kernels])
     assert counts == {kernel.id: {TrialState.OK: 10} for kernel in kernels}
-
-
-def _tune_for_ever(url, ready):
-    with Store.open(url) as store:
-        session_id = store.begin_session(session())
-        for i in range(10**6):
-            trial_id = store.begin_trial(start(session_id, MATMUL, f"trace {i}"))
-            store.end_trial(trial_id, ok(1e-3))
-            ready.send(trial_id)
-
-
-def test_a_kill_loses_nothing_committed(shared_url):
-    with Store.open(shared_url) as store:
-        add_demo(store)
-        _kill_and_look(store, shared_url)
-
-
-def _kill_and_look(store, url):
-    context = multiprocessing.get_context("spawn")
-    for delay in (0.0, 0.013, 0.05):
-        receiver, sender = context.Pipe(duplex=False)
-        process = context.Process(target=_tune_for_ever, args=(url, sender))
-        process.start()
-        last = receiver.recv()
-        time.sleep(delay)
-        os.kill(process.pid, signal.SIGKILL)
-        process.join()
-        while receiver.poll():
-            last = receiver.recv()
-        store.abandon_dead(HOST)
-        ended = {summary.trial_id for summary in store.tried(LLVMPIPE.key, MATMUL.id)}
-        assert last in ended
-        counts = store.counts(LLVMPIPE.key, [MATMUL.id])[MATMUL.id]
-        assert TrialState.RUNNING not in counts
-    assert counts.get(TrialState.ABANDONED, 0) <= 3
-    assert all(kept.outcome is SessionOutcome.KILLED for kept in store.sessions())
 
 
 class AnyOrder(RuleBasedStateMachine):
