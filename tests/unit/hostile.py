@@ -23,6 +23,9 @@ from wgtune.reports.coverage import coverage
 from wgtune.reports.latency import latency
 from wgtune.reports.page import write_page
 
+EXAMPLES = int(os.environ.get("WGTUNE_FUZZ", "40"))
+"""How many damaged files each fuzzing test tries."""
+
 IDS = [kernel.id for kernel in (CLAMP, CONV, EMBED, MATMUL, SOFTMAX)]
 
 

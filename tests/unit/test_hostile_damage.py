@@ -6,14 +6,16 @@ import contextlib
 import shutil
 
 import pytest
-from hostile import make, read_everything, report_everything
+from hostile import EXAMPLES, make, read_everything, report_everything
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from report_database import fill
 
 from wgtune.database import admin
+from wgtune.database.store import Store
 from wgtune.errors import DatabaseError, WgtuneError
 
-FUZZ = settings(deadline=None, suppress_health_check=list(HealthCheck))
+FUZZ = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @pytest.fixture(scope="module")
@@ -46,12 +48,14 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("damaged")
 
 
-def try_everything(folder, content):
+def try_everything(folder, content, log=None):
     """Everything that reads, on a file of this content; what the readers answer, or None where they refuse."""
     path = folder / "x.db"
     for stale in folder.glob("x.db*"):
         stale.unlink()
     path.write_bytes(content)
+    if log is not None:
+        path.with_name("x.db-wal").write_bytes(log)
     found = None
     with contextlib.suppress(DatabaseError):
         found = read_everything(path)
@@ -62,7 +66,7 @@ def try_everything(folder, content):
     return found
 
 
-def is_honest(found, answers, path):
+def is_honest(found, answers):
     """Whether nothing came back changed that has a checksum: texts and traces."""
     if found is None or found == answers:
         return True
@@ -87,7 +91,7 @@ def test_bytes_changed_anywhere(data, folder, content, answers):
     damaged = bytearray(content)
     for _ in range(data.draw(st.integers(1, 6))):
         damaged[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
-    assert is_honest(try_everything(folder, bytes(damaged)), answers, folder)
+    assert is_honest(try_everything(folder, bytes(damaged)), answers)
 
 
 @FUZZ
@@ -100,7 +104,7 @@ def test_bytes_changed_in_rows(data, folder, content, answers):
     for _ in range(data.draw(st.integers(1, 3))):
         at = data.draw(st.sampled_from(places)) + data.draw(st.integers(-40, 40))
         damaged[min(max(at, 100), len(content) - 1)] = data.draw(st.integers(0, 255))
-    assert is_honest(try_everything(folder, bytes(damaged)), answers, folder)
+    assert is_honest(try_everything(folder, bytes(damaged)), answers)
 
 
 @FUZZ
@@ -109,7 +113,32 @@ def test_pages_swapped_zeroed_or_repeated(data, folder, content, answers):
     pages = [content[at : at + 4096] for at in range(0, len(content), 4096)]
     first, second = (data.draw(st.integers(0, len(pages) - 1)) for _ in range(2))
     pages[first] = data.draw(st.sampled_from([pages[second], bytes(4096), b"\xff" * 4096, pages[first][::-1]]))
-    assert is_honest(try_everything(folder, b"".join(pages)), answers, folder)
+    assert is_honest(try_everything(folder, b"".join(pages)), answers)
+
+
+@pytest.fixture(scope="module")
+def logged(tmp_path_factory):
+    """A database whose last writes lie in its log, as a kill leaves it, and what it says."""
+    folder = tmp_path_factory.mktemp("logged")
+    with Store.open(str(folder / "x.db")) as store:
+        fill(store)
+        files = [Content((folder / name).read_bytes()) for name in ("x.db", "x.db-wal")]
+        assert len(files[1]) > 100_000
+    (folder / "x.db").write_bytes(files[0])
+    (folder / "x.db-wal").write_bytes(files[1])
+    return (*files, Answers(read_everything(folder / "x.db")))
+
+
+@settings(FUZZ, max_examples=EXAMPLES // 4)  # each of them waits for the disk
+@given(data=st.data())
+def test_bytes_changed_in_the_log(data, folder, logged):
+    """Each frame of a log has a checksum: what was committed before the damage is there, as it was."""
+    content, log, answers = logged
+    damaged = bytearray(log)
+    for _ in range(data.draw(st.integers(1, 3))):
+        damaged[data.draw(st.integers(0, len(log) - 1))] ^= data.draw(st.integers(1, 255))
+    damaged = damaged[: data.draw(st.sampled_from([len(log), len(log) // 2]))]
+    assert is_honest(try_everything(folder, content, bytes(damaged)), answers)
 
 
 @FUZZ

@@ -11,7 +11,7 @@ import zlib
 from pathlib import Path
 
 import pytest
-from hostile import IDS, change, make, read_everything, report_everything
+from hostile import EXAMPLES, IDS, change, make, read_everything, report_everything
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from synthetic_store import LLVMPIPE, MATMUL, measure, ok, session, start
@@ -28,7 +28,7 @@ JSON = st.recursive(
     max_leaves=8,
 )
 COLUMNS = [(table.name, column.name) for table in Base.metadata.sorted_tables for column in table.columns]
-FUZZ = settings(deadline=None, suppress_health_check=list(HealthCheck))
+FUZZ = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @pytest.fixture(scope="module")
