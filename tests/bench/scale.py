@@ -80,10 +80,12 @@ def ask_store(path: Path, sizes: Sizes) -> Answer:
 
 
 def ask_json_database(folder: Path, sizes: Sizes) -> Answer:
-    """TVM's own, on as many records as it loads in the time given, by what a first few took."""
-    few = 10 * sizes.kernels
-    probe = _load(folder, few, sizes.kernels)
-    return _load(folder, max(few, min(MOST_RECORDS, int(few * sizes.json_seconds / probe.open_s))), sizes.kernels)
+    """TVM's own, on as many records as it loads in the time given, by what fewer took."""
+    few = records = 10 * sizes.kernels
+    for seconds in (sizes.json_seconds / 10, sizes.json_seconds):
+        rate = records / _load(folder, records, sizes.kernels).open_s
+        records = max(few, min(MOST_RECORDS, int(rate * seconds)))
+    return _load(folder, records, sizes.kernels)
 
 
 def commit_singly(path: Path, sizes: Sizes) -> Commits:
