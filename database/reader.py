@@ -12,7 +12,9 @@ from typing import Any, TypeVar
 from sqlalchemy import ColumnElement, Connection, Engine, Select, and_, func, or_, select
 
 from ..states import TrialState
+from .digests import digest_of
 from .engine import translated
+from .identity import ALIASES, Alias, from_row
 from .records import (
     DeviceInfo,
     ModelInfo,
@@ -98,6 +100,47 @@ class Reader:
     ) -> dict[str, Record]:
         """The best verified baseline of each workload that has one."""
         return self._fastest(device_key, workload_ids, runtime, TrialKind.BASELINE, None)
+
+    def times(
+        self,
+        device_keys: Collection[str],
+        schedules: Mapping[str, Collection[str]],
+        runtime: Runtime = Runtime.WGPU,
+    ) -> dict[tuple[str, str, str], float]:
+        """The lowest verified median, in seconds, of given schedules on given devices.
+
+        ``schedules`` are traces by workload id; the keys of the answer are device key, workload id and trace. What was
+        measured again since does not count, as in `best`.
+        """
+        texts = {digest_of(trace): trace for traces in schedules.values() for trace in traces}
+        wanted = {(key, digest_of(trace)) for key, traces in schedules.items() for trace in traces}
+        query = (
+            select(device.c.key, workload.c.digest, schedule.c.digest, func.min(trial.c.latency_s))
+            .select_from(workload)
+            .join(trial, trial.c.workload_id == workload.c.id)
+            .join(device, device.c.id == trial.c.device_id)
+            .join(schedule, schedule.c.id == trial.c.schedule_id)
+            .where(device.c.key.in_(device_keys), trial.c.runtime == runtime, trial.c.state == TrialState.OK)
+            .where(trial.c.kind != TrialKind.CHECK, ~_superseded())
+            .group_by(device.c.key, workload.c.digest, schedule.c.digest)
+        )
+        found: dict[tuple[str, str, str], float] = {}
+        with self.reading() as connection:
+            for some in _batches(schedules):
+                digests = [digest for key, digest in wanted if key in some]
+                for few in _batches(digests):
+                    rows = connection.execute(
+                        query.where(workload.c.digest.in_(some), schedule.c.digest.in_(few))
+                    ).all()
+                    for key, kernel, digest, seconds in rows:
+                        if (kernel, digest) in wanted:
+                            found[key, kernel, texts[digest]] = seconds
+        return found
+
+    def aliases(self) -> list[Alias]:
+        """The user's aliases of devices, by level and name; those that come with wgtune are not among them."""
+        with self.reading() as connection:
+            return [from_row(row) for row in connection.execute(ALIASES)]
 
     def tried(self, device_key: str, workload_id: str, runtime: Runtime = Runtime.WGPU) -> list[TrialSummary]:
         """Every trial of the workload that ended, oldest first, except abandoned ones: of those nothing is known.

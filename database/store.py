@@ -9,15 +9,17 @@ from dataclasses import asdict
 from datetime import datetime, timezone
 from typing import Any
 
-from sqlalchemy import Connection, Engine, bindparam, func, select, update
+from sqlalchemy import Connection, Delete, Engine, bindparam, delete, func, select, update
 
 from ..errors import DatabaseError
 from ..states import TrialState
 from .engine import connect, memory_engine, translated, writing
+from .identity import Alias, check_alias, normalized
 from .inserting import find_or_insert, insert_missing, insert_row, schedule_id
 from .processes import is_alive
 from .reader import Reader
 from .records import (
+    AliasLevel,
     DeviceInfo,
     ModelInfo,
     ModelKernel,
@@ -28,6 +30,7 @@ from .records import (
     TrialStart,
     WorkloadInfo,
 )
+from .rows import alias as alias_table
 from .rows import (
     clean,
     device,
@@ -152,6 +155,22 @@ class Store(Reader):
             }
             return insert_row(connection, session, columns)
 
+    def add_alias(self, alias: Alias) -> None:
+        """Keeps an alias; one of the same level and name that the user had before gives way.
+
+        Raises:
+            UsageError: it says nothing, or something finer than its level.
+        """
+        values = asdict(check_alias(alias)) | {"created": _now()}
+        with self.writing() as connection:
+            connection.execute(_same_alias(alias.level, values["name"]))
+            connection.execute(alias_table.insert(), [values])
+
+    def remove_alias(self, level: AliasLevel, name: str) -> bool:
+        """Takes an alias of the user's away; returns whether there was one."""
+        with self.writing() as connection:
+            return connection.execute(_same_alias(level, normalized(name))).rowcount > 0
+
     def end_session(self, session_id: int, outcome: SessionOutcome, note: str = "") -> None:
         """Closes a session; trials that it left running become `abandoned`.
 
@@ -268,15 +287,21 @@ class Store(Reader):
         return self._sessions[session_id]
 
 
+def _same_alias(level: AliasLevel, name: str) -> Delete:
+    return delete(alias_table).where(alias_table.c.level == level, alias_table.c.name == name)
+
+
 def _upsert_device(connection: Connection, info: DeviceInfo) -> int:
-    # The key says which GPU it is; the rest describes it, and a later driver or a later wgtune may describe it better.
+    # The key says which GPU it is, the rest describes it: what was unknown may be filled in, nothing is written over.
     query = select(device).where(device.c.key == info.key)
     found = connection.execute(query).first()
     if found is None:
         insert_missing(connection, device, [asdict(info)])
         found = connection.execute(query).one()
-    if to_device(found) != info:
-        connection.execute(update(device).where(device.c.id == found.id).values(**asdict(info)))
+    known = asdict(to_device(found))
+    filled = {part: value for part, value in asdict(info).items() if known[part] == "" and value != ""}
+    if filled:
+        connection.execute(update(device).where(device.c.id == found.id).values(**filled))
     return int(found.id)
 
 

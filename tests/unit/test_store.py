@@ -98,10 +98,10 @@ def test_a_newer_tvm_adds_its_own_form_of_a_workload(store):
     assert kept.text == MATMUL.text
 
 
-def test_a_device_is_described_by_its_latest_session(store):
-    store.begin_session(session())
+def test_a_device_keeps_its_description_and_gaps_are_filled(store):
+    store.begin_session(session(replace(LLVMPIPE, architecture="")))
     store.begin_session(session(replace(LLVMPIPE, model="llvmpipe (LLVM 19)")))
-    assert [device.model for device in store.devices()] == ["llvmpipe (LLVM 19)"]
+    assert store.devices() == [LLVMPIPE]
 
 
 def test_unknown_references_are_refused(store):
