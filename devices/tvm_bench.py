@@ -6,6 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -62,7 +63,7 @@ class TvmBench:
 
         try:
             enter(Phase.LOADING)
-            if self._case is None or self._case.path != job.case:
+            if self._case is None or self._case.identity != _identify(job):
                 self._case = _Case(job, self._device)
             self._case.poison()
             enter(Phase.COMPILING)
@@ -77,19 +78,19 @@ class TvmBench:
             result = self._case.verify(job)
             if result.state is TrialState.OK:
                 enter(Phase.RUNNING)
-                warmup_s, samples_s = self._sample(library, job.sampling, first_s)
+                warmup_s, samples_s = self._sample(library, job.sampling, first_s, notify)
                 result = _believe(result, warmup_s, samples_s, job.floor_s)
-            enter(phase)
-        except (RuntimeError, ValueError, TypeError, MemoryError, tvm.error.TVMError) as error:
+        except CaseError:
+            raise
+        except Exception as error:  # TVM raises several kinds, some of its own
             state = TrialState.BUILD_ERROR if phase in (Phase.LOADING, Phase.COMPILING) else TrialState.RUN_ERROR
             result = Measurement(state, error=_reason(error))
-        return Measurement(
-            **{
-                **result.__dict__,
-                "compile_s": seconds[Phase.COMPILING],
-                "run_s": seconds[Phase.RUNNING],
-                "verify_s": seconds[Phase.LOADING] + seconds[Phase.VERIFYING],
-            }
+        seconds[phase] += time.perf_counter() - since
+        return replace(
+            result,
+            compile_s=seconds[Phase.COMPILING],
+            run_s=seconds[Phase.RUNNING],
+            verify_s=seconds[Phase.LOADING] + seconds[Phase.VERIFYING],
         )
 
     def measure_peaks(self, notify: Callable[[Phase], None]) -> Peaks:
@@ -101,7 +102,9 @@ class TvmBench:
         notify(Phase.RUNNING)
         return self._gpu_peaks()
 
-    def _sample(self, library: Any, sampling: Sampling, first_s: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    def _sample(
+        self, library: Any, sampling: Sampling, first_s: float, notify: Callable[[Phase], None]
+    ) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Warm-up and samples, in seconds per run, by TVM's timer of the device (events on CUDA)."""
         assert self._case is not None
         cold = sampling.cache is CacheState.COLD
@@ -109,6 +112,7 @@ class TvmBench:
         number = 1 if cold or slow else max(1, min(_MAX_REPEAT, math.ceil(_PASS_S / max(first_s, 1e-9))))
 
         def timed(count: int) -> float:
+            notify(Phase.RUNNING)  # each has the time limit of a run
             evaluator = library.time_evaluator(
                 "main", self._device, number=count, repeat=1, cache_flush_bytes=_FLUSHED_BYTES if cold else 0
             )
@@ -137,7 +141,7 @@ class TvmBench:
             module, shapes, work = make()
             try:
                 library = tvm.tirx.build(module, target=Target(target))
-            except (RuntimeError, ValueError, tvm.error.TVMError) as error:
+            except Exception as error:  # TVM raises several kinds, some of its own
                 raise DeviceError(
                     f"TVM cannot build a simple kernel for {self.device.key}: {_reason(error)}",
                     "TVM needs the CUDA toolkit's nvcc on the PATH" if self.device.backend == "cuda" else "",
@@ -152,7 +156,7 @@ class _Case:
     """The safetensors file of a job on the device: inputs, poisoned outputs, and what must come out."""
 
     def __init__(self, job: MeasureJob, device: Any) -> None:
-        self.path = job.case
+        self.identity = _identify(job)
         try:
             with safe_open(job.case, framework="numpy") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
@@ -188,6 +192,15 @@ class _Case:
                 messages.append(verdict.message)
         state = TrialState.WRONG_RESULT if messages else TrialState.OK
         return Measurement(state, max_error=worst, error="\n".join(messages))
+
+
+def _identify(job: MeasureJob) -> tuple[str, int, int]:
+    """What tells one case file from another, or an earlier version of itself."""
+    try:
+        stat = job.case.stat()
+    except OSError as error:
+        raise CaseError(f"the case {job.case} cannot be read: {error}") from error
+    return str(job.case), stat.st_mtime_ns, stat.st_size
 
 
 def _believe(
