@@ -32,6 +32,9 @@ SQLITE_HEADER = b"SQLite format 3\0"
 _WAL_VERSION = 2
 """Byte 18 of a SQLite file whose changes go to a write-ahead log; 1 where they go to a rollback journal."""
 
+RELEASE_SUFFIX = ".wgtune.db"
+"""How the names of release files end. Nothing is ever written to one, not even a journal mode."""
+
 _WRITES = "wgtune_writes"
 _DURABLE = "wgtune_durable"
 
@@ -123,7 +126,14 @@ def check_file(path: Path, *, create: bool) -> None:
 
 def is_writable(path: Path) -> bool:
     """Whether this process may change the SQLite file, which takes making files beside it too."""
-    return not path.exists() or (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK))
+    if not path.exists():
+        return True
+    return not is_release(path) and os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
+
+
+def is_release(path: Path) -> bool:
+    """Whether the file is a release, by its name."""
+    return path.name.endswith(RELEASE_SUFFIX)
 
 
 def is_read_only(engine: Engine) -> bool:
@@ -159,10 +169,10 @@ def _read_only(path: Path) -> URL:
     url = URL.create("sqlite", database=path.absolute().as_uri(), query={"mode": "ro", "uri": "true"})
     head = _head(path)
     if len(head) <= len(SQLITE_HEADER) + 2 or head[len(SQLITE_HEADER) + 2] != _WAL_VERSION:
-        return url
+        return url.update_query_dict({"immutable": "1"}) if is_release(path) else url
     if not _log_size(path):
         return url.update_query_dict({"immutable": "1"})
-    if path.with_name(path.name + "-shm").exists():
+    if path.with_name(path.name + "-shm").exists() or os.access(path.parent, os.W_OK):
         return url
     raise DatabaseError(
         f"{path} cannot be changed, and what was written last still lies in {path.name}-wal",
@@ -199,6 +209,16 @@ def make_engine(url: URL) -> Engine:
         hint = "pip install 'wgtune[postgresql]'" if url.get_backend_name() == "postgresql" else ""
         raise DatabaseError(f"{display(url)}: the driver is not installed ({error})", hint) from None
     return engine
+
+
+def reading_engine(url: URL) -> Engine:
+    """An engine that changes nothing, whatever it may do: for databases that are only copied from. Raises as
+    `make_engine`."""
+    path = sqlite_path(url)
+    if path is None:
+        engine = make_engine(url)
+        return engine.execution_options(postgresql_readonly=True, isolation_level="REPEATABLE READ")
+    return _with_sqlite_events(create_engine(_read_only(path), connect_args={"timeout": BUSY_TIMEOUT_S}), _prepare)
 
 
 def _server_arguments(url: URL) -> dict[str, Any]:
