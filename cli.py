@@ -37,7 +37,7 @@ from .cli_options import (
 from .cli_stability import report_stability
 from .console import note, progress, show_error, stderr, stdout, warn
 from .errors import WgtuneError
-from .states import CacheState
+from .states import CacheState, Match
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,12 +79,21 @@ def _common(
     """Options of the program itself."""
 
 
-@app.command(epilog="Example: `wgtune devices --json`")
-def devices(json: JsonOption = False) -> None:
+@app.command(epilog="Example: `wgtune devices --health`")
+def devices(
+    health: Annotated[
+        bool, typer.Option("--health", help="How the devices of the database fare: trials, faults, quarantine.")
+    ] = False,
+    db: DbOption = None,
+    json: JsonOption = False,
+) -> None:
     """List the GPUs that can be tuned here, software ones too. Exits with 3 where there is none."""
     from .devices.discovery import discover, select
     from .reports.devices import print_devices
 
+    if health:
+        _print_health(db, json)
+        return
     found = discover()
     if not found.devices:
         select("auto", [], found.problems)  # raises, saying what to install
@@ -274,10 +283,16 @@ def build(
     batch: BatchOption = 1,
     guidance: GuidanceOption = True,
     page: Annotated[bool, typer.Option("--page/--no-page", help="Put the page into the bundle.")] = True,
+    borrow: Annotated[
+        Match, typer.Option(help="How far a kernel without a record may go for another device's schedule.")
+    ] = Match.PORTABLE,
     db: DbOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Build a bundle from the best verified records of a device, and baselines where there are none."""
+    """Build a bundle from the best verified records of a device.
+
+    Where there is none the nearest device's schedule is borrowed, and counted as such; else the baseline runs.
+    """
     from .build.builder import BuildRequest, build_bundle
     from .build.schedulers import Sampler, find_sampler
     from .database.store import Store
@@ -294,6 +309,7 @@ def build(
         max_steps=max_steps,
         steps=steps,
         page=page,
+        borrow=borrow,
     )
     # Without records of their own people build from baselines; a database that they name must be there.
     with Store.open(db, create=db is None) as store, progress("Building") as report:
@@ -407,6 +423,15 @@ def main() -> None:
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _print_health(db: str | None, json: bool) -> None:
+    from .database.health import device_health
+    from .database.store import Store
+    from .reports.health import print_health
+
+    with Store.open(db, create=False) as store:
+        print_health(device_health(store), json=json, console=stdout())
 
 
 def _report(
@@ -558,7 +583,9 @@ def _devices(specs: list[str] | None) -> list[Device]:
         warn(problem)
     for device in devices:
         if device.runtime in (Runtime.TVM_CUDA, Runtime.TVM_METAL):
-            warn(f"{device.key}: nobody has tried wgtune with TVM's {device.backend} runtime; look at the first records")
+            warn(
+                f"{device.key}: nobody has tried wgtune with TVM's {device.backend} runtime; look at the first records"
+            )
     return devices
 
 

@@ -11,11 +11,12 @@ from ..database.records import Record, SessionInfo, SessionOutcome, TrialKind
 from ..database.store import Store
 from ..devices.device import Device
 from ..devices.job import Timeouts
-from ..devices.limits import find_tier
+from ..devices.limits import TIERS, find_tier
 from ..devices.opening import OpenWorker, open_worker
 from ..errors import UsageError
 from .events import Event
 from .interrupts import Interrupted, Interrupts
+from .native import tier_for
 from .reference import CaseError
 from .registration import own_session
 from .stored import stored_attempt, stored_kernel
@@ -116,7 +117,7 @@ def _measure(
                 return
             kernel = kernels[record.workload_id]
             report(kernel.name, done / len(queue))
-            tier = find_tier(record.tier)
+            tier = tier_for(request.device, find_tier(record.tier) if record.tier in TIERS else TIERS["default"])
             try:
                 trials.run(kernel, stored_attempt(kernel, record.trace, tier, TrialKind.CHECK), None)
             except CaseError:  # it had a reference once; without one it cannot be compared

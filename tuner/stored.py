@@ -7,8 +7,9 @@ import tvm
 from ..database.records import TrialKind, WorkloadInfo
 from ..devices.limits import Tier
 from ..errors import WgtuneError
-from .emit import EmitError, emit
+from .emit import EmitError
 from .program import Kernel, TensorSpec
+from .programs import emit
 from .schedules import TraceError, replay
 from .trials import Attempt
 

@@ -18,6 +18,7 @@ from ..states import CacheState, TrialState
 from .events import Phase, TuneListener, Working
 from .interrupts import Interrupts
 from .program import Kernel
+from .quarantine import Quarantine
 from .reference import Case, make_case
 from .roofline import floor_seconds
 
@@ -116,16 +117,21 @@ class Trials:
         self._listener = listener
         self._cache = cache
         self._cases: dict[str, Case] = {}
+        self._quarantine = Quarantine(store, session_id)
         self.states: Counter[TrialState] = Counter()
 
     def run(self, kernel: Kernel, attempt: Attempt, best_s: float | None) -> Outcome:
         """Tries ``attempt`` at ``kernel``, whose best latency so far is ``best_s``.
+
+        A program in quarantine is not run: the outcome is the fault that it would end in, and no trial is made of it.
 
         Raises:
             Interrupted: the user asked to stop; the trial is committed as abandoned.
             DeviceError: the device does not work any more; so is the trial.
             CaseError: the kernel has no reference; nothing was committed.
         """
+        if attempt.program is not None and (refusal := self._quarantine.refusal(kernel.id, attempt.program.digest)):
+            return Outcome(refusal.state, None, refusal.words)
         case = self._case(kernel)
         with self._stopwatch.timing(Phase.COMMIT):
             trial = self._store.begin_trial(self._start(kernel, attempt))
@@ -135,6 +141,8 @@ class Trials:
             self._end(trial, Measurement(TrialState.ABANDONED, error="the session stopped while it was running"), case)
             raise
         self._end(trial, measurement, case)
+        if attempt.program is not None:
+            self._quarantine.saw(kernel.id, attempt.program.digest, measurement.state)
         latency = statistics.median(measurement.samples_s) if measurement.state is TrialState.OK else None
         return Outcome(measurement.state, latency, measurement.error, measurement.samples_s)
 
