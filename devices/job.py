@@ -8,6 +8,7 @@ from typing import Literal
 
 from ..states import CacheState, TrialState
 from .native_program import AnyProgram
+from .program import Program
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,13 @@ class MeasureJob:
     atol: float
     floor_s: float = 0.0
     sampling: Sampling = field(default_factory=Sampling)
+
+    @property
+    def wgsl(self) -> Program:
+        """The program of a job for a worker that runs WGSL; raises ValueError for native code."""
+        if not isinstance(self.program, Program):
+            raise ValueError("native code was sent to a worker that runs WGSL")
+        return self.program
 
 
 @dataclass(frozen=True)
