@@ -1,4 +1,4 @@
-"""Words that the worker and the database share: how a trial stands, and which way it was measured."""
+"""Words that several parts share: how a trial stands, which way it was measured, and how near another device is."""
 
 from __future__ import annotations
 
@@ -89,3 +89,27 @@ class Runtime(str, Enum):
     """The WGSL in a browser's page."""
     TVM = "tvm"
     """Native code through TVM on any other target, such as a CPU: what stock MetaSchedule measures."""
+
+
+class Match(str, Enum):
+    """How near the device that a record comes from is, the nearest first."""
+
+    EXACT = "exact"
+    """This very device."""
+    MODEL = "model"
+    """The same GPU behind another backend, browser or name."""
+    ARCHITECTURE = "architecture"
+    VENDOR = "vendor"
+    PORTABLE = "portable"
+    """Any other GPU."""
+
+    @property
+    def borrowed(self) -> bool:
+        """Whether the record is another device's: neither measured nor verified on this one."""
+        return self is not Match.EXACT
+
+    @property
+    def steps(self) -> tuple[Match, ...]:
+        """This match and the nearer ones, the nearest first."""
+        order = tuple(Match)
+        return order[: order.index(self) + 1]

@@ -15,13 +15,15 @@ from pathlib import Path
 from ..database.store import Store
 from ..devices.limits import Tier, find_tier
 from ..errors import BundleError, UsageError
+from ..states import Match
 from ..tuner.model import ModelSource, resolve_model
 from ..tuner.program import Capture, CaptureOptions
 from .assembly import Assembled, Interface, assemble, find_interface
-from .choice import Choice, choose_programs, measured_seconds, searched, untuned_share
+from .choice import Choice, choose_programs, lenders, measured_seconds, searched, untuned_share
 from .manifest import (
     MANIFEST,
     PLAN,
+    BorrowedInfo,
     FileInfo,
     ImageInfo,
     Manifest,
@@ -47,6 +49,7 @@ class BuildRequest:
     ``model`` is what `resolve_model` understands and has weights. ``device_key`` names the device whose records are
     used, "" for baselines only. ``max_steps`` bounds the inference steps that the bundle offers; ``steps`` is the
     usual number, for which times and shares are told. ``page`` puts the page into the bundle.
+    ``borrow`` is how far a kernel without a record of the device may go for another's schedule.
     """
 
     model: str
@@ -58,6 +61,7 @@ class BuildRequest:
     max_steps: int = 50
     steps: int = 20
     page: bool = True
+    borrow: Match = Match.PORTABLE
 
 
 @dataclass(frozen=True)
@@ -65,10 +69,11 @@ class BuildSummary:
     """What was built.
 
     ``from_records`` kernels run a schedule verified on the device, of which ``searched`` were found by search (for
-    the others the baseline won); ``from_baseline`` have no record there and take ``baseline_time_share`` of an
-    image's time (an estimate; None where nothing was measured). ``measured_s`` is what the records add up to for one
-    batch of images. ``scratch_bytes`` is the memory of intermediates, ``weight_bytes`` that of weights. ``warnings``
-    are sentences for the user.
+    the others the baseline won). Those in ``borrowed`` run schedules that another device verified and this one did
+    not. ``from_baseline`` run their untuned baseline, unmeasured, and take ``baseline_time_share`` of an image's time
+    (an estimate; None where nothing was measured). ``measured_s`` is what the records add up to for one batch of
+    images. ``scratch_bytes`` is the memory of intermediates, ``weight_bytes`` that of weights. ``warnings`` are
+    sentences for the user.
     """
 
     folder: Path
@@ -87,6 +92,7 @@ class BuildSummary:
     samplers: tuple[str, ...]
     warnings: tuple[str, ...]
     seconds: float
+    borrowed: tuple[BorrowedInfo, ...] = ()
 
 
 def _silent(what: str, done: float) -> None:
@@ -183,6 +189,7 @@ def _make_parts(
         request.device_key,
         lambda done, total: progress(f"kernel {done} of {total}", 0.15 + 0.35 * done / max(1, total)),
         warn,
+        request.borrow,
     )
     layout = lay_out(capture.stages)
     programs = {kernel: choice.program for kernel, choice in choices.items()}
@@ -203,6 +210,7 @@ def _manifest(
     tables: dict[str, TableInfo],
 ) -> Manifest:
     _, _, height, width = parts.interface.image.shape
+    borrowed = lenders(parts.capture, parts.choices, request.steps)
     from_records = sum(1 for choice in parts.choices.values() if choice.record is not None)
     return Manifest(
         wgtune=metadata.version("wgtune"),
@@ -218,8 +226,9 @@ def _manifest(
             created=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
             kernels=len(parts.choices),
             from_records=from_records,
-            from_baseline=len(parts.choices) - from_records,
+            from_baseline=len(parts.choices) - from_records - sum(lender.kernels for lender in borrowed),
             baseline_time_share=untuned_share(parts.capture, parts.choices, request.steps),
+            borrowed=borrowed,
         ),
         prompt=prompt,
         default_scheduler=parts.default.value,
@@ -302,4 +311,5 @@ def _summary(
         samplers=tuple(manifest.tables),
         warnings=tuple(warnings),
         seconds=seconds,
+        borrowed=manifest.tuned.borrowed,
     )

@@ -1,4 +1,4 @@
-"""Which program runs each kernel: the best verified record of a device, or the untuned baseline where there is none."""
+"""Which program runs each kernel: the device's best verified record, else a relative's schedule, else the baseline."""
 
 from __future__ import annotations
 
@@ -6,21 +6,28 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..database.lookup import Found, lookup
 from ..database.records import Record, TrialKind
 from ..database.store import Store
 from ..devices.limits import TIERS, Tier
 from ..devices.program import Program, Requirements
 from ..errors import BundleError, WgtuneError
-from ..states import TrialState
+from ..states import Match, TrialState
 from ..tuner.program import Capture, Kernel
+from .manifest import BorrowedInfo
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The program that a kernel gets, and the verified record behind it; None for a baseline that nobody verified."""
+    """The program that a kernel gets.
+
+    ``record`` verified it on the device itself; None where nothing did. ``borrowed`` is the other device's record whose
+    schedule it is, None for a record of its own and for a baseline.
+    """
 
     program: Program
     record: Record | None
+    borrowed: Found | None = None
 
 
 def choose_programs(
@@ -30,8 +37,12 @@ def choose_programs(
     device_key: str,
     progress: Callable[[int, int], None],
     warn: Callable[[str], None],
+    borrow: Match = Match.PORTABLE,
 ) -> dict[str, Choice]:
     """A choice for every kernel that the capture calls, by kernel id.
+
+    A kernel without a record of the device takes the schedule of the nearest device, as far as ``borrow`` says, emitted
+    for ``tier``, unless its program is known to fail here.
 
     ``progress`` is told how many kernels of how many are done. Raises BundleError naming the kernel that does not
     become WebGPU within ``tier``, and which tier would do.
@@ -44,7 +55,7 @@ def choose_programs(
         except (KeyError, TypeError):  # a record from a file that says something else: it fits nowhere
             return False
 
-    best = store.best(device_key, ids, fits=fits) if store is not None and device_key else {}
+    best, lent = _records(store, device_key, ids, fits, borrow)
     choices: dict[str, Choice] = {}
     for done, kernel_id in enumerate(ids):
         progress(done, len(ids))
@@ -53,10 +64,34 @@ def choose_programs(
         program = _from_record(kernel, record, tier, warn) if record is not None else None
         if program is not None:
             choices[kernel_id] = Choice(program, record)
+            continue
+        faults = _faults(store, device_key, kernel_id)
+        found = lent.get(kernel_id)
+        program = _from_relative(kernel, found, tier, faults, warn) if found is not None else None
+        if program is not None:
+            choices[kernel_id] = Choice(program, None, found)
         else:
-            choices[kernel_id] = Choice(_baseline(kernel, tier, store, device_key), None)
+            choices[kernel_id] = Choice(_baseline(kernel, tier, faults, device_key), None)
     progress(len(ids), len(ids))
     return choices
+
+
+def _records(
+    store: Store | None,
+    device_key: str,
+    ids: list[str],
+    fits: Callable[[Mapping[str, Any]], bool],
+    borrow: Match,
+) -> tuple[dict[str, Record], dict[str, Found]]:
+    """The device's own records, and other devices' for the kernels without one."""
+    if store is None or not device_key:
+        return {}, {}
+    device = next((known for known in store.devices() if known.key == device_key), None)
+    if device is None:
+        return store.best(device_key, ids, fits=fits), {}
+    found = lookup(store, device, ids, fits=fits, widest=borrow)
+    own = {key: one.record for key, one in found.items() if not one.match.borrowed}
+    return own, {key: one for key, one in found.items() if one.match.borrowed}
 
 
 def _requirements(needs: Mapping[str, Any]) -> Requirements:
@@ -86,16 +121,37 @@ def _from_record(kernel: Kernel, record: Record, tier: Tier, warn: Callable[[str
     return program
 
 
-def _baseline(kernel: Kernel, tier: Tier, store: Store | None, device_key: str) -> Program:
+def _from_relative(
+    kernel: Kernel, found: Found, tier: Tier, faults: set[str], warn: Callable[[str], None]
+) -> Program | None:
+    """Another device's schedule, emitted here; None where it is the baseline, does not emit, or failed on this device."""
+    from ..tuner.emit import emit
+    from ..tuner.schedules import replay
+
+    if found.record.kind is TrialKind.BASELINE:
+        return None
+    try:
+        program = emit(replay(kernel, found.record.trace).mod, tier)
+    except WgtuneError as error:
+        warn(f"{kernel.name}: the schedule of {found.device.key} does not become WebGPU here: {error.message}")
+        return None
+    return None if program.digest in faults else program
+
+
+def _faults(store: Store | None, device_key: str, kernel_id: str) -> set[str]:
+    """Digests of the programs that are known to fail on the device."""
+    if store is None or not device_key:
+        return set()
+    # A driver that was lost may have been the machine's doing; the others are facts about the program.
+    return {
+        t.program_digest
+        for t in store.tried(device_key, kernel_id)
+        if t.state.fault and t.state is not TrialState.DEVICE_LOST
+    }
+
+
+def _baseline(kernel: Kernel, tier: Tier, faults: set[str], device_key: str) -> Program:
     """The first untuned program that becomes WebGPU within ``tier`` and is not known to fail on the device."""
-    faults: set[str] = set()
-    if store is not None and device_key:
-        # A driver that was lost may have been the machine's doing; the others are facts about the program.
-        faults = {
-            t.program_digest
-            for t in store.tried(device_key, kernel.id)
-            if t.state.fault and t.state is not TrialState.DEVICE_LOST
-        }
     reason, failed = "no schedule applies to it", False
     for program in _baselines(kernel, tier):
         if isinstance(program, WgtuneError):
@@ -133,8 +189,8 @@ def _way_out(kernel: Kernel, tier: Tier) -> str:
     return "no tier would do; a smaller image or batch may"
 
 
-def untuned_share(capture: Capture, choices: Mapping[str, Choice], steps: int) -> float | None:
-    """The share of an image's time that kernels without a record take; None where no kernel has one.
+def time_shares(capture: Capture, choices: Mapping[str, Choice], steps: int) -> dict[str, float] | None:
+    """The share of an image's time that each kernel without a record takes; None where no kernel has one.
 
     Those kernels were never measured, so their time is estimated: as a roofline of the best FLOP and byte rates that
     the measured ones reached would have it, slower by the factor that these fall short of it altogether.
@@ -154,8 +210,29 @@ def untuned_share(capture: Capture, choices: Mapping[str, Choice], steps: int) -
 
     known = sum(calls[k] * s for k, s in measured.items())
     shortfall = known / sum(calls[k] * roofline(k) for k in measured)
-    unknown = shortfall * sum(calls[k] * roofline(k) for k in choices if k not in measured)
-    return unknown / (known + unknown)
+    unknown = {k: shortfall * calls[k] * roofline(k) for k in choices if k not in measured}
+    whole = known + sum(unknown.values())
+    return {kernel_id: seconds / whole for kernel_id, seconds in unknown.items()}
+
+
+def untuned_share(capture: Capture, choices: Mapping[str, Choice], steps: int) -> float | None:
+    """The share of an image's time that untuned baselines without a record take, as `time_shares` estimates it."""
+    shares = time_shares(capture, choices, steps)
+    return None if shares is None else sum(share for k, share in shares.items() if choices[k].borrowed is None)
+
+
+def lenders(capture: Capture, choices: Mapping[str, Choice], steps: int) -> tuple[BorrowedInfo, ...]:
+    """How many kernels run schedules of which other device, and their estimated share of an image's time."""
+    shares = time_shares(capture, choices, steps)
+    groups: dict[tuple[Match, str], list[str]] = {}
+    for kernel_id, choice in choices.items():
+        if (found := choice.borrowed) is not None:
+            groups.setdefault((found.match, found.device.key), []).append(kernel_id)
+    order = list(Match)
+    return tuple(
+        BorrowedInfo(match.value, key, len(ids), None if shares is None else sum(shares[k] for k in ids))
+        for (match, key), ids in sorted(groups.items(), key=lambda group: (order.index(group[0][0]), group[0][1]))
+    )
 
 
 def measured_seconds(capture: Capture, choices: Mapping[str, Choice], steps: int) -> float:
@@ -168,5 +245,5 @@ def measured_seconds(capture: Capture, choices: Mapping[str, Choice], steps: int
 
 
 def searched(choices: Mapping[str, Choice]) -> int:
-    """How many kernels run a schedule that search found, rather than one where the baseline won or stands in."""
-    return sum(1 for c in choices.values() if c.record is not None and c.record.kind is TrialKind.SEARCH)
+    """How many kernels run a verified schedule of a search, here or elsewhere, rather than a baseline."""
+    return sum(1 for c in choices.values() if c.record is not None and c.record.kind is not TrialKind.BASELINE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -29,13 +29,27 @@ class ImageInfo:
 
 
 @dataclass(frozen=True)
+class BorrowedInfo:
+    """Schedules of another device, verified there and not where the bundle is for.
+
+    ``match`` is a `wgtune.database.lookup.Match`: how near ``device`` is. The ``kernels`` that run them take
+    ``time_share`` of an image's time, an estimate, None where nothing is known.
+    """
+
+    match: str
+    device: str
+    kernels: int
+    time_share: float | None
+
+
+@dataclass(frozen=True)
 class TunedInfo:
     """Where the kernels come from.
 
     ``device`` is the key of the device whose records were used, "" for none. ``from_records`` kernels run a schedule
     that was measured and verified there, ``from_baseline`` have none and run untuned; those take
     ``baseline_time_share`` of an image's time, an estimate, None where nothing is known. ``created`` is UTC in ISO
-    8601.
+    8601. ``borrowed`` lists the kernels between the two, which run another device's schedules.
     """
 
     device: str
@@ -45,6 +59,7 @@ class TunedInfo:
     from_records: int
     from_baseline: int
     baseline_time_share: float | None
+    borrowed: tuple[BorrowedInfo, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -118,6 +133,7 @@ class Manifest:
                 "from_records": tuned.from_records,
                 "from_baseline": tuned.from_baseline,
                 "baseline_time_share": tuned.baseline_time_share,
+                "borrowed": [asdict(lender) for lender in tuned.borrowed],
             },
             "prompt": {"length": prompt.length, "bos": prompt.bos, "eos": prompt.eos, "pad": prompt.pad},
             "schedulers": {
@@ -177,6 +193,7 @@ def _parse(data: dict[str, Any]) -> Manifest:
             from_records=int(tuned["from_records"]),
             from_baseline=int(tuned["from_baseline"]),
             baseline_time_share=None if share is None else float(share),
+            borrowed=tuple(map(_borrowed, tuned.get("borrowed", ()))),
         ),
         prompt=PromptInfo(int(prompt["length"]), int(prompt["bos"]), int(prompt["eos"]), int(prompt["pad"])),
         default_scheduler=str(schedulers["default"]),
@@ -199,6 +216,13 @@ def _parse(data: dict[str, Any]) -> Manifest:
         if path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name:
             raise ValueError(f"{name!r} is not a path inside the bundle")
     return manifest
+
+
+def _borrowed(data: dict[str, Any]) -> BorrowedInfo:
+    share = data["time_share"]
+    return BorrowedInfo(
+        str(data["match"]), str(data["device"]), int(data["kernels"]), None if share is None else float(share)
+    )
 
 
 def dump(data: dict[str, Any]) -> bytes:

@@ -15,39 +15,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any
 
+from ..states import Match
 from .identity import Aliases, Identity, normalized, resolve, shipped_aliases
 from .reader import Reader
 from .records import DeviceInfo, Record, Runtime
 
 _WGSL = (Runtime.WGPU, Runtime.BROWSER)
 """Runtimes of the same programs: what one measured, the other can run."""
-
-
-class Match(str, Enum):
-    """How near the device that a record comes from is, the nearest first."""
-
-    EXACT = "exact"
-    """This very device."""
-    MODEL = "model"
-    """The same GPU behind another backend, browser or name."""
-    ARCHITECTURE = "architecture"
-    VENDOR = "vendor"
-    PORTABLE = "portable"
-    """Any other GPU."""
-
-    @property
-    def borrowed(self) -> bool:
-        """Whether the record is another device's: neither measured nor verified on this one."""
-        return self is not Match.EXACT
-
-    @property
-    def steps(self) -> tuple[Match, ...]:
-        """This match and the nearer ones, the nearest first."""
-        order = tuple(Match)
-        return order[: order.index(self) + 1]
 
 
 @dataclass(frozen=True)

@@ -21,13 +21,18 @@ def print_built(summary: BuildSummary, *, json: bool, console: Console) -> None:
         f"size       {size(summary.nbytes)} ({size(summary.weight_bytes)} of weights); "
         f"{size(summary.weight_bytes + summary.scratch_bytes)} of GPU memory",
         f"kernels    {summary.kernels} in {summary.dispatches} dispatches: {summary.searched} tuned, "
-        f"{summary.from_records - summary.searched} where the baseline won, {summary.from_baseline} never measured",
+        f"{summary.from_records - summary.searched} where the baseline won, "
+        f"{sum(lender.kernels for lender in summary.borrowed)} borrowed, {summary.from_baseline} never measured",
         f"samplers   {', '.join(summary.samplers)}",
         f"needs      {', '.join(summary.features) or 'no features'}; "
         + ", ".join(f"{name} {value}" for name, value in summary.limits.items()),
     ]
     if summary.measured_s:
         lines.append(f"image      {duration(summary.measured_s)}, the sum of the kernels' records")
+    for lender in summary.borrowed:
+        share = "" if lender.time_share is None else f", about {percent(lender.time_share)} of an image's time"
+        near = "another GPU" if lender.match == "portable" else f"the same {lender.match}"
+        lines.append(f"borrowed   {lender.kernels} kernels from {lender.device} ({near}), not verified here{share}")
     if summary.from_baseline:
         share = (
             "an unknown share of an image's time"

@@ -11,13 +11,13 @@ import tvm
 from synthetic_store import LLVMPIPE, failed, ok, session
 from tvm import te
 
-from wgtune.build.choice import choose_programs, measured_seconds, searched, untuned_share
+from wgtune.build.choice import choose_programs, lenders, measured_seconds, searched, untuned_share
 from wgtune.database.records import TrialEnd, TrialKind, TrialStart, WorkloadInfo
 from wgtune.database.store import Store
 from wgtune.devices.limits import TIERS, Tier
 from wgtune.devices.program import Program
 from wgtune.errors import BundleError
-from wgtune.states import TrialState
+from wgtune.states import Match, TrialState
 from wgtune.tuner.emit import emit
 from wgtune.tuner.inventory import make_kernel
 from wgtune.tuner.program import Call, Capture, CaptureOptions, Kernel, Operand, Stage
@@ -165,3 +165,59 @@ def test_the_untuned_share_follows_the_work(store: Store) -> None:
     assert untuned_share(capture, choices, 20) == 0
     choices, _ = choose(store, triple)
     assert untuned_share(capture_of(triple), choices, 20) is None
+
+
+TWIN = replace(LLVMPIPE, key="gl:llvmpipe", backend="gl")
+
+
+def lend(store: Store, kernel: Kernel, trace: str, program: Program, seconds: float, device=TWIN) -> None:
+    """A record of another device, which is known beside the one that is built for."""
+    store.begin_session(session())
+    store.add_workloads(
+        [WorkloadInfo(kernel.id, kernel.name, kernel.text, (), (), kernel.outputs, kernel.flops, kernel.nbytes)]
+    )
+    number = store.begin_session(session(device))
+    needs = program.to_json()["needs"]
+    start = TrialStart(number, kernel.id, TrialKind.SEARCH, trace, program.digest, needs, len(program.dispatches), 0)
+    store.end_trial(store.begin_trial(start), ok(seconds))
+
+
+def test_a_kernel_without_a_record_borrows_and_does_not_count_as_verified(store: Store) -> None:
+    own, other = kernel_of(8), kernel_of(16)
+    record(store, own, *threads(own, 64), ok(1e-3))
+    lend(store, own, *threads(own, 128), 1e-9)
+    lend(store, other, *threads(other, 128), 1e-9)
+    choices, told = choose(store, own, other)
+    assert choices[own.id].program == threads(own, 64)[1] and choices[own.id].borrowed is None
+    borrowed = choices[other.id]
+    assert borrowed.program == threads(other, 128)[1] and borrowed.record is None
+    assert borrowed.borrowed is not None and borrowed.borrowed.match is Match.MODEL
+    assert searched(choices) == 1 and measured_seconds(capture_of(own, other), choices, 20) == pytest.approx(20e-3)
+    [lender] = lenders(capture_of(own, other), choices, 20)
+    assert (lender.match, lender.device, lender.kernels) == ("model", TWIN.key, 1)
+    assert lender.time_share == pytest.approx(2 / 3) and untuned_share(capture_of(own, other), choices, 20) == 0
+    assert not told
+
+
+def test_borrowing_goes_as_far_as_asked(store: Store) -> None:
+    kernel = kernel_of(8)
+    lend(store, kernel, *threads(kernel, 128), 1e-3, replace(TWIN, key="gl:x", vendor="v", architecture="", model="x"))
+    for borrow in Match:
+        choices = choose_programs(capture_of(kernel), TIER, store, KEY, lambda a, b: None, pytest.fail, borrow)
+        assert (choices[kernel.id].borrowed is not None) is (borrow is Match.PORTABLE)
+
+
+def test_a_borrowed_program_that_failed_here_is_not_used(store: Store) -> None:
+    kernel = kernel_of(8)
+    trace, program = threads(kernel, 128)
+    lend(store, kernel, trace, program, 1e-3)
+    record(store, kernel, trace, program, failed(TrialState.WRONG_RESULT))
+    choices, _ = choose(store, kernel)
+    assert choices[kernel.id].borrowed is None and choices[kernel.id].program.digest != program.digest
+
+
+def test_a_borrowed_schedule_that_does_not_emit_is_told(store: Store) -> None:
+    kernel = kernel_of(8)
+    lend(store, kernel, '[["nonsense"], []]', threads(kernel, 128)[1], 1e-3)
+    choices, told = choose(store, kernel)
+    assert choices[kernel.id].borrowed is None and len(told) == 1 and TWIN.key in told[0]

@@ -10,9 +10,10 @@ from sqlalchemy import event
 from synthetic_store import CLAMP, CONV, EMBED, LLVMPIPE, MATMUL, SOFTMAX, add_demo, measure, ok, session
 
 from wgtune.database.identity import Alias
-from wgtune.database.lookup import Match, lookup, matches, relatives
+from wgtune.database.lookup import lookup, matches, relatives
 from wgtune.database.records import AliasLevel, DeviceInfo, Runtime, TrialKind
 from wgtune.database.store import Store
+from wgtune.states import Match
 
 
 def gpu(key: str, model: str, vendor: str = "nvidia", architecture: str = "") -> DeviceInfo:
