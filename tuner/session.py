@@ -343,6 +343,7 @@ class _Session:
         self._listener.on(Working(kernel_id, Phase.WAIT))
         with self._stopwatch.timing(Phase.WAIT):
             time.sleep(_POLL_S)
+            self._store.abandon_dead(host_name())  # what a dead tuner of this host holds need not run out
 
     def _search_of(self, progress: Progress) -> KernelSearch:
         if progress.id not in self._searches:

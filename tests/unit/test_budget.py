@@ -100,3 +100,10 @@ def test_the_whole_budget_is_spent_and_no_more(kernels, trials):
 def test_every_kernel_gets_a_first_round(times, trials):
     order = spend(Budget([Progress(str(i), 1, best_s=s) for i, s in enumerate(times)], trials))
     assert all(order.count(str(i)) >= ROUND for i in range(len(times)))
+
+
+def test_who_shares_the_kernels_learns_all_that_are_due():
+    light, heavy = Progress("light", 1, best_s=0.1), Progress("heavy", 1, best_s=1.0, trials=ROUND)
+    budget = Budget([light, heavy, Progress("done", 1, best_s=9.0, exhausted=True)], trials=8)
+    assert [(progress.id, count) for progress, count in budget.due()] == [("light", ROUND), ("heavy", ROUND)]
+    assert budget.next() == (light, ROUND)
