@@ -6,15 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 
 from . import gpu as layer
+from .case_file import identify, read_case
 
 _CHUNK = 1 << 20
-
-
-class CaseError(Exception):
-    """A case cannot be read, or does not fit its program: the fault of whoever made the job, not of a candidate."""
 
 
 class Poison:
@@ -41,20 +37,15 @@ class Case:
         """Raises CaseError where the file cannot be read."""
         self._gpu = gpu
         self.identity = identify(path)
-        try:
-            with safe_open(path, framework="numpy") as file:
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        except (OSError, SafetensorError) as error:
-            raise CaseError(f"the case {path} cannot be read: {error}") from error
-        self.arguments = _numbered(tensors, "arg")
-        self.expected = _numbered(tensors, "expected")
+        self._arrays = read_case(path)
+        self.arguments, self.expected = self._arrays.arguments, self._arrays.expected
         self.buffers: dict[int, Any] = {}
         self.dirty: set[int] = set()
         """Inputs that a program may have overwritten since they were uploaded."""
 
     def sizes(self) -> dict[int, int]:
         """Bytes of each parameter, by index."""
-        return {index: array.nbytes for index, array in {**self.expected, **self.arguments}.items()}
+        return self._arrays.sizes()
 
     def prepare(self, poison: Poison) -> None:
         """Puts every parameter as a first run must find it: inputs as given, outputs poisoned."""
@@ -78,20 +69,3 @@ class Case:
         for buffer in self.buffers.values():
             buffer.destroy()
         self.buffers.clear()
-
-
-def identify(path: Path) -> tuple[Path, int, int]:
-    """What tells one case file from another or an earlier version of itself; raises CaseError if it is not there."""
-    try:
-        stat = path.stat()
-    except OSError as error:
-        raise CaseError(f"the case {path} cannot be read: {error}") from error
-    return path, stat.st_mtime_ns, stat.st_size
-
-
-def _numbered(tensors: dict[str, np.ndarray], prefix: str) -> dict[int, np.ndarray]:
-    return {
-        int(name[len(prefix) :]): np.ascontiguousarray(array)
-        for name, array in tensors.items()
-        if name.startswith(prefix) and name[len(prefix) :].isdigit()
-    }

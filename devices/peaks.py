@@ -1,8 +1,4 @@
-"""What a device can do at the very best: arithmetic from registers, and memory traffic from the nearest cache.
-
-Together they give the shortest time that a kernel can take: the roofline bound of S. Williams, A. Waterman and
-D. Patterson, "Roofline: an insightful visual performance model for multicore architectures", CACM 52(4), 2009.
-"""
+"""The peaks of a device that wgpu reaches."""
 
 from __future__ import annotations
 
@@ -10,72 +6,29 @@ from collections.abc import Callable
 from typing import Any
 
 from . import gpu as layer
-from .job import Peaks, Sampling
+from .job import Peaks
+from .peak_programs import ARITHMETIC, ARITHMETIC_GROUP_BYTES, COPY, COPY_GROUP_BYTES, SAMPLING, find_peaks
 from .timing import Timer
 from .wire import Phase
-
-_THREADS = 256
-_ROUNDS = 64
-_CHAINS = 8
-_SAMPLING = Sampling(min_samples=3, min_seconds=0.01, max_seconds=0.01)
-_LONG_S = 0.02  # a run that takes so long has filled the device
-
-# Eight independent chains of four-wide multiply-adds: enough to hide the latency of one, few enough for registers.
-_ARITHMETIC = f"""
-@group(0) @binding(0) var<storage, read_write> result: array<vec4<f32>>;
-@compute @workgroup_size({_THREADS})
-fn main(@builtin(global_invocation_id) id: vec3<u32>) {{
-  let step = vec4<f32>(f32(id.x) * 1e-6 + 0.5);
-{"".join(f"  var x{i} = step + {i}.0;{chr(10)}" for i in range(_CHAINS))}
-  for (var round = 0u; round < {_ROUNDS}u; round++) {{
-{"".join(f"    x{i} = x{i} * step + step;{chr(10)}" for i in range(_CHAINS)) * 4}
-  }}
-  result[id.x] = {" + ".join(f"x{i}" for i in range(_CHAINS))};
-}}
-"""
-
-_COPY = f"""
-@group(0) @binding(0) var<storage, read> source: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read_write> target_: array<vec4<f32>>;
-@compute @workgroup_size({_THREADS})
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {{
-  let first = group.x * {4 * _THREADS}u + lane;
-  for (var i = 0u; i < 4u; i++) {{
-    target_[first + i * {_THREADS}u] = source[first + i * {_THREADS}u];
-  }}
-}}
-"""
-_COPY_GROUP_BYTES = 4 * _THREADS * 16
 
 
 def measure_peaks(gpu: Any, notify: Callable[[Phase], None]) -> Peaks:
     """Measures on an open `wgpu.GPUDevice`; takes about a second, on a software adapter as well."""
     timer = Timer(gpu, lambda: notify(Phase.RUNNING))
     notify(Phase.COMPILING)
-    arithmetic = layer.make_pipeline(gpu, _ARITHMETIC, "main")
-    copy = layer.make_pipeline(gpu, _COPY, "main")
-    flops_per_s = bytes_per_s = 0.0
-    # A device's width is not known: few groups suit a small one, and only many fill a large one.
-    for groups in (16, 256, 4096):
-        result = layer.storage_buffer(gpu, groups * _THREADS * 16)
-        group = layer.bind(gpu, arithmetic, [(result, 0, result.size)])
-        seconds = _best(timer, layer.Step(arithmetic, group, (groups, 1, 1)))
-        flops_per_s = max(flops_per_s, groups * _THREADS * _ROUNDS * _CHAINS * 4 * 4 * 2 / seconds)
-        result.destroy()
-        if seconds > _LONG_S:
-            break
-    # Small sizes stay in caches, and so may a kernel's operands.
-    for nbytes in (256 << 10, 2 << 20, 16 << 20, 64 << 20):
-        pair = [layer.storage_buffer(gpu, nbytes) for _ in range(2)]
-        group = layer.bind(gpu, copy, [(buffer, 0, nbytes) for buffer in pair])
-        seconds = _best(timer, layer.Step(copy, group, (nbytes // _COPY_GROUP_BYTES, 1, 1)))
-        bytes_per_s = max(bytes_per_s, 2 * nbytes / seconds)
-        for buffer in pair:
+    arithmetic = layer.make_pipeline(gpu, ARITHMETIC, "main")
+    copy = layer.make_pipeline(gpu, COPY, "main")
+
+    def best_s(pipeline: layer.Pipeline, sizes: list[int], groups: int) -> float:
+        buffers = [layer.storage_buffer(gpu, nbytes) for nbytes in sizes]
+        group = layer.bind(gpu, pipeline, [(buffer, 0, buffer.size) for buffer in buffers])
+        steps = [layer.Step(pipeline, group, (groups, 1, 1))]
+        seconds = min(timer.sample(steps, SAMPLING, timer.run(steps)).samples_s)
+        for buffer in buffers:
             buffer.destroy()
-        if seconds > _LONG_S:
-            break
-    return Peaks(flops_per_s, bytes_per_s)
+        return seconds
 
-
-def _best(timer: Timer, step: layer.Step) -> float:
-    return min(timer.sample([step], _SAMPLING, timer.run([step])).samples_s)
+    return find_peaks(
+        lambda groups: best_s(arithmetic, [groups * ARITHMETIC_GROUP_BYTES], groups),
+        lambda nbytes: best_s(copy, [nbytes, nbytes], nbytes // COPY_GROUP_BYTES),
+    )

@@ -4,38 +4,22 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import wgpu
 
-from ..medians import median_error, median_interval
-from ..states import CacheState
 from . import gpu as layer
 from .cold import flushing_step
-from .job import Sampling
-
-# A pass shorter than this is repeated within the pass. A timestamp's own error is some microseconds at worst; a
-# submission and its wait cost a tenth of a millisecond, which only the wall clock sees.
-_PASS_S = {"timestamp": 1e-3, "wall": 10e-3}
-_MAX_REPEAT = 1000
+from .sampling import Sampler
 
 _COLD_TICKS = 100
 """Ticks of the timestamp clock that cold runs take together, for their mean to be good to a hundredth."""
 _MAX_COLD_RUNS = 16
 
 
-@dataclass(frozen=True)
-class Samples:
-    """Seconds per run: ``warmup_s`` before anything counted, then ``samples_s``; each in the order taken."""
-
-    warmup_s: tuple[float, ...]
-    samples_s: tuple[float, ...]
-
-
-class Timer:
+class Timer(Sampler[Sequence[layer.Step]]):
     """Runs steps on one `wgpu.GPUDevice` and times them.
 
     ``kind`` says what seconds are read from. It starts as ``timestamp`` where the device has the feature and falls
@@ -43,16 +27,19 @@ class Timer:
     seconds of all submissions. ``before_submit`` is called before each one.
     """
 
+    # A timestamp's own error is some microseconds at worst; a submission and its wait cost a tenth of a millisecond,
+    # which only the wall clock sees.
+    pass_s: ClassVar[Mapping[str, float]] = {"timestamp": 1e-3, "wall": 10e-3}
+
     def __init__(self, gpu: Any, before_submit: Callable[[], None] = lambda: None) -> None:
+        super().__init__("wall")
         self._gpu = gpu
         self.before_submit = before_submit
-        self.busy_s = 0.0
         self._resolved = gpu.create_buffer(
             size=16 * _MAX_COLD_RUNS,
             usage=wgpu.BufferUsage.COPY_SRC | wgpu.BufferUsage.COPY_DST | wgpu.BufferUsage.QUERY_RESOLVE,
         )
         self._period_s = layer.timestamp_period_s(gpu)
-        self.kind: Literal["timestamp", "wall"] = "wall"
         self._stamps: Any = None
         if self._period_s is not None:
             self._stamps = gpu.create_query_set(type="timestamp", count=2 * _MAX_COLD_RUNS)
@@ -80,43 +67,7 @@ class Timer:
             self._encode_pass(encoder, steps, 1, index)
         return self._submit(encoder, count)
 
-    def sample(self, steps: Sequence[layer.Step], sampling: Sampling, first_s: float) -> Samples:
-        """Samples as ``sampling`` wants them; ``first_s`` is what the first run took, which is the first warm-up."""
-        warmup = [first_s]
-        cold = sampling.cache is CacheState.COLD
-        if sampling.give_up_s is not None and first_s > sampling.give_up_s:
-            run = self.run_cold if cold else self.run
-            return Samples(tuple(warmup), tuple(run(steps) for _ in range(sampling.min_samples_slow)))
-        kind = self.kind
-        count = self._cold_runs(first_s) if cold else self._repeat(steps, first_s, warmup)
-
-        def measure() -> float:
-            seconds = self.run_cold(steps, count) if cold else self.run(steps, count)
-            return seconds / count
-
-        warmup += (measure() for _ in range(sampling.warmup))
-        samples: list[float] = []
-        begun_s = self.busy_s
-        while not _enough(samples, self.busy_s - begun_s, sampling):
-            samples.append(measure())
-        if self.kind != kind:  # two kinds of samples must not mix: begin again with the one that is left
-            return self.sample(steps, sampling, first_s)
-        return Samples(tuple(warmup), tuple(samples))
-
-    def _repeat(self, steps: Sequence[layer.Step], first_s: float, warmup: list[float]) -> int:
-        """How often the steps must run within one pass for the pass to be long enough for the clock."""
-        wanted_s = _PASS_S[self.kind]
-        repeat = min(_MAX_REPEAT, math.ceil(wanted_s / max(first_s, 1e-9)))
-        # The first run was cold, so the estimate is mostly too low.
-        while repeat < _MAX_REPEAT and first_s < wanted_s:
-            seconds = self.run(steps, repeat)
-            warmup.append(seconds / repeat)
-            if seconds >= wanted_s / 2:
-                break
-            repeat = min(_MAX_REPEAT, repeat * max(2, math.ceil(wanted_s / max(seconds, 1e-9))))
-        return repeat
-
-    def _cold_runs(self, first_s: float) -> int:
+    def cold_runs(self, first_s: float) -> int:
         """How many cold runs make a sample. The wall clock is good enough for one, as far as it is good at all."""
         if self._period_s is None or self.kind == "wall":
             return 1
@@ -151,17 +102,3 @@ class Timer:
             self.kind = "wall"
             return wall_s
         return sum(spans)
-
-
-def _enough(samples: Sequence[float], busy_s: float, sampling: Sampling) -> bool:
-    """Whether ``samples``, which took ``busy_s`` with all that went with them, are what ``sampling`` wants."""
-    if len(samples) < sampling.min_samples:
-        return False
-    if len(samples) >= sampling.max_samples or busy_s >= sampling.max_seconds:
-        return True
-    interval = median_interval(samples)
-    if interval is None:
-        return False
-    if sampling.rival_s is not None and interval.low > sampling.rival_s:
-        return True
-    return busy_s >= sampling.min_seconds and median_error(samples) <= sampling.precision

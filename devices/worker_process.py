@@ -65,7 +65,7 @@ def _serve(requests: queue.SimpleQueue[dict[str, Any]], answer: Callable[[dict[s
     device = Device.from_json(requests.get()["open"])
     # Imported here, so that a parent's death is noticed while a driver hangs at being loaded.
     from . import gpu
-    from .case import CaseError
+    from .case_file import CaseError
     from .measuring import Bench
     from .peaks import measure_peaks
 

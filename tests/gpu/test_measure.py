@@ -16,6 +16,7 @@ from wgtune.devices.device import Device
 from wgtune.devices.gpu import Step, bind, make_pipeline, open_device, read, storage_buffer, write
 from wgtune.devices.job import Sampling
 from wgtune.devices.program import Buffer, Dispatch, Program, Requirements, Shader
+from wgtune.devices.sampling import Samples
 from wgtune.devices.worker import Worker
 from wgtune.states import CacheState, TrialState
 
@@ -220,7 +221,7 @@ def test_samples_go_on_until_the_median_is_known(device: Device, monkeypatch: py
     sampling = Sampling(min_samples=5, min_seconds=0.0, max_seconds=1.0, max_samples=100)
     first_s = 0.02  # longer than a pass must be, so nothing is repeated
 
-    def sample(times: list[float], **changes: Any) -> timing.Samples:
+    def sample(times: list[float], **changes: Any) -> Samples:
         runs = iter(times)
 
         def run(steps: Any, repeat: int = 1) -> float:
@@ -239,7 +240,7 @@ def test_samples_go_on_until_the_median_is_known(device: Device, monkeypatch: py
     assert len(sample([9.0, *[1.0, 1.1] * 50], max_seconds=0.0195).samples_s) == 20
     assert len(sample([9.0, *[1.0, 1.1] * 50], rival_s=0.9).samples_s) == 6
     assert len(sample([9.0, *[1.0, 1.1] * 50], rival_s=1.05).samples_s) == 100
-    assert sample([7.0, 8.0], give_up_s=0.01) == timing.Samples((0.02,), (7.0,))
+    assert sample([7.0, 8.0], give_up_s=0.01) == Samples((0.02,), (7.0,))
 
 
 @pytest.mark.parametrize("features", [[], ["timestamp-query"]], ids=["wall", "timestamp"])

@@ -1,0 +1,67 @@
+"""What a device can do at the very best: arithmetic from registers, and memory traffic from the nearest cache.
+
+Together they give the shortest time that a kernel can take: the roofline bound of S. Williams, A. Waterman and
+D. Patterson, "Roofline: an insightful visual performance model for multicore architectures", CACM 52(4), 2009.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from .job import Peaks, Sampling
+
+THREADS = 256
+_ROUNDS = 64
+_CHAINS = 8
+SAMPLING = Sampling(min_samples=3, min_seconds=0.01, max_seconds=0.01)
+_LONG_S = 0.02  # a run that takes so long has filled the device
+
+# Eight independent chains of four-wide multiply-adds: enough to hide the latency of one, few enough for registers.
+ARITHMETIC = f"""
+@group(0) @binding(0) var<storage, read_write> result: array<vec4<f32>>;
+@compute @workgroup_size({THREADS})
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {{
+  let step = vec4<f32>(f32(id.x) * 1e-6 + 0.5);
+{"".join(f"  var x{i} = step + {i}.0;{chr(10)}" for i in range(_CHAINS))}
+  for (var round = 0u; round < {_ROUNDS}u; round++) {{
+{"".join(f"    x{i} = x{i} * step + step;{chr(10)}" for i in range(_CHAINS)) * 4}
+  }}
+  result[id.x] = {" + ".join(f"x{i}" for i in range(_CHAINS))};
+}}
+"""
+ARITHMETIC_GROUP_BYTES = THREADS * 16
+
+COPY = f"""
+@group(0) @binding(0) var<storage, read> source: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read_write> target_: array<vec4<f32>>;
+@compute @workgroup_size({THREADS})
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {{
+  let first = group.x * {4 * THREADS}u + lane;
+  for (var i = 0u; i < 4u; i++) {{
+    target_[first + i * {THREADS}u] = source[first + i * {THREADS}u];
+  }}
+}}
+"""
+COPY_GROUP_BYTES = 4 * THREADS * 16
+
+
+def find_peaks(arithmetic_s: Callable[[int], float], copy_s: Callable[[int], float]) -> Peaks:
+    """The peaks of whatever runs the two programs.
+
+    ``arithmetic_s`` gives the best seconds of so many workgroups of `ARITHMETIC`, ``copy_s`` those of `COPY` over so
+    many bytes. It takes about a second, on a software adapter as well.
+    """
+    flops_per_s = bytes_per_s = 0.0
+    # A device's width is not known: few groups suit a small one, and only many fill a large one.
+    for groups in (16, 256, 4096):
+        seconds = arithmetic_s(groups)
+        flops_per_s = max(flops_per_s, groups * THREADS * _ROUNDS * _CHAINS * 4 * 4 * 2 / seconds)
+        if seconds > _LONG_S:
+            break
+    # Small sizes stay in caches, and so may a kernel's operands.
+    for nbytes in (256 << 10, 2 << 20, 16 << 20, 64 << 20):
+        seconds = copy_s(nbytes)
+        bytes_per_s = max(bytes_per_s, 2 * nbytes / seconds)
+        if seconds > _LONG_S:
+            break
+    return Peaks(flops_per_s, bytes_per_s)
