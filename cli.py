@@ -150,6 +150,10 @@ def tune(
         CacheState,
         typer.Option(help="What a timed run finds in the caches: what the last run left (warm), or nothing (cold)."),
     ] = CacheState.WARM,
+    transfer: Annotated[
+        bool,
+        typer.Option("--transfer/--no-transfer", help="Try the best schedules of related devices before searching."),
+    ] = True,
     db: DbOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -185,6 +189,7 @@ def tune(
             seed=seed,
             reason=reason,
             cache=cache,
+            transfer=transfer,
         )
         if len(chosen) == 1 and cluster is None:
             with watching(stderr()) as listener:

@@ -10,10 +10,11 @@ from ..database.lookup import Found, lookup
 from ..database.records import Record, TrialKind
 from ..database.store import Store
 from ..devices.limits import TIERS, Tier
-from ..devices.program import Program, Requirements
+from ..devices.program import Program
 from ..errors import BundleError, WgtuneError
 from ..states import Match, TrialState
 from ..tuner.program import Capture, Kernel
+from ..tuner.transfer import fits_tier
 from .manifest import BorrowedInfo
 
 
@@ -49,13 +50,7 @@ def choose_programs(
     """
     ids = list(dict.fromkeys(call.kernel for stage in capture.stages.values() for call in stage.calls))
 
-    def fits(needs: Mapping[str, Any]) -> bool:
-        try:
-            return not tier.violations(_requirements(needs))
-        except (KeyError, TypeError):  # a record from a file that says something else: it fits nowhere
-            return False
-
-    best, lent = _records(store, device_key, ids, fits, borrow)
+    best, lent = _records(store, device_key, ids, fits_tier(tier), borrow)
     choices: dict[str, Choice] = {}
     for done, kernel_id in enumerate(ids):
         progress(done, len(ids))
@@ -94,17 +89,6 @@ def _records(
     return own, {key: one for key, one in found.items() if one.match.borrowed}
 
 
-def _requirements(needs: Mapping[str, Any]) -> Requirements:
-    return Requirements(
-        threads=needs["threads"],
-        workgroup_size=tuple(needs["workgroup_size"]),
-        workgroup_bytes=needs["workgroup_bytes"],
-        storage_buffers=needs["storage_buffers"],
-        binding_bytes=needs["binding_bytes"],
-        features=tuple(needs["features"]),
-    )
-
-
 def _from_record(kernel: Kernel, record: Record, tier: Tier, warn: Callable[[str], None]) -> Program | None:
     """The record's program, or None where today's toolchain makes another one of its trace than was verified."""
     from ..tuner.emit import emit
@@ -124,7 +108,7 @@ def _from_record(kernel: Kernel, record: Record, tier: Tier, warn: Callable[[str
 def _from_relative(
     kernel: Kernel, found: Found, tier: Tier, faults: set[str], warn: Callable[[str], None]
 ) -> Program | None:
-    """Another device's schedule, emitted here; None where it is the baseline, does not emit, or failed on this device."""
+    """Another device's schedule, emitted here; None where it is the baseline, does not emit, or failed here."""
     from ..tuner.emit import emit
     from ..tuner.schedules import replay
 

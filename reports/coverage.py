@@ -24,7 +24,7 @@ class Coverage(str, Enum):
     """How far a kernel is on a device."""
 
     TUNED = "tuned"
-    """At least one searched schedule was measured and verified, whether or not it beats the baseline."""
+    """At least one schedule that a search found, here or elsewhere, was verified, whether or not it is the fastest."""
     BASELINE_ONLY = "baseline only"
     """Only the untuned schedule was measured and verified."""
     FAILED = "failed"
@@ -183,6 +183,8 @@ def coverage(
     best = store.best(device_key, ids, runtime)
     counts = store.counts(device_key, ids, runtime)
     searched = store.counts(device_key, ids, runtime, kind=TrialKind.SEARCH)
+    for key, states in store.counts(device_key, ids, runtime, kind=TrialKind.TRANSFER).items():
+        searched[key] = dict(Counter(searched.get(key, {})) + Counter(states))
     seconds = {
         kernel.workload.id: kernel.total * best[kernel.workload.id].latency_s
         for kernel in launches.kernels

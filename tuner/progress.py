@@ -31,7 +31,11 @@ _DOING = {
     Phase.WAIT: "another tuner is at it",
 }
 
-_TRYING = {TrialKind.BASELINE: "baseline", TrialKind.CHECK: "measuring again"}
+_TRYING = {
+    TrialKind.BASELINE: "baseline",
+    TrialKind.CHECK: "measuring again",
+    TrialKind.TRANSFER: "a relative's schedule",
+}
 
 
 @dataclass

@@ -57,14 +57,17 @@ def register_model(store: Store, capture: Capture, steps: int) -> None:
     store.add_model(ModelInfo(capture.key, capture.model, asdict(capture.options), steps), rows)
 
 
+def device_info(device: Device) -> DeviceInfo:
+    """The device as the database describes it."""
+    return DeviceInfo(device.key, device.backend, device.vendor, device.architecture, device.model, device.software)
+
+
 def session_info(
     device: Device, capture: Capture, tier: Tier, budget: dict[str, Any], seed: int, reason: str
 ) -> SessionInfo:
     """The session that this process is about to begin on ``device``."""
     return SessionInfo(
-        device=DeviceInfo(
-            device.key, device.backend, device.vendor, device.architecture, device.model, device.software
-        ),
+        device=device_info(device),
         runtime=device.runtime,
         driver=device.driver,
         adapter={"limits": dict(device.limits), "features": list(device.features), "type": device.adapter_type},

@@ -45,6 +45,7 @@ from .search import CostModel, KernelSearch
 from .selection import select_kernels
 from .sharing import Sharing
 from .stored import stored_attempt
+from .transfer import untried_relatives
 from .trials import Attempt, Outcome, Stopwatch, Trials
 
 _MAX_FAULTS = 2
@@ -67,6 +68,7 @@ class TuneRequest:
     an image's time. ``trials`` are search trials per kernel on average, earlier sessions' included, ``minutes`` limit
     this run; None means no limit. ``seed`` is of the search and of the inputs, ``reason`` is kept with the session.
     ``cache`` is what timed runs find in the caches; a database holds times of one kind for a device.
+    ``transfer`` tries the best schedules of related devices before it searches; they are no part of ``trials``.
     """
 
     capture: Capture
@@ -80,6 +82,7 @@ class TuneRequest:
     seed: int = 0
     reason: str = ""
     cache: CacheState = CacheState.WARM
+    transfer: bool = True
     timeouts: Timeouts = field(default_factory=Timeouts)
 
     def budget_json(self) -> dict[str, Any]:
@@ -128,6 +131,7 @@ class _Session:
         self._model = CostModel()
         self._abandoned = 0
         self._budget = Budget([], 0)
+        self._transfers: dict[str, list[str]] = {}
 
     def run(self) -> TuneSummary:
         check_cache_state(self._store, self._request.device, self._request.cache)
@@ -138,7 +142,10 @@ class _Session:
             on_request=lambda: self._listener.on(Stopping()),
             on_leave=lambda: self._listener.on(Stopping(at_once=True)),
         ) as interrupts:
-            if not self._missing_baselines() and self._budget.left == 0:
+            if self._request.transfer:
+                kernels = list(self._kernels.values())
+                self._transfers = untried_relatives(self._store, self._request.device, self._request.tier, kernels)
+            if not self._missing_baselines() and not self._transfers and self._budget.left == 0:
                 return self._end(None, None, SessionOutcome.COMPLETED)
             register_model(self._store, self._request.capture, self._request.steps)
             worker = self._opener(self._request.device, self._request.timeouts)
@@ -177,6 +184,7 @@ class _Session:
             self._announce(session)
             try:
                 self._measure_baselines(trials, interrupts)
+                self._try_relatives(trials, interrupts)
                 self._search(trials, interrupts)
                 outcome = SessionOutcome.INTERRUPTED if interrupts.requested else SessionOutcome.COMPLETED
             except Interrupted:
@@ -208,16 +216,18 @@ class _Session:
         for trial in self._tried(kernel):
             if trial.kind is TrialKind.SEARCH:
                 progress.record(trial.latency_s)
+            elif trial.kind is TrialKind.TRANSFER:
+                self._admit(progress, trial.latency_s)
             elif trial.latency_s is not None:
                 known = self._baselines.get(kernel.id, trial.latency_s)
                 self._baselines[kernel.id] = min(known, trial.latency_s)
         self._admit(progress, self._baselines.get(kernel.id))
         return progress
 
-    def _admit(self, progress: Progress, baseline_s: float | None) -> None:
-        """Lets the baseline compete."""
-        if baseline_s is not None and (progress.best_s is None or baseline_s < progress.best_s):
-            progress.best_s = baseline_s
+    def _admit(self, progress: Progress, latency_s: float | None) -> None:
+        """Lets compete what is no part of the budget: the baseline, and what another device found."""
+        if latency_s is not None and (progress.best_s is None or latency_s < progress.best_s):
+            progress.best_s = latency_s
 
     def _missing_baselines(self) -> list[Progress]:
         """Kernels without a baseline that may still get one, the heaviest first."""
@@ -291,6 +301,27 @@ class _Session:
                 except EmitError as failure:
                     error = failure.message
             yield Attempt(TrialKind.BASELINE, trace_to_json(schedule), program, error)
+
+    def _try_relatives(self, trials: Trials, interrupts: Interrupts) -> None:
+        """Tries what related devices found best, so that search starts from there; the heaviest kernels first."""
+        for progress in sorted(self._budget.kernels.values(), key=lambda progress: -progress.time_s):
+            if progress.id not in self._transfers or progress.exhausted:
+                continue
+            # Whoever holds the kernel tries them.
+            with self._sharing.holding([progress.id]) as mine:
+                if mine is None:
+                    continue
+                kernel = self._kernels[progress.id]
+                known = {trial.program_digest for trial in self._tried(kernel)}
+                for trace in self._transfers[progress.id]:
+                    if interrupts.requested or self._out_of_time():
+                        return
+                    if progress.exhausted or not self._sharing.keep(progress.id):
+                        break
+                    with self._stopwatch.timing(Phase.BUILD):
+                        attempt = stored_attempt(kernel, trace, self._request.tier, TrialKind.TRANSFER)
+                    if attempt.program is None or attempt.program.digest not in known:
+                        self._try(trials, progress, attempt)
 
     def _search(self, trials: Trials, interrupts: Interrupts) -> None:
         while due := {progress.id: (progress, count) for progress, count in self._budget.due()}:
@@ -367,6 +398,8 @@ class _Session:
             return None
         if attempt.kind is TrialKind.SEARCH:
             progress.record(outcome.latency_s)
+        elif attempt.kind is TrialKind.TRANSFER:
+            self._admit(progress, outcome.latency_s)
         elif outcome.latency_s is not None:
             self._baselines[kernel.id] = outcome.latency_s
             self._admit(progress, outcome.latency_s)

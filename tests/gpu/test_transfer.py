@@ -1,0 +1,67 @@
+"""A device starts from its relatives' best schedules: tried after the baseline, verified here, and counted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tuning_kernels import capture_of, softmax
+
+from wgtune.database.records import TrialKind
+from wgtune.database.store import Store
+from wgtune.devices.limits import TIERS
+from wgtune.states import TrialState
+from wgtune.tuner.events import Event, TrialEnded
+from wgtune.tuner.session import TuneRequest, tune
+
+
+class Recorder:
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def on(self, event: Event) -> None:
+        self.events.append(event)
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setenv("WGTUNE_CACHE", str(tmp_path / "cache"))
+    with Store.open(f"sqlite:///{tmp_path / 'db'}") as opened:
+        yield opened
+
+
+def kinds(recorder: Recorder) -> list[TrialKind]:
+    return [event.kind for event in recorder.events if isinstance(event, TrialEnded)]
+
+
+def test_relatives_come_between_baseline_and_search(device, store):
+    kernel = softmax()
+    request = TuneRequest(capture_of(kernel), device, TIERS["default"], trials=3)
+    tune(request, store, Recorder())
+    # What was measured becomes another device's, as if it had come by a merge.
+    with store.writing() as connection:
+        connection.exec_driver_sql("UPDATE device SET key = 'vulkan:relative'")
+    best = store.best("vulkan:relative", [kernel.id])[kernel.id]
+    lent = best.kind is TrialKind.SEARCH
+
+    recorder = Recorder()
+    tune(replace(request, transfer=False, trials=0), store, recorder)
+    assert kinds(recorder) == [TrialKind.BASELINE]
+    assert set(store.counts(device.key, [kernel.id])[kernel.id].values()) == {1}
+
+    recorder = Recorder()
+    summary = tune(replace(request, trials=1), store, recorder)
+    # Nothing is lent where the relative's baseline won.
+    assert kinds(recorder) == [TrialKind.TRANSFER] * lent + [TrialKind.SEARCH]
+    tried = [trial for trial in store.tried(device.key, kernel.id) if trial.kind is TrialKind.TRANSFER]
+    assert len(tried) == lent and sum(summary.trials.values()) == 1 + lent
+    for trial in tried:
+        assert trial.state is TrialState.OK and trial.trace == best.trace
+    own = store.best(device.key, [kernel.id])[kernel.id]
+    assert own.device_key == device.key
+    assert own.latency_s == min(t.latency_s for t in store.tried(device.key, kernel.id) if t.latency_s is not None)
+
+    again = tune(replace(request, trials=1), store, Recorder())
+    assert again.session_id is None

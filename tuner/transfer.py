@@ -1,0 +1,60 @@
+"""Schedules of related devices: what a new GPU starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ..database.lookup import relatives
+from ..database.reader import Reader
+from ..database.records import TrialKind
+from ..devices.device import Device
+from ..devices.limits import Tier
+from ..devices.program import Requirements
+from .program import Kernel
+from .registration import device_info
+
+_TOP = 3
+"""Schedules that a kernel takes over from others: the nearest devices' best."""
+
+
+def untried_relatives(store: Reader, device: Device, tier: Tier, kernels: Sequence[Kernel]) -> dict[str, list[str]]:
+    """Traces by kernel id, the most promising first, of what fits ``tier`` and nobody has tried on ``device`` yet."""
+    ids = [kernel.id for kernel in kernels]
+    found = relatives(store, device_info(device), ids, device.runtime, fits=fits_tier(tier), top=_TOP)
+    untried: dict[str, list[str]] = {}
+    for kernel_id, choices in found.items():
+        tried = store.tried(device.key, kernel_id, device.runtime)
+        known = {trial.trace for trial in tried} | {trial.program_digest for trial in tried}
+        traces = [
+            one.record.trace
+            for one in choices
+            # A relative whose baseline won has nothing to lend: there is one here.
+            if one.record.kind is not TrialKind.BASELINE and not known & {one.record.trace, one.record.program_digest}
+        ]
+        if traces:
+            untried[kernel_id] = traces
+    return untried
+
+
+def fits_tier(tier: Tier) -> Callable[[Mapping[str, Any]], bool]:
+    """Whether what a record needs is within ``tier``, for `wgtune.database.reader.Reader.best`."""
+
+    def fits(needs: Mapping[str, Any]) -> bool:
+        try:
+            return not tier.violations(_requirements(needs))
+        except (KeyError, TypeError):  # a record from a file that says something else: it fits nowhere
+            return False
+
+    return fits
+
+
+def _requirements(needs: Mapping[str, Any]) -> Requirements:
+    return Requirements(
+        threads=needs["threads"],
+        workgroup_size=tuple(needs["workgroup_size"]),
+        workgroup_bytes=needs["workgroup_bytes"],
+        storage_buffers=needs["storage_buffers"],
+        binding_bytes=needs["binding_bytes"],
+        features=tuple(needs["features"]),
+    )
