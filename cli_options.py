@@ -35,6 +35,13 @@ DbOption = Annotated[
     str | None,
     typer.Option("--db", metavar="URL", help="A SQLite file or SQLAlchemy URL; by default your own database."),
 ]
+ReleasesOption = Annotated[
+    list[Path] | None,
+    typer.Option("--releases", help="Also read these releases, files or folders, under your own records."),
+]
+ShippedOption = Annotated[
+    bool, typer.Option("--shipped/--no-releases", help="Read the releases that come with wgtune.")
+]
 SchedulerOption = Annotated[
     str | None,
     typer.Option(

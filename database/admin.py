@@ -14,6 +14,7 @@ from ..states import TrialState
 from .checking import row_problems, sqlite_problems, unfinished_problems
 from .engine import connect, translated
 from .records import ModelInfo, SessionOutcome
+from .release import release_problems
 from .rows import device, model, session, to_model, trial, workload
 from .upgrade import current_revision, known_revisions
 from .upgrade import upgrade as migrate
@@ -94,6 +95,8 @@ def check(url: str | None = None) -> list[str]:
                 return [*problems, f"schema revision {revision or 'none'} is not {latest}: wgtune db upgrade"]
             problems += row_problems(connection)
             problems += unfinished_problems(connection)
+            if path is not None:
+                problems += release_problems(path, connection)
         return problems
 
 

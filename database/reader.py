@@ -121,7 +121,7 @@ class Reader:
             .join(device, device.c.id == trial.c.device_id)
             .join(schedule, schedule.c.id == trial.c.schedule_id)
             .where(device.c.key.in_(device_keys), trial.c.runtime == runtime, trial.c.state == TrialState.OK)
-            .where(trial.c.kind != TrialKind.CHECK, ~_superseded())
+            .where(trial.c.kind != TrialKind.CHECK, ~is_superseded())
             .group_by(device.c.key, workload.c.digest, schedule.c.digest)
         )
         found: dict[tuple[str, str, str], float] = {}
@@ -160,7 +160,7 @@ class Reader:
             _of_device(select(*columns).join_from(trial, schedule), device_key, runtime)
             .join(workload, workload.c.id == trial.c.workload_id)
             .where(workload.c.digest == workload_id, trial.c.ended.is_not(None), trial.c.state != TrialState.ABANDONED)
-            .where(trial.c.kind != TrialKind.CHECK, ~_superseded())
+            .where(trial.c.kind != TrialKind.CHECK, ~is_superseded())
             .order_by(trial.c.id)
         )
         with self.reading() as connection:
@@ -264,10 +264,10 @@ class Reader:
     ) -> dict[str, Record]:
         ranked = _of_device(select(trial.c.id), device_key, runtime)
         # Ids differ between copies of a database; what began first, and whose session, do not.
-        ranked = ranked.where(trial.c.workload_id == workload.c.id, trial.c.state == TrialState.OK, ~_stale()).order_by(
-            trial.c.latency_s, trial.c.started, trial.c.number, trial.c.id
-        )
-        ranked = ranked.where(trial.c.kind == kind if kind else trial.c.kind != TrialKind.CHECK, ~_superseded())
+        ranked = ranked.where(
+            trial.c.workload_id == workload.c.id, trial.c.state == TrialState.OK, ~is_stale()
+        ).order_by(trial.c.latency_s, trial.c.started, trial.c.number, trial.c.id)
+        ranked = ranked.where(trial.c.kind == kind if kind else trial.c.kind != TrialKind.CHECK, ~is_superseded())
         with self.reading() as connection:
             chosen = _first(connection, ranked, workload_ids) if fits is None else []
             if fits is not None:
@@ -308,7 +308,7 @@ def _of_device(query: Select[Any], device_key: str, runtime: Runtime) -> Select[
     return query.where(trial.c.device_id == device_id, trial.c.runtime == runtime)
 
 
-def _stale() -> ColumnElement[bool]:
+def is_stale() -> ColumnElement[bool]:
     """Whether the installed TVM is known not to apply the trial's schedule."""
     return (
         select(replay.c.workload_id)
@@ -322,7 +322,7 @@ def _stale() -> ColumnElement[bool]:
     )
 
 
-def _superseded() -> ColumnElement[bool]:
+def is_superseded() -> ColumnElement[bool]:
     """Whether the trial's schedule was measured again since, to take its place."""
     later = trial.alias("later")
     return (

@@ -230,7 +230,8 @@ class TrialEnd:
 class Record:
     """A trial that ended ``ok``:
 
-    measured and verified. ``latency_s`` is the median of ``samples_s``; ``created`` is UTC.
+    measured and verified. ``latency_s`` is the median of ``samples_s``; ``created`` is UTC. ``layer`` is the file name
+    of the release that it comes from, empty where it is the database's own.
     """
 
     trial_id: int
@@ -251,6 +252,7 @@ class Record:
     rtol: float
     atol: float
     created: datetime
+    layer: str = ""
 
 
 @dataclass(frozen=True)

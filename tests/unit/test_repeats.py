@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from synthetic_store import CONV, LLVMPIPE, MATMUL, TrialState, add_demo, failed, ok, session, start
 
-from wgtune.database.reader import _superseded
+from wgtune.database.reader import is_superseded
 from wgtune.database.records import TrialKind
 from wgtune.database.rows import trial
 from wgtune.database.store import Store
@@ -66,7 +66,7 @@ def test_looking_for_repeats_does_not_walk_all_trials(store):
     """Rankings ask for every trial that they visit."""
     from sqlalchemy import select
 
-    query = select(trial.c.id).where(~_superseded()).compile(store._engine, compile_kwargs={"literal_binds": True})
+    query = select(trial.c.id).where(~is_superseded()).compile(store._engine, compile_kwargs={"literal_binds": True})
     with store.reading() as connection:
         plan = " ".join(str(row) for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}"))
     assert "SEARCH later USING INDEX ix_trial_schedule_id" in plan

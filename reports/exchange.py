@@ -1,0 +1,75 @@
+"""What merging, releasing and comparing databases came to, as text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from ..database.diff import Diff
+from ..database.merge import Merged
+from ..database.release import Manifest
+from ..units import MISSING, duration
+from .tables import Column, print_json, print_rows
+
+
+def print_merged(done: Merged, *, json: bool, console: Console) -> None:
+    """Prints what `wgtune.database.merge.merge` did."""
+    if json:
+        print_json(done, console)
+        return
+    new = ", ".join(f"{count} {table.replace('_', ' ')}" for table, count in done.added.items() if count) or "nothing"
+    lines = [f"merged {len(done.sources)} into {done.into}", f"added      {new}"]
+    if done.changed:
+        lines.append("completed  " + ", ".join(f"{count} {table}" for table, count in done.changed.items()))
+    for table, count in done.conflicts.items():
+        lines.append(f"conflicts  {count} of {table}: both sides final and different; one was kept by its content")
+    console.print(Text("\n".join(lines)), soft_wrap=True)
+
+
+def print_release(path: Path, manifest: Manifest, *, json: bool, console: Console) -> None:
+    """Prints what `wgtune.database.release.write_release` wrote."""
+    if json:
+        print_json({"path": path, **vars(manifest)}, console)
+        return
+    console.print(Text(f"wrote {path}\nSHA-256 {manifest.sha256}"), soft_wrap=True)
+    if manifest.stale:
+        console.print(Text(f"{manifest.stale} stale records were left out"), soft_wrap=True)
+    columns = [
+        Column("device", "device", flexible=True),
+        Column("runtime", "through", format=lambda runtime: runtime.value),
+        Column("tier", "tier"),
+        Column("kernels", "kernels", "right"),
+        Column("records", "records", "right"),
+    ]
+    print_rows([vars(one) for one in manifest.covered], columns, json=False, console=console)
+
+
+def print_diff(found: Diff, *, json: bool, console: Console) -> None:
+    """Prints what `wgtune.database.diff.diff` found: kernels that changed, worst first, and the totals."""
+    if json:
+        print_json(found, console)
+        return
+    rows = sorted(
+        (vars(one) for one in found.kernels if one.change.value != "within noise"),
+        key=lambda row: (row["device"], not row["change"].regression, -(row["ratio"] or 0)),
+    )
+    columns = [
+        Column("device", "device", flexible=True),
+        Column("runtime", "through", format=lambda runtime: runtime.value, drop=2),
+        Column("kernel", "kernel", flexible=True),
+        Column("change", "change", format=lambda change: change.value),
+        Column("old_s", "old", "right", format=_time),
+        Column("new_s", "new", "right", format=_time),
+        Column("ratio", "new/old", "right", format=lambda ratio: MISSING if ratio is None else f"{ratio:.2f}"),
+        Column("p_value", "p", "right", format=lambda p: MISSING if p is None else f"{p:.2g}", drop=1),
+    ]
+    if rows:
+        print_rows(rows, columns, json=False, console=console)
+    totals = ", ".join(f"{count} {change.value}" for change, count in found.totals.items()) or "nothing to compare"
+    console.print(Text(totals), soft_wrap=True)
+
+
+def _time(seconds: float | None) -> str:
+    return MISSING if seconds is None else duration(seconds)
