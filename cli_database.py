@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
 from .cli_options import TYPER, DbOption, JsonOption
@@ -38,3 +41,68 @@ def db_check(db: DbOption = None, json: JsonOption = False) -> None:
     print_problems(problems, json=json, console=stdout())
     if problems:
         raise typer.Exit(4)
+
+
+@db_app.command("merge", epilog="Example: `wgtune db merge laptop.db desktop.db --into lab.db`")
+def db_merge(
+    sources: Annotated[list[str], typer.Argument(help="Databases or releases, files or URLs; they are only read.")],
+    into: Annotated[
+        str | None, typer.Option("--into", metavar="URL", help="The database to add to, made when missing.")
+    ] = None,
+    db: DbOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Put databases together. Nothing is lost, and any order or repetition gives the same.
+
+    Without --into they are added to your own database, or to --db.
+    """
+    from .database.merge import merge
+    from .reports.exchange import print_merged
+
+    print_merged(merge(sources, into or db), json=json, console=stdout())
+
+
+@db_app.command("release", epilog="Example: `wgtune db release 2026.11 --top 3 -o releases/`")
+def db_release(
+    name: Annotated[str, typer.Argument(help="The release's name, the first part of its file's.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write to.")] = Path("."),
+    top: Annotated[int, typer.Option(min=1, help="Schedules per kernel, device, runtime and tier.")] = 3,
+    device: Annotated[
+        list[str] | None, typer.Option("--device", "-d", help="Only the device with this key; may be repeated.")
+    ] = None,
+    tier: Annotated[list[str] | None, typer.Option(help="Only records of this tier; may be repeated.")] = None,
+    keep_host: Annotated[bool, typer.Option("--keep-host", help="Keep the hosts' names and process numbers.")] = False,
+    db: DbOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Write the best records and baselines as one small read-only file, with a manifest and a page beside it."""
+    from .database.release import write_release
+    from .database.snapshots import opened
+    from .reports.exchange import print_release
+
+    with opened(db) as reader:
+        path, manifest = write_release(
+            reader, name, output, top=top, devices=device or (), tiers=tier or (), keep_host=keep_host
+        )
+    print_release(path, manifest, json=json, console=stdout())
+
+
+@db_app.command("diff", epilog="Example: `wgtune db diff 2026.10.wgtune.db lab.db`")
+def db_diff(
+    old: Annotated[str, typer.Argument(help="A database or release: a file or URL.")],
+    new: Annotated[str, typer.Argument(help="The one to compare with it.")],
+    json: JsonOption = False,
+) -> None:
+    """Say what became of each kernel: covered or lost, faster, slower, stale, unverified.
+
+    Exits with 1 where a kernel was lost, slowed down, or became stale or unverified.
+    """
+    from .database.diff import diff
+    from .database.snapshots import opened
+    from .reports.exchange import print_diff
+
+    with opened(old) as before, opened(new) as after:
+        found = diff(before, after)
+    print_diff(found, json=json, console=stdout())
+    if found.regressed:
+        raise typer.Exit(1)

@@ -113,7 +113,7 @@ def compare(old: Sequence[float], new: Sequence[float]) -> tuple[Change, float |
     """
     from scipy.stats import mannwhitneyu
 
-    if not old or not new:
+    if not len(old) or not len(new):
         return Change.SAME, None
     p_value = float(mannwhitneyu(old, new, alternative="two-sided").pvalue)
     before, after = statistics.median(old), statistics.median(new)
