@@ -27,7 +27,7 @@ from .program import Call, CaptureOptions, Kernel, Operand, Stage, TensorSpec
 FORMAT = 1
 """Raised whenever a stage is stored differently."""
 
-_CODE = ("networks", "importing", "converters", "lowering", "canonical", "inventory")
+_CODE = ("networks", "importing", "converters", "lowering", "../database/canonical", "inventory")
 """The modules that decide how a model is captured: a change in any of them makes all that was kept stale."""
 
 _TOOLS = ("apache-tvm", "torch", "diffusers", "transformers")
@@ -50,7 +50,7 @@ def stage_key(source: ModelSource, options: CaptureOptions, stage: str) -> str:
 
 @functools.cache
 def _code_digest() -> str:
-    sources = (Path(__file__).with_name(f"{name}.py").read_bytes() for name in _CODE)
+    sources = ((Path(__file__).parent / f"{name}.py").read_bytes() for name in _CODE)
     return hashlib.sha256(b"".join(sources)).hexdigest()
 
 

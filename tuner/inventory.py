@@ -85,7 +85,7 @@ def make_kernel(name: str, func: PrimFunc, outputs: int = 1) -> Kernel:
     import tvm
     from tvm.s_tir.analysis import estimate_tir_flops
 
-    from .canonical import canonical_text, with_canonical_names
+    from ..database.canonical import canonical_text, with_canonical_names
 
     func = with_canonical_names(func)
     text = canonical_text(func)
