@@ -1,4 +1,5 @@
-"""What a large database costs: opening it and asking for the best records, against TVM's JSONDatabase; single commits.
+"""What a large database costs: opening it and asking for the best records, against TVM's JSONDatabase;
+single commits; merging.
 
 Both sides answer the same question, the best record of every kernel of one device, from records of the same length.
 JSONDatabase gets as many as it loads in about a minute, for it keeps everything in memory; the two are compared by the
@@ -22,6 +23,7 @@ from wgtune.database.records import TrialEnd, TrialKind, TrialStart
 from wgtune.database.store import Store
 from wgtune.states import TrialState
 
+from . import merging
 from .large_database import Shape, device, fill, session, trace, workload
 
 KERNELS = 200
@@ -31,13 +33,16 @@ MOST_RECORDS = 1_000_000
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much the bench does: trials in the database, seconds for JSONDatabase, trials committed singly."""
+    """How much the bench does: trials in the database, seconds for JSONDatabase, trials committed singly, trials
+    in each of two databases that are merged.
+    """
 
     trials: int = 1_000_000
     devices: int = 50
     kernels: int = KERNELS
     json_seconds: float = 60.0
     singles: int = 2000
+    merges: tuple[int, ...] = merging.SIZES
 
 
 @dataclass(frozen=True)
@@ -123,9 +128,13 @@ def run(console: Console, *, json_output: bool = False, sizes: Sizes | None = No
         progress.print(f"JSONDatabase, on what it loads in about {sizes.json_seconds:.0f} s …")
         theirs = ask_json_database(folder, sizes)
         commits = commit_singly(path, sizes)
+        path.unlink()
+        progress.print(f"Merging two databases of {', '.join(f'{trials:,}' for trials in sizes.merges)} trials …")
+        merges = merging.measure(folder, sizes.merges, sizes.devices, sizes.kernels)
     ratio = theirs.per_record_s / ours.per_record_s
     if json_output:
         result = {"answers": [asdict(ours), asdict(theirs)], "ratio_per_record": ratio, "commits": asdict(commits)}
+        result["merges"] = [asdict(merge) for merge in merges]
         console.print_json(json.dumps({"sizes": asdict(sizes), "file_bytes": size, "filled_s": filled_s, **result}))
         return
     _print_answers(console, ours, theirs, ratio, f"a file of {size / 1e6:.0f} MB")
@@ -135,6 +144,7 @@ def run(console: Console, *, json_output: bool = False, sizes: Sizes | None = No
     table.add_row("whole, as from another program", f"{commits.whole:.0f}")
     table.add_row("begun on the disk, then ended", f"{commits.begun_and_ended:.0f}")
     console.print(table)
+    console.print(merging.table(merges))
 
 
 def _print_answers(console: Console, ours: Answer, theirs: Answer, ratio: float, size: str) -> None:

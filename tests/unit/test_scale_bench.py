@@ -53,10 +53,11 @@ def test_best_agrees_with_a_plain_search_through_every_trial(large):
 
 def test_the_bench_runs_whole():
     text = io.StringIO()
-    sizes = scale.Sizes(trials=400, devices=2, kernels=4, json_seconds=0.05, singles=8)
+    sizes = scale.Sizes(trials=400, devices=2, kernels=4, json_seconds=0.05, singles=8, merges=(80, 160))
     scale.run(Console(file=text), json_output=True, sizes=sizes)
     result = json.loads(text.getvalue())
     ours, theirs = result["answers"]
     assert (ours["records"], theirs["name"]) == (400, "JSONDatabase")
+    assert [merge["trials"] for merge in result["merges"]] == [80, 160]
     assert result["ratio_per_record"] > 0 and result["file_bytes"] > 0
     assert all(result["commits"][way] > 0 for way in ("whole", "begun_and_ended"))
