@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 
-from sqlalchemy import Connection, Update, and_, case, func, or_, select, update
+from sqlalchemy import Connection, Update, and_, bindparam, func, or_, select, update
 
 from ..errors import DatabaseError
 from ..states import Runtime, TrialState
@@ -25,6 +25,20 @@ LEASE_S = 300.0
 """How long a lease lasts unless it is renewed: longer than the longest trial, which a worker's time limits bound."""
 
 _NEVER = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+_ROW = and_(
+    lease.c.workload_id == bindparam("wanted"),
+    lease.c.device_id == bindparam("device"),
+    lease.c.runtime == bindparam("way"),
+)
+_FREE = (
+    select(lease.c.session_id)
+    .where(_ROW)
+    .where(or_(lease.c.session_id.is_(None), lease.c.session_id == bindparam("me"), lease.c.until <= bindparam("now")))
+    .with_for_update(skip_locked=True)
+)
+"""Locks the row unless another session holds it, or is about to."""
+_TAKE = update(lease).where(_ROW).values(session_id=bindparam("me"), until=bindparam("expires"))
 
 
 def claim(store: Store, session_id: int, workload_ids: Sequence[str], seconds: float = LEASE_S) -> str | None:
@@ -41,29 +55,21 @@ def claim(store: Store, session_id: int, workload_ids: Sequence[str], seconds: f
     with store.writing() as connection:
         device_id, runtime = _session(store, connection, session_id)
         ids = _workload_ids(store, connection, workload_ids)
-        here = and_(lease.c.device_id == device_id, lease.c.runtime == runtime)
-        _add_rows(connection, sorted(ids.values()), device_id, runtime)
         now = _now(connection)
-        order = {ids[digest]: place for place, digest in reversed(list(enumerate(workload_ids)))}
-        free = (
-            select(lease.c.workload_id, lease.c.session_id)
-            .where(here, lease.c.workload_id.in_(order))
-            .where(or_(lease.c.session_id.is_(None), lease.c.session_id == session_id, lease.c.until <= now))
-            .order_by(case(order, value=lease.c.workload_id))
-            .limit(1)
-            .with_for_update(skip_locked=True)
-        )
-        found = connection.execute(free).first()
-        if found is None:
+        held = _held_by_others(connection, list(ids.values()), device_id, runtime, session_id, now)
+        for digest in workload_ids:
+            if ids[digest] in held:
+                continue
+            row = {"wanted": ids[digest], "device": device_id, "way": runtime, "me": session_id, "now": now}
+            found = connection.execute(_FREE, row).first()
+            if found is not None:
+                break
+        else:
             return None
         if found.session_id not in (None, session_id):
-            _abandon(connection, found.session_id, found.workload_id, now)
-        connection.execute(
-            update(lease)
-            .where(here, lease.c.workload_id == found.workload_id)
-            .values(session_id=session_id, until=now + timedelta(seconds=seconds))
-        )
-        return next(digest for digest, number in ids.items() if number == found.workload_id)
+            _abandon(connection, found.session_id, ids[digest], now)
+        connection.execute(_TAKE, row | {"expires": now + timedelta(seconds=seconds)})
+        return digest
 
 
 def renew(store: Store, session_id: int, workload_id: str, seconds: float = LEASE_S) -> bool:
@@ -120,12 +126,18 @@ def _workload_ids(store: Store, connection: Connection, digests: Sequence[str]) 
     return found
 
 
-def _add_rows(connection: Connection, workload_ids: Sequence[int], device_id: int, runtime: Runtime) -> None:
-    """Makes the rows to be locked, held by nobody, where they are missing."""
-    here = (lease.c.device_id == device_id, lease.c.runtime == runtime, lease.c.workload_id.in_(workload_ids))
-    known = set(connection.execute(select(lease.c.workload_id).where(*here)).scalars())
+def _held_by_others(
+    connection: Connection, ids: Sequence[int], device_id: int, runtime: Runtime, me: int, now: datetime
+) -> set[int]:
+    """The workloads that need not be tried. Makes the rows to be locked, held by nobody, where they are missing."""
+    query = select(lease.c.workload_id, lease.c.session_id, lease.c.until).where(
+        lease.c.device_id == device_id, lease.c.runtime == runtime, lease.c.workload_id.in_(ids)
+    )
+    known = {row.workload_id: row for row in connection.execute(query)}
     nobody = {"device_id": device_id, "runtime": runtime, "session_id": None, "until": _NEVER}
-    insert_missing(connection, lease, [{"workload_id": i, **nobody} for i in workload_ids if i not in known])
+    # In one order, lest two wait for each other's rows.
+    insert_missing(connection, lease, [{"workload_id": i, **nobody} for i in sorted(set(ids) - set(known))])
+    return {i for i, row in known.items() if row.session_id not in (None, me) and row.until > now}
 
 
 def _abandon(connection: Connection, session_id: int, workload_id: int, now: datetime) -> None:
