@@ -8,9 +8,54 @@ from typing import Annotated
 import typer
 
 from .cli_options import TYPER, DbOption, JsonOption
-from .console import stdout
+from .console import note, stdout
+from .database.records import AliasLevel
 
 db_app = typer.Typer(help="Look after the database of trials.", **TYPER)
+
+alias_app = typer.Typer(help="Names that drivers and browsers give to one GPU.", **TYPER)
+db_app.add_typer(alias_app, name="alias")
+_LevelOption = Annotated[AliasLevel, typer.Option("--level", help="What the name is of.")]
+_NameArgument = Annotated[str, typer.Argument(help="As it is reported; a * at its end stands for any rest.")]
+
+
+@alias_app.command("list", epilog="Example: `wgtune db alias list`")
+def alias_list(db: DbOption = None, json: JsonOption = False) -> None:
+    """List the aliases: your own, then those that come with wgtune."""
+    from .database.identity import shipped_aliases
+    from .database.store import Store
+    from .reports.aliases import print_aliases
+
+    with Store.open(db, create=db is None) as store:
+        print_aliases(store.aliases(), shipped_aliases(), json=json, console=stdout())
+
+
+@alias_app.command("add", epilog="Example: `wgtune db alias add 'NVIDIA GeForce RTX 3060*' --architecture ampere`")
+def alias_add(
+    name: _NameArgument,
+    level: _LevelOption = AliasLevel.MODEL,
+    vendor: Annotated[str | None, typer.Option(help="The vendor that it is.")] = None,
+    architecture: Annotated[str | None, typer.Option(help="The architecture that it is.")] = None,
+    model: Annotated[str | None, typer.Option(help="The model that it is.")] = None,
+    reason: Annotated[str, typer.Option(help="Why, for the record.")] = "",
+    db: DbOption = None,
+) -> None:
+    """Say who a GPU of some name is. Yours win over those that come with wgtune."""
+    from .database.identity import Alias
+    from .database.store import Store
+
+    with Store.open(db, create=db is None) as store:
+        store.add_alias(Alias(level, name, vendor, architecture, model, reason))
+
+
+@alias_app.command("remove", epilog="Example: `wgtune db alias remove 'NVIDIA GeForce RTX 3060*'`")
+def alias_remove(name: _NameArgument, level: _LevelOption = AliasLevel.MODEL, db: DbOption = None) -> None:
+    """Take one of your aliases away. Those that come with wgtune stay: add one of the same name instead."""
+    from .database.store import Store
+
+    with Store.open(db, create=db is None) as store:
+        if not store.remove_alias(level, name):
+            note(f"there was no alias of yours for the {level.value} {name!r}")
 
 
 @db_app.command("info", epilog="Example: `wgtune db info --db lab.db`")

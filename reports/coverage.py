@@ -10,9 +10,10 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from ..database.lookup import lookup
 from ..database.reader import Reader
 from ..database.records import ModelInfo, TrialKind
-from ..states import Runtime, TrialState
+from ..states import Match, Runtime, TrialState
 from ..units import percent
 from .launches import model_launches
 from .plain import plain
@@ -42,11 +43,23 @@ COLOURS = {
 
 
 @dataclass(frozen=True)
+class Lender:
+    """Another device whose schedule a kernel without a record could borrow, and how near that device is."""
+
+    device: str
+    match: Match
+
+    def __str__(self) -> str:
+        return f"{self.match.value}: {self.device}"
+
+
+@dataclass(frozen=True)
 class CoverageRow:
     """One kernel. ``launches`` is per batch of images.
 
     ``time_share`` is its part of the image's known time, None while it has none; ``work_share`` its part of the image's
     floating-point operations, known before anything is measured.
+    ``lender`` has what a kernel without a record of this device could borrow.
     """
 
     name: str
@@ -57,6 +70,7 @@ class CoverageRow:
     time_share: float | None
     work_share: float | None
     trials: dict[TrialState, int]
+    lender: Lender | None = None
 
     @property
     def tried(self) -> int:
@@ -128,6 +142,9 @@ class CoverageReport:
         if only := self.count(Coverage.BASELINE_ONLY):
             share = percent(self.time_share(Coverage.BASELINE_ONLY))
             lines.append(f"{only} of {len(self.rows)} kernels, {share} of the known time, have only their baseline.")
+        if lent := Counter(str(row.lender) for row in self.rows if row.lender is not None):
+            named = "; ".join(f"{count} from {lender}" for lender, count in lent.items())
+            lines.append(f"Could be borrowed, verified there and not here: {named}.")
         lines.append(f"To go on: wgtune tune --device {device}, with the --model as before")
         return lines
 
@@ -185,6 +202,8 @@ def coverage(
     searched = store.counts(device_key, ids, runtime, kind=TrialKind.SEARCH)
     for key, states in store.counts(device_key, ids, runtime, kind=TrialKind.TRANSFER).items():
         searched[key] = dict(Counter(searched.get(key, {})) + Counter(states))
+    device = next((known for known in store.devices() if known.key == device_key), None)
+    lent = lookup(store, device, [key for key in ids if key not in best], runtime) if device is not None else {}
     seconds = {
         kernel.workload.id: kernel.total * best[kernel.workload.id].latency_s
         for kernel in launches.kernels
@@ -205,6 +224,7 @@ def coverage(
             time_share=seconds[key] / all_seconds if key in seconds and all_seconds else None,
             work_share=work[key] / all_work if all_work else None,
             trials={state: trials[state] for state in TrialState if state in trials},
+            lender=Lender(found.device.key, found.match) if (found := lent.get(key)) is not None else None,
         )
         rows.append(row)
     rows.sort(key=lambda row: (row.time_share is not None, -(row.time_share or 0.0), -(row.work_share or 0.0)))

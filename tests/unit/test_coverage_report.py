@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 
 import pytest
 from report_database import fill
@@ -119,3 +120,14 @@ def test_unknown_names_are_refused(store):
         coverage(store, "unknown", LLVMPIPE.key, 20)
     with pytest.raises(UsageError, match="no device"):
         coverage(store, CAPTURE, "unknown", 20)
+
+
+def test_what_could_be_borrowed_is_named_and_changes_no_status(store):
+    twin = replace(LLVMPIPE, key="gl:llvmpipe", backend="gl")
+    number = store.begin_session(session(twin))
+    measure(store, number, CLAMP, ok(1e-3), "lent")
+    report = coverage(store, CAPTURE, LLVMPIPE.key, 20)
+    row = rows(report)[CLAMP.id]
+    assert row.status is Coverage.MISSING and row.time_share is None
+    assert str(row.lender) == "model: gl:llvmpipe" and rows(report)[MATMUL.id].lender is None
+    assert any("1 from model: gl:llvmpipe" in line for line in report.sentences())
