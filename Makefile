@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --constraint constraints.txt
 SUDO := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
 APT := $(shell command -v apt-get)
-WEB_SOURCES := $(shell find web/src web/public web/*.html web/*.json web/*.ts -type f 2>/dev/null)
+WEB_SOURCES := $(shell find web/src web/lender web/public web/*.html web/*.json web/*.ts -type f 2>/dev/null)
 
 .DELETE_ON_ERROR:
 .PHONY: demo test lint test-web test-python bench web vulkan chromium postgresql clean
@@ -82,7 +82,7 @@ postgresql:
 	  || $(call apt,postgresql)
 
 clean:
-	rm -rf $(VENV) .cache web/app web/node_modules demo
+	rm -rf $(VENV) .cache web/app web/lender-app web/node_modules demo
 
 # $(call apt,PACKAGES) installs Debian or Ubuntu packages, or says which ones are missing.
 define apt
