@@ -151,3 +151,20 @@ def db_diff(
     print_diff(found, json=json, console=stdout())
     if found.regressed:
         raise typer.Exit(1)
+
+
+@db_app.command("show", epilog="Example: `wgtune db show 3`, or `wgtune db show 3 17` for its 17th trial")
+def db_show(
+    session: Annotated[int, typer.Argument(help="A session's number.")],
+    trial: Annotated[int | None, typer.Argument(help="A trial of it, counted from 1.")] = None,
+    db: DbOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Show all that is kept of a session, or of one of its trials: samples, seed, trace, needs, error."""
+    from .database.provenance import show_session, show_trial
+    from .database.store import Store
+    from .reports.shown import print_shown
+
+    with Store.open(db, create=False) as store:
+        shown = show_session(store, session) if trial is None else show_trial(store, session, trial)
+    print_shown(shown, json=json, console=stdout())
