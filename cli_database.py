@@ -39,23 +39,32 @@ def alias_add(
     model: Annotated[str | None, typer.Option(help="The model that it is.")] = None,
     reason: Annotated[str, typer.Option(help="Why, for the record.")] = "",
     db: DbOption = None,
+    json: JsonOption = False,
 ) -> None:
     """Say who a GPU of some name is. Yours win over those that come with wgtune."""
     from .database.identity import Alias
     from .database.store import Store
+    from .reports.aliases import print_aliases
 
     with Store.open(db, create=db is None) as store:
         store.add_alias(Alias(level, name, vendor, architecture, model, reason))
+        if json:
+            print_aliases(store.aliases(), (), json=True, console=stdout())
 
 
 @alias_app.command("remove", epilog="Example: `wgtune db alias remove 'NVIDIA GeForce RTX 3060*'`")
-def alias_remove(name: _NameArgument, level: _LevelOption = AliasLevel.MODEL, db: DbOption = None) -> None:
+def alias_remove(
+    name: _NameArgument, level: _LevelOption = AliasLevel.MODEL, db: DbOption = None, json: JsonOption = False
+) -> None:
     """Take one of your aliases away. Those that come with wgtune stay: add one of the same name instead."""
     from .database.store import Store
+    from .reports.aliases import print_aliases
 
     with Store.open(db, create=db is None) as store:
         if not store.remove_alias(level, name):
             note(f"there was no alias of yours for the {level.value} {name!r}")
+        if json:
+            print_aliases(store.aliases(), (), json=True, console=stdout())
 
 
 @db_app.command("info", epilog="Example: `wgtune db info --db lab.db`")
