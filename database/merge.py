@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Table, and_, select, tuple_, update
 from ..errors import DatabaseError
 from ..states import TrialState
 from .columns import BadValue
+from .conditions import check_conditions
 from .content import AT_ONCE, KEYS, NAMES, Names, canonical, key_of, rows
 from .engine import parse_url, sqlite_path
 from .inserting import insert_missing
@@ -55,7 +56,8 @@ def merge(sources: Sequence[str], into: str | None = None) -> Merged:
     Each source is one transaction: an error leaves those before it merged and nothing of its own.
 
     Raises:
-        DatabaseError: a database cannot be opened, is newer than this program, is damaged, or is its own source.
+        DatabaseError: a database cannot be opened, is newer than this program, is damaged, or is its own source; times
+            of cold caches would come to lie beside times of warm ones.
     """
     target_path = sqlite_path(parse_url(into))
     for source in sources:
@@ -67,6 +69,7 @@ def merge(sources: Sequence[str], into: str | None = None) -> Merged:
         for source in sources:
             with opened(source) as reader, target.writing(durable=True) as writing, reader.reading() as reading:
                 absorb(reading, writing, done)
+                check_conditions(writing, target.name)
             done.sources.append(reader.name)
     return done
 

@@ -14,7 +14,7 @@ from ..devices.device import Device
 from ..devices.job import Peaks, Timeouts
 from ..devices.limits import Tier
 from ..devices.opening import MeasuringWorker, OpenWorker, open_worker
-from ..states import CacheState, TrialState
+from ..states import QUARANTINE_AFTER, CacheState, TrialState
 from .budget import Budget, Progress
 from .drift import DriftWatch, suitability
 from .emit import EmitError
@@ -48,16 +48,8 @@ from .stored import stored_attempt
 from .transfer import untried_relatives
 from .trials import Attempt, Outcome, Stopwatch, Trials
 
-_MAX_FAULTS = 2
-"""Times that one program may hang or crash before it is never run again; a baseline gets the second chance."""
-
 _POLL_S = 0.5
 """How often to look whether another tuner has given a kernel back."""
-
-_MAY_BE_CHANCE = frozenset(
-    {TrialState.COMPILE_TIMEOUT, TrialState.RUN_TIMEOUT, TrialState.RUN_ERROR, TrialState.DEVICE_LOST}
-)
-"""Failures that a busy or unlucky machine can cause as well as a program."""
 
 
 @dataclass(frozen=True)
@@ -521,4 +513,4 @@ def _given_up(attempt: Attempt, tried: Sequence[TrialSummary]) -> bool:
     ]
     if not earlier:
         return False
-    return len(earlier) >= _MAX_FAULTS or any(trial.state not in _MAY_BE_CHANCE for trial in earlier)
+    return len(earlier) >= QUARANTINE_AFTER or any(not trial.state.crash for trial in earlier)

@@ -21,7 +21,7 @@ from wgtune.database.records import SessionOutcome, TrialEnd, TrialKind
 from wgtune.database.rows import device, trial
 from wgtune.database.store import Store
 from wgtune.errors import DatabaseError
-from wgtune.states import TrialState
+from wgtune.states import CacheState, TrialState
 
 FROZEN = Path(__file__).parent / "databases"
 
@@ -166,6 +166,22 @@ def test_a_database_is_not_merged_into_itself(tmp_path: Path) -> None:
     fill(tmp_path / "a.db", [])
     with pytest.raises(DatabaseError, match="into itself"):
         merge([str(tmp_path / "a.db")], str(tmp_path / "." / "a.db"))
+
+
+def test_times_of_cold_and_of_warm_caches_are_not_merged(tmp_path: Path) -> None:
+    for name, cache, info in (("warm", CacheState.WARM, LLVMPIPE), ("cold", CacheState.COLD, LLVMPIPE)):
+        with Store.open(str(tmp_path / name)) as store:
+            add_demo(store)
+            measure(store, store.begin_session(replace(session(info), cache=cache)), MATMUL, ok(1e-3), "a")
+    with Store.open(str(tmp_path / "cold of another")) as store:
+        add_demo(store)
+        measure(store, store.begin_session(replace(session(RADEON), cache=CacheState.COLD)), MATMUL, ok(1e-3), "a")
+    into = str(tmp_path / "all")
+    merge([str(tmp_path / "warm"), str(tmp_path / "cold of another")], into)
+    before = content(Path(into))
+    with pytest.raises(DatabaseError, match=f"times of {LLVMPIPE.key} with cold caches"):
+        merge([str(tmp_path / "cold")], into)
+    assert content(Path(into)) == before
 
 
 def test_a_live_tuner_is_merged_as_it_stands(tmp_path: Path) -> None:
