@@ -3,35 +3,27 @@
 from __future__ import annotations
 
 import json
-import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import tvm
-from safetensors import SafetensorError, safe_open
 from tvm.target import Target
 
 from ..errors import DeviceError
-from ..medians import median_error, median_interval
-from ..states import CacheState, TrialState
+from ..states import TrialState
+from .case_file import CaseError, identify, read_case
 from .device import Device
-from .job import MeasureJob, Measurement, Peaks, Sampling
+from .job import MeasureJob, Measurement, Peaks
+from .judging import believe, judge
 from .native_program import NativeProgram
-from .verifying import verify
+from .sampling import Sampler
 from .wire import Phase
 
-_PASS_S = 1e-3
-"""A timed pass is at least so long: a launch and the clock cost microseconds."""
-_MAX_REPEAT = 1000
 _FLUSHED_BYTES = 128 << 20
 """Written before each cold run: more than the last cache of today's CPUs and GPUs holds, but for a few."""
-
-
-class CaseError(Exception):
-    """A case cannot be read, or does not fit its program: the fault of whoever made the job, not of a candidate."""
 
 
 class TvmBench:
@@ -51,91 +43,71 @@ class TvmBench:
 
         Never raises for what the program does; raises CaseError for a case that is of no use to it.
         """
-        assert isinstance(job.program, NativeProgram)
-        seconds = dict.fromkeys(Phase, 0.0)
-        phase, since = Phase.LOADING, time.perf_counter()
+        program = job.program
+        if not isinstance(program, NativeProgram):
+            return Measurement(TrialState.BUILD_ERROR, error=f"{self.device.key} does not run WGSL")
+        phase = Phase.LOADING
 
-        def enter(now: Phase) -> None:
-            nonlocal phase, since
-            seconds[phase] += time.perf_counter() - since
-            phase, since = now, time.perf_counter()
+        def enter(now: Phase) -> float:
+            nonlocal phase
+            phase = now
             notify(now)
+            return time.perf_counter()
 
+        compile_s = verify_s = 0.0
+        clock = _Clock(self._device, lambda: notify(Phase.RUNNING))
         try:
-            enter(Phase.LOADING)
-            if self._case is None or self._case.identity != _identify(job):
-                self._case = _Case(job, self._device)
-            self._case.poison()
-            enter(Phase.COMPILING)
-            module = tvm.ir.load_json(job.program.module)
-            library = tvm.tirx.build(module, target=Target(json.loads(job.program.target)))
+            start = enter(Phase.LOADING)
+            case = self._load(job)
+            case.prepare()
+            verify_s = time.perf_counter() - start
+
+            start = enter(Phase.COMPILING)
+            module = tvm.ir.load_json(program.module)
+            library = tvm.tirx.build(module, target=Target(json.loads(program.target)))
+            compile_s = time.perf_counter() - start
+
             enter(Phase.RUNNING)
-            start = time.perf_counter()
-            library["main"](*self._case.arguments)
-            self._device.sync()
-            first_s = time.perf_counter() - start
-            enter(Phase.VERIFYING)
-            result = self._case.verify(job)
+            runnable = (library, case.tensors)
+            first_s = clock.first(runnable)
+
+            start = enter(Phase.VERIFYING)
+            result = judge(job, case.arrays.expected, case.output)
+            verify_s += time.perf_counter() - start
+
             if result.state is TrialState.OK:
                 enter(Phase.RUNNING)
-                warmup_s, samples_s = self._sample(library, job.sampling, first_s, notify)
-                result = _believe(result, warmup_s, samples_s, job.floor_s)
+                taken = clock.sample(runnable, job.sampling, first_s)
+                result = replace(result, samples_s=taken.samples_s, warmup_s=taken.warmup_s, timer=clock.kind)
+                result = believe(result, job.floor_s)
         except CaseError:
             raise
         except Exception as error:  # TVM raises several kinds, some of its own
-            state = TrialState.BUILD_ERROR if phase in (Phase.LOADING, Phase.COMPILING) else TrialState.RUN_ERROR
-            result = Measurement(state, error=_reason(error))
-        seconds[phase] += time.perf_counter() - since
-        return replace(
-            result,
-            compile_s=seconds[Phase.COMPILING],
-            run_s=seconds[Phase.RUNNING],
-            verify_s=seconds[Phase.LOADING] + seconds[Phase.VERIFYING],
-        )
+            early = phase in (Phase.LOADING, Phase.COMPILING)
+            result = Measurement(TrialState.BUILD_ERROR if early else TrialState.RUN_ERROR, error=_reason(error))
+        return replace(result, compile_s=compile_s, run_s=clock.busy_s, verify_s=verify_s)
 
     def measure_peaks(self, notify: Callable[[Phase], None]) -> Peaks:
-        """What the device did at best at a matrix product and at a copy; raises DeviceError where it does neither."""
-        notify(Phase.COMPILING)
-        if self.device.backend == "llvm":
-            notify(Phase.RUNNING)
-            return _cpu_peaks()
+        """What the device does at best at arithmetic and at copying; raises DeviceError where it does neither."""
         notify(Phase.RUNNING)
-        return self._gpu_peaks()
+        return _cpu_peaks() if self.device.backend == "llvm" else self._gpu_peaks()
 
-    def _sample(
-        self, library: Any, sampling: Sampling, first_s: float, notify: Callable[[Phase], None]
-    ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Warm-up and samples, in seconds per run, by TVM's timer of the device (events on CUDA)."""
-        assert self._case is not None
-        cold = sampling.cache is CacheState.COLD
-        slow = sampling.give_up_s is not None and first_s > sampling.give_up_s
-        number = 1 if cold or slow else max(1, min(_MAX_REPEAT, math.ceil(_PASS_S / max(first_s, 1e-9))))
-
-        def timed(count: int) -> float:
-            notify(Phase.RUNNING)  # each has the time limit of a run
-            evaluator = library.time_evaluator(
-                "main", self._device, number=count, repeat=1, cache_flush_bytes=_FLUSHED_BYTES if cold else 0
-            )
-            return float(evaluator(*self._case.arguments).results[0])  # type: ignore[union-attr]
-
-        warmup = [first_s]
-        if slow:
-            return tuple(warmup), tuple(timed(1) for _ in range(sampling.min_samples_slow))
-        for _ in range(sampling.warmup):
-            warmup.append(timed(number))
-        if not cold:  # the first run was cold, so the estimate is mostly too low
-            number = max(1, min(_MAX_REPEAT, math.ceil(_PASS_S / max(warmup[-1], 1e-9))))
-        samples: list[float] = []
-        start = time.perf_counter()
-        while not _enough(samples, time.perf_counter() - start, sampling):
-            samples.append(timed(number))
-        return tuple(warmup), tuple(samples)
+    def _load(self, job: MeasureJob) -> _Case:
+        if self._case is None or self._case.identity != identify(job.case):
+            self._case = _Case(job, self._device)
+        return self._case
 
     def _gpu_peaks(self) -> Peaks:
-        """From a chain of multiply-adds in registers, and a copy of 64 MiB."""
+        """From multiply-adds in registers, and a copy of 64 MiB."""
         from .tvm_peaks import arithmetic_program, copy_program
 
-        target = {"kind": self.device.backend, "host": "llvm", **_limits(self.device)}
+        threads = self.device.limits["maxComputeInvocationsPerWorkgroup"]
+        target = {
+            "kind": self.device.backend,
+            "host": "llvm",
+            "max_threads_per_block": threads,
+            "max_num_threads": threads,
+        }
         best = []
         for make in (arithmetic_program, copy_program):
             module, shapes, work = make()
@@ -146,87 +118,79 @@ class TvmBench:
                     f"TVM cannot build a simple kernel for {self.device.key}: {_reason(error)}",
                     "TVM needs the CUDA toolkit's nvcc on the PATH" if self.device.backend == "cuda" else "",
                 ) from error
-            arguments = [tvm.runtime.tensor(np.ones(shape, np.float32), self._device) for shape in shapes]
+            tensors = [tvm.runtime.tensor(np.ones(shape, np.float32), self._device) for shape in shapes]
             evaluator = library.time_evaluator("main", self._device, number=5, repeat=3)
-            best.append(work / min(evaluator(*arguments).results))
+            best.append(work / min(evaluator(*tensors).results))
         return Peaks(*best)
 
 
+_Runnable = tuple[Any, list[Any]]
+"""A built module of TVM's, and the tensors to call its ``main`` with."""
+
+
+class _Clock(Sampler[_Runnable]):
+    """TVM's own timer of the device: events on CUDA, the clock after a synchronization elsewhere."""
+
+    pass_s: ClassVar[Mapping[str, float]] = {"wall": 1e-3}
+
+    def __init__(self, device: Any, before_run: Callable[[], None]) -> None:
+        super().__init__("wall")
+        self._device = device
+        self._before_run = before_run
+
+    def first(self, steps: _Runnable) -> float:
+        """Seconds of one run by the wall clock, without any that TVM's evaluator would put before it."""
+        start = time.perf_counter()
+        steps[0]["main"](*steps[1])
+        self._device.sync()
+        seconds = time.perf_counter() - start
+        self.busy_s += seconds
+        return seconds
+
+    def run(self, steps: _Runnable, repeat: int = 1) -> float:
+        """As `Sampler.run`."""
+        return self._timed(steps, repeat, 0)
+
+    def run_cold(self, steps: _Runnable, count: int = 1) -> float:
+        """As `Sampler.run_cold`."""
+        return sum(self._timed(steps, 1, _FLUSHED_BYTES) for _ in range(count))
+
+    def _timed(self, steps: _Runnable, number: int, flush_bytes: int) -> float:
+        self._before_run()
+        start = time.perf_counter()
+        library, tensors = steps
+        evaluator = library.time_evaluator("main", self._device, number=number, repeat=1, cache_flush_bytes=flush_bytes)
+        seconds = float(evaluator(*tensors).results[0]) * number
+        self.busy_s += time.perf_counter() - start
+        return seconds
+
+
 class _Case:
-    """The safetensors file of a job on the device: inputs, poisoned outputs, and what must come out."""
+    """A case's tensors on the device."""
 
     def __init__(self, job: MeasureJob, device: Any) -> None:
-        self.identity = _identify(job)
-        try:
-            with safe_open(job.case, framework="numpy") as file:
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        except (OSError, SafetensorError) as error:
-            raise CaseError(f"the case {job.case} cannot be read: {error}") from error
-        self._inputs = {int(n.removeprefix("arg")): a for n, a in tensors.items() if n.startswith("arg")}
-        self._expected = {int(n.removeprefix("expected")): a for n, a in tensors.items() if n.startswith("expected")}
-        count = len(self._inputs.keys() | self._expected.keys())
-        if set(range(count)) != self._inputs.keys() | self._expected.keys():
+        self.identity = identify(job.case)
+        self.arrays = read_case(job.case)
+        count = len(self.arrays.sizes())
+        if set(self.arrays.sizes()) != set(range(count)):
             raise CaseError(f"the case {job.case} lacks a parameter")
-        self.arguments = [tvm.runtime.tensor(self._inputs.get(i, self._expected.get(i)), device) for i in range(count)]
+        self.tensors = [
+            tvm.runtime.tensor(self.arrays.arguments.get(i, self.arrays.expected.get(i)), device) for i in range(count)
+        ]
 
-    def poison(self) -> None:
+    def prepare(self) -> None:
         """Inputs as given; ones in every bit of outputs: NaN as a float, and no plausible result as an integer."""
-        for index, argument in enumerate(self.arguments):
-            if index in self._inputs:
-                argument.copyfrom(self._inputs[index])
-            else:
-                shape, dtype = self._expected[index].shape, self._expected[index].dtype
-                argument.copyfrom(
-                    np.full(int(np.prod(shape)) * dtype.itemsize, 0xFF, np.uint8).view(dtype).reshape(shape)
-                )
+        for index, tensor in enumerate(self.tensors):
+            tensor.copyfrom(self.arrays.arguments.get(index, _poison(self.arrays.expected.get(index))))
 
-    def verify(self, job: MeasureJob) -> Measurement:
-        """``ok`` or ``wrong_result``, with the largest error of all outputs."""
-        worst, messages = 0.0, []
-        for index in sorted(self._expected):
-            got = self.arguments[index].numpy()
-            verdict = verify(f"parameter {index}", got, self._expected[index], job.rtol, job.atol)
-            if math.isnan(verdict.max_error) or verdict.max_error > worst:
-                worst = verdict.max_error
-            if verdict.wrong:
-                messages.append(verdict.message)
-        state = TrialState.WRONG_RESULT if messages else TrialState.OK
-        return Measurement(state, max_error=worst, error="\n".join(messages))
+    def output(self, index: int) -> np.ndarray:
+        """What is in parameter ``index`` now."""
+        array: np.ndarray = self.tensors[index].numpy()
+        return array
 
 
-def _identify(job: MeasureJob) -> tuple[str, int, int]:
-    """What tells one case file from another, or an earlier version of itself."""
-    try:
-        stat = job.case.stat()
-    except OSError as error:
-        raise CaseError(f"the case {job.case} cannot be read: {error}") from error
-    return str(job.case), stat.st_mtime_ns, stat.st_size
-
-
-def _believe(
-    measured: Measurement, warmup_s: tuple[float, ...], samples_s: tuple[float, ...], floor_s: float
-) -> Measurement:
-    typical_s = float(np.median(samples_s))
-    state, error = TrialState.OK, ""
-    if typical_s < floor_s:
-        state = TrialState.IMPLAUSIBLE
-        error = f"measured {typical_s:.3g} s, less than the {floor_s:.3g} s that the device needs at the very least"
-    return Measurement(
-        state, samples_s=samples_s, warmup_s=warmup_s, timer="wall", max_error=measured.max_error, error=error
-    )
-
-
-def _enough(samples: list[float], busy_s: float, sampling: Sampling) -> bool:
-    if len(samples) < sampling.min_samples:
-        return False
-    if len(samples) >= sampling.max_samples or busy_s >= sampling.max_seconds:
-        return True
-    interval = median_interval(samples)
-    if interval is None:
-        return False
-    if sampling.rival_s is not None and interval.low > sampling.rival_s:
-        return True
-    return busy_s >= sampling.min_seconds and median_error(samples) <= sampling.precision
+def _poison(like: np.ndarray | None) -> np.ndarray | None:
+    return None if like is None else np.full(like.nbytes, 0xFF, np.uint8).view(like.dtype).reshape(like.shape)
 
 
 def _cpu_peaks() -> Peaks:
@@ -248,16 +212,6 @@ def _seconds(work: Callable[[], object]) -> float:
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
-
-
-def _limits(device: Device) -> dict[str, int]:
-    threads = device.limits["maxComputeInvocationsPerWorkgroup"]
-    return {
-        "max_threads_per_block": threads,
-        "max_num_threads": threads,
-        "thread_warp_size": 32,
-        "max_shared_memory_per_block": device.limits["maxComputeWorkgroupStorageSize"],
-    }
 
 
 def _reason(error: Exception) -> str:

@@ -17,7 +17,8 @@ def main(requests: Requests, answer: Answer) -> int:
     """Serves until standard input ends, which it does when the parent is gone, however it went."""
     device = Device.from_json(requests.get()["open"])
     # Imported here, so that a parent's death is noticed while a driver hangs at being loaded.
-    from .tvm_bench import CaseError, TvmBench
+    from .case_file import CaseError
+    from .tvm_bench import TvmBench
 
     bench = TvmBench(device)
     answer({"id": 0, "ready": True})
