@@ -103,6 +103,9 @@ def replay(kernel: Kernel, trace_json: str) -> Schedule:
     return schedule
 
 
+_MOST_INSTRUCTIONS = 100_000
+"""Of a trace from a database that may be anybody's: real ones have hundreds, and TVM takes 10 µs for each."""
+
 _HINT = "it was recorded for another kernel or by another version of TVM; tune this kernel again"
 
 
@@ -156,7 +159,7 @@ def _is_trace(trace: Any) -> bool:
     if not (isinstance(trace, list) and len(trace) == 2 and all(isinstance(part, list) for part in trace)):
         return False
     instructions, decisions = trace
-    return all(isinstance(i, list) and len(i) == 4 for i in instructions) and all(
+    return len(instructions) <= _MOST_INSTRUCTIONS and all(isinstance(i, list) and len(i) == 4 for i in instructions) and all(
         isinstance(d, list) and len(d) == 2 and type(d[0]) is int and 0 <= d[0] < len(instructions) for d in decisions
     )
 

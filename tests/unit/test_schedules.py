@@ -150,3 +150,9 @@ def test_what_loops_for_long_in_a_thread_is_tried_last() -> None:
     iterations = [thread_iterations(s.mod) for s in baseline_schedules(kernel, TIER)]
     assert iterations[0] <= MOST_ITERATIONS < max(iterations)
     assert [n > MOST_ITERATIONS for n in iterations] == sorted(n > MOST_ITERATIONS for n in iterations)
+
+
+def test_a_trace_of_a_million_instructions_is_refused_unread() -> None:
+    trace = json.dumps([[["EnterPostproc", [], [], []]] * 1_000_000, []])
+    with pytest.raises(TraceError, match="not made of instructions"):
+        replay(matmul(), trace)
