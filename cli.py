@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .cli_browser import CertificateOption, HostOption, KeyOption, PortOption, lending
 from .cli_database import db_app
 from .cli_options import (
     TYPER,
@@ -28,7 +29,9 @@ from .cli_options import (
     KnownModelOption,
     LimitOption,
     ModelOption,
+    ReleasesOption,
     SchedulerOption,
+    ShippedOption,
     StageOption,
     StepsOption,
     TierOption,
@@ -125,6 +128,7 @@ def kernels(
 
 @app.command(epilog="Example: `wgtune tune --model sd-v1-5 --stage unet --minutes 30`")
 def tune(
+    context: typer.Context,
     model: ModelOption,
     device: DevicesOption = None,
     stage: StageOption = None,
@@ -154,23 +158,32 @@ def tune(
         bool,
         typer.Option("--transfer/--no-transfer", help="Try the best schedules of related devices before searching."),
     ] = True,
+    host: HostOption = "127.0.0.1",
+    port: PortOption = None,
+    certificate: CertificateOption = None,
+    key: KeyOption = None,
     db: DbOption = None,
     json: JsonOption = False,
 ) -> None:
     """Tune a model's kernels on a GPU, or side by side on several.
 
     Ctrl-C stops; the same command goes on where it stopped. With several devices each has a process and a session of
-    its own, and the command exits with 3 where one of them could not go on.
+    its own, and the command exits with 3 where one of them could not go on. `--device browser` prints an address: the
+    browser that opens it lends its GPU, and must stay open.
     """
     from .database.store import Store
     from .devices.limits import find_tier
+    from .devices.opening import open_worker
     from .tuner.live import watching
     from .tuner.session import TuneRequest
     from .tuner.session import tune as run_session
 
     limits = find_tier(tier)
     cluster = None
-    if scheduler is not None:
+    lent = context.with_resource(lending(device, host, port, certificate, key))
+    if lent is not None:
+        chosen = [lent.device]
+    elif scheduler is not None:
         cluster = _join_cluster(scheduler)
         chosen = _agents_devices(cluster, device)
     else:
@@ -193,7 +206,7 @@ def tune(
         )
         if len(chosen) == 1 and cluster is None:
             with watching(stderr()) as listener:
-                summary = run_session(request, store, listener)
+                summary = run_session(request, store, listener, lent.opener if lent is not None else open_worker)
     if len(chosen) > 1 or cluster is not None:
         from .tuner.fleet import Fleet
 
@@ -245,12 +258,14 @@ def report_coverage(
     limit: LimitOption = None,
     html: HtmlOption = None,
     db: DbOption = None,
+    releases: ReleasesOption = None,
+    shipped: ShippedOption = True,
     json: JsonOption = False,
 ) -> None:
     """Each kernel of a model on a device: tuned, baseline only or missing, and its share of an image's time."""
     from .reports.coverage import coverage
 
-    _report(coverage, model, device, steps, limit, html, db, json)
+    _report(coverage, model, device, steps, limit, html, db, releases, shipped, json)
 
 
 @report_app.command("latency", epilog="Example: `wgtune report latency --model sd-v1-5 --html latency.html`")
@@ -261,12 +276,14 @@ def report_latency(
     limit: LimitOption = None,
     html: HtmlOption = None,
     db: DbOption = None,
+    releases: ReleasesOption = None,
+    shipped: ShippedOption = True,
     json: JsonOption = False,
 ) -> None:
     """Baseline against best record: per kernel, per stage and per image."""
     from .reports.latency import latency
 
-    _report(latency, model, device, steps, limit, html, db, json)
+    _report(latency, model, device, steps, limit, html, db, releases, shipped, json)
 
 
 report_app.command("stability", epilog="Example: `wgtune report stability --top 10`")(report_stability)
@@ -292,6 +309,8 @@ def build(
         Match, typer.Option(help="How far a kernel without a record may go for another device's schedule.")
     ] = Match.PORTABLE,
     db: DbOption = None,
+    releases: ReleasesOption = None,
+    shipped: ShippedOption = True,
     json: JsonOption = False,
 ) -> None:
     """Build a bundle from the best verified records of a device.
@@ -300,7 +319,7 @@ def build(
     """
     from .build.builder import BuildRequest, build_bundle
     from .build.schedulers import Sampler, find_sampler
-    from .database.store import Store
+    from .database.layers import open_layers
     from .devices.limits import find_tier
     from .reports.bundle import print_built
     from .reports.selection import select_device
@@ -317,7 +336,8 @@ def build(
         borrow=borrow,
     )
     # Without records of their own people build from baselines; a database that they name must be there.
-    with Store.open(db, create=db is None) as store, progress("Building") as report:
+    layers = open_layers(db, releases=releases or (), shipped=shipped, warn=note)
+    with layers as store, progress("Building") as report:
         key = select_device(store, device).key if device or store.devices() else ""
         summary = build_bundle(replace(request, device_key=key), store, report)
     print_built(summary, json=json, console=stdout())
@@ -447,14 +467,16 @@ def _report(
     limit: int | None,
     html: Path | None,
     db: str | None,
+    releases: list[Path] | None,
+    shipped: bool,
     json: bool,
 ) -> None:
-    from .database.store import Store
+    from .database.layers import open_layers
     from .reports.page import write_page
     from .reports.selection import select_device, select_model
     from .reports.tables import print_json
 
-    with Store.open(db, create=False) as store:
+    with open_layers(db, releases=releases or (), shipped=shipped, warn=note) as store:
         chosen = select_model(store, model)
         key = select_device(store, device, capture_key=chosen.capture_key).key
         made = make(store, chosen.capture_key, key, steps)

@@ -18,7 +18,7 @@ from .device import Device
 from .job import MeasureJob, Measurement, Peaks, Timeouts
 from .judging import believe, judge, oversized, refusal
 from .peak_programs import ARITHMETIC, ARITHMETIC_GROUP_BYTES, COPY, COPY_GROUP_BYTES, SAMPLING, find_peaks
-from .program import Buffer
+from .program import Buffer, Program
 from .sampling import Sampler
 from .wire import Phase
 
@@ -52,7 +52,9 @@ class BrowserBench:
 
         Raises PageGone where the page goes away, and CaseError for a case that is of no use.
         """
-        unfit = refusal(self._device, job.program)
+        program = job.program
+        assert isinstance(program, Program)
+        unfit = refusal(self._device, program)
         if unfit:
             return Measurement(TrialState.BUILD_ERROR, error=unfit)
         spent = dict.fromkeys(Phase, 0.0)
@@ -66,13 +68,13 @@ class BrowserBench:
 
         sampler = _PageSampler(self.page, self._device, self._timeouts)
         try:
-            case = self._load(job)
-            unfit = oversized(self._device, job.program, case.sizes())
+            case = self._load(job, program)
+            unfit = oversized(self._device, program, case.sizes())
             if unfit:
                 return Measurement(TrialState.BUILD_ERROR, error=unfit)
-            self._fill(job, case)
+            self._fill(program, case)
             enter(Phase.COMPILING)
-            self._compile(job)
+            self._compile(program)
             enter(Phase.RUNNING)
             first_s = sampler.run(None)
             enter(Phase.VERIFYING)
@@ -120,7 +122,7 @@ class BrowserBench:
             lambda nbytes: best_s(COPY, [nbytes, nbytes], nbytes // COPY_GROUP_BYTES),
         )
 
-    def _load(self, job: MeasureJob) -> CaseArrays:
+    def _load(self, job: MeasureJob, program: Program) -> CaseArrays:
         identity = identify(job.case)
         if self._case is None or self._identity != identity:
             self._case, self._identity = read_case(job.case), identity
@@ -128,17 +130,17 @@ class BrowserBench:
             # Names are new with each case: a page must not take one case's inputs for another's.
             self._server.resources = {f"arg{index}": array for index, array in self._case.arguments.items()}
         sizes = self._case.sizes()
-        for dispatch in job.program.dispatches:
+        for dispatch in program.dispatches:
             for buffer in dispatch.buffers:
                 if buffer.kind == "arg" and buffer.index not in sizes:
                     raise CaseError(f"the case {job.case} lacks parameter {buffer.index} of the program")
         return self._case
 
-    def _fill(self, job: MeasureJob, case: CaseArrays) -> None:
+    def _fill(self, program: Program, case: CaseArrays) -> None:
         """Puts every buffer as a first run must find it: inputs as given, outputs and scratch poisoned."""
         poisoned = {f"arg{index}": array.nbytes for index, array in case.expected.items()}
         poisoned = {name: size for name, size in poisoned.items() if int(name[3:]) not in case.arguments}
-        poisoned.update({f"scratch{index}": nbytes for index, nbytes in enumerate(job.program.scratch)})
+        poisoned.update({f"scratch{index}": nbytes for index, nbytes in enumerate(program.scratch)})
         inputs = {f"arg{index}": array.nbytes for index, array in case.arguments.items()}
         self._make(poisoned, list(inputs), {name: size for name, size in inputs.items() if name not in self._fresh})
         self._fresh = set(inputs)
@@ -151,8 +153,7 @@ class BrowserBench:
         seconds = self._timeouts.start_s + sum(fetched.values()) / BYTES_PER_S
         self.page.ask("buffers", {"keep": keep, "fill": fill}, seconds)
 
-    def _compile(self, job: MeasureJob) -> None:
-        program = job.program
+    def _compile(self, program: Program) -> None:
         written = self.page.ask(
             "compile",
             {

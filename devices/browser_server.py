@@ -251,12 +251,12 @@ class _Data(RequestHandler):
         array = self._server.resources.get(name)
         if array is None or not self._server.may_fetch(key):
             raise HTTPError(404)
-        data = memoryview(array.reshape(-1).view(np.uint8))
+        data = array.reshape(-1).view(np.uint8)
         self.set_header("Content-Type", "application/octet-stream")
         self.set_header("Content-Length", str(data.nbytes))
         self.set_header("Cache-Control", "no-store")
         for offset in range(0, data.nbytes, _CHUNK):
-            self.write(bytes(data[offset : offset + _CHUNK]))
+            self.write(data[offset : offset + _CHUNK].tobytes())
             await self.flush()
         self._server.fetched_bytes += data.nbytes
 
