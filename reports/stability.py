@@ -15,6 +15,7 @@ from rich.text import Text
 from ..database.comparisons import Remeasured, remeasured
 from ..database.reader import Reader
 from ..database.records import SessionRecord
+from ..devices.job import Sampling
 from ..errors import UsageError
 from ..medians import median_error, median_interval
 from ..states import Runtime
@@ -28,13 +29,17 @@ AIM = 0.9
 """Kendall's tau that a quiet machine reaches."""
 
 
+_PRECISION = Sampling().precision
+
+
 @dataclass(frozen=True)
 class Agreement:
     """How far two orders of the same schedules agree, pair by pair.
 
     ``tau`` is Kendall's tau-b over the medians, None where there are fewer than two schedules. ``clear`` counts the
-    pairs whose medians' confidence intervals do not overlap, in either measurement: noise cannot explain their order.
-    ``kept`` of them are in the same order both times.
+    pairs that noise cannot have put in their order, in either measurement: their medians' confidence intervals do not
+    overlap, and the medians differ by more than the precision that sampling aims at, since samples of one trial do not
+    show what changes from one trial to the next. ``kept`` of the clear pairs are in the same order both times.
     """
 
     pairs: int
@@ -214,6 +219,9 @@ def _order(one: Sequence[float], other: Sequence[float]) -> int:
     """−1 where the first is surely shorter, 1 where it is surely longer, 0 where noise may decide."""
     first, second = median_interval(one), median_interval(other)
     if first is None or second is None or first.overlaps(second):
+        return 0
+    shorter, longer = sorted((statistics.median(one), statistics.median(other)))
+    if longer <= shorter * (1 + _PRECISION):
         return 0
     return -1 if first.high < second.low else 1
 

@@ -8,7 +8,7 @@ was measured meanwhile is measured again.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from ..database.records import TrialKind
@@ -28,10 +28,8 @@ _WANTED_S = 2e-3
 _LONGEST_S = 0.05
 """A baseline near the first is measured precisely and soon; one beyond the second costs too much to be watched."""
 
-_MOST_PER_KERNEL = 3
 _MOST_TIME = 0.2
-"""Repeats per kernel and drift, and their share of the session's time: a machine that never rests must not keep a
-session from searching."""
+"""The share of a session's time that repeats may take: a machine that never rests must not keep it from searching."""
 
 Measure = Callable[[Kernel, Attempt], Outcome]
 """Makes a trial of it, booked, with all that follows from it."""
@@ -44,21 +42,18 @@ Recall = Callable[[], "tuple[Kernel, Attempt] | None"]
 class Moved:
     """The baseline of ``kernel`` took ``ratio`` times what it had taken before.
 
-    ``repeated`` trials of what was measured meanwhile were measured again; ``left`` more would have been, but for the
-    time it takes.
+    The ``affected`` trials are those since the last look that found nothing: they are to be measured again.
     """
 
     kernel: Kernel
     ratio: float
-    repeated: int
-    left: int
+    affected: int
 
     def __str__(self) -> str:
         sign = "+" if self.ratio >= 1 else "−"
-        left = f", {self.left} not, for lack of time" if self.left else ""
         return (
             f"drift: {self.kernel.name} takes {sign}{percent(abs(self.ratio - 1))}; "
-            f"{self.repeated} trials measured again{left}"
+            f"{self.affected} trials to be measured again"
         )
 
 
@@ -86,6 +81,7 @@ class DriftWatch:
         self._sentinel: tuple[Kernel, Attempt] | None = None
         self._level: Outcome | None = None
         self._meanwhile: list[_Seen] = []
+        self._due: list[_Seen] = []
         self._spent_s = 0.0
         self.moved: list[Moved] = []
 
@@ -100,17 +96,22 @@ class DriftWatch:
             self._sentinel, self._level = (kernel, attempt), outcome
 
     def look(self) -> Moved | None:
-        """Measures the baseline again where it is time to; what it means where it moved."""
-        if self._clock() - self._looked < INTERVAL_S:
-            return None
+        """Measures the baseline again where it is time to, and what it makes doubtful; says so where it moved."""
         found = None
-        if self._sentinel is not None:
-            found = self._compare()
-        else:
-            self._begin()
-        self._meanwhile.clear()
-        self._looked = self._clock()
+        if self._clock() - self._looked >= INTERVAL_S:
+            if self._sentinel is not None:
+                found = self._compare()
+            else:
+                self._begin()
+            self._meanwhile.clear()
+            self._looked = self._clock()
+        self._repeat()
         return found
+
+    def notes(self) -> list[str]:
+        """What to keep of it with the session."""
+        left = [f"drift: {len(self._due)} of these trials were not measured again, for lack of time"]
+        return [*map(str, self.moved), *(left if self._due else [])]
 
     def _begin(self) -> None:
         """Takes a baseline of an earlier session to watch, as fast as it is now."""
@@ -131,25 +132,23 @@ class DriftWatch:
         if moved is None:
             return None
         self._level = now
-        found = Moved(self._sentinel[0], moved, *self._repeat(moved))
+        due = {(seen.kernel.id, seen.attempt.trace): seen for seen in [*self._due, *self._meanwhile]}
+        found = Moved(self._sentinel[0], moved, len(self._meanwhile))
+        self._due = _by_weight(due.values())
         self.moved.append(found)
         return found
 
     def _check(self, kernel: Kernel, attempt: Attempt) -> Outcome:
         return self._measure(kernel, replace(attempt, kind=TrialKind.CHECK, repeat=False))
 
-    def _repeat(self, ratio: float) -> tuple[int, int]:
-        """Measures again what may stand in the wrong place now; how many trials that were, and how many were left."""
-        due = _affected(self._meanwhile, ratio)
-        repeated = 0
-        for index, seen in enumerate(due):
-            began = self._clock()
-            if self._spent_s > _MOST_TIME * (began - self._began):
-                return repeated, len(due) - index
-            self._measure(seen.kernel, replace(seen.attempt, repeat=True))
+    def _repeat(self) -> None:
+        """Measures again what is due, as far as the time for it goes; the rest when there is more."""
+        while self._due and self._spent_s <= _MOST_TIME * ((began := self._clock()) - self._began):
+            seen = self._due.pop(0)
+            outcome = self._measure(seen.kernel, replace(seen.attempt, repeat=True))
+            if outcome.latency_s is not None:
+                self._meanwhile.append(replace(seen, latency_s=outcome.latency_s))
             self._spent_s += self._clock() - began
-            repeated += 1
-        return repeated, 0
 
 
 def suitability(latency_s: float) -> float:
@@ -169,19 +168,13 @@ def _ratio(before: Outcome, now: Outcome) -> float | None:
     return None if abs(ratio - 1) <= TOLERANCE or within_noise else ratio
 
 
-def _affected(meanwhile: list[_Seen], ratio: float) -> list[_Seen]:
-    """What a drift by ``ratio`` may have put in the wrong place, by kernel, fastest first.
-
-    A time can be wrong by the drift either way. So baselines are affected, and whatever comes within it of the fastest
-    time that its kernel had meanwhile: anything slower stays slower.
-    """
-    reach = max(ratio, 1 / ratio) + TOLERANCE
-    by_kernel: dict[str, list[_Seen]] = {}
-    for seen in meanwhile:
-        by_kernel.setdefault(seen.kernel.id, []).append(seen)
-    due = []
-    for trials in by_kernel.values():
-        ranked = sorted(trials, key=lambda seen: seen.latency_s)
-        near = [seen for seen in ranked if seen.latency_s <= reach * ranked[0].latency_s][:_MOST_PER_KERNEL]
-        due += near + [seen for seen in ranked if seen.attempt.kind is TrialKind.BASELINE and seen not in near]
-    return due
+def _by_weight(trials: Iterable[_Seen]) -> list[_Seen]:
+    """Baselines first, which everything is compared with; then by how near a trial came to its kernel's fastest."""
+    found = list(trials)
+    fastest: dict[str, float] = {}
+    for seen in found:
+        fastest[seen.kernel.id] = min(seen.latency_s, fastest.get(seen.kernel.id, seen.latency_s))
+    return sorted(
+        found,
+        key=lambda seen: (seen.attempt.kind is not TrialKind.BASELINE, seen.latency_s / fastest[seen.kernel.id]),
+    )

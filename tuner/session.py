@@ -181,7 +181,7 @@ class _Session:
                 outcome = SessionOutcome.INTERRUPTED if interrupts.requested else SessionOutcome.COMPLETED
             except Interrupted:
                 outcome = SessionOutcome.INTERRUPTED
-            note = "\n".join(map(str, self._drift.moved))
+            note = "\n".join(self._drift.notes())
         except BaseException as error:
             note = f"{type(error).__name__}: {error}"
             raise
@@ -496,7 +496,7 @@ class _Session:
             elapsed_s=time.monotonic() - self._start,
             trials_left=self._budget.left,
             skipped=dict(self._skipped),
-            drift=tuple(map(str, self._drift.moved)) if trials else (),
+            drift=tuple(self._drift.notes()) if trials else (),
         )
         with suppress(Exception):  # whoever watches must not turn a finished session into a failed one
             self._listener.on(SessionEnded(summary))

@@ -76,6 +76,12 @@ def test_pairs_within_noise_count_for_tau_and_not_for_what_is_clear(store):
     assert any("2 of 3 pairs differ by more than their noise" in line for line in report.sentences())
 
 
+def test_what_is_nearer_than_sampling_aims_at_is_never_clear(store):
+    times = {"a": 1e-3, "b": 1.015e-3, "c": 1.04e-3}
+    found = agreement(remeasured(store, compared(store, times, times, noise=1e-4)))
+    assert (found.pairs, found.clear, found.kept) == (3, 2, 2)
+
+
 def test_too_few_samples_are_never_clear(store):
     first = store.begin_session(session())
     second = store.begin_session(replace(session(), reason="stability"))
