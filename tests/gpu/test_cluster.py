@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from wgtune.database.records import SessionOutcome
+from wgtune.database.records import SessionOutcome, TrialKind
 from wgtune.database.store import Store
 from wgtune.devices.device import Device
 from wgtune.devices.job import Timeouts
@@ -143,6 +143,10 @@ def test_two_agents_share_and_one_takes_over(
     assert max(o["summary"]["measured"] for o in outcomes) == 3
     states = trials_ended(database, device, capture)
     assert not set(states) & {TrialState.RUN_ERROR, TrialState.DEVICE_LOST, TrialState.RUNNING}
+    with Store.open(str(database)) as store:
+        tried = [(k, t) for k in capture.kernels for t in store.tried(device.key, k)]
+    searched = Counter((k, t.program_digest) for k, t in tried if t.program_digest and t.kind is TrialKind.SEARCH)
+    assert searched and max(searched.values()) == 1, "the sessions share the kernels, they do not repeat each other"
 
 
 def test_ctrl_c_leaves_the_agent_ready_for_the_next(

@@ -151,11 +151,12 @@ def command(fleet: Fleet, two_devices: list[Device]) -> Iterator[subprocess.Pope
     child.communicate()
 
 
-def wait_for_trials(fleet: Fleet, two_devices: list[Device]) -> None:
+def wait_for_trials(command: subprocess.Popen[str], fleet: Fleet, two_devices: list[Device]) -> None:
     deadline = time.monotonic() + 120
     kernels = list(fleet.request.capture.kernels)
     while time.monotonic() < deadline:
         time.sleep(0.3)
+        assert command.poll() is None, command.communicate()
         if Path(str(fleet.database)).is_file():
             with Store.open(fleet.database) as store:
                 if all(store.counts(device.key, kernels) for device in two_devices):
@@ -164,7 +165,7 @@ def wait_for_trials(fleet: Fleet, two_devices: list[Device]) -> None:
 
 
 def test_ctrl_c_ends_all_sessions(command: subprocess.Popen[str], fleet: Fleet, two_devices: list[Device]) -> None:
-    wait_for_trials(fleet, two_devices)
+    wait_for_trials(command, fleet, two_devices)
     family = psutil.Process(command.pid).children(recursive=True)
     command.send_signal(signal.SIGINT)
     output, errors = command.communicate(timeout=60)
@@ -178,7 +179,7 @@ def test_ctrl_c_ends_all_sessions(command: subprocess.Popen[str], fleet: Fleet, 
 def test_when_the_command_is_killed_the_sessions_end(
     command: subprocess.Popen[str], fleet: Fleet, two_devices: list[Device]
 ) -> None:
-    wait_for_trials(fleet, two_devices)
+    wait_for_trials(command, fleet, two_devices)
     family = psutil.Process(command.pid).children(recursive=True)
     command.kill()
     _, alive = psutil.wait_procs(family, timeout=40)
