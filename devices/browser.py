@@ -74,10 +74,12 @@ class BrowserWorker:
     """A `MeasuringWorker` whose device is the page that a `BrowserServer` has let in, whichever that is.
 
     A page that is closed is waited for, and its job done again by the next: closing says nothing about a program. A
-    page that breaks off twice with the same program, hangs or loses its GPU is booked on the program.
+    page that breaks off twice with the same program, hangs or loses its GPU is booked on the program. A GPU that cannot
+    be opened again within ``reset_s`` seconds is given up until its page comes back.
     """
 
-    def __init__(self, server: BrowserServer, device: Device, timeouts: Timeouts) -> None:
+    def __init__(self, server: BrowserServer, device: Device, timeouts: Timeouts, reset_s: float = _RESET_S) -> None:
+        self._reset_s = reset_s
         self._server = server
         self._device = device
         self._timeouts = timeouts
@@ -158,7 +160,7 @@ class BrowserWorker:
     def _reopened(self, page: PageLink) -> tuple[BrowserBench | None, str]:
         """The bench of a page that has opened its GPU anew; None and why where it cannot."""
         try:
-            page.ask("reset", {}, _RESET_S)
+            page.ask("reset", {}, self._reset_s)
         except PageGone:
             return None, "the page was closed: "
         except (PageTimeout, PageFault) as error:

@@ -10,6 +10,7 @@ const QUERY_RESOLVE = 0x200;
 const POISON_BYTES = 1 << 20;
 const READ_BYTES = 16 << 20;
 const MAX_PASSES = 16;
+const LOST_MS = 500;
 /** Written before each cold run: more than the last-level cache of any GPU, and what every adapter can bind. */
 const FLUSH_BYTES = 128 << 20;
 const FLUSH_THREADS = 256;
@@ -251,8 +252,16 @@ export class Bench {
     await this.complaint();
   }
 
-  private guard<T>(work: Promise<T>): Promise<T> {
-    return Promise.race([work, this.lost]);
+  private async guard<T>(work: Promise<T>): Promise<T> {
+    try {
+      return await Promise.race([work, this.lost]);
+    } catch (error) {
+      // When the GPU process dies, what it was doing fails first, and the device is told lost a little later.
+      if (!(error instanceof BenchError || error instanceof WgtuneError)) {
+        await Promise.race([this.lost, new Promise((resolve) => setTimeout(resolve, LOST_MS))]);
+      }
+      throw error;
+    }
   }
 
   private async download(url: string, buffer: GPUBuffer): Promise<void> {
