@@ -65,11 +65,12 @@ def measure_again(
             f"wgtune tune --device {key}",
         )
     random.Random(request.seed).shuffle(queue)
-    session = store.begin_session(_info(request, store))
+    info = _info(request, store)
+    session = store.begin_session(info)
     outcome, note = SessionOutcome.FAILED, ""
     try:
         with Interrupts() as interrupts:
-            _measure(queue, request, session, store, interrupts, report, opener)
+            measure_records(queue, request.device, info, session, store, interrupts, report, opener)
             outcome = SessionOutcome.INTERRUPTED if interrupts.requested else SessionOutcome.COMPLETED
     except BaseException as error:
         note = f"{type(error).__name__}: {error}"
@@ -94,30 +95,30 @@ def _info(request: StabilityRequest, store: Store) -> SessionInfo:
     )
 
 
-def _measure(
+def measure_records(
     queue: Sequence[Record],
-    request: StabilityRequest,
+    device: Device,
+    info: SessionInfo,
     session: int,
     store: Store,
     interrupts: Interrupts,
     report: Callable[[str, float], None],
     opener: OpenWorker,
 ) -> None:
+    """Measures the schedules of ``queue``, in its order, on ``device``, as checks of ``session``, which is ``info``."""
     infos = store.workloads({record.workload_id for record in queue})
-    kernels = {identity: stored_kernel(info) for identity, info in infos.items()}
-    sessions = {kept.session_id: kept.info for kept in store.sessions(device_key=request.device.key)}
-    worker = opener(request.device, Timeouts())
+    kernels = {identity: stored_kernel(workload) for identity, workload in infos.items()}
+    worker = opener(device, Timeouts())
     try:
         with interrupts.cutting_short():
             peaks = worker.calibrate()
-        latest = sessions[session]
-        trials = Trials(store, session, worker, peaks, latest.seed, Stopwatch(), interrupts, _Unwatched(), latest.cache)
+        trials = Trials(store, session, worker, peaks, info.seed, Stopwatch(), interrupts, _Unwatched(), info.cache)
         for done, record in enumerate(queue):
             if interrupts.requested:
                 return
             kernel = kernels[record.workload_id]
             report(kernel.name, done / len(queue))
-            tier = tier_for(request.device, find_tier(record.tier) if record.tier in TIERS else TIERS["default"])
+            tier = tier_for(device, find_tier(record.tier) if record.tier in TIERS else TIERS["default"])
             try:
                 trials.run(kernel, stored_attempt(kernel, record.trace, tier, TrialKind.CHECK), None)
             except CaseError:  # it had a reference once; without one it cannot be compared
