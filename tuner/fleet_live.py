@@ -20,6 +20,12 @@ from .progress import SessionView
 
 _PLAIN_INTERVAL_S = 15.0
 
+_NUMBERS = (("trials", 7), ("failed", 6), ("left", 5), ("untuned", 7), ("now", 7), ("×", 4))
+"""Columns of numbers, and how wide they are."""
+
+_NARROWEST = 10
+"""Less room than that says nothing of what a device does; its colour still does."""
+
 
 class FleetScreen(FleetListener, Protocol):
     """A listener that keeps what it hears in ``view``."""
@@ -34,7 +40,9 @@ def watching_fleet(console: Console) -> Iterator[FleetScreen]:
         yield PlainFleetLines(console)
         return
     view = FleetView()
-    with Live(console=console, get_renderable=lambda: render_fleet(view), refresh_per_second=4, transient=True) as live:
+    with Live(
+        console=console, get_renderable=lambda: render_fleet(view, console.width), refresh_per_second=4, transient=True
+    ) as live:
         yield _Screen(view, live)
 
 
@@ -107,21 +115,27 @@ class FleetView:
         return f"{session.current.plan.name}: {session.doing}"
 
 
-def render_fleet(view: FleetView) -> RenderableType:
-    """The live view: a line for each device."""
+def render_fleet(view: FleetView, width: int) -> RenderableType:
+    """The live view for a terminal ``width`` columns wide: a line for each device."""
     names = list(dict.fromkeys([*view.sessions, *view.faults]))
     if not names:
         return Text("starting a session on each device …", style="dim")
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("device", no_wrap=True)
-    for header in ("trials", "failed", "left", "untuned", "now", "×"):
-        table.add_column(header, justify="right", no_wrap=True)
-    table.add_column("doing", no_wrap=True, overflow="ellipsis")
+    longest = min(max(map(len, names)), 28)
+    table.add_column("device", no_wrap=True, min_width=longest, max_width=longest, overflow="ellipsis")
+    for header, size in _NUMBERS:
+        table.add_column(header, justify="right", no_wrap=True, min_width=size)
+    room = width - longest - 2 - sum(size + 2 for _, size in _NUMBERS)
+    if room >= _NARROWEST:
+        table.add_column("doing", no_wrap=True, max_width=room, overflow="ellipsis")
     for name in names:
         session = view.sessions.get(name)
-        cells = _numbers(session) if session is not None else ("",) * 6
-        style = "red" if name in view.lost else "yellow" if name in view.faults else ""
-        table.add_row(Text(name), *cells, Text(view.state(name), style=style))
+        style = "red" if name in view.lost or name in view.away else "yellow" if name in view.faults else ""
+        row: list[Text | str] = [Text(name, style=style)]
+        row += _numbers(session) if session is not None else ("",) * len(_NUMBERS)
+        if room >= _NARROWEST:
+            row.append(Text(view.state(name), style=style))
+        table.add_row(*row)
     lines: list[RenderableType] = [table]
     if view.is_stopping:
         lines.append(Text("stopping on every device; a second Ctrl-C leaves at once", style="bold yellow"))

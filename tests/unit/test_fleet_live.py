@@ -1,0 +1,72 @@
+"""Several sessions on a screen, from scripted events: nothing here tunes."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+from test_live import SCRIPT, Clock, summary, text_of
+
+from wgtune.tuner.events import SessionEnded
+from wgtune.tuner.fleet import DeviceOutcome, FleetSummary
+from wgtune.tuner.fleet_live import FleetView, PlainFleetLines, fleet_summary_lines, render_fleet
+
+
+def followed() -> tuple[FleetView, Clock]:
+    ticking = Clock()
+    view = FleetView(ticking)
+    for wait, event in SCRIPT:
+        ticking.now += wait
+        view.on("vulkan:a", event)
+    view.fault("vulkan:b", "its session's process was ended by SIGSEGV (signal 11)\nwords", again=False)
+    view.fault("vulkan:[red]c", "its session's process died", again=True)
+    return view, ticking
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_each_device_has_its_line(width: int) -> None:
+    view, _ = followed()
+    shown = text_of(render_fleet(view, width), width)
+    assert max(map(len, shown.splitlines())) <= width
+    lines = {line.split()[0]: line for line in shown.splitlines()}
+    assert set(lines) == {"device", "vulkan:a", "vulkan:b", "vulkan:[red]c"}
+    assert "3/21" in lines["vulkan:a"] and "2.00" in lines["vulkan:a"]
+    assert "given" in lines["vulkan:b"] and "starting" in lines["vulkan:[red]c"]
+    view.reachable("vulkan:a", False)
+    assert view.state("vulkan:a") == "waiting for an agent to lend it"
+    view.reachable("vulkan:a", True)
+    view.on("vulkan:a", SessionEnded(summary()))
+    assert view.state("vulkan:a") == "completed"
+
+
+def test_plain_lines_come_now_and_then() -> None:
+    ticking, stream = Clock(), io.StringIO()
+    lines = PlainFleetLines(Console(file=stream, width=80), interval_s=5.0, clock=ticking)
+    for wait, event in SCRIPT:
+        ticking.now += wait
+        lines.on("vulkan:a", event)
+        lines.tick()
+    lines.fault("vulkan:b", "died", again=True)
+    lines.stopping(False)
+    printed = stream.getvalue().splitlines()
+    assert printed[0] == "vulkan:a: session 7, 2 kernels" and "\x1b" not in stream.getvalue()
+    assert sum("elapsed" in line for line in printed) == 1  # 7 s of trials, a line every 5 s
+    assert printed[-2:] == [
+        "vulkan:b: died; starting again",
+        "stopping on every device; a second Ctrl-C leaves at once",
+    ]
+
+
+def test_the_summary_goes_device_by_device() -> None:
+    view, _ = followed()
+    outcomes = (
+        DeviceOutcome("vulkan:a", summary(), restarts=1),
+        DeviceOutcome("vulkan:b", None, error="it died"),
+        DeviceOutcome("vulkan:c", None),
+    )
+    lines = fleet_summary_lines(FleetSummary(outcomes), view)
+    assert lines[0].startswith("vulkan:a: 3 trials of 2 kernels")
+    assert any("started again once" in line for line in lines)
+    assert "vulkan:b: it died" in lines and lines[-1] == "vulkan:c: stopped before its session began"
+    assert [o.device for o in FleetSummary(outcomes).failed] == ["vulkan:b"]
