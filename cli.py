@@ -15,6 +15,7 @@ import typer
 
 from .cli_browser import CertificateOption, HostOption, KeyOption, PortOption, lending
 from .cli_database import db_app
+from .cli_fidelity import report_fidelity
 from .cli_options import (
     TYPER,
     BatchOption,
@@ -287,6 +288,9 @@ def report_latency(
 
 
 report_app.command("stability", epilog="Example: `wgtune report stability --top 10`")(report_stability)
+report_app.command(
+    "fidelity", epilog="Example: `wgtune report fidelity --device vulkan:nvidia-h200 --against browser --measure`"
+)(report_fidelity)
 
 
 @app.command(epilog="Example: `wgtune build --model ./my-model --device vulkan:nvidia-h200 -o dist/`")

@@ -45,7 +45,7 @@ def report_stability(
         chosen = select_model(store, model)
         key = select_device(store, device, capture_key=chosen.capture_key).key
         if measure:
-            session = _measure_again(store, chosen.capture_key, _device_here(key), top, kernels, seed, steps)
+            session = _measure_again(store, chosen.capture_key, device_here(key), top, kernels, seed, steps)
         else:
             found = last_comparison(store, key, chosen.capture_key, REASON)
             if found is None:
@@ -72,7 +72,7 @@ def _measure_again(
         return measure_again(StabilityRequest(device, capture_key, chosen, top, seed), store, report)
 
 
-def _device_here(key: str) -> Device:
+def device_here(key: str) -> Device:
     """The device that a database calls ``key``; raises DeviceError where this machine does not have it."""
     from .devices.discovery import discover
     from .errors import DeviceError

@@ -1,0 +1,88 @@
+"""Measuring one device's best schedules on another, to see whether times and order carry over; nothing is tuned."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from ..database.comparisons import top_schedules
+from ..database.fidelity import labelled
+from ..database.records import SessionInfo, SessionOutcome
+from ..database.store import Store
+from ..devices.device import Device
+from ..devices.limits import TIERS
+from ..devices.opening import OpenWorker
+from ..errors import UsageError
+from ..states import Runtime
+from .interrupts import Interrupts
+from .native import NativeTier, tier_for
+from .registration import device_info, own_session
+from .stability import measure_records
+
+
+@dataclass(frozen=True)
+class FidelityRequest:
+    """The ``top`` fastest schedules of the kernels ``workload_ids`` on ``source``, to be measured on ``device``.
+
+    ``label`` tells circumstances apart that the device's key does not, such as a browser's flags.
+    """
+
+    source: tuple[str, Runtime]
+    device: Device
+    capture_key: str
+    workload_ids: Sequence[str]
+    top: int = 10
+    label: str = ""
+    seed: int = 0
+
+
+def measure_elsewhere(
+    request: FidelityRequest, store: Store, report: Callable[[str, float], None], opener: OpenWorker
+) -> int:
+    """Measures as trials of a session of their own, which are never ranked; the session's id. SIGINT ends it.
+
+    Raises:
+        UsageError: the source has no records of these kernels.
+        WgtuneError: a kernel is not stored in a form that the installed TVM reads.
+        DeviceError: the device does not start, or stopped working.
+    """
+    key, runtime = request.source
+    chosen = top_schedules(store, key, request.workload_ids, runtime, request.top)
+    queue = [record for records in chosen.values() for record in records]
+    if not queue:
+        raise UsageError(
+            f"there is nothing to measure: {store.name} has no records of these kernels on {key}",
+            f"wgtune tune --device {key}",
+        )
+    # Neighbours in rank are not neighbours in time: what changes meanwhile must not look like order.
+    random.Random(request.seed).shuffle(queue)
+    info = _info(request, store)
+    session = store.begin_session(info)
+    outcome, note = SessionOutcome.FAILED, ""
+    try:
+        with Interrupts() as interrupts:
+            measure_records(queue, request.device, info, session, store, interrupts, report, opener)
+            outcome = SessionOutcome.INTERRUPTED if interrupts.requested else SessionOutcome.COMPLETED
+    except BaseException as error:
+        note = f"{type(error).__name__}: {error}"
+        raise
+    finally:
+        store.end_session(session, outcome, note)
+    return session
+
+
+def _info(request: FidelityRequest, store: Store) -> SessionInfo:
+    """A session like the source's last, on the other device."""
+    key, runtime = request.source
+    tier = tier_for(request.device, TIERS["default"])
+    latest = next(kept.info for kept in store.sessions(device_key=key) if kept.info.runtime is runtime)
+    return replace(
+        own_session(latest, request.device),
+        device=device_info(request.device),
+        runtime=request.device.runtime,
+        capture_key=request.capture_key,
+        budget={"from": key, "top": request.top, "kernels": len(request.workload_ids)},
+        reason=labelled(request.label),
+        target=tier.target if isinstance(tier, NativeTier) else "",
+    )
