@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from .cli_options import TYPER, DbOption, JsonOption
-from .console import note, stdout
+from .console import note, progress, stdout
 from .database.records import AliasLevel
 
 db_app = typer.Typer(help="Look after the database of trials.", **TYPER)
@@ -95,6 +95,23 @@ def db_check(db: DbOption = None, json: JsonOption = False) -> None:
     print_problems(problems, json=json, console=stdout())
     if problems:
         raise typer.Exit(4)
+
+
+@db_app.command("replay", epilog="Example: `wgtune db replay`, after an upgrade of TVM")
+def db_replay(
+    again: Annotated[bool, typer.Option("--again", help="Ask again about schedules whose answer is known.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Schedules of failed trials, too.")] = False,
+    db: DbOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Apply every kept schedule under the installed TVM. What does not apply any more is stale: kept, never offered."""
+    from .database.store import Store
+    from .reports.database import print_replayed
+    from .tuner.replaying import replay_database
+
+    with Store.open(db, create=False) as store, progress("Replaying") as report:
+        replayed = replay_database(store, report, again=again, everything=everything)
+    print_replayed(replayed.to_json(), json=json, console=stdout())
 
 
 @db_app.command("merge", epilog="Example: `wgtune db merge laptop.db desktop.db --into lab.db`")

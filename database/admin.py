@@ -13,8 +13,9 @@ from ..errors import DatabaseError
 from ..states import TrialState
 from .checking import row_problems, sqlite_problems, unfinished_problems
 from .engine import connect, translated
-from .records import ModelInfo, SessionOutcome
+from .records import ModelInfo, ReplayStatus, SessionOutcome
 from .release import release_problems
+from .replays import answers
 from .rows import device, model, session, to_model, trial, workload
 from .upgrade import current_revision, known_revisions
 from .upgrade import upgrade as migrate
@@ -25,7 +26,8 @@ class DatabaseInfo:
     """What is in a database. ``path`` and ``size_bytes`` (its write-ahead log included) are None off SQLite.
 
     ``revision`` is None for an empty database. Where it differs from ``latest``, nothing is listed or counted.
-    ``trials`` is by device and state, ``sessions`` by outcome.
+    ``trials`` is by device and state, ``sessions`` by outcome, ``replays`` by version of TVM: what `wgtune db replay`
+    found.
     """
 
     name: str
@@ -37,6 +39,7 @@ class DatabaseInfo:
     workloads: int
     sessions: dict[SessionOutcome, int]
     trials: dict[str, dict[TrialState, int]]
+    replays: dict[str, dict[ReplayStatus, int]]
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,7 @@ def info(url: str | None = None) -> DatabaseInfo:
             workloads=connection.execute(select(func.count()).select_from(workload)).scalar_one() if counted else 0,
             sessions=_sessions(connection) if counted else {},
             trials=_trials(connection) if counted else {},
+            replays=answers(connection) if counted else {},
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -49,6 +49,10 @@ def print_database(info: DatabaseInfo, *, json: bool, console: Console) -> None:
         f"models     {len(info.models)}",
         f"kernels    {info.workloads}",
         f"sessions   {sessions}",
+        *(
+            f"replays    TVM {version}: {', '.join(f'{count} {status.value}' for status, count in counts.items())}"
+            for version, counts in info.replays.items()
+        ),
     ]
     console.print(Text("\n".join(lines)), soft_wrap=True)
     if info.models:
@@ -77,6 +81,27 @@ def print_upgrade(upgrade: Upgrade, *, json: bool, console: Console) -> None:
         text = f"{upgrade.name} is up to date: schema revision {upgrade.after}"
     else:
         text = f"{upgrade.name}: schema revision {upgrade.before or 'none'} → {upgrade.after}"
+    console.print(Text(text), soft_wrap=True)
+
+
+_STALE = [Column("kernel", "stale kernel", flexible=True), Column("why", "why", flexible=True)]
+
+
+def print_replayed(replayed: Mapping[str, Any], *, json: bool, console: Console) -> None:
+    """Prints what `wgtune.tuner.replaying.Replayed.to_json` says."""
+    if json:
+        print_json(replayed, console)
+        return
+    if replayed["stale"]:
+        print_rows(replayed["stale"], _STALE, json=False, console=console)
+        console.print()
+    if not replayed["asked"]:
+        text = f"TVM {replayed['tvm']} has been asked about every schedule already; --again asks once more"
+    else:
+        text = f"{replayed['asked']} schedules under TVM {replayed['tvm']}: {replayed['replayable']} replayable"
+        text += f", {len(replayed['stale'])} stale"
+    if replayed["changed"]:
+        text += f"\n{replayed['changed']} now emit another program than was measured: `wgtune tune` measures them anew"
     console.print(Text(text), soft_wrap=True)
 
 

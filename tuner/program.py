@@ -80,7 +80,7 @@ class Stage:
 class Kernel:
     """One distinct fused TensorIR function.
 
-    ``id`` is the SHA-256 of ``text``, the canonical text (see `wgtune.database.canonical`). ``name`` is made to be read:
+    ``id`` is the SHA-256 of ``text``, the canonical text (see `wgtune.database.canonical`). ``name`` is for reading:
     the fused operators and the id's first hex digits. ``params`` follow the signature; ``outputs`` are the indices that
     the kernel writes. ``flops`` counts floating-point operations of one launch, ``nbytes`` each parameter's bytes once.
     """

@@ -159,7 +159,9 @@ def _is_trace(trace: Any) -> bool:
     if not (isinstance(trace, list) and len(trace) == 2 and all(isinstance(part, list) for part in trace)):
         return False
     instructions, decisions = trace
-    return len(instructions) <= _MOST_INSTRUCTIONS and all(isinstance(i, list) and len(i) == 4 for i in instructions) and all(
+    if len(instructions) > _MOST_INSTRUCTIONS:
+        return False
+    return all(isinstance(i, list) and len(i) == 4 for i in instructions) and all(
         isinstance(d, list) and len(d) == 2 and type(d[0]) is int and 0 <= d[0] < len(instructions) for d in decisions
     )
 

@@ -1,0 +1,152 @@
+"""`wgtune db replay`: what the installed TVM makes of kept schedules, one child's death costing one schedule."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tvm
+from synthetic_store import LLVMPIPE, failed, ok, session
+from tuning_kernels import matmul, softmax
+from typer.testing import CliRunner
+
+from wgtune.cli import app
+from wgtune.database import admin
+from wgtune.database.records import (
+    Param,
+    ReplayStatus,
+    TrialEnd,
+    TrialKind,
+    TrialStart,
+    TvmForm,
+    WorkloadInfo,
+)
+from wgtune.database.store import Store
+from wgtune.devices.child import Child
+from wgtune.devices.limits import TIERS
+from wgtune.states import TrialState
+from wgtune.tuner.emit import emit
+from wgtune.tuner.program import Kernel
+from wgtune.tuner.replaying import replay_database
+from wgtune.tuner.schedules import baseline_schedules, trace_to_json
+
+TIER = TIERS["default"]
+KERNEL, OTHER = matmul(), softmax()
+SCHEDULE = next(iter(baseline_schedules(KERNEL, TIER)))
+TRACE, DIGEST = trace_to_json(SCHEDULE), emit(SCHEDULE.mod, TIER).digest
+NO_SUCH_BLOCK = json.dumps([[["GetSBlock", [], ["elsewhere", "main"], ["b0"]]], []])
+
+
+def workload(kernel: Kernel, version: str = tvm.__version__) -> WorkloadInfo:
+    return WorkloadInfo(
+        kernel.id,
+        kernel.name,
+        kernel.text,
+        (TvmForm(version, tvm.ir.save_json(kernel.func), "0"),),
+        tuple(Param(p.name, p.shape, p.dtype) for p in kernel.params),
+        kernel.outputs,
+        kernel.flops,
+        kernel.nbytes,
+    )
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "x.db")
+
+
+@pytest.fixture
+def store(path: str) -> Iterator[Store]:
+    with Store.open(path) as opened:
+        opened.add_workloads([workload(KERNEL)])
+        yield opened
+
+
+def add(store: Store, trace: str, end: TrialEnd, digest: str = DIGEST, kernel: Kernel = KERNEL) -> None:
+    session_id = store.begin_session(session())
+    store.add_trial(TrialStart(session_id, kernel.id, TrialKind.SEARCH, trace, digest, {}, 1, 0), end)
+
+
+def best(store: Store) -> str:
+    return store.best(LLVMPIPE.key, [KERNEL.id])[KERNEL.id].trace
+
+
+def test_a_stale_record_is_kept_and_never_offered(store: Store, path: str) -> None:
+    add(store, TRACE, ok(2e-3))
+    add(store, NO_SUCH_BLOCK, ok(1e-3))
+    assert best(store) == NO_SUCH_BLOCK
+    found = replay_database(store)
+    assert (found.asked, found.replayable, found.changed) == (2, 1, 0)
+    [(kernel, why)] = found.stale
+    assert kernel == KERNEL.name and "get-block" in why
+    assert best(store) == TRACE
+    assert store.counts(LLVMPIPE.key, [KERNEL.id])[KERNEL.id] == {TrialState.OK: 2}
+    counts = admin.info(path).replays
+    assert counts == {tvm.__version__: {ReplayStatus.REPLAYABLE: 1, ReplayStatus.STALE: 1}}
+
+
+def test_what_is_known_is_not_asked_again_unless_wanted(store: Store) -> None:
+    add(store, TRACE, ok(2e-3))
+    add(store, NO_SUCH_BLOCK, failed(TrialState.WRONG_RESULT))
+    assert replay_database(store).asked == 1
+    assert replay_database(store).asked == 0
+    assert replay_database(store, again=True).replayable == 1
+    assert replay_database(store, everything=True).asked == 1
+    assert replay_database(store, again=True, everything=True).asked == 2
+
+
+def test_another_program_than_was_measured_is_told(store: Store) -> None:
+    add(store, TRACE, ok(2e-3), digest="0" * 64)
+    found = replay_database(store)
+    assert (found.replayable, found.changed, found.stale) == (1, 1, [])
+
+
+def test_a_trace_that_takes_tvm_down_costs_itself(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    add(store, NO_SUCH_BLOCK, ok(1e-3))
+    add(store, TRACE, ok(2e-3))
+    send = Child.send
+
+    def deadly(child: Child, message: dict[str, Any]) -> None:
+        send(child, message)
+        if message.get("trace") == NO_SUCH_BLOCK:
+            child._process.kill()
+
+    monkeypatch.setattr(Child, "send", deadly)
+    found = replay_database(store)
+    assert found.replayable == 1
+    [(_, why)] = found.stale
+    assert "takes TVM down" in why
+
+
+def test_a_trace_that_takes_for_ever_is_stale(store: Store) -> None:
+    add(store, TRACE, ok(2e-3))
+    found = replay_database(store, limit_s=0.01)
+    assert "longer than" in found.stale[0][1]
+
+
+@pytest.mark.parametrize(
+    ("info", "why"),
+    [
+        (workload(OTHER, "0.1"), "stored as TVM 0.1"),
+        (WorkloadInfo(**{**vars(workload(OTHER)), "forms": workload(KERNEL).forms}), "another kernel"),
+        (WorkloadInfo(**{**vars(workload(OTHER)), "forms": (TvmForm(tvm.__version__, "{}", "0"),)}), "cannot be read"),
+    ],
+    ids=["old", "swapped", "damaged"],
+)
+def test_kernels_that_cannot_be_had(store: Store, info: WorkloadInfo, why: str) -> None:
+    store.add_workloads([info])
+    add(store, TRACE, ok(1e-3), kernel=OTHER)
+    [(kernel, told)] = replay_database(store).stale
+    assert kernel == OTHER.name and why in told
+
+
+def test_the_command(store: Store, path: str) -> None:
+    add(store, NO_SUCH_BLOCK, ok(1e-3))
+    result = CliRunner().invoke(app, ["db", "replay", "--db", path, "--json"])
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["stale"][0]["kernel"] == KERNEL.name
+    assert "1 stale" in CliRunner().invoke(app, ["db", "info", "--db", path]).stdout
+    assert "already" in CliRunner().invoke(app, ["db", "replay", "--db", path]).stdout

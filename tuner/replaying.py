@@ -1,0 +1,143 @@
+"""Applies kept schedules again under the installed TVM, each in a child process that it may take down."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..database.reader import Reader, installed_tvm
+from ..database.records import ReplayRecord, ReplayStatus, WorkloadInfo
+from ..database.replays import ReplayTask, book, unasked
+from ..database.store import Store
+from ..devices.child import Child, ChildDied, ChildTimeout
+from ..units import duration
+
+CHILD = "wgtune.tuner.replay_process"
+LIMIT_S = 120.0
+"""Seconds for one schedule. Real ones take tens of milliseconds, the first of a child a few seconds more."""
+_BATCH = 20
+
+
+@dataclass
+class Replayed:
+    """What came of a run: schedules that apply, ``stale`` ones with (kernel's name, why), and how many of those that
+    apply emit another program than was measured (``changed``): these are built only if measured anew.
+    """
+
+    tvm_version: str
+    asked: int = 0
+    replayable: int = 0
+    changed: int = 0
+    stale: list[tuple[str, str]] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """This as JSON values."""
+        return {
+            "tvm": self.tvm_version,
+            "asked": self.asked,
+            "replayable": self.replayable,
+            "changed": self.changed,
+            "stale": [{"kernel": kernel, "why": why} for kernel, why in self.stale],
+        }
+
+
+def replay_database(
+    store: Store,
+    progress: Callable[[str, float], None] = lambda what, done: None,
+    *,
+    again: bool = False,
+    everything: bool = False,
+    limit_s: float = LIMIT_S,
+) -> Replayed:
+    """Apply the schedules that `wgtune.database.replays.unasked` names, and keep the answers as they come.
+
+    A schedule is stale where TVM refuses it, where what comes of it fits none of the tiers that it was measured on,
+    where it takes TVM down, and where it takes longer than ``limit_s`` seconds. Raises DatabaseError.
+    """
+    version = installed_tvm()
+    tasks = unasked(store, version, again=again, everything=everything)
+    found = Replayed(version, len(tasks))
+    infos = _Workloads(store)
+    fresh: list[ReplayRecord] = []
+    with _Replayer(limit_s) as replayer:
+        try:
+            for done, task in enumerate(tasks):
+                info = infos[task.workload_id]
+                progress(info.name, done / len(tasks))
+                record = replayer.ask(task, info, version)
+                fresh.append(record)
+                if record.status is ReplayStatus.STALE:
+                    found.stale.append((info.name, record.reason))
+                else:
+                    found.replayable += 1
+                    found.changed += bool(task.tiers) and record.program_digest not in task.digests
+                if len(fresh) >= _BATCH:
+                    book(store, fresh)
+                    fresh.clear()
+        finally:
+            book(store, fresh)
+    return found
+
+
+class _Workloads:
+    """One workload at a time: their texts are long, and tasks come by kernel."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._info: WorkloadInfo | None = None
+
+    def __getitem__(self, workload_id: str) -> WorkloadInfo:
+        if self._info is None or self._info.id != workload_id:
+            self._info = self._reader.workloads([workload_id])[workload_id]
+        return self._info
+
+
+class _Replayer:
+    """A child that applies schedules; another takes its place when it ends."""
+
+    def __init__(self, limit_s: float) -> None:
+        self._limit_s = limit_s
+        self._child: Child | None = None
+        self._known = ""
+
+    def __enter__(self) -> _Replayer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._child is not None:
+            self._child.stop()
+
+    def ask(self, task: ReplayTask, info: WorkloadInfo, version: str) -> ReplayRecord:
+        try:
+            answer = self._answer(task, info, version)
+        except ChildTimeout:
+            self._drop()
+            answer = {"stale": f"TVM took longer than {duration(self._limit_s)}"}
+        except ChildDied as death:
+            self._drop()
+            answer = {"stale": f"it takes TVM down: {death.how}"}
+        if "stale" in answer:
+            return ReplayRecord(info.id, task.trace, version, ReplayStatus.STALE, str(answer["stale"]))
+        return ReplayRecord(info.id, task.trace, version, ReplayStatus.REPLAYABLE, "", str(answer["digest"]))
+
+    def _answer(self, task: ReplayTask, info: WorkloadInfo, version: str) -> dict[str, Any]:
+        form = next((form for form in info.forms if form.tvm_version == version), None)
+        if form is None:
+            known = ", ".join(form.tvm_version for form in info.forms) or "no version"
+            return {"stale": f"its kernel is stored as TVM {known} writes it, not as {version} does"}
+        if self._child is None:
+            self._child = Child(CHILD)
+        if self._known != info.id:
+            self._child.send(
+                {"name": info.name, "text": info.text, "module": form.module, "outputs": len(info.outputs)}
+            )
+            self._known = info.id
+        self._child.send({"trace": task.trace, "tiers": list(task.tiers)})
+        return self._child.receive(time.monotonic() + self._limit_s)
+
+    def _drop(self) -> None:
+        assert self._child is not None
+        self._child.kill()
+        self._child, self._known = None, ""
