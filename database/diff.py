@@ -95,8 +95,8 @@ def diff(old: Reader, new: Reader) -> Diff:
                     workload_id=one,
                     kernel=names[one],
                     change=change,
-                    old_s=first and first.latency_s,
-                    new_s=second and second.latency_s,
+                    old_s=None if first is None else first.latency_s,
+                    new_s=None if second is None else second.latency_s,
                     ratio=second.latency_s / first.latency_s if first and second and first.latency_s else None,
                     p_value=p_value,
                 )

@@ -1,0 +1,206 @@
+"""`wgtune tune` and `wgtune agent`. Imports inside keep `--help` fast."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .cli_browser import CertificateOption, HostOption, KeyOption, PortOption, lending
+from .cli_inputs import capture_options, captured, found_devices
+from .cli_options import (
+    BatchOption,
+    DbOption,
+    DevicesOption,
+    GuidanceOption,
+    HeightOption,
+    JsonOption,
+    ModelOption,
+    SchedulerOption,
+    StageOption,
+    StepsOption,
+    TierOption,
+    WidthOption,
+)
+from .console import note, stderr, stdout, warn
+from .states import CacheState
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .devices.device import Device
+    from .tuner.cluster import Cluster
+    from .tuner.fleet import Fleet
+
+_AGENT_WAIT_S = 120.0
+"""How long `tune --scheduler` waits for a first agent."""
+
+
+def tune(
+    context: typer.Context,
+    model: ModelOption,
+    device: DevicesOption = None,
+    stage: StageOption = None,
+    kernels: Annotated[
+        list[str] | None,
+        typer.Option("--kernels", help="Only kernels of this name, id or pattern (`conv2d*`); may be repeated."),
+    ] = None,
+    trials: Annotated[
+        int | None,
+        typer.Option(min=0, help="Trials per kernel on average, split by time; 32, or no limit with --minutes."),
+    ] = None,
+    minutes: Annotated[float | None, typer.Option(min=0.0, help="Stop after so many minutes.")] = None,
+    tier: TierOption = "default",
+    steps: StepsOption = 20,
+    width: WidthOption = None,
+    height: HeightOption = None,
+    batch: BatchOption = 1,
+    guidance: GuidanceOption = True,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the search and of the inputs.")] = 0,
+    reason: Annotated[str, typer.Option(help="Why, for the record.")] = "",
+    scheduler: SchedulerOption = None,
+    cache: Annotated[
+        CacheState,
+        typer.Option(help="What a timed run finds in the caches: what the last run left (warm), or nothing (cold)."),
+    ] = CacheState.WARM,
+    transfer: Annotated[
+        bool,
+        typer.Option("--transfer/--no-transfer", help="Try the best schedules of related devices before searching."),
+    ] = True,
+    host: HostOption = "127.0.0.1",
+    port: PortOption = None,
+    certificate: CertificateOption = None,
+    key: KeyOption = None,
+    db: DbOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Tune a model's kernels on a GPU, or side by side on several.
+
+    Ctrl-C stops; the same command goes on where it stopped. With several devices each has a process and a session of
+    its own, and the command exits with 3 where one of them could not go on. `--device browser` prints an address: the
+    browser that opens it lends its GPU, and must stay open.
+    """
+    from .database.store import Store
+    from .devices.limits import find_tier
+    from .devices.opening import open_worker
+    from .tuner.live import watching
+    from .tuner.session import TuneRequest
+    from .tuner.session import tune as run_session
+
+    limits = find_tier(tier)
+    cluster = None
+    lent = context.with_resource(lending(device, host, port, certificate, key))
+    if lent is not None:
+        chosen = [lent.device]
+    elif scheduler is not None:
+        cluster = _join_cluster(scheduler)
+        chosen = _agents_devices(cluster, device)
+    else:
+        chosen = found_devices(device)
+    options = capture_options(width, height, batch, guidance)
+    with Store.open(db) as store:
+        request = TuneRequest(
+            capture=captured(model, options, stage),
+            device=chosen[0],
+            tier=limits,
+            steps=steps,
+            stages=stage,
+            kernels=kernels,
+            trials=32 if trials is None and minutes is None else trials,
+            minutes=minutes,
+            seed=seed,
+            reason=reason,
+            cache=cache,
+            transfer=transfer,
+        )
+        if len(chosen) == 1 and cluster is None:
+            with watching(stderr()) as listener:
+                summary = run_session(request, store, listener, lent.opener if lent is not None else open_worker)
+    if len(chosen) > 1 or cluster is not None:
+        from .tuner.fleet import Fleet
+
+        _tune_fleet(Fleet(model, options, request, db, scheduler or ""), chosen, cluster, json)
+        return
+    if json:
+        from .reports.tables import print_json
+
+        print_json(summary.to_json(), stdout())
+    if summary.interrupted:
+        raise typer.Exit(130)
+
+
+def agent(
+    scheduler: Annotated[
+        str, typer.Option("--scheduler", metavar="URL", help="The Dask scheduler, as in tcp://host:8786.")
+    ],
+    device: DevicesOption = None,
+) -> None:
+    """Lend this machine's devices to `wgtune tune --scheduler`, through a Dask cluster. Ctrl-C ends it.
+
+    By default all of its GPUs. The agent measures and verifies; search and database are the tuner's. Cut off from the
+    scheduler, it joins again by itself. Whoever reaches the scheduler can run code here: use a network that you trust.
+    """
+    import asyncio
+    import os
+
+    from .errors import UsageError
+    from .tuner.interrupts import EXIT_STATUS
+
+    try:
+        from .tuner.agent import serve_agent
+    except ImportError as error:
+        if error.name not in ("distributed", "dask"):
+            raise
+        raise UsageError("Dask is not installed", "pip install 'wgtune[cluster]'") from None
+    asyncio.run(serve_agent(scheduler, found_devices(device or ["all"]), note))
+    # A measurement may still be under way in one of Dask's threads, which Python would wait for at the end. Its process
+    # ends with this one.
+    os._exit(EXIT_STATUS)
+
+
+def _join_cluster(scheduler: str) -> Cluster:
+    from .errors import UsageError
+
+    try:
+        from .tuner.cluster import Cluster
+    except ImportError as error:
+        if error.name not in ("distributed", "dask"):
+            raise
+        raise UsageError("Dask is not installed", "pip install 'wgtune[cluster]'") from None
+    return Cluster(scheduler)
+
+
+def _agents_devices(cluster: Cluster, specs: list[str] | None) -> list[Device]:
+    """The devices of agents that ``specs`` name, all by default: each as often as there are agents with one."""
+    from .devices.discovery import select_several
+
+    found = cluster.wait_for_agents(_AGENT_WAIT_S, lambda: note(f"waiting for an agent at {cluster.scheduler} …"))
+    for problem in found.problems:
+        warn(problem)
+    if not specs or specs == ["all"]:
+        return found.devices
+    keys = {device.key for device in select_several(specs, found.devices)}
+    return [device for device in found.devices if device.key in keys]
+
+
+def _tune_fleet(fleet: Fleet, devices: Sequence[Device], cluster: Cluster | None, json: bool) -> None:
+    from .errors import DeviceError
+    from .tuner.fleet import tune_fleet
+    from .tuner.fleet_live import fleet_summary_lines, watching_fleet
+
+    with watching_fleet(stderr()) as listener:
+        keys = {device.key for device in devices}
+        there = cluster.follow(lambda device: device.key in keys) if cluster is not None else None
+        summary = tune_fleet(fleet, devices, listener, there)
+    for line in fleet_summary_lines(summary, listener.view):
+        note(line)
+    if json:
+        from .reports.tables import print_json
+
+        print_json(summary.to_json(), stdout())
+    if summary.interrupted:
+        raise typer.Exit(130)
+    if summary.failed:
+        names = ", ".join(outcome.device for outcome in summary.failed)
+        first = summary.failed[0]
+        raise DeviceError(f"tuning did not end well on {names}: {first.error}", first.hint)
