@@ -1,6 +1,7 @@
 # make demo   set everything up, then tune, build and draw with a small model
 # make test   set everything up, then run every check and test
 # make bench  ratios, measured in one run
+# make shipped-release DB=… NAME=…  the release that comes with the program, from a database
 # make web    build the page that bundles carry
 
 PYTHON ?= python3
@@ -12,7 +13,7 @@ APT := $(shell command -v apt-get)
 WEB_SOURCES := $(shell find web/src web/lender web/public web/*.html web/*.json web/*.ts -type f 2>/dev/null)
 
 .DELETE_ON_ERROR:
-.PHONY: demo test lint test-web test-python bench web vulkan chromium postgresql clean
+.PHONY: shipped-release demo test lint test-web test-python bench web vulkan chromium postgresql clean
 
 demo: $(VENV)/.installed web/app/index.html vulkan
 	$(BIN)/wgtune demo
@@ -33,6 +34,11 @@ test-web: web/app/index.html
 
 test-python: $(VENV)/.installed-dev web/app/index.html vulkan chromium postgresql
 	$(BIN)/pytest
+
+shipped-release: $(VENV)/.installed
+	@test -n "$(DB)" -a -n "$(NAME)" || { echo "usage: make shipped-release DB=tuned.db NAME=2026.11"; exit 2; }
+	rm -f database/shipped/*.wgtune.db*
+	$(BIN)/wgtune db release "$(NAME)" --db "$(DB)" -o database/shipped
 
 bench: $(VENV)/.installed-dev vulkan
 	$(BIN)/python -m tests.bench

@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 
-from ..database.store import Store
+from ..database.reader import Reader
 from ..devices.limits import Tier, find_tier
 from ..errors import BundleError, UsageError
 from ..states import Match
@@ -99,7 +99,7 @@ def _silent(what: str, done: float) -> None:
     pass
 
 
-def build_bundle(request: BuildRequest, store: Store | None, progress: Progress = _silent) -> BuildSummary:
+def build_bundle(request: BuildRequest, store: Reader | None, progress: Progress = _silent) -> BuildSummary:
     """Build ``request.output``; an earlier bundle there is replaced only when the new one is whole.
 
     Raises:
@@ -170,7 +170,7 @@ def _weighted_source(model: str) -> tuple[ModelSource, Path]:
 def _make_parts(
     request: BuildRequest,
     source: ModelSource,
-    store: Store | None,
+    store: Reader | None,
     progress: Progress,
     warn: Callable[[str], None],
 ) -> _Parts:
@@ -242,7 +242,7 @@ def _write(path: Path, data: bytes) -> None:
     path.write_bytes(data)
 
 
-def _known_device(store: Store | None, device_key: str) -> bool:
+def _known_device(store: Reader | None, device_key: str) -> bool:
     """Whether the device is a software one; raises UsageError where the database has never seen it."""
     if not device_key:
         return False

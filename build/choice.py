@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..database.lookup import Found, lookup
+from ..database.reader import Reader
 from ..database.records import Record, TrialKind
-from ..database.store import Store
 from ..devices.limits import TIERS, Tier
 from ..devices.program import Program
 from ..errors import BundleError, WgtuneError
@@ -34,7 +34,7 @@ class Choice:
 def choose_programs(
     capture: Capture,
     tier: Tier,
-    store: Store | None,
+    store: Reader | None,
     device_key: str,
     progress: Callable[[int, int], None],
     warn: Callable[[str], None],
@@ -72,7 +72,7 @@ def choose_programs(
 
 
 def _records(
-    store: Store | None,
+    store: Reader | None,
     device_key: str,
     ids: list[str],
     fits: Callable[[Mapping[str, Any]], bool],
@@ -122,7 +122,7 @@ def _from_relative(
     return None if program.digest in faults else program
 
 
-def _faults(store: Store | None, device_key: str, kernel_id: str) -> set[str]:
+def _faults(store: Reader | None, device_key: str, kernel_id: str) -> set[str]:
     """Digests of the programs that are known to fail on the device."""
     if store is None or not device_key:
         return set()

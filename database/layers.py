@@ -67,6 +67,19 @@ class Layers(Reader):
         """As `Reader.baselines`, over all layers; of equals the user's own."""
         return self._fastest_of(lambda layer: layer.baselines(device_key, workload_ids, runtime))
 
+    def times(
+        self,
+        device_keys: Collection[str],
+        schedules: Mapping[str, Collection[str]],
+        runtime: Runtime = Runtime.WGPU,
+    ) -> dict[tuple[str, str, str], float]:
+        """As `Reader.times`, the lowest over all layers."""
+        found: dict[tuple[str, str, str], float] = {}
+        for layer in self._layers:
+            for key, seconds in layer.times(device_keys, schedules, runtime).items():
+                found[key] = min(seconds, found.get(key, seconds))
+        return found
+
     def tried(self, device_key: str, workload_id: str, runtime: Runtime = Runtime.WGPU) -> list[TrialSummary]:
         """As `Reader.tried`, the user's own first; a schedule that an earlier layer tried is not repeated."""
         found: list[TrialSummary] = []
