@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -187,8 +188,8 @@ def open_layers(
 ) -> Iterator[Layers]:
     """The database at ``url`` (None: the user's own) over the ``releases``, files or folders of them, and the shipped.
 
-    The user's own may be missing: then the releases stand alone. One that is given by ``url`` must be there. A shipped
-    release that cannot be read is told to ``warn`` and left out, and so is one of ``releases``.
+    The user's own may be missing: then the releases stand alone. One that ``url`` or ``WGTUNE_DB`` names must be
+    there. A shipped release that cannot be read is told to ``warn`` and left out, and so is one of ``releases``.
 
     Raises:
         DatabaseError: as `Store.open`; or one of ``releases`` is not there.
@@ -219,7 +220,8 @@ def release_files(named: Sequence[Path] = (), *, shipped: bool = True) -> list[P
 
 def _own(url: str | None) -> Store:
     path = sqlite_path(parse_url(url))
-    if url is None and path is not None and not path.exists():
+    named = url is not None or "WGTUNE_DB" in os.environ
+    if not named and path is not None and not path.exists():
         nothing = Store.memory()
         nothing.name = str(path)
         return nothing

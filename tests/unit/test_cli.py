@@ -95,9 +95,15 @@ def test_an_unknown_model_exits_with_5_and_names_the_known_ones() -> None:
 
 
 def test_an_empty_database_says_what_to_type(tmp_path: Path) -> None:
-    result = run("report", "latency", env={"WGTUNE_DATA": str(tmp_path)})
+    result = run("report", "latency", "--no-releases", env={"WGTUNE_DATA": str(tmp_path)})
     assert result.returncode != 0
     assert "wgtune tune" in result.stderr and "Traceback" not in result.stderr
+
+
+def test_the_shipped_release_is_found_without_being_told(tmp_path: Path) -> None:
+    result = run("report", "coverage", "--json", env={"WGTUNE_DATA": str(tmp_path)})
+    assert result.returncode == 0
+    assert json.loads(result.stdout)["kernels"]
 
 
 def test_a_file_that_is_no_database_exits_with_4(tmp_path: Path) -> None:

@@ -10,7 +10,20 @@ from html.parser import HTMLParser
 
 import pytest
 from report_database import fill
-from synthetic_store import CAPTURE, CONV, LLVMPIPE, MATMUL, RADEON, add_demo, baseline, failed, measure, ok, session
+from synthetic_store import (
+    CAPTURE,
+    CONV,
+    LLVMPIPE,
+    MATMUL,
+    RADEON,
+    add_demo,
+    baseline,
+    failed,
+    measure,
+    ok,
+    session,
+    workload,
+)
 
 from wgtune.database.records import ModelInfo, ModelKernel
 from wgtune.database.store import Store
@@ -93,10 +106,11 @@ def test_nothing_is_fetched(store, tmp_path):
 
 def test_names_cannot_break_out(store, tmp_path):
     evil = '"><script>alert(1)</script>'
-    kernel = replace(MATMUL, id="e" * 64, name=f"matmul{evil}")
+    kernel = workload(f"matmul{evil}")
     store.add_workloads([kernel])
     store.add_model(
-        ModelInfo(CAPTURE, f"model{evil}", {"width": evil, "height": 1}), [ModelKernel(f"unet{evil}", kernel.id, 1, 0)]
+        ModelInfo(CAPTURE, f"model{evil}", {"width": 1, "height": 1, evil: evil}),
+        [ModelKernel(f"unet{evil}", kernel.id, 1, 0)],
     )
     device = replace(LLVMPIPE, key=f"key{evil}", model=f"gpu{evil}")
     session_id = store.begin_session(replace(session(device), driver=evil, toolchain={evil: evil}, tier=evil))
@@ -122,7 +136,7 @@ def test_nothing_measured(store, tmp_path):
 
 
 def test_many_kernels_share_the_last_bar(store, tmp_path):
-    kernels = [replace(MATMUL, id=f"{i:064x}", name=f"kernel_{i}") for i in range(30)]
+    kernels = [workload(f"kernel_{i}") for i in range(30)]
     store.add_workloads(kernels)
     store.add_model(
         ModelInfo(CAPTURE, "big"), [ModelKernel("unet", kernel.id, 1, i) for i, kernel in enumerate(kernels)]
