@@ -16,9 +16,14 @@ from .case_file import CaseError, identify
 from .device import Device
 from .job import MeasureJob, Measurement
 from .judging import believe, judge, oversized, refusal
+from .peak_programs import ARITHMETIC, ARITHMETIC_GROUP_BYTES
+from .placement import give_each_thread_a_core
 from .program import Buffer, Program
 from .timing import Timer
 from .wire import Phase
+
+
+_BUSY_GROUPS, _BUSY_RUNS = 256, 10
 
 
 class Bench:
@@ -31,6 +36,8 @@ class Bench:
         """Raises DeviceError where the device cannot be opened."""
         self.device = device
         self.gpu = layer.open_device(device, None, device.features)
+        if device.software:
+            give_each_thread_a_core(self._compute)
         self.timer = Timer(self.gpu)
         self._poison = Poison(self.gpu)
         self._case: Case | None = None
@@ -88,6 +95,17 @@ class Bench:
             for buffer in scratch:
                 buffer.destroy()
         return replace(result, compile_s=compile_s, run_s=self.timer.busy_s, verify_s=verify_s)
+
+    def _compute(self) -> None:
+        """Keeps all of the device busy for some hundredths of a second."""
+        buffer = layer.storage_buffer(self.gpu, _BUSY_GROUPS * ARITHMETIC_GROUP_BYTES)
+        pipeline = layer.make_pipeline(self.gpu, ARITHMETIC, "main")
+        group = layer.bind(self.gpu, pipeline, [(buffer, 0, buffer.size)])
+        step = layer.Step(pipeline, group, (_BUSY_GROUPS, 1, 1))
+        for _ in range(_BUSY_RUNS):
+            self.gpu.queue.submit([layer.encode(self.gpu, [step])])
+            layer.wait(self.gpu)
+        buffer.destroy()
 
     def _load(self, job: MeasureJob) -> Case:
         if self._case is None or self._case.identity != identify(job.case):

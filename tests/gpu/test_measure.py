@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -273,3 +275,17 @@ def test_subgroups_and_their_directive(device: Device) -> None:
     @group(0) @binding(0) var<storage, read_write> y: array<f32>;
     @compute @workgroup_size(64) fn main(@builtin(local_invocation_index) i: u32) { y[i] = subgroupMax(f32(i)); }"""
     make_pipeline(gpu, source, "main")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what each thread did")
+def test_a_software_adapter_computes_on_one_thread_per_core(worker: Worker, doubling: Path) -> None:
+    """Two of its threads on one core would double the time of some trials and not of others."""
+    assert worker.measure(job(DOUBLING, doubling)).state is TrialState.OK
+    assert worker.pid is not None
+    threads = [int(task.name) for task in Path(f"/proc/{worker.pid}/task").iterdir()]
+    cores = os.sched_getaffinity(0)
+    tied = [own for own in map(os.sched_getaffinity, threads) if len(own) == 1 < len(cores)]
+    if worker.device.software and len(cores) > 1:
+        assert len(set.union(*tied)) == min(len(tied), len(cores)) > 1
+    else:
+        assert not tied
