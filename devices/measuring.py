@@ -22,7 +22,6 @@ from .program import Buffer, Program
 from .timing import Timer
 from .wire import Phase
 
-
 _BUSY_GROUPS, _BUSY_RUNS = 256, 10
 
 
