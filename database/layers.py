@@ -46,6 +46,11 @@ class Layers(Reader):
         super().__init__(own._engine, own.name)
         self._layers = (own, *releases)
 
+    @property
+    def layers(self) -> tuple[Reader, ...]:
+        """The user's own database, then each release's."""
+        return self._layers
+
     def close(self) -> None:
         """Closes every layer."""
         for layer in self._layers:

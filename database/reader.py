@@ -65,6 +65,11 @@ class Reader:
         self.name = name
         """How messages call this database: a path, or a URL without its password."""
 
+    @property
+    def layers(self) -> tuple[Reader, ...]:
+        """The databases that this is made of, the user's own first: itself."""
+        return (self,)
+
     def close(self) -> None:
         """Closes the connections; the store answers no more."""
         self._engine.dispose()
@@ -145,7 +150,7 @@ class Reader:
     def tried(self, device_key: str, workload_id: str, runtime: Runtime = Runtime.WGPU) -> list[TrialSummary]:
         """Every trial of the workload that ended, oldest first, except abandoned ones: of those nothing is known.
 
-        Checks are left out, and what was measured again since.
+        Checks are left out, what was measured again since, and what nobody verified: that is still to be tried.
         """
         columns = (
             trial.c.id,
@@ -159,7 +164,8 @@ class Reader:
         query = (
             _of_device(select(*columns).join_from(trial, schedule), device_key, runtime)
             .join(workload, workload.c.id == trial.c.workload_id)
-            .where(workload.c.digest == workload_id, trial.c.ended.is_not(None), trial.c.state != TrialState.ABANDONED)
+            .where(workload.c.digest == workload_id, trial.c.ended.is_not(None))
+            .where(trial.c.state.not_in([TrialState.ABANDONED, TrialState.UNVERIFIED]))
             .where(trial.c.kind != TrialKind.CHECK, ~is_superseded())
             .order_by(trial.c.id)
         )

@@ -20,13 +20,13 @@ from ..database.records import (
     WorkloadInfo,
 )
 from ..database.store import Store
+from ..database.tvm_modules import module_hash
 from ..devices.device import Device
 from ..devices.limits import Tier
 from ..errors import UsageError
 from ..states import CacheState
 from .native import NativeTier
 from .program import Capture, Kernel
-from .search import module_hash
 
 _TOOLCHAIN = (
     "wgtune",
@@ -123,7 +123,7 @@ def _workload(kernel: Kernel) -> WorkloadInfo:
         id=kernel.id,
         name=kernel.name,
         text=kernel.text,
-        forms=(TvmForm(tvm.__version__, tvm.ir.save_json(kernel.func), module_hash(kernel)),),
+        forms=(TvmForm(tvm.__version__, tvm.ir.save_json(kernel.func), module_hash(kernel.func)),),
         params=tuple(Param(p.name, p.shape, p.dtype) for p in kernel.params),
         outputs=kernel.outputs,
         flops=kernel.flops,

@@ -13,17 +13,14 @@ from typing import Any
 
 import tvm
 from tvm.s_tir import Schedule, dlight
-from tvm.s_tir.schedule import Trace
 
+from ..database.tvm_traces import ENTRY, apply_trace, is_trace, trace_values
 from ..devices.limits import Tier
 from ..errors import WgtuneError
 from .native import NativeTier
 from .program import Kernel
 from .short_loops import MOST_ITERATIONS, ShortLoops, thread_iterations
 from .targets import emit_target
-
-ENTRY = "main"
-"""The one function of a module that is scheduled."""
 
 
 class TraceError(WgtuneError):
@@ -77,7 +74,7 @@ _BASELINE_RULES: tuple[tuple[Any, ...], ...] = (
 
 def trace_to_json(schedule: Schedule) -> str:
     """The schedule's trace as JSON text, postprocessing included."""
-    return json.dumps(_plain(schedule.trace.as_json(remove_postproc=False)), separators=(",", ":"))
+    return json.dumps(trace_values(schedule.trace), separators=(",", ":"))
 
 
 def replay(kernel: Kernel, trace_json: str) -> Schedule:
@@ -92,19 +89,14 @@ def replay(kernel: Kernel, trace_json: str) -> Schedule:
         trace = json.loads(trace_json)
     except (ValueError, RecursionError) as error:
         raise TraceError(f"the trace stored for {kernel.name} is not JSON: {error}", _HINT) from error
-    if not _is_trace(trace):
+    if not is_trace(trace):
         raise TraceError(f"the trace stored for {kernel.name} is not made of instructions and decisions", _HINT)
-    schedule = Schedule(schedulable_module(kernel))
     try:
-        Trace.apply_json_to_schedule(trace, schedule)
+        return apply_trace(schedulable_module(kernel), trace)
     except Exception as error:
         line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise TraceError(f"the trace stored for {kernel.name} does not fit this kernel: {line}", _HINT) from error
-    return schedule
 
-
-_MOST_INSTRUCTIONS = 100_000
-"""Of a trace from a database that may be anybody's: real ones have hundreds, and TVM takes 10 µs for each."""
 
 _HINT = "it was recorded for another kernel or by another version of TVM; tune this kernel again"
 
@@ -149,31 +141,3 @@ def _without_names(kernel: Kernel) -> tvm.tirx.PrimFunc:
             continue
         counts[prefix] += 1
     return tvm.ir.load_json(json.dumps(graph))
-
-
-def _is_trace(trace: Any) -> bool:
-    """Whether ``trace`` has the outer form of TVM's JSON: instructions, and decisions that each belong to one.
-
-    TVM checks the instructions, but writes a decision wherever its index points, outside its memory too.
-    """
-    if not (isinstance(trace, list) and len(trace) == 2 and all(isinstance(part, list) for part in trace)):
-        return False
-    instructions, decisions = trace
-    if len(instructions) > _MOST_INSTRUCTIONS:
-        return False
-    return all(isinstance(i, list) and len(i) == 4 for i in instructions) and all(
-        isinstance(d, list) and len(d) == 2 and type(d[0]) is int and 0 <= d[0] < len(instructions) for d in decisions
-    )
-
-
-def _plain(value: Any) -> Any:
-    """TVM's trace as JSON values: its integers and floats are IR constants."""
-    if isinstance(value, list):
-        return [_plain(v) for v in value]
-    if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, tvm.tirx.IntImm):
-        return int(value.value)
-    if isinstance(value, tvm.tirx.FloatImm):
-        return float(value.value)
-    return value if isinstance(value, bool | int | float | type(None)) else str(value)

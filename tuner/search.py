@@ -23,6 +23,7 @@ from tvm.s_tir import meta_schedule as ms
 from tvm.s_tir.meta_schedule.cost_model.xgb_model import XGBConfig, XGBModel
 
 from ..database.records import TrialSummary
+from ..database.tvm_traces import ENTRY
 from ..devices.limits import Tier
 from ..devices.native_program import AnyProgram
 from ..errors import WgtuneError
@@ -30,7 +31,7 @@ from .emit import EmitError
 from .native import NativeTier
 from .program import Kernel
 from .programs import emit
-from .schedules import ENTRY, replay, schedulable_module, trace_to_json
+from .schedules import replay, schedulable_module, trace_to_json
 from .space import Decision, Limits, Sketch
 from .targets import search_target
 
@@ -333,8 +334,3 @@ def _without_tensor_intrinsics() -> Iterator[None]:
         yield
     finally:
         del sys.modules[name]
-
-
-def module_hash(kernel: Kernel) -> str:
-    """TVM's structural hash of the kernel, in hexadecimal, as MetaSchedule's own databases write it."""
-    return str(tvm.get_global_func("s_tir.meta_schedule._SHash2Hex")(tvm.IRModule({ENTRY: kernel.func})))
