@@ -14,6 +14,8 @@ import tvm_ffi
 from tvm.s_tir import SBlock, Schedule
 from tvm.s_tir.schedule import Trace
 
+from .canonical import FUNCTION_ATTRIBUTES_DROPPED
+
 ENTRY = "main"
 """The one function of a module that is scheduled."""
 
@@ -75,7 +77,7 @@ def translated(trace: list[Any], source: tvm.IRModule, destination: tvm.IRModule
             raise ValueError(f"the trace names a block {attributes[0]!r} that is not there")
         told[index][2] = [names[attributes[0]], *attributes[1:]]
     schedule = apply_trace(destination, [told, decisions])
-    if not tvm_ffi.structural_equal(schedule.mod, wanted.mod):
+    if not tvm_ffi.structural_equal(_unnamed(schedule.mod), _unnamed(wanted.mod)):
         raise ValueError("the trace does not schedule the two modules alike")
     return schedule
 
@@ -91,6 +93,14 @@ def plain(value: Any) -> Any:
     if isinstance(value, tvm.tirx.FloatImm):
         return float(value.value)
     return value if isinstance(value, bool | int | float | type(None)) else str(value)
+
+
+def _unnamed(module: tvm.IRModule) -> tvm.tirx.PrimFunc:
+    """The function, without what may differ between two modules of one workload."""
+    func = module[ENTRY]
+    for attribute in FUNCTION_ATTRIBUTES_DROPPED:
+        func = func.without_attr(attribute)
+    return func
 
 
 def _paired(source: tvm.IRModule, destination: tvm.IRModule) -> dict[str, str]:

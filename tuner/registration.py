@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from importlib import metadata
 from typing import Any
@@ -46,9 +47,14 @@ def host_name() -> str:
     return platform.node()
 
 
+def register_workloads(store: Store, kernels: Iterable[Kernel]) -> None:
+    """Adds the kernels to the database, unless they are there."""
+    store.add_workloads(_workload(kernel) for kernel in kernels)
+
+
 def register_model(store: Store, capture: Capture, steps: int) -> None:
     """Adds the captured model and all its kernels to the database, unless they are there."""
-    store.add_workloads(_workload(kernel) for kernel in capture.kernels.values())
+    register_workloads(store, capture.kernels.values())
     rows = [
         ModelKernel(stage=stage.name, workload_id=kernel, calls=calls, order=order)
         for stage in capture.stages.values()
