@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .cli_options import TYPER, DbOption, JsonOption
+from .cli_options import TYPER, DbOption, JsonOption, ReleasesOption, ShippedOption
 from .console import note, progress, stdout
 from .database.records import AliasLevel
 
@@ -68,12 +68,16 @@ def alias_remove(
 
 
 @db_app.command("info", epilog="Example: `wgtune db info --db lab.db`")
-def db_info(db: DbOption = None, json: JsonOption = False) -> None:
-    """What is in the database: size, schema, sessions, trials by device and state."""
+def db_info(
+    db: DbOption = None, releases: ReleasesOption = None, shipped: ShippedOption = True, json: JsonOption = False
+) -> None:
+    """What is in the database: size, schema, sessions, trials by device and state; what TVM still applies."""
     from .database.admin import info
+    from .database.layers import open_releases
     from .reports.database import print_database
 
-    print_database(info(db), json=json, console=stdout())
+    with open_releases(releases or (), shipped=shipped, warn=note) as readers:
+        print_database(info(db, releases=readers), json=json, console=stdout())
 
 
 @db_app.command("upgrade", epilog="Example: `wgtune db upgrade --db old.db`")
@@ -102,15 +106,25 @@ def db_replay(
     again: Annotated[bool, typer.Option("--again", help="Ask again about schedules whose answer is known.")] = False,
     everything: Annotated[bool, typer.Option("--all", help="Schedules of failed trials, too.")] = False,
     db: DbOption = None,
+    releases: ReleasesOption = None,
+    shipped: ShippedOption = True,
     json: JsonOption = False,
 ) -> None:
-    """Apply every kept schedule under the installed TVM. What does not apply any more is stale: kept, never offered."""
+    """Apply every kept schedule under the installed TVM. What does not apply any more is stale: kept, never offered.
+
+    Releases' schedules too; the answers about them are kept in your own database.
+    """
+    from .database.layers import open_releases
     from .database.store import Store
     from .reports.database import print_replayed
     from .tuner.replaying import replay_database
 
-    with Store.open(db, create=False) as store, progress("Replaying") as report:
-        replayed = replay_database(store, report, again=again, everything=everything)
+    with (
+        Store.open(db, create=db is None) as store,
+        open_releases(releases or (), shipped=shipped, warn=note) as readers,
+        progress("Replaying") as report,
+    ):
+        replayed = replay_database(store, report, releases=readers, again=again, everything=everything)
     print_replayed(replayed.to_json(), json=json, console=stdout())
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +12,11 @@ from sqlalchemy import Connection, Engine, func, select
 from ..errors import DatabaseError
 from ..states import TrialState
 from .checking import row_problems, sqlite_problems, unfinished_problems
-from .engine import connect, translated
+from .engine import connect, is_read_only, translated
+from .reader import Reader, installed_tvm
 from .records import ModelInfo, ReplayStatus, SessionOutcome
 from .release import release_problems
-from .replays import answers
+from .replays import ReleaseReplays, answers, release_replays
 from .rows import device, model, session, to_model, trial, workload
 from .upgrade import current_revision, known_revisions
 from .upgrade import upgrade as migrate
@@ -27,7 +28,7 @@ class DatabaseInfo:
 
     ``revision`` is None for an empty database. Where it differs from ``latest``, nothing is listed or counted.
     ``trials`` is by device and state, ``sessions`` by outcome, ``replays`` by version of TVM: what `wgtune db replay`
-    found.
+    found, of releases' schedules too. ``releases`` are those that are read under this database.
     """
 
     name: str
@@ -40,6 +41,7 @@ class DatabaseInfo:
     sessions: dict[SessionOutcome, int]
     trials: dict[str, dict[TrialState, int]]
     replays: dict[str, dict[ReplayStatus, int]]
+    releases: list[ReleaseReplays]
 
 
 @dataclass(frozen=True)
@@ -51,14 +53,17 @@ class Upgrade:
     after: str
 
 
-def info(url: str | None = None) -> DatabaseInfo:
-    """Counts what is in the database, changing nothing.
+def info(url: str | None = None, *, releases: Sequence[Reader] = ()) -> DatabaseInfo:
+    """Counts what is in the database, changing nothing; ``releases`` are those that are read under it, where
+    it can keep what TVM answers about them.
 
     Raises DatabaseError where there is none or it cannot be read.
     """
     with _opened(url) as (engine, name, path), translated(name), engine.begin() as connection:
         revision, latest = current_revision(connection, name), known_revisions()[-1]
+        own = Reader(engine, name)
         counted = revision == latest
+        under = releases if counted and not is_read_only(engine) else ()
         return DatabaseInfo(
             name=name,
             path=path,
@@ -70,6 +75,7 @@ def info(url: str | None = None) -> DatabaseInfo:
             sessions=_sessions(connection) if counted else {},
             trials=_trials(connection) if counted else {},
             replays=answers(connection) if counted else {},
+            releases=[release_replays(own, one, installed_tvm()) for one in under],
         )
 
 

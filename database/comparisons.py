@@ -22,7 +22,10 @@ class Remeasured:
 def top_schedules(
     reader: Reader, device_key: str, workload_ids: Collection[str], runtime: Runtime, top: int
 ) -> dict[str, list[Record]]:
-    """The ``top`` fastest verified schedules of each workload on a device, each once, the fastest first."""
+    """The ``top`` fastest verified schedules of each workload on a device, each once, the fastest first.
+
+    Stale ones, which cannot be measured again, are not among what `Reader.tried` gives.
+    """
     found = {}
     for workload_id in workload_ids:
         ended = [trial for trial in reader.tried(device_key, workload_id, runtime) if trial.state is TrialState.OK]
@@ -38,7 +41,10 @@ def top_schedules(
 
 
 def remeasured(reader: Reader, session_id: int) -> list[Remeasured]:
-    """Every check of a session that ended ``ok``, with the schedule's latest record before it, in order of checks."""
+    """Every check of a session that ended ``ok``, with the schedule's latest record before it, in order of checks.
+
+    Whatever became stale since: it compares what was measured, and offers nothing.
+    """
     checks = RECORDS.where(
         trial.c.session_id == session_id, trial.c.kind == TrialKind.CHECK, trial.c.state == TrialState.OK
     ).order_by(trial.c.id)

@@ -31,7 +31,8 @@ def shared_schedules(
 ) -> list[Pair]:
     """Every schedule that has verified times on both (device key, runtime), by workload and time here.
 
-    ``label`` narrows the second device to what was measured under it; what has another label never counts.
+    ``label`` narrows the second device to what was measured under it; what has another label never counts. Stale
+    schedules count: times are compared, and nothing is offered.
     """
     first, second = _latest(reader, here, ""), _latest(reader, there, label)
     pairs = [Pair(record, second[key]) for key, record in first.items() if key in second]

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+from sqlalchemy import ColumnElement, func, or_, select, tuple_
 
 from ..errors import DatabaseError
 from ..states import Runtime, TrialState
 from .engine import RELEASE_SUFFIX, parse_url, sqlite_path
-from .reader import Reader
+from .reader import Reader, installed_tvm
 from .records import (
     DeviceInfo,
     ModelInfo,
@@ -24,6 +28,8 @@ from .records import (
     TrialSummary,
     WorkloadInfo,
 )
+from .replays import known_stale
+from .rows import trial
 from .snapshots import opened
 from .store import Store
 
@@ -38,13 +44,14 @@ class Layers(Reader):
     """What `Reader` answers, of several databases: the first is the user's own, the others are releases.
 
     Where two have the same, the earlier layer's stands; a record of a later one is taken only where it is faster. A
-    record's ``layer`` is the release's file name, empty for the user's own. Ids of trials and sessions are the
+    record's ``layer`` is the release's file name, empty for the user's own. What the user's database knows to be stale
+    (`wgtune db replay`) no layer offers. Ids of trials and sessions are the
     layer's own plus a multiple of 2**40, so that they are unique here. `reading` is of the user's own database.
     """
 
     def __init__(self, own: Reader, releases: Sequence[Reader]) -> None:
         super().__init__(own._engine, own.name)
-        self._layers = (own, *releases)
+        self._layers = (own, *(_Lower(release, own) for release in releases))
 
     @property
     def layers(self) -> tuple[Reader, ...]:
@@ -183,6 +190,26 @@ class Layers(Reader):
         return found
 
 
+class _Lower(Reader):
+    """A release, of which the database above it knows what is stale: a release is never written to."""
+
+    def __init__(self, release: Reader, own: Reader) -> None:
+        super().__init__(release._engine, release.name)
+        self._own = own
+
+    def stale(self) -> ColumnElement[bool]:
+        if not self._known_stale:
+            return super().stale()
+        # As one parameter: there may be more of them than a statement takes.
+        pair = func.json_each(json.dumps(self._known_stale)).table_valued("value").c.value
+        pairs = select(func.json_extract(pair, "$[0]"), func.json_extract(pair, "$[1]"))
+        return or_(super().stale(), tuple_(trial.c.workload_id, trial.c.schedule_id).in_(pairs))
+
+    @cached_property
+    def _known_stale(self) -> list[tuple[int, int]]:
+        return known_stale(self._own, self, installed_tvm())
+
+
 @contextmanager
 def open_layers(
     url: str | None = None,
@@ -199,15 +226,27 @@ def open_layers(
     Raises:
         DatabaseError: as `Store.open`; or one of ``releases`` is not there.
     """
+    with _own(url) as own, open_releases(releases, shipped=shipped, warn=warn) as readers:
+        yield Layers(own, readers)
+
+
+@contextmanager
+def open_releases(
+    named: Sequence[Path] = (), *, shipped: bool = True, warn: Callable[[str], None] = lambda message: None
+) -> Iterator[list[Reader]]:
+    """The releases in `release_files`; one that cannot be read is told to ``warn`` and left out.
+
+    Raises:
+        DatabaseError: one of ``named`` is not there.
+    """
     with ExitStack() as stack:
-        own = stack.enter_context(_own(url))
         readers = []
-        for path in release_files(releases, shipped=shipped):
+        for path in release_files(named, shipped=shipped):
             try:
                 readers.append(stack.enter_context(opened(str(path))))
             except DatabaseError as error:
                 warn(f"the release {path.name} is left out: {error.message}")
-        yield Layers(own, readers)
+        yield readers
 
 
 def release_files(named: Sequence[Path] = (), *, shipped: bool = True) -> list[Path]:

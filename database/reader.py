@@ -114,8 +114,8 @@ class Reader:
     ) -> dict[tuple[str, str, str], float]:
         """The lowest verified median, in seconds, of given schedules on given devices.
 
-        ``schedules`` are traces by workload id; the keys of the answer are device key, workload id and trace. What was
-        measured again since does not count, as in `best`.
+        ``schedules`` are traces by workload id; the keys of the answer are device key, workload id and trace. Stale
+        ones, and what was measured again since, do not count, as in `best`.
         """
         texts = {digest_of(trace): trace for traces in schedules.values() for trace in traces}
         wanted = {(key, digest_of(trace)) for key, traces in schedules.items() for trace in traces}
@@ -126,7 +126,7 @@ class Reader:
             .join(device, device.c.id == trial.c.device_id)
             .join(schedule, schedule.c.id == trial.c.schedule_id)
             .where(device.c.key.in_(device_keys), trial.c.runtime == runtime, trial.c.state == TrialState.OK)
-            .where(trial.c.kind != TrialKind.CHECK, ~is_superseded())
+            .where(trial.c.kind != TrialKind.CHECK, ~self.stale(), ~is_superseded())
             .group_by(device.c.key, workload.c.digest, schedule.c.digest)
         )
         found: dict[tuple[str, str, str], float] = {}
@@ -150,7 +150,8 @@ class Reader:
     def tried(self, device_key: str, workload_id: str, runtime: Runtime = Runtime.WGPU) -> list[TrialSummary]:
         """Every trial of the workload that ended, oldest first, except abandoned ones: of those nothing is known.
 
-        Checks are left out, what was measured again since, and what nobody verified: that is still to be tried.
+        Checks are left out, what was measured again since, and what nobody verified: that is still to be tried. So
+        is a kernel whose record is stale; failures of stale schedules are still facts about their programs.
         """
         columns = (
             trial.c.id,
@@ -167,6 +168,7 @@ class Reader:
             .where(workload.c.digest == workload_id, trial.c.ended.is_not(None))
             .where(trial.c.state.not_in([TrialState.ABANDONED, TrialState.UNVERIFIED]))
             .where(trial.c.kind != TrialKind.CHECK, ~is_superseded())
+            .where(or_(trial.c.state != TrialState.OK, ~self.stale()))
             .order_by(trial.c.id)
         )
         with self.reading() as connection:
@@ -180,7 +182,10 @@ class Reader:
         *,
         kind: TrialKind | None = None,
     ) -> dict[str, dict[TrialState, int]]:
-        """How many trials, of one kind or of any, each workload has in each state; zeros are left out."""
+        """How many trials, of one kind or of any, each workload has in each state; zeros are left out.
+
+        All of them: it tells what was done, and offers nothing. So does `history`.
+        """
         query = (
             _of_device(select(workload.c.digest, trial.c.state, func.count()).select_from(trial), device_key, runtime)
             .join(workload, workload.c.id == trial.c.workload_id)
@@ -254,6 +259,10 @@ class Reader:
         with self.reading() as connection:
             return [to_session(row) for row in connection.execute(query)]
 
+    def stale(self) -> ColumnElement[bool]:
+        """Whether the installed TVM is known not to apply a trial's schedule, for queries of this database."""
+        return is_stale()
+
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A transaction that only reads, for the modules of this package."""
@@ -271,7 +280,7 @@ class Reader:
         ranked = _of_device(select(trial.c.id), device_key, runtime)
         # Ids differ between copies of a database; what began first, and whose session, do not.
         ranked = ranked.where(
-            trial.c.workload_id == workload.c.id, trial.c.state == TrialState.OK, ~is_stale()
+            trial.c.workload_id == workload.c.id, trial.c.state == TrialState.OK, ~self.stale()
         ).order_by(trial.c.latency_s, trial.c.started, trial.c.number, trial.c.id)
         ranked = ranked.where(trial.c.kind == kind if kind else trial.c.kind != TrialKind.CHECK, ~is_superseded())
         with self.reading() as connection:
@@ -315,7 +324,7 @@ def _of_device(query: Select[Any], device_key: str, runtime: Runtime) -> Select[
 
 
 def is_stale() -> ColumnElement[bool]:
-    """Whether the installed TVM is known not to apply the trial's schedule."""
+    """Whether the trial's own database knows that the installed TVM does not apply its schedule; see `Reader.stale`."""
     return (
         select(replay.c.workload_id)
         .where(

@@ -1,21 +1,29 @@
-"""Which kept schedules the installed TVM still applies: what has to be asked, and what was found."""
+"""Which kept schedules the installed TVM still applies: what has to be asked, and what was found.
+
+Answers are kept in the user's own database, those about releases, too: nobody writes to a release.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from pathlib import Path
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, Table, func, select, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 
+from ..errors import DatabaseError
 from ..states import Runtime, TrialState
+from .digests import digest_of
+from .engine import is_read_only
 from .inserting import schedule_id
 from .reader import Reader
 from .records import ReplayRecord, ReplayStatus
 from .rows import clean, replay, schedule, session, trial, workload
 from .store import Store
 
+_AT_ONCE = 200
 WGSL_RUNTIMES = frozenset({Runtime.WGPU, Runtime.BROWSER})
 
 
@@ -33,11 +41,43 @@ class ReplayTask:
     digests: frozenset[str]
 
 
-def unasked(reader: Reader, tvm_version: str, *, again: bool = False, everything: bool = False) -> list[ReplayTask]:
+@dataclass(frozen=True)
+class StaleSchedule:
+    """A schedule of ``kernel`` that a TVM does not apply, and why. ``own`` is false where only a release has trials
+    of it.
+    """
+
+    kernel: str
+    why: str
+    own: bool
+
+
+@dataclass(frozen=True)
+class ReleaseReplays:
+    """How many schedules a release has, and of how many the installed TVM's answer is known; ``file`` is its name."""
+
+    file: str
+    schedules: int
+    answers: dict[ReplayStatus, int]
+
+
+def check_keeps_answers(store: Store) -> None:
+    """Raises DatabaseError where the store cannot be written to, as a release."""
+    if is_read_only(store._engine):
+        raise DatabaseError(
+            f"{store.name} is only read, and the answers of TVM are to be kept",
+            f"wgtune db replay --releases {store.name}: answers about a release are kept in your own database",
+        )
+
+
+def unasked(
+    reader: Reader, tvm_version: str, *, own: Reader | None = None, again: bool = False, everything: bool = False
+) -> list[ReplayTask]:
     """The schedules of verified trials of which this TVM's answer is not known, in the order of their kernels.
 
-    With ``again`` also those whose answer is; with ``everything`` those of trials that failed, too. Trials without a
-    trace are left out. Raises DatabaseError when the database fails.
+    Where ``reader`` is a release, ``own`` is the user's database: its answers count, and not what a release says of
+    itself. With ``again`` also those whose answer is known; with ``everything`` those of trials that failed, too.
+    Trials without a trace are left out. Raises DatabaseError when the database fails.
     """
     query = (
         select(workload.c.digest, schedule.c.trace, session.c.tier, trial.c.runtime, trial.c.program_digest)
@@ -49,7 +89,7 @@ def unasked(reader: Reader, tvm_version: str, *, again: bool = False, everything
     )
     if not everything:
         query = query.where(trial.c.state == TrialState.OK)
-    if not again:
+    if not again and own is None:
         known = select(replay.c.workload_id).where(
             replay.c.workload_id == trial.c.workload_id,
             replay.c.schedule_id == trial.c.schedule_id,
@@ -65,10 +105,93 @@ def unasked(reader: Reader, tvm_version: str, *, again: bool = False, everything
             if row.runtime in WGSL_RUNTIMES:
                 tiers[row.tier] = None
                 digests.add(row.program_digest)
-    return [
-        ReplayTask(workload_id, trace, tuple(tiers), frozenset(digests))
+    tasks = {
+        (workload_id, digest_of(trace)): ReplayTask(workload_id, trace, tuple(tiers), frozenset(digests))
         for (workload_id, trace), (tiers, digests) in found.items()
-    ]
+    }
+    if own is not None and not again:
+        for pair in _answers(own, tvm_version, tasks.keys()):
+            del tasks[pair]
+    return list(tasks.values())
+
+
+def known_stale(own: Reader, release: Reader, tvm_version: str) -> list[tuple[int, int]]:
+    """What the user's ``own`` database knows to be stale of a release: ids of workload and schedule in the release."""
+    pairs = _pairs(release)
+    return [pairs[pair] for pair, status in _answers(own, tvm_version, pairs).items() if status is ReplayStatus.STALE]
+
+
+def release_replays(own: Reader, release: Reader, tvm_version: str) -> ReleaseReplays:
+    """What the user's ``own`` database knows of a release's schedules."""
+    pairs = _pairs(release)
+    known = list(_answers(own, tvm_version, pairs).values())
+    counts = {status: known.count(status) for status in ReplayStatus if status in known}
+    return ReleaseReplays(Path(release.name).name, len(pairs), counts)
+
+
+def stale_schedules(reader: Reader, tvm_version: str) -> list[StaleSchedule]:
+    """Every schedule that is known not to apply under a version of TVM, by kernel."""
+    tried = (
+        select(trial.c.id)
+        .where(trial.c.workload_id == replay.c.workload_id, trial.c.schedule_id == replay.c.schedule_id)
+        .correlate(replay)
+        .exists()
+    )
+    query = (
+        select(workload.c.name, replay.c.reason, tried)
+        .join_from(replay, workload)
+        .where(replay.c.tvm_version == tvm_version, replay.c.status == ReplayStatus.STALE)
+        .order_by(workload.c.name, replay.c.workload_id, replay.c.schedule_id)
+    )
+    with reader.reading() as connection:
+        return [StaleSchedule(name, reason, bool(own)) for name, reason, own in connection.execute(query)]
+
+
+def _pairs(release: Reader) -> dict[tuple[str, str], tuple[int, int]]:
+    """The ids of the workloads and the schedules that have trials together, by their digests."""
+    query = (
+        select(workload.c.digest, schedule.c.digest.label("trace"), workload.c.id, schedule.c.id.label("schedule"))
+        .select_from(trial)
+        .join(workload, workload.c.id == trial.c.workload_id)
+        .join(schedule, schedule.c.id == trial.c.schedule_id)
+        .where(schedule.c.digest != digest_of(""))
+        .distinct()
+    )
+    with release.reading() as connection:
+        return {(row.digest, row.trace): (row.id, row.schedule) for row in connection.execute(query)}
+
+
+def _answers(own: Reader, tvm_version: str, pairs: Collection[tuple[str, str]]) -> dict[tuple[str, str], ReplayStatus]:
+    """What is known of the given pairs of workload's and schedule's digests."""
+    found: dict[tuple[str, str], ReplayStatus] = {}
+    with own.reading() as connection:
+        workloads = _ids(connection, workload, {one for one, _ in pairs})
+        schedules = _ids(connection, schedule, {one for _, one in pairs})
+        known = {
+            (workloads[one], schedules[other]): (one, other)
+            for one, other in pairs
+            if one in workloads and other in schedules
+        }
+        ids = list(known)
+        for start in range(0, len(ids), _AT_ONCE):
+            query = select(replay.c.workload_id, replay.c.schedule_id, replay.c.status).where(
+                replay.c.tvm_version == tvm_version,
+                tuple_(replay.c.workload_id, replay.c.schedule_id).in_(ids[start : start + _AT_ONCE]),
+            )
+            for one, other, status in connection.execute(query):
+                found[known[one, other]] = status
+    return found
+
+
+def _ids(connection: Connection, table: Table, digests: Collection[str]) -> dict[str, int]:
+    whole = list(digests)
+    return {
+        digest: row_id
+        for start in range(0, len(whole), _AT_ONCE)
+        for digest, row_id in connection.execute(
+            select(table.c.digest, table.c.id).where(table.c.digest.in_(whole[start : start + _AT_ONCE]))
+        )
+    }
 
 
 def book(store: Store, records: Iterable[ReplayRecord]) -> None:

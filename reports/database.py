@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from rich.text import Text
 
 from ..database.admin import DatabaseInfo, Upgrade
 from ..database.records import ModelInfo
+from ..database.replays import ReleaseReplays
 from ..states import TrialState
 from ..units import MISSING, size
 from .tables import Column, print_json, print_rows
@@ -53,6 +55,7 @@ def print_database(info: DatabaseInfo, *, json: bool, console: Console) -> None:
             f"replays    TVM {version}: {', '.join(f'{count} {status.value}' for status, count in counts.items())}"
             for version, counts in info.replays.items()
         ),
+        *(_release_line(one) for one in info.releases),
     ]
     console.print(Text("\n".join(lines)), soft_wrap=True)
     if info.models:
@@ -72,6 +75,14 @@ def print_database(info: DatabaseInfo, *, json: bool, console: Console) -> None:
         print_rows(rows, [column for column in _COLUMNS if column.key in seen], json=False, console=console)
 
 
+def _release_line(release: ReleaseReplays) -> str:
+    counts = [f"{count} {status.value}" for status, count in release.answers.items()]
+    unasked = release.schedules - sum(release.answers.values())
+    if unasked:
+        counts.append(f"{unasked} not asked about yet (wgtune db replay)")
+    return f"release    {release.file}: {release.schedules} schedules, {', '.join(counts)}"
+
+
 def print_upgrade(upgrade: Upgrade, *, json: bool, console: Console) -> None:
     """Prints what `wgtune.database.admin.upgrade` did."""
     if json:
@@ -84,7 +95,14 @@ def print_upgrade(upgrade: Upgrade, *, json: bool, console: Console) -> None:
     console.print(Text(text), soft_wrap=True)
 
 
-_STALE = [Column("kernel", "stale kernel", flexible=True), Column("why", "why", flexible=True)]
+_STALE = [
+    Column("kernel", "stale kernel", flexible=True),
+    Column("schedules", "schedules", "right"),
+    Column("whose", "whose"),
+    Column("why", "why", flexible=True),
+]
+_MOST_STALE = 50
+"""Rows of stale schedules that are printed: after an upgrade of TVM it may be all."""
 
 
 def print_replayed(replayed: Mapping[str, Any], *, json: bool, console: Console) -> None:
@@ -92,11 +110,19 @@ def print_replayed(replayed: Mapping[str, Any], *, json: bool, console: Console)
     if json:
         print_json(replayed, console)
         return
-    if replayed["stale"]:
-        print_rows(replayed["stale"], _STALE, json=False, console=console)
+    groups = Counter((one["kernel"], one["own"], one["why"]) for one in replayed["known_stale"])
+    rows = [
+        {"kernel": kernel, "schedules": count, "whose": "yours" if own else "a release's", "why": why}
+        for (kernel, own, why), count in groups.items()
+    ]
+    if rows:
+        print_rows(rows[:_MOST_STALE], _STALE, json=False, console=console)
+        if len(rows) > _MOST_STALE:
+            console.print(Text(f"and {len(rows) - _MOST_STALE} more: --json lists all"), soft_wrap=True)
         console.print()
     if not replayed["asked"]:
         text = f"TVM {replayed['tvm']} has been asked about every schedule already; --again asks once more"
+        text += f". {len(replayed['known_stale'])} stale"
     else:
         text = f"{replayed['asked']} schedules under TVM {replayed['tvm']}: {replayed['replayable']} replayable"
         text += f", {len(replayed['stale'])} stale"

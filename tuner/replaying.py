@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..database.reader import Reader, installed_tvm
 from ..database.records import ReplayRecord, ReplayStatus, WorkloadInfo
-from ..database.replays import ReplayTask, book, unasked
+from ..database.replays import (
+    ReplayTask,
+    StaleSchedule,
+    book,
+    check_keeps_answers,
+    stale_schedules,
+    unasked,
+)
 from ..database.store import Store
 from ..devices.child import Child, ChildDied, ChildTimeout
 from ..units import duration
@@ -23,7 +30,8 @@ _BATCH = 20
 @dataclass
 class Replayed:
     """What came of a run: schedules that apply, ``stale`` ones with (kernel's name, why), and how many of those that
-    apply emit another program than was measured (``changed``): these are built only if measured anew.
+    apply emit another program than was measured (``changed``): these are built only if measured anew. ``known_stale``
+    are all that are stale under this TVM, those of earlier runs and of releases too.
     """
 
     tvm_version: str
@@ -31,6 +39,7 @@ class Replayed:
     replayable: int = 0
     changed: int = 0
     stale: list[tuple[str, str]] = field(default_factory=list)
+    known_stale: list[StaleSchedule] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """This as JSON values."""
@@ -40,6 +49,7 @@ class Replayed:
             "replayable": self.replayable,
             "changed": self.changed,
             "stale": [{"kernel": kernel, "why": why} for kernel, why in self.stale],
+            "known_stale": [asdict(one) for one in self.known_stale],
         }
 
 
@@ -47,26 +57,37 @@ def replay_database(
     store: Store,
     progress: Callable[[str, float], None] = lambda what, done: None,
     *,
+    releases: Sequence[Reader] = (),
     again: bool = False,
     everything: bool = False,
     limit_s: float = LIMIT_S,
 ) -> Replayed:
     """Apply the schedules that `wgtune.database.replays.unasked` names, and keep the answers as they come.
 
+    Those of ``releases`` too: ``store`` takes over each such kernel and schedule with its answer.
+
     A schedule is stale where TVM refuses it, where what comes of it fits none of the tiers that it was measured on,
-    where it takes TVM down, and where it takes longer than ``limit_s`` seconds. Raises DatabaseError.
+    where it takes TVM down, and where it takes longer than ``limit_s`` seconds.
+
+    Raises:
+        DatabaseError: the database fails, or cannot be written to.
     """
+    check_keeps_answers(store)
     version = installed_tvm()
-    tasks = unasked(store, version, again=again, everything=everything)
+    tasks = _tasks(store, releases, version, again, everything)
     found = Replayed(version, len(tasks))
-    infos = _Workloads(store)
+    infos: _Workloads | None = None
     fresh: list[ReplayRecord] = []
     with _Replayer(limit_s) as replayer:
         try:
-            for done, task in enumerate(tasks):
+            for done, (reader, task) in enumerate(tasks):
+                if infos is None or infos.reader is not reader:
+                    infos = _Workloads(reader)
                 info = infos[task.workload_id]
                 progress(info.name, done / len(tasks))
                 record = replayer.ask(task, info, version)
+                if reader is not store:
+                    store.add_workloads([info])
                 fresh.append(record)
                 if record.status is ReplayStatus.STALE:
                     found.stale.append((info.name, record.reason))
@@ -78,19 +99,32 @@ def replay_database(
                     fresh.clear()
         finally:
             book(store, fresh)
+    found.known_stale = stale_schedules(store, version)
     return found
+
+
+def _tasks(
+    store: Store, releases: Sequence[Reader], version: str, again: bool, everything: bool
+) -> list[tuple[Reader, ReplayTask]]:
+    """What is to be asked, with the database that holds it: each schedule once, the store's own before releases'."""
+    found: dict[tuple[str, str], tuple[Reader, ReplayTask]] = {}
+    for reader in (store, *releases):
+        own = None if reader is store else store
+        for task in unasked(reader, version, own=own, again=again, everything=everything):
+            found.setdefault((task.workload_id, task.trace), (reader, task))
+    return list(found.values())
 
 
 class _Workloads:
     """One workload at a time: their texts are long, and tasks come by kernel."""
 
     def __init__(self, reader: Reader) -> None:
-        self._reader = reader
+        self.reader = reader
         self._info: WorkloadInfo | None = None
 
     def __getitem__(self, workload_id: str) -> WorkloadInfo:
         if self._info is None or self._info.id != workload_id:
-            self._info = self._reader.workloads([workload_id])[workload_id]
+            self._info = self.reader.workloads([workload_id])[workload_id]
         return self._info
 
 
