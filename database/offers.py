@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Select, select
 
 from ..states import Runtime, TrialState
-from .reader import Reader, is_stale, is_superseded
+from .reader import Reader, is_superseded
 from .records import TrialKind
 from .rows import device, schedule, session, trial, workload
 
@@ -73,7 +73,7 @@ class Offers:
             .join(schedule, schedule.c.id == trial.c.schedule_id)
             .join(device, device.c.id == trial.c.device_id)
             .where(device.c.key == self._device, trial.c.runtime == self._runtime, trial.c.state.in_(self._states))
-            .where(trial.c.kind != TrialKind.CHECK, ~is_stale(), ~is_superseded())
+            .where(trial.c.kind != TrialKind.CHECK, ~is_superseded())
             .order_by(trial.c.latency_s, trial.c.started, trial.c.number)
         )
         if workload_ids is not None:
@@ -81,7 +81,7 @@ class Offers:
         fastest: dict[tuple[str, str], tuple[str, float, int, int]] = {}
         for index, layer in enumerate(self._layers):
             with layer.reading() as connection:
-                for digest, trace, latency_s, trial_id in connection.execute(query):
+                for digest, trace, latency_s, trial_id in connection.execute(query.where(~layer.stale())):
                     kept = fastest.get((digest, trace))
                     if kept is None or latency_s < kept[1]:
                         fastest[digest, trace] = (digest, latency_s, index, trial_id)

@@ -15,6 +15,7 @@ from wgtune.cli import app
 from wgtune.database.comparisons import top_schedules
 from wgtune.database.layers import Layers, open_layers
 from wgtune.database.lookup import lookup
+from wgtune.database.offers import Offers
 from wgtune.database.reader import Reader, installed_tvm
 from wgtune.database.records import DeviceInfo, ReplayRecord, ReplayStatus, TrialKind
 from wgtune.database.release import write_release
@@ -147,3 +148,11 @@ def test_the_command_asks_about_releases(real: Path, tmp_path: Path) -> None:
 def test_a_release_itself_keeps_no_answers(real: Path) -> None:
     result = CliRunner().invoke(app, ["db", "replay", "--db", str(real), "--no-releases"])
     assert result.exit_code != 0 and "--releases" in str(getattr(result.exception, "hint", ""))
+
+
+def test_what_is_offered_to_other_programs_leaves_it_out_as_well(release: Reader) -> None:
+    with Store.memory() as own:
+        own.add_workloads(release.workloads([MATMUL.id]).values())
+        book(own, [stale(MATMUL.id, "fast")])
+        offers = Offers(Layers(own, [release]), LLVMPIPE.key, session().runtime)
+        assert [one.trace for one in offers.of(MATMUL.id)] == ["slow", "untuned"]
