@@ -32,7 +32,8 @@ def print_built(summary: BuildSummary, *, json: bool, console: Console) -> None:
     for lender in summary.borrowed:
         share = "" if lender.time_share is None else f", about {percent(lender.time_share)} of an image's time"
         near = "another GPU" if lender.match == "portable" else f"the same {lender.match}"
-        lines.append(f"borrowed   {lender.kernels} kernels from {lender.device} ({near}), not verified here{share}")
+        kernels = "1 kernel" if lender.kernels == 1 else f"{lender.kernels} kernels"
+        lines.append(f"borrowed   {kernels} from {lender.device} ({near}), not verified here{share}")
     if summary.from_baseline:
         share = (
             "an unknown share of an image's time"

@@ -1,0 +1,98 @@
+"""`wgtune build` with schedules of other devices: each step of the lookup on the screen and in the manifest, and none
+of them counted as measured or verified."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from synthetic_store import RADEON, ok, session
+from typer.testing import CliRunner
+
+from wgtune.build.bundle import Bundle
+from wgtune.build.manifest import Manifest
+from wgtune.cli import app
+from wgtune.database.records import DeviceInfo, TrialKind, TrialStart, WorkloadInfo
+from wgtune.database.store import Store
+from wgtune.devices.limits import TIERS
+from wgtune.tuner.capture import capture_model
+from wgtune.tuner.emit import emit
+from wgtune.tuner.model import resolve_model
+from wgtune.tuner.program import Kernel
+from wgtune.tuner.schedules import baseline_schedules, trace_to_json
+
+HERE = DeviceInfo("vulkan:rtx-3060", "vulkan", "nvidia", "ampere", "NVIDIA GeForce RTX 3060", False)
+LENDERS = {
+    "model": replace(HERE, key="gl:rtx-3060", backend="gl"),
+    "architecture": replace(HERE, key="vulkan:rtx-3070", model="NVIDIA GeForce RTX 3070"),
+    "vendor": replace(HERE, key="vulkan:rtx-4060", model="NVIDIA GeForce RTX 4060", architecture="lovelace"),
+    "portable": RADEON,
+}
+
+
+def record(store: Store, device: DeviceInfo, kernel: Kernel, seconds: float) -> None:
+    """A verified schedule of a search: the kernel's last untuned one, which differs from the first for most."""
+    *_, schedule = baseline_schedules(kernel, TIERS["default"])
+    program = emit(schedule.mod, TIERS["default"])
+    store.add_workloads([WorkloadInfo(kernel.id, kernel.name, kernel.text, (), (), (), 0.0, 0)])
+    needs = program.to_json()["needs"]
+    start = TrialStart(
+        store.begin_session(session(device)), kernel.id, TrialKind.SEARCH, trace_to_json(schedule), program.digest,
+        needs, len(program.dispatches), 0,
+    )  # fmt: skip
+    store.add_trial(start, ok(seconds))
+
+
+@pytest.fixture(scope="module")
+def database(demo_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A kernel of the text encoder with a record of the device itself, and one with each kind of relative's."""
+    path = tmp_path_factory.mktemp("borrowed") / "records.db"
+    capture = capture_model(resolve_model(str(demo_folder)))
+    kernels = [capture.kernels[one] for one in capture.stages["clip"].calls_per_kernel()]
+    with Store.open(str(path)) as store:
+        for device, kernel in zip([HERE, *LENDERS.values()], kernels, strict=False):
+            record(store, device, kernel, 1e-3)
+        # Whatever a relative's time is, the device's own record stays.
+        record(store, LENDERS["model"], kernels[0], 1e-9)
+    return path
+
+
+def build(demo_folder: Path, database: Path, output: Path, *options: str) -> str:
+    where = ["--model", str(demo_folder), "-o", str(output), "--db", str(database), "--no-releases"]
+    small = ["--device", HERE.key, "--no-page", "--max-steps", "1", "--scheduler", "ddim"]
+    result = CliRunner().invoke(app, ["build", *where, *small, *options])
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_each_step_is_labelled_and_none_counts_as_verified(demo_folder: Path, database: Path, tmp_path: Path) -> None:
+    told = build(demo_folder, database, tmp_path / "dist")
+    manifest = Bundle.open(tmp_path / "dist").manifest
+    tuned = manifest.tuned
+    assert [(one.match, one.device, one.kernels) for one in tuned.borrowed] == [
+        (match, device.key, 1) for match, device in LENDERS.items()
+    ]
+    assert (tuned.device, tuned.from_records) == (HERE.key, 1)
+    assert tuned.from_baseline == tuned.kernels - 1 - len(LENDERS)
+    shares = [one.time_share for one in tuned.borrowed]
+    assert all(share is not None and 0 < share < 1 for share in shares)
+    assert tuned.baseline_time_share is not None
+    assert sum(share or 0 for share in shares) + tuned.baseline_time_share < 1
+    assert Manifest.from_json(json.loads(json.dumps(manifest.to_json()))) == manifest
+    assert f"1 tuned, 0 where the baseline won, 4 borrowed, {tuned.from_baseline} never measured" in told
+    lines = [line for line in told.splitlines() if line.startswith("borrowed")]
+    words = ["the same model", "the same architecture", "the same vendor", "another GPU"]
+    for line, device, near in zip(lines, LENDERS.values(), words, strict=True):
+        assert f"1 kernel from {device.key} ({near}), not verified here, about" in line
+
+    alone = json.loads(build(demo_folder, database, tmp_path / "alone", "--borrow", "exact", "--json"))
+    assert (alone["borrowed"], alone["from_records"], alone["searched"]) == ([], 1, 1)
+    assert alone["from_baseline"] == tuned.from_baseline + len(LENDERS)
+    assert shaders(tmp_path / "alone") != shaders(tmp_path / "dist")
+
+
+def shaders(folder: Path) -> set[bytes]:
+    bundle = Bundle.open(folder)
+    return {bundle.read(shader.file) for shader in bundle.plan.shaders}
