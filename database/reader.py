@@ -117,29 +117,28 @@ class Reader:
         ``schedules`` are traces by workload id; the keys of the answer are device key, workload id and trace. Stale
         ones, and what was measured again since, do not count, as in `best`.
         """
-        texts = {digest_of(trace): trace for traces in schedules.values() for trace in traces}
-        wanted = {(key, digest_of(trace)) for key, traces in schedules.items() for trace in traces}
+        wanted = {(key, digest_of(trace)): trace for key, traces in schedules.items() for trace in traces}
         query = (
-            select(device.c.key, workload.c.digest, schedule.c.digest, func.min(trial.c.latency_s))
+            select(device.c.key, workload.c.digest, trial.c.schedule_id, func.min(trial.c.latency_s))
             .select_from(workload)
             .join(trial, trial.c.workload_id == workload.c.id)
             .join(device, device.c.id == trial.c.device_id)
-            .join(schedule, schedule.c.id == trial.c.schedule_id)
             .where(device.c.key.in_(device_keys), trial.c.runtime == runtime, trial.c.state == TrialState.OK)
             .where(trial.c.kind != TrialKind.CHECK, ~self.stale(), ~is_superseded())
-            .group_by(device.c.key, workload.c.digest, schedule.c.digest)
+            .group_by(device.c.key, workload.c.digest, trial.c.schedule_id)
         )
         found: dict[tuple[str, str, str], float] = {}
         with self.reading() as connection:
-            for some in _batches(schedules):
-                digests = [digest for key, digest in wanted if key in some]
-                for few in _batches(digests):
-                    rows = connection.execute(
-                        query.where(workload.c.digest.in_(some), schedule.c.digest.in_(few))
-                    ).all()
-                    for key, kernel, digest, seconds in rows:
-                        if (kernel, digest) in wanted:
-                            found[key, kernel, texts[digest]] = seconds
+            # By kernel: each statement reads the trials of its own few, so that all of them are read once.
+            for some in _batches(wanted):
+                kernels = {kernel for kernel, _ in some}
+                known = select(schedule.c.id, schedule.c.digest).where(schedule.c.digest.in_({one for _, one in some}))
+                digests = {row.id: row.digest for row in connection.execute(known)}
+                rows = connection.execute(query.where(workload.c.digest.in_(kernels), trial.c.schedule_id.in_(digests)))
+                for key, kernel, schedule_id, seconds in rows:
+                    trace = wanted.get((kernel, digests[schedule_id]))
+                    if trace is not None:
+                        found[key, kernel, trace] = seconds
         return found
 
     def aliases(self) -> list[Alias]:
