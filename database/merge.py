@@ -6,12 +6,12 @@ stays, by an order in which any two rows compare; taking the greatest is the sam
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import Connection, Table, and_, select, tuple_, update
+from sqlalchemy import Connection, Table, and_, select, update
 
 from ..errors import DatabaseError
 from ..states import TrialState
@@ -20,15 +20,13 @@ from .conditions import check_conditions
 from .content import AT_ONCE, KEYS, NAMES, Names, canonical, key_of, rows
 from .engine import parse_url, sqlite_path
 from .inserting import insert_missing
+from .matching import matching
 from .records import SessionOutcome
 from .rows import alias, check_digest, device, opaque, replay, schedule, session, trial, workload
 from .snapshots import opened
 from .store import Store
 
 Edit = Callable[[Table, dict[str, Any]], "dict[str, Any] | None"]
-
-_LOOKED_UP = 200
-"""Rows asked for in one statement, some columns each: databases limit the number of parameters."""
 
 _FINAL = 2
 """The rank of what nothing may follow: two such contents of one row are not both true."""
@@ -100,8 +98,8 @@ def _absorb_rows(target: Connection, table: Table, batch: list[dict[str, Any]], 
     done.added[table.name] = done.added.get(table.name, 0) + len(missing)
     if table in NAMES:
         name = table.c[NAMES[table]]
-        for some in _some([row[name.name] for row in missing]):
-            for row_id, text in target.execute(select(table.c.id, name).where(name.in_(some))):
+        for match in matching([name], [(row[name.name],) for row in missing]):
+            for row_id, text in target.execute(select(table.c.id, name).where(match)):
                 numbers.learn(table, row_id, text)
     if table is schedule:
         return  # one digest, one text
@@ -126,9 +124,7 @@ def _existing(
     columns = [table.c[column] for column in KEYS[table]]
     wanted = [table.c.id, table.c.digest] if table is schedule else list(table.c)
     found = {}
-    for some in _some(batch):
-        keys = [tuple(row[column.name] for column in columns) for row in some]
-        match = columns[0].in_([key[0] for key in keys]) if len(columns) == 1 else tuple_(*columns).in_(keys)
+    for match in matching(columns, [tuple(row[column.name] for column in columns) for row in batch]):
         for row in target.execute(select(*wanted).where(match)):
             values = dict(row._mapping)
             if table in NAMES:
@@ -181,7 +177,3 @@ def _rank(table: Table, row: Mapping[str, Any]) -> tuple[Any, ...]:
     if table is alias:
         return (row["created"],)
     return ()
-
-
-def _some(values: Sequence[Any]) -> Iterable[Sequence[Any]]:
-    return (values[start : start + _LOOKED_UP] for start in range(0, len(values), _LOOKED_UP))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
-from sqlalchemy import Connection, Table, func, select, tuple_
+from sqlalchemy import Connection, Table, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from ..errors import DatabaseError
@@ -18,12 +18,12 @@ from ..states import Runtime, TrialState
 from .digests import digest_of
 from .engine import is_read_only
 from .inserting import schedule_id
+from .matching import matching
 from .reader import Reader
 from .records import ReplayRecord, ReplayStatus
 from .rows import clean, replay, schedule, session, trial, workload
 from .store import Store
 
-_AT_ONCE = 200
 WGSL_RUNTIMES = frozenset({Runtime.WGPU, Runtime.BROWSER})
 
 
@@ -172,25 +172,20 @@ def _answers(own: Reader, tvm_version: str, pairs: Collection[tuple[str, str]]) 
             for one, other in pairs
             if one in workloads and other in schedules
         }
-        ids = list(known)
-        for start in range(0, len(ids), _AT_ONCE):
-            query = select(replay.c.workload_id, replay.c.schedule_id, replay.c.status).where(
-                replay.c.tvm_version == tvm_version,
-                tuple_(replay.c.workload_id, replay.c.schedule_id).in_(ids[start : start + _AT_ONCE]),
-            )
-            for one, other, status in connection.execute(query):
+        query = select(replay.c.workload_id, replay.c.schedule_id, replay.c.status)
+        query = query.where(replay.c.tvm_version == tvm_version)
+        for match in matching([replay.c.workload_id, replay.c.schedule_id], known):
+            for one, other, status in connection.execute(query.where(match)):
                 found[known[one, other]] = status
     return found
 
 
 def _ids(connection: Connection, table: Table, digests: Collection[str]) -> dict[str, int]:
-    whole = list(digests)
+    query = select(table.c.digest, table.c.id)
     return {
-        digest: row_id
-        for start in range(0, len(whole), _AT_ONCE)
-        for digest, row_id in connection.execute(
-            select(table.c.digest, table.c.id).where(table.c.digest.in_(whole[start : start + _AT_ONCE]))
-        )
+        row.digest: row.id
+        for match in matching([table.c.digest], [(digest,) for digest in digests])
+        for row in connection.execute(query.where(match))
     }
 
 
