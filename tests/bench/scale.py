@@ -1,5 +1,5 @@
-"""What a large database costs: opening it and asking for the best records, against TVM's JSONDatabase;
-single commits; merging.
+"""What a large database costs: opening it and asking for the best records, against TVM's JSONDatabase; the lookup for
+a device that has none of its own; single commits; merging.
 
 Both sides answer the same question, the best record of every kernel of one device, from records of the same length.
 JSONDatabase gets as many as it loads in about a minute, for it keeps everything in memory; the two are compared by the
@@ -19,9 +19,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from wgtune.database.lookup import lookup
 from wgtune.database.records import TrialEnd, TrialKind, TrialStart
 from wgtune.database.store import Store
-from wgtune.states import TrialState
+from wgtune.states import Match, TrialState
 
 from . import merging
 from .large_database import Shape, device, fill, session, trace, workload
@@ -84,6 +85,32 @@ def ask_store(path: Path, sizes: Sizes) -> Answer:
     return Answer("wgtune", sizes.trials, statistics.median(opened), statistics.median(answered))
 
 
+def ask_lookup(path: Path, sizes: Sizes) -> dict[Match, float]:
+    """Seconds to find a schedule of every kernel for a device, by how near the nearest one is that has any.
+
+    The farther, the more devices there are to compare: for a stranger it is every device of the database.
+    """
+    ids = [workload(i).id for i in range(sizes.kernels)]
+    own = device(0)
+    new = replace(own, key="vulkan:new", model="new GPU 1")
+    asked = {
+        Match.EXACT: own,
+        Match.MODEL: replace(own, key="gl:own", backend="gl"),
+        Match.ARCHITECTURE: new,
+        Match.VENDOR: replace(new, architecture="new"),
+        Match.PORTABLE: replace(new, architecture="new", vendor="new"),
+    }
+    found = {}
+    for match, info in asked.items():
+        with Store.open(str(path), create=False) as store:
+            started = time.perf_counter()
+            matches = {one.match for one in lookup(store, info, ids).values()}
+            found[match] = time.perf_counter() - started
+        if matches != {match}:
+            raise AssertionError(f"a lookup went to {matches}, not to {match}")
+    return found
+
+
 def ask_json_database(folder: Path, sizes: Sizes) -> Answer:
     """TVM's own, on as many records as it loads in the time given, by what fewer took."""
     few = records = 10 * sizes.kernels
@@ -125,6 +152,7 @@ def run(console: Console, *, json_output: bool = False, sizes: Sizes | None = No
         fill(path, Shape(sizes.trials, sizes.devices, sizes.kernels))
         filled_s, size = time.perf_counter() - started, path.stat().st_size
         ours = ask_store(path, sizes)
+        lookups = ask_lookup(path, sizes)
         progress.print(f"JSONDatabase, on what it loads in about {sizes.json_seconds:.0f} s …")
         theirs = ask_json_database(folder, sizes)
         commits = commit_singly(path, sizes)
@@ -134,10 +162,17 @@ def run(console: Console, *, json_output: bool = False, sizes: Sizes | None = No
     ratio = theirs.per_record_s / ours.per_record_s
     if json_output:
         result = {"answers": [asdict(ours), asdict(theirs)], "ratio_per_record": ratio, "commits": asdict(commits)}
+        result["lookups"] = {match.value: seconds for match, seconds in lookups.items()}
         result["merges"] = [asdict(merge) for merge in merges]
         console.print_json(json.dumps({"sizes": asdict(sizes), "file_bytes": size, "filled_s": filled_s, **result}))
         return
     _print_answers(console, ours, theirs, ratio, f"a file of {size / 1e6:.0f} MB")
+    table = Table(title="A schedule of every kernel, by how near the nearest device is that has one")
+    table.add_column("nearest")
+    table.add_column("ms", justify="right")
+    for match, seconds in lookups.items():
+        table.add_row(match.value, f"{seconds * 1e3:,.0f}")
+    console.print(table)
     table = Table(title="Trials committed one at a time, in the same database")
     table.add_column("how")
     table.add_column("a second", justify="right")

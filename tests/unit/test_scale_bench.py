@@ -13,6 +13,7 @@ from rich.console import Console
 
 from wgtune.database import admin
 from wgtune.database.store import Store
+from wgtune.states import Match
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
@@ -59,5 +60,6 @@ def test_the_bench_runs_whole():
     ours, theirs = result["answers"]
     assert (ours["records"], theirs["name"]) == (400, "JSONDatabase")
     assert [merge["trials"] for merge in result["merges"]] == [80, 160]
+    assert set(result["lookups"]) == {match.value for match in Match}
     assert result["ratio_per_record"] > 0 and result["file_bytes"] > 0
     assert all(result["commits"][way] > 0 for way in ("whole", "begun_and_ended"))
