@@ -10,6 +10,9 @@ from typing import Any, NamedTuple
 
 from ..states import CacheState, Runtime, TrialState
 
+UNNAMED_DRIVER = "a driver without a name"
+"""How people are told of a session's driver that did not say what it is."""
+
 
 class TrialKind(str, Enum):
     """Where a trial's schedule comes from."""

@@ -25,7 +25,7 @@ from .content import digest_rows
 from .engine import RELEASE_SUFFIX
 from .merge import Merged, absorb
 from .reader import Reader, installed_tvm, is_stale, is_superseded
-from .records import TrialKind
+from .records import UNNAMED_DRIVER, TrialKind
 from .rows import alias, device, model, model_kernel, opaque, release, replay, schedule, session, trial, workload
 from .store import Store
 
@@ -304,7 +304,7 @@ def _page(manifest: Manifest) -> str:
         ),
         "",
         f"Models: {', '.join(map(_cell, manifest.models)) or 'none'}. Drivers: "
-        f"{', '.join(map(_cell, manifest.drivers))}. "
+        f"{', '.join(_cell(driver or UNNAMED_DRIVER) for driver in manifest.drivers)}. "
         f"Stale records left out: {manifest.stale}.",
         "",
         f"`{manifest.file}` has the SHA-256 `{manifest.sha256}`, its content `{manifest.content}`. "

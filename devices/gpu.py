@@ -18,7 +18,7 @@ import wgpu
 from ..errors import DeviceError
 from ..states import Runtime
 from .device import Device
-from .naming import device_key, model_and_architecture, vendor_name
+from .naming import device_key, driver_name, model_and_architecture, vendor_name
 
 # What of WebGPU's limits compute work can run into (W3C WebGPU, section 3.6.2).
 _LIMITS = (
@@ -84,7 +84,7 @@ def list_adapters() -> list[tuple[Device, Any]]:
             vendor=vendor_name(info["vendor_id"], info["vendor"]),
             architecture=info["architecture"] or architecture,
             model=model,
-            driver=info["description"].strip(),
+            driver=driver_name(info["description"], info["vendor"]),
             adapter_type=kind,
             software=kind == "cpu",
             limits={name: adapter.limits[_hyphenated(name)] for name in _LIMITS},

@@ -35,6 +35,11 @@ def vendor_name(vendor_id: int, reported: str) -> str:
     return _VENDORS.get(vendor_id) or slug(reported) or "unknown"
 
 
+def driver_name(description: str, vendor: str) -> str:
+    """The driver's description of itself, else its name, which wgpu reports as the vendor; SwiftShader has no other."""
+    return description.strip() or vendor.strip()
+
+
 def model_and_architecture(reported: str) -> tuple[str, str]:
     """The model without trademarks and driver versions, and the chip or architecture that the name carries (or "").
 

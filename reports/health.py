@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ..database.health import DeviceHealth
+from ..database.records import UNNAMED_DRIVER
 from ..states import QUARANTINE_AFTER, SUSPEND_AFTER, TrialState
 from .plain import plain
 from .tables import Column, print_json, print_rows
@@ -58,7 +59,7 @@ def print_health(healths: Sequence[DeviceHealth], *, json: bool, console: Consol
             "program": one.program_digest[:12],
             "crashes": one.crashes,
             "how": ", ".join(state.value for state in one.states),
-            "driver": one.driver,
+            "driver": one.driver or UNNAMED_DRIVER,
         }
         for health in healths
         for one in health.quarantined
@@ -71,7 +72,9 @@ def print_health(healths: Sequence[DeviceHealth], *, json: bool, console: Consol
 
 def sentences(health: DeviceHealth) -> list[str]:
     """What to know of a device, and what to do about it."""
-    drivers = "; ".join(f"{use.driver} ({use.first:%Y-%m-%d} to {use.last:%Y-%m-%d})" for use in health.drivers)
+    drivers = "; ".join(
+        f"{use.driver or UNNAMED_DRIVER} ({use.first:%Y-%m-%d} to {use.last:%Y-%m-%d})" for use in health.drivers
+    )
     lines = [f"{health.device.key}: {drivers}"]
     if health.last_crash is not None:
         crash = health.last_crash

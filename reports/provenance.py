@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from ..database.reader import Reader
-from ..database.records import DeviceInfo, Record
+from ..database.records import UNNAMED_DRIVER, DeviceInfo, Record
 from ..errors import UsageError
 from ..states import Runtime
 
@@ -43,7 +43,7 @@ def provenance(store: Reader, device_key: str, runtime: Runtime, records: Iterab
     return Provenance(
         device=device,
         runtime=runtime,
-        drivers=sorted({info.driver for info in sessions}),
+        drivers=sorted({info.driver or UNNAMED_DRIVER for info in sessions}),
         toolchains=sorted({_words(dict(info.toolchain)) for info in sessions}),
         tiers=sorted({info.tier for info in sessions}),
         sessions=len(sessions),

@@ -1,6 +1,6 @@
 import pytest
 
-from wgtune.devices.naming import device_key, model_and_architecture, vendor_name
+from wgtune.devices.naming import device_key, driver_name, model_and_architecture, vendor_name
 
 REPORTED = [
     # what a driver says, the backend, the model, the architecture, the key
@@ -67,3 +67,8 @@ def test_vendors() -> None:
     assert vendor_name(0x10005, "llvmpipe") == "mesa"
     assert vendor_name(0, "Some Maker") == "some-maker"
     assert vendor_name(0, "") == "unknown"
+
+
+def test_a_driver_without_a_description_is_called_by_its_name() -> None:
+    assert driver_name("Mesa 22.3.6 (LLVM 15.0.6)", "llvmpipe") == "Mesa 22.3.6 (LLVM 15.0.6)"
+    assert driver_name(" ", "SwiftShader driver") == "SwiftShader driver"

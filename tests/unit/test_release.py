@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,16 @@ def test_it_holds_the_best_and_the_baseline_without_the_host(tuned: Path, tmp_pa
         (RADEON.key, 1, 1),
     ]
     assert manifest["sha256"] in path.with_name(path.name.removesuffix(".db") + ".md").read_text()
+
+
+def test_a_driver_without_a_name_is_told_as_such(tmp_path: Path) -> None:
+    with Store.open(str(tmp_path / "x.db")) as store:
+        add_demo(store)
+        measure(store, store.begin_session(replace(session(), driver="")), MATMUL, ok(0.01), "a")
+        measure(store, store.begin_session(session()), CONV, ok(0.01), "b")
+        path, _ = write_release(store, "lab", tmp_path)
+    page = path.with_name(path.name.removesuffix(".db") + ".md").read_text()
+    assert "Drivers: a driver without a name, Mesa 22.3.6. " in page
 
 
 def test_the_same_content_gives_the_same_bytes(tuned: Path, tmp_path: Path) -> None:
