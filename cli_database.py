@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from .cli_options import TYPER, DbOption, JsonOption, ReleasesOption, ShippedOption
+from .cli_options import TYPER, DbOption, JsonOption, KnownDeviceOption, ReleasesOption, ShippedOption
 from .console import note, progress, stdout
 from .database.records import AliasLevel
+from .states import Runtime
+
+
+class ExportFormat(str, Enum):
+    """Formats of other programs that schedules are written in."""
+
+    TVM = "tvm"
+
 
 db_app = typer.Typer(help="Look after the database of trials.", **TYPER)
 
@@ -191,6 +200,62 @@ def db_diff(
     print_diff(found, json=json, console=stdout())
     if found.regressed:
         raise typer.Exit(1)
+
+
+@db_app.command("export", epilog="Example: `wgtune db export --device vulkan:llvmpipe -o tuned/`")
+def db_export(
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write to.")],
+    device: KnownDeviceOption = None,
+    runtime: Annotated[
+        Runtime | None, typer.Option(help="How the schedules were measured; needed where a device has several ways.")
+    ] = None,
+    top: Annotated[int | None, typer.Option(min=1, help="Only so many of each kernel's fastest schedules.")] = None,
+    unverified: Annotated[bool, typer.Option("--unverified", help="Also what nobody verified.")] = False,
+    format: Annotated[ExportFormat, typer.Option(help="What to write: tvm is what TVM's JSONDatabase reads.")] = (
+        ExportFormat.TVM
+    ),
+    releases: ReleasesOption = None,
+    shipped: ShippedOption = True,
+    db: DbOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Write a device's schedules as the two JSON files that stock MetaSchedule reads."""
+    from .database.layers import open_layers
+    from .reports.exchange import print_exported
+    from .reports.selection import select_device
+    from .tuner.json_export import export_pair, only_runtime
+
+    assert format is ExportFormat.TVM
+    with (
+        open_layers(db, releases=releases or (), shipped=shipped, warn=note) as reader,
+        progress("Exporting") as report,
+    ):
+        key = select_device(reader, device).key
+        chosen = runtime or only_runtime(reader, key, unverified=unverified)
+        exported = export_pair(reader, output, key, chosen, top=top, unverified=unverified, report=report)
+    print_exported(exported, json=json, console=stdout())
+
+
+@db_app.command("import", epilog="Example: `wgtune db import log_db/ --device metal:apple-m1-pro`")
+def db_import(
+    folder: Annotated[Path, typer.Argument(help="The folder with the two files of TVM's JSONDatabase.")],
+    device: Annotated[str, typer.Option("--device", "-d", help="The key of the device that they were measured on.")],
+    runtime: Annotated[
+        Runtime | None, typer.Option(help="How they were measured; by default what stock TVM does for their targets.")
+    ] = None,
+    db: DbOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Add what stock MetaSchedule tuned, as times that nobody verified. Exits with 130 where Ctrl-C ended it."""
+    from .database.store import Store
+    from .reports.exchange import print_imported
+    from .tuner.json_import import import_pair
+
+    with Store.open(db) as store, progress("Importing") as report:
+        imported = import_pair(store, folder, device, runtime, report=report)
+    print_imported(imported, json=json, console=stdout())
+    if imported.interrupted:
+        raise typer.Exit(130)
 
 
 @db_app.command("show", epilog="Example: `wgtune db show 3`, or `wgtune db show 3 17` for its 17th trial")

@@ -13,6 +13,7 @@ from ..errors import DatabaseError
 from ..states import TrialState
 from .checking import row_problems, sqlite_problems, unfinished_problems
 from .engine import connect, is_read_only, translated
+from .opaque import OpaqueCount, count_opaque
 from .reader import Reader, installed_tvm
 from .records import ModelInfo, ReplayStatus, SessionOutcome
 from .release import release_problems
@@ -28,7 +29,8 @@ class DatabaseInfo:
 
     ``revision`` is None for an empty database. Where it differs from ``latest``, nothing is listed or counted.
     ``trials`` is by device and state, ``sessions`` by outcome, ``replays`` by version of TVM: what `wgtune db replay`
-    found, of releases' schedules too. ``releases`` are those that are read under this database.
+    found, of releases' schedules too. ``releases`` are those that are read under this database. ``opaque`` is what
+    other programs' files held that TVM could not read.
     """
 
     name: str
@@ -42,6 +44,7 @@ class DatabaseInfo:
     trials: dict[str, dict[TrialState, int]]
     replays: dict[str, dict[ReplayStatus, int]]
     releases: list[ReleaseReplays]
+    opaque: list[OpaqueCount]
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,7 @@ def info(url: str | None = None, *, releases: Sequence[Reader] = ()) -> Database
             trials=_trials(connection) if counted else {},
             replays=answers(connection) if counted else {},
             releases=[release_replays(own, one, installed_tvm()) for one in under],
+            opaque=count_opaque(connection) if counted else [],
         )
 
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
-import os
-import platform
 import warnings
 import weakref
 from collections.abc import Iterator, Sequence
@@ -13,6 +10,7 @@ from contextlib import ExitStack
 from enum import Enum
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import tvm
 from tvm.ir.utils import derived_object
@@ -21,19 +19,15 @@ from tvm.s_tir.meta_schedule.database import PyDatabase, TuningRecord, Workload
 from tvm.target import Target
 
 from ..errors import DatabaseError, UsageError
-from ..states import Runtime, TrialState
+from ..states import Runtime
+from .foreign import ForeignTrials, stock_runtime
 from .layers import Layers, release_files
 from .offers import Offer, Offers
-from .records import DeviceInfo, SessionInfo, SessionOutcome, TrialEnd, TrialKind, TrialStart
+from .records import SessionOutcome
 from .snapshots import opened
 from .store import Store
 from .tvm_modules import describe_workload, named_by_position, stored_module, workload_of
 from .tvm_traces import ENTRY, is_trace, trace_values, translated
-
-FAILED_S = 1e9
-"""Seconds from which on MetaSchedule means that there is no time: it books 1e10 where a candidate did not run."""
-
-_RUNTIMES = {"cuda": Runtime.TVM_CUDA, "metal": Runtime.TVM_METAL}
 
 
 class Policy(str, Enum):
@@ -43,14 +37,6 @@ class Policy(str, Enum):
     """Records only: measured, and the result compared with a reference."""
     MEASURED = "measured"
     """Times whose results nobody checked, too: what stock MetaSchedule measures, and needs to find again."""
-
-
-def target_runtime(target: Target | None) -> Runtime:
-    """The way of measuring that stock MetaSchedule's times for ``target`` are kept under.
-
-    It measures through TVM's own runtimes, on ``vulkan`` and ``webgpu`` too: never the WGSL that a browser gets.
-    """
-    return Runtime.TVM if target is None else _RUNTIMES.get(str(target.kind.name), Runtime.TVM)
 
 
 @derived_object
@@ -98,14 +84,15 @@ class ScheduleDatabase(PyDatabase):
         super().__init__()
         unverified = Policy(policy) is Policy.MEASURED
         if runtime is None:
-            runtime = _RUNTIMES.get(device.partition(":")[0], Runtime.TVM) if unverified else Runtime.WGPU
+            runtime = stock_runtime(device.partition(":")[0]) if unverified else Runtime.WGPU
         self._device, self._runtime = device, Runtime(runtime)
         with ExitStack() as stack:
             self._store = stack.enter_context(Store.open(url))
             readers = [stack.enter_context(opened(str(path))) for path in release_files(releases, shipped=shipped)]
             self._reader = Layers(self._store, readers)
-            self._sessions: dict[str, int] = {}
-            self._ending = weakref.finalize(self, _end, self._store, self._sessions, stack.pop_all())
+            described = {info.key: info for info in self._reader.devices()}
+            self._committed = ForeignTrials(self._store, device, "stock MetaSchedule", described.get(device))
+            self._ending = weakref.finalize(self, _end, self._committed, stack.pop_all())
         self._offers = Offers(self._reader, device, self._runtime, unverified=unverified)
 
     def close(self) -> None:
@@ -136,26 +123,22 @@ class ScheduleDatabase(PyDatabase):
             raise UsageError(
                 "a workload is not one function of TensorIR that wgtune can identify", "keep it in a JSONDatabase"
             )
-        measured = target_runtime(record.target)
+        kind = "no target" if record.target is None else str(record.target.kind.name)
+        measured = stock_runtime(kind)
         if measured is not self._runtime:
             # TVM makes a RuntimeError of whatever is raised here, of which the message alone is left.
             raise UsageError(
-                f"times for {record.target.kind.name} are of the runtime {measured.value}, and this database was "
-                f'opened for {self._runtime.value}: open it with policy="measured", runtime="{measured.value}"'
+                f"times for {kind} are of the runtime {measured.value}, and this database was opened for "
+                f'{self._runtime.value}: open it with policy="measured", runtime="{measured.value}"'
             )
-        self._store.add_workloads([describe_workload(module)])
         trace = translated(trace_values(record.trace), module, named_by_position(module)).trace
-        start = TrialStart(
-            session_id=self._session(record.target),
-            workload_id=workload_id,
-            kind=TrialKind.SEARCH,
-            trace=json.dumps(trace_values(trace), separators=(",", ":")),
-            program_digest="",
-            needs={},
-            launches=0,
-            seed=0,
+        self._committed.add(
+            describe_workload(module),
+            json.dumps(trace_values(trace), separators=(",", ":")),
+            [float(second) for second in record.run_secs or ()],
+            None if record.target is None else json.loads(str(record.target)),
+            self._runtime,
         )
-        self._store.add_trial(start, trial_end([float(second) for second in record.run_secs or ()]))
 
     def get_top_k(self, workload: Workload, top_k: int) -> list[TuningRecord]:
         """The ``top_k`` fastest schedules that the policy offers, in the names of ``workload``."""
@@ -186,39 +169,6 @@ class ScheduleDatabase(PyDatabase):
                 continue
             yield record
 
-    def _session(self, target: Target | None) -> int:
-        """This process's session of what is measured for ``target``."""
-        text = "" if target is None else json.dumps(json.loads(str(target)), sort_keys=True)
-        if text not in self._sessions:
-            backend, _, model = self._device.partition(":")
-            described = {info.key: info for info in self._reader.devices()}
-            unknown = DeviceInfo(self._device, backend, "", "", model, software=backend in ("cpu", "llvm"))
-            info = SessionInfo(
-                device=described.get(self._device, unknown),
-                runtime=self._runtime,
-                driver="",
-                adapter={},
-                toolchain={"python": platform.python_version(), "apache-tvm": tvm.__version__},
-                model="",
-                capture_key="",
-                tier="",
-                budget={},
-                seed=0,
-                reason="stock MetaSchedule",
-                host=platform.node(),
-                pid=os.getpid(),
-                target=text,
-            )
-            self._sessions[text] = self._store.begin_session(info)
-        return self._sessions[text]
-
-
-def trial_end(seconds: Sequence[float]) -> TrialEnd:
-    """How a trial of stock MetaSchedule's ended, by the ``seconds`` that it booked."""
-    if seconds and all(math.isfinite(second) and 0 <= second < FAILED_S for second in seconds):
-        return TrialEnd(TrialState.UNVERIFIED, tuple(seconds), timer="meta_schedule")
-    return TrialEnd(TrialState.RUN_ERROR, error="stock MetaSchedule booked no time: it did not build, or did not run")
-
 
 def _record(offer: Offer, asked: Workload, arguments: list[ArgInfo]) -> TuningRecord:
     """``offer`` in the names of ``asked``; raises ValueError or TVM's errors where it does not apply."""
@@ -226,15 +176,21 @@ def _record(offer: Offer, asked: Workload, arguments: list[ArgInfo]) -> TuningRe
     if not is_trace(trace):
         raise ValueError("it is not made of instructions and decisions")
     schedule = translated(trace, named_by_position(asked.mod), asked.mod)
-    target = None if offer.target is None else Target(offer.target)
-    return TuningRecord(schedule.trace, asked, list(offer.samples_s), target, arguments)
+    return TuningRecord(schedule.trace, asked, list(offer.samples_s), readable_target(offer.target), arguments)
 
 
-def _end(store: Store, sessions: dict[str, int], resources: ExitStack) -> None:
-    """Ends ``sessions`` and frees ``resources``, also when the process ends while an exception is under way."""
+def readable_target(values: dict[str, Any] | None) -> Target | None:
+    """TVM's target that ``values`` describe; None where there are none, or the installed TVM knows no such target."""
     try:
-        for session in sessions.values():
-            store.end_session(session, SessionOutcome.COMPLETED)
+        return None if values is None else Target(values)
+    except Exception:  # of another version, or of a kind that this TVM was built without
+        return None
+
+
+def _end(committed: ForeignTrials, resources: ExitStack) -> None:
+    """Ends the sessions and frees ``resources``; the process may be ending, too."""
+    try:
+        committed.end(SessionOutcome.COMPLETED)
     except DatabaseError as error:
         warnings.warn(f"a session stays open: {error.message}", stacklevel=2)
     finally:

@@ -14,7 +14,7 @@ from ..database.records import ModelInfo
 from ..database.replays import ReleaseReplays
 from ..states import TrialState
 from ..units import MISSING, size
-from .tables import Column, print_json, print_rows
+from .tables import Column, print_json, print_left_out, print_rows
 
 _COLUMNS = [
     Column("device", "device", flexible=True),
@@ -69,10 +69,24 @@ def print_database(info: DatabaseInfo, *, json: bool, console: Console) -> None:
         }
         for device, states in info.trials.items()
     ]
+    if info.opaque:
+        console.print()
+        rows_opaque = [vars(one) for one in info.opaque[:_MOST_OPAQUE]]
+        print_rows(rows_opaque, _OPAQUE, json=False, console=console)
+        print_left_out(len(info.opaque), len(rows_opaque), console)
     if rows:
         console.print()
         seen = {key for row in rows for key in row}
         print_rows(rows, [column for column in _COLUMNS if column.key in seen], json=False, console=console)
+
+
+_OPAQUE = [
+    Column("source", "imported from"),
+    Column("kind", "cannot be read", format=lambda kind: f"{kind.value}s"),
+    Column("entries", "entries", "right"),
+    Column("reason", "why", flexible=True),
+]
+_MOST_OPAQUE = 20
 
 
 def _release_line(release: ReleaseReplays) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 from rich.console import Console
@@ -10,8 +11,10 @@ from rich.text import Text
 from ..database.diff import Diff
 from ..database.merge import Merged
 from ..database.release import Manifest
+from ..tuner.json_export import Exported
+from ..tuner.json_import import Imported
 from ..units import MISSING, duration
-from .tables import Column, print_json, print_rows
+from .tables import Column, print_json, print_left_out, print_rows
 
 
 def print_merged(done: Merged, *, json: bool, console: Console) -> None:
@@ -73,3 +76,71 @@ def print_diff(found: Diff, *, json: bool, console: Console) -> None:
 
 def _time(seconds: float | None) -> str:
     return MISSING if seconds is None else duration(seconds)
+
+
+_MOST_LISTED = 20
+"""Rows of what could not be read or written that are printed: an old file may hold nothing else."""
+
+
+def print_exported(exported: Exported, *, json: bool, console: Console) -> None:
+    """Prints what `wgtune.tuner.json_export.export_pair` wrote, and what it left out."""
+    if json:
+        print_json(exported, console)
+        return
+    rows = [
+        {"kernel": kernel, "schedules": count, "why": why}
+        for (kernel, why), count in Counter(exported.skipped).most_common()
+    ]
+    if rows:
+        columns = [
+            Column("kernel", "left out", flexible=True),
+            Column("schedules", "schedules", "right"),
+            Column("why", "why", flexible=True),
+        ]
+        print_rows(rows[:_MOST_LISTED], columns, json=False, console=console)
+        print_left_out(len(rows), min(len(rows), _MOST_LISTED), console)
+    text = (
+        f"wrote {_counted(exported.records, 'record')} of {_counted(exported.workloads, 'workload')} to "
+        f"{exported.folder}: {exported.device} through {exported.runtime.value}"
+    )
+    console.print(Text(text), soft_wrap=True)
+
+
+def print_imported(imported: Imported, *, json: bool, console: Console) -> None:
+    """Prints what `wgtune.tuner.json_import.import_pair` added, and what it could not read."""
+    if json:
+        print_json(imported, console)
+        return
+    reasons = Counter((file, why) for file, _, why in imported.opaque)
+    first = {(file, why): line for file, line, why in reversed(imported.opaque)}
+    rows = [
+        {"file": file, "line": first[file, why], "entries": count, "why": why}
+        for (file, why), count in reasons.most_common()
+    ]
+    if rows:
+        columns = [
+            Column("file", "cannot be read"),
+            Column("line", "first line", "right"),
+            Column("entries", "entries", "right"),
+            Column("why", "why", flexible=True),
+        ]
+        print_rows(rows[:_MOST_LISTED], columns, json=False, console=console)
+        print_left_out(len(rows), min(len(rows), _MOST_LISTED), console)
+    added = sum(imported.added.values())
+    states = ", ".join(f"{count} {state.replace('_', ' ')}" for state, count in sorted(imported.added.items()))
+    lines = [f"added {_counted(added, 'trial')} of {imported.device}" + (f": {states}" if added else "")]
+    if imported.known:
+        lines.append(f"{_counted(imported.known, 'record')} were there already")
+    if imported.opaque:
+        lines.append(
+            f"{_counted(len(imported.opaque), 'entry', 'entries')} cannot be read by the installed TVM: kept as they "
+            f"are, never offered ({imported.kept} new)"
+        )
+    if imported.interrupted:
+        lines.append("stopped before the end; the same command goes on from here")
+    console.print(Text("\n".join(lines)), soft_wrap=True)
+
+
+def _counted(count: int, one: str, many: str = "") -> str:
+    """``count`` and the noun that goes with it."""
+    return f"{count} {one if count == 1 else many or one + 's'}"

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import json
-import logging
-import sys
-import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+import stock_tuning
 import tvm
 import tvm_ffi
+from stock_tuning import BROKEN, CPU, FAST, SLOW, scaled_matmul
 from synthetic_store import LLVMPIPE, session
 from tvm import relax, te
-from tvm.ir.utils import derived_object
 from tvm.s_tir import meta_schedule as ms
 from tvm.script import ir as I
 from tvm.script import relax as R
@@ -32,18 +30,6 @@ from wgtune.tuner.inventory import make_kernel
 from wgtune.tuner.program import Kernel
 from wgtune.tuner.registration import register_workloads
 from wgtune.tuner.schedules import baseline_schedules, replay, trace_to_json
-
-CPU = tvm.target.Target({"kind": "llvm", "num-cores": 1})
-FAST, SLOW, BROKEN = 1e-4, 2e-4, None
-
-
-def scaled_matmul(prefix: str) -> tvm.IRModule:
-    """Two stages, whose blocks and buffers are called as ``prefix`` says."""
-    a, b = te.placeholder((32, 32), name=f"{prefix}A"), te.placeholder((32, 32), name=f"{prefix}B")
-    k = te.reduce_axis((0, 32))
-    product = te.compute((32, 32), lambda i, j: te.sum(a[i, k] * b[k, j], axis=k), name=f"{prefix}C")
-    doubled = te.compute((32, 32), lambda i, j: product[i, j] * 2.0, name=f"{prefix}D")
-    return tvm.IRModule({"main": te.create_prim_func([a, b, doubled])})
 
 
 def tripled() -> tvm.IRModule:
@@ -63,78 +49,12 @@ class Doubling:
         return doubled
 
 
-@derived_object
-class NoBuilder(ms.builder.PyBuilder):
-    """Builds nothing: what is tested is what becomes of the results, and TVM's own takes 10 s to start."""
-
-    def build(self, build_inputs: list[Any]) -> list[Any]:
-        # TVM removes the folder of each artifact afterwards.
-        return [ms.builder.BuilderResult(f"{tempfile.mkdtemp()}/nothing.so", None) for _ in build_inputs]
-
-
-@derived_object
-class Future(ms.runner.PyRunnerFuture):
-    def __init__(self, seconds: float | None) -> None:
-        super().__init__()
-        self.seconds = seconds
-
-    def done(self) -> bool:
-        return True
-
-    def result(self) -> Any:
-        if self.seconds is None:
-            return ms.runner.RunnerResult(None, "it crashed")
-        return ms.runner.RunnerResult([self.seconds] * 2, None)
-
-
-@derived_object
-class GivenTimes(ms.runner.PyRunner):
-    """Says of one candidate after another what it is told to."""
-
-    def __init__(self, times: Iterator[float | None]) -> None:
-        super().__init__()
-        self.times = times
-
-    def run(self, runner_inputs: list[Any]) -> list[Any]:
-        return [Future(next(self.times)) for _ in runner_inputs]
-
-
 Tune = Callable[..., Any]
 
 
 @pytest.fixture
-def tune(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tune:
-    """Stock `tune_tir` or `tune_relax` into a database, as quick as it can be."""
-    # Parsing the intrinsics of matrix units, which no rule for a plain CPU uses, takes 15 s.
-    intrinsics = "tvm.s_tir.tensor_intrin"
-    monkeypatch.setitem(sys.modules, intrinsics, sys.modules.get(intrinsics, ModuleType(intrinsics)))
-
-    def run(module: Any, database: Any, *times: float | None, **options: Any) -> Any:
-        # TVM expects every handler of its logger to have a name; those by which pytest reads along have none.
-        logger = logging.getLogger("tvm.s_tir.meta_schedule")
-        for handler in list(logger.handlers):
-            logger.removeHandler(handler)
-            handler.close()
-        function = ms.tune_tir
-        if "params" in options:
-            function = ms.relax_integration.tune_relax
-            options["target"] = CPU
-        else:
-            options = {"target": CPU, "num_tuning_cores": 1} | options
-        return function(
-            module,
-            work_dir=str(tmp_path / "work"),
-            max_trials_global=len(times),
-            num_trials_per_iter=2,
-            builder=NoBuilder(),
-            runner=GivenTimes(iter(times)),
-            database=database,
-            cost_model="random",
-            seed=1,
-            **options,
-        )
-
-    return run
+def tune(tmp_path: Path) -> Tune:
+    return partial(stock_tuning.tune, tmp_path / "work")
 
 
 @pytest.fixture
