@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .console import note
+from .console import note, warn
 
 if TYPE_CHECKING:
+    from .devices.browser_loans import Loans
+    from .devices.browser_server import BrowserServer
     from .devices.device import Device
     from .devices.opening import OpenWorker
 
@@ -52,18 +54,70 @@ def lending(
     """
     from .errors import UsageError
 
-    if not specs or BROWSER not in specs:
-        if port is not None or certificate is not None or key is not None:
-            raise UsageError("--port, --certificate and --key are the page's", "name --device browser with them")
+    if not names_browser(specs):
+        refuse_options(port, certificate, key)
         yield None
         return
-    if list(specs) != [BROWSER]:
-        raise UsageError("a browser is tuned by itself", "run a second `wgtune tune` for the other devices")
-    from .devices.browser import BrowserWorker, browser_device
+    if len(specs or ()) > 1:
+        raise UsageError("a browser is compared by itself", "name no other device beside it")
+    from .devices.browser import BrowserWorker
+
+    with page_served(note, host, port, certificate, key, at_most=1) as server:
+        loan = server.loans.first()
+        note(f"{loan.device.model} in {loan.device.driver} joined as {loan.device.key}")
+        yield Lent(loan.device, lambda device, timeouts: BrowserWorker(loan, timeouts))
+
+
+@contextmanager
+def browsers_lending(
+    specs: Sequence[str] | None, host: str, port: int | None, certificate: Path | None, key: Path | None
+) -> Iterator[Loans | None]:
+    """Where ``specs`` name a browser, too: serves the page until the end, to any number of browsers.
+
+    Raises UsageError for a browser's options without one.
+    """
+    if not names_browser(specs):
+        refuse_options(port, certificate, key)
+        yield None
+        return
+    with page_served(lambda text: None, host, port, certificate, key, at_most=None) as server:
+        yield server.loans
+
+
+@contextmanager
+def page_served(
+    announce: Callable[[str], None],
+    host: str,
+    port: int | None,
+    certificate: Path | None,
+    key: Path | None,
+    at_most: int | None,
+) -> Iterator[BrowserServer]:
+    """The server of the page, with a word on what keeps browsers from lending; as `BrowserServer` raises."""
     from .devices.browser_server import BrowserServer
     from .web import lender_dir
 
-    with BrowserServer(lender_dir(), note, host, port, certificate, key) as server:
-        device = browser_device(server.wait_for_page().adapter)
-        note(f"{device.model} in {device.driver} joined as {device.key}")
-        yield Lent(device, lambda wanted, timeouts: BrowserWorker(server, wanted, timeouts))
+    with BrowserServer(lender_dir(), announce, host, port, certificate, key, at_most=at_most) as server:
+        if server.advice:
+            warn(server.advice)
+        yield server
+
+
+def words_of(specs: Sequence[str] | None) -> list[str]:
+    """The words that were given to `--device`, whether by commas or by repeating it."""
+    return [word.strip() for spec in specs or () for word in spec.split(",") if word.strip()]
+
+
+def names_browser(specs: Sequence[str] | None) -> bool:
+    """Whether a browser is asked for, alone or beside other devices."""
+    return BROWSER in words_of(specs)
+
+
+def refuse_options(port: int | None, certificate: Path | None, key: Path | None) -> None:
+    """Raises UsageError for a browser's options where no page is served."""
+    from .errors import UsageError
+
+    if port is not None or certificate is not None or key is not None:
+        raise UsageError(
+            "--port, --certificate and --key are the page's", "name --device browser with them, on this machine"
+        )

@@ -25,7 +25,9 @@ DeviceOption = Annotated[str, typer.Option("--device", "-d", help="A key, part o
 DevicesOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--device", "-d", help="A key, part of a name, #index, auto, or all; several by commas or by repeating it."
+        "--device",
+        "-d",
+        help="A key, part of a name, #index, auto, all, or (to tune) browser; several by commas or by repeating it.",
     ),
 ]
 KnownDeviceOption = Annotated[

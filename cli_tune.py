@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .cli_browser import CertificateOption, HostOption, KeyOption, PortOption, lending
+from .cli_browser import (
+    BROWSER,
+    CertificateOption,
+    HostOption,
+    KeyOption,
+    PortOption,
+    browsers_lending,
+    refuse_options,
+    words_of,
+)
 from .cli_inputs import capture_options, captured, found_devices
 from .cli_options import (
     BatchOption,
@@ -28,9 +37,11 @@ from .states import CacheState
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from .devices.browser_loans import Loans
     from .devices.device import Device
     from .tuner.cluster import Cluster
     from .tuner.fleet import Fleet
+    from .tuner.visitors import Visitors
 
 _AGENT_WAIT_S = 120.0
 """How long `tune --scheduler` waits for a first agent."""
@@ -77,8 +88,8 @@ def tune(
     """Tune a model's kernels on a GPU, or side by side on several.
 
     Ctrl-C stops; the same command goes on where it stopped. With several devices each has a process and a session of
-    its own, and the command exits with 3 where one of them could not go on. `--device browser` prints an address: the
-    browser that opens it lends its GPU, and must stay open.
+    its own, and the command exits with 3 where one of them could not go on. `--device browser`, alone or among others,
+    prints an address: each browser that opens one lends its GPU, and must stay open.
     """
     from .database.store import Store
     from .devices.limits import find_tier
@@ -89,14 +100,14 @@ def tune(
 
     limits = find_tier(tier)
     cluster = None
-    lent = context.with_resource(lending(device, host, port, certificate, key))
-    if lent is not None:
-        chosen = [lent.device]
-    elif scheduler is not None:
+    loans = None
+    if scheduler is not None:
+        refuse_options(port, certificate, key)
         cluster = _join_cluster(scheduler)
         chosen = _agents_devices(cluster, device)
     else:
-        chosen = found_devices(device)
+        loans = context.with_resource(browsers_lending(device, host, port, certificate, key))
+        chosen = _own_devices(loans, device)
     options = capture_options(width, height, batch, guidance)
     with Store.open(db) as store:
         request = TuneRequest(
@@ -113,13 +124,15 @@ def tune(
             cache=cache,
             transfer=transfer,
         )
-        if len(chosen) == 1 and cluster is None:
+        alone = len(chosen) == 1 and cluster is None and loans is None
+        if alone:
             with watching(stderr()) as listener:
-                summary = run_session(request, store, listener, lent.opener if lent is not None else open_worker)
-    if len(chosen) > 1 or cluster is not None:
+                summary = run_session(request, store, listener, open_worker)
+    if not alone:
         from .tuner.fleet import Fleet
 
-        _tune_fleet(Fleet(model, options, request, db, scheduler or ""), chosen, cluster, json)
+        visitors = _visitors(cluster, chosen, loans, minutes)
+        _tune_fleet(Fleet(model, options, request, db, scheduler or ""), chosen, visitors, json)
         return
     if json:
         from .reports.tables import print_json
@@ -183,15 +196,40 @@ def _agents_devices(cluster: Cluster, specs: list[str] | None) -> list[Device]:
     return [device for device in found.devices if device.key in keys]
 
 
-def _tune_fleet(fleet: Fleet, devices: Sequence[Device], cluster: Cluster | None, json: bool) -> None:
+def _own_devices(loans: Loans | None, specs: list[str] | None) -> list[Device]:
+    """The devices of this machine that ``specs`` name; where they are browsers alone, the first one that joins."""
+    if loans is None:
+        return found_devices(specs)
+    others = [word for word in words_of(specs) if word != BROWSER]
+    if others:
+        return found_devices(others)
+    note(f"open {loans.address} in the browser whose GPU is to be tuned")
+    device = loans.first().device
+    note(f"{device.model} in {device.driver} joined as {device.key}")
+    return [device]
+
+
+def _visitors(
+    cluster: Cluster | None, devices: Sequence[Device], loans: Loans | None, minutes: float | None
+) -> Visitors | None:
+    if cluster is not None:
+        from .tuner.cluster import AgentDevices
+
+        return AgentDevices(cluster, {device.key for device in devices})
+    if loans is not None:
+        from .tuner.browsers import Browsers
+
+        return Browsers(loans, minutes)
+    return None
+
+
+def _tune_fleet(fleet: Fleet, devices: Sequence[Device], visitors: Visitors | None, json: bool) -> None:
     from .errors import DeviceError
     from .tuner.fleet import tune_fleet
     from .tuner.fleet_live import fleet_summary_lines, watching_fleet
 
     with watching_fleet(stderr()) as listener:
-        keys = {device.key for device in devices}
-        there = cluster.follow(lambda device: device.key in keys) if cluster is not None else None
-        summary = tune_fleet(fleet, devices, listener, there)
+        summary = tune_fleet(fleet, devices, listener, visitors)
     for line in fleet_summary_lines(summary, listener.view):
         note(line)
     if json:

@@ -1,30 +1,17 @@
-"""A browser as a device: what its page says of the GPU, and the worker that measures through the page that lends it."""
+"""The worker that measures through the page of a browser that lends its GPU."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from ..errors import DeviceError, WgtuneError
-from ..states import SUSPEND_AFTER, Runtime, TrialState
+from ..states import SUSPEND_AFTER, TrialState
 from .browser_bench import BrowserBench
 from .browser_link import PageFault, PageGone, PageLink, PageTimeout
-from .browser_server import BrowserServer
+from .browser_loans import Loan
 from .case_file import CaseError
-from .device import Device
 from .job import MeasureJob, Measurement, Peaks, Timeouts
-from .naming import device_key, model_and_architecture, slug
-
-_SOFTWARE = re.compile("swiftshader|llvmpipe|lavapipe|basic render", re.IGNORECASE)
-_FAMILIES = (
-    ("Edg/", "edge"),
-    ("OPR/", "opera"),
-    ("Firefox/", "firefox"),
-    ("Chrome/", "chrome"),
-    ("Version/", "safari"),
-)
-"""What tells browsers apart in what they call themselves, the most particular first."""
 
 _RESET_S = 20.0
 _MAX_VANISHED = 2
@@ -33,55 +20,18 @@ _MAX_VANISHED = 2
 T = TypeVar("T")
 
 
-def browser_device(adapter: dict[str, Any]) -> Device:
-    """The device that a page's answer describes (``Adapter`` in web/lender/protocol.ts).
-
-    The browser is part of the key: each compiles WGSL in its own way, and their times must not mix; its version is the
-    driver. Raises DeviceError where the answer is of another shape.
-    """
-    try:
-        words = {name: str(adapter[name]) for name in ("vendor", "architecture", "device", "description", "userAgent")}
-        limits = {str(name): int(value) for name, value in adapter["limits"].items()}
-        features = tuple(str(feature) for feature in adapter["features"])
-        fallback = bool(adapter["fallback"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DeviceError(
-            f"the page describes its GPU in a way that cannot be read ({error!r})", "reload it, or use another browser"
-        ) from error
-    model, architecture = model_and_architecture(words["description"] or words["device"])
-    if model == "unknown":
-        model = " ".join(part for part in (words["vendor"], words["architecture"]) if part) or "unknown"
-    architecture = words["architecture"] or architecture
-    family, version = _browser(words["userAgent"])
-    software = fallback or bool(_SOFTWARE.search(" ".join(words.values())))
-    return Device(
-        key=device_key("browser", f"{family} {model}", "" if architecture in slug(model) else architecture),
-        backend="browser",
-        vendor=slug(words["vendor"]) or "unknown",
-        architecture=architecture,
-        model=model,
-        driver=f"{family} {version}".strip(),
-        adapter_type="cpu" if software else "unknown",
-        software=software,
-        limits=limits,
-        features=features,
-        runtime=Runtime.BROWSER,
-        index=0,
-    )
-
-
 class BrowserWorker:
-    """A `MeasuringWorker` whose device is the page that a `BrowserServer` has let in, whichever that is.
+    """A `MeasuringWorker` whose device is a browser's `Loan`, whichever page it has.
 
     A page that is closed is waited for, and its job done again by the next: closing says nothing about a program. A
     page that breaks off twice with the same program, hangs or loses its GPU is booked on the program. A GPU that cannot
     be opened again within ``reset_s`` seconds is given up until its page comes back.
     """
 
-    def __init__(self, server: BrowserServer, device: Device, timeouts: Timeouts, reset_s: float = _RESET_S) -> None:
+    def __init__(self, loan: Loan, timeouts: Timeouts, reset_s: float = _RESET_S) -> None:
+        self._loan = loan
+        self._device = loan.device
         self._reset_s = reset_s
-        self._server = server
-        self._device = device
         self._timeouts = timeouts
         self._bench: BrowserBench | None = None
         self._peaks: Peaks | None = None
@@ -108,7 +58,7 @@ class BrowserWorker:
         return self._peaks
 
     def close(self) -> None:
-        """Lets go of the page, which goes on lending until its server ends."""
+        """Lets go of the page, which goes on lending until its loan ends."""
         self._bench = None
 
     def _measure_peaks(self) -> Peaks:
@@ -146,48 +96,25 @@ class BrowserWorker:
 
     def _ready(self) -> BrowserBench:
         """A page that is there and whose GPU is open; raises DeviceError where none joins in time."""
-        bench, why = self._bench, ""
+        bench = self._bench
         if bench is not None and not bench.page.gone and bench.hangs:
-            bench, why = self._reopened(bench.page)
-        if bench is not None and bench.page.gone:
-            why = "the page was closed: " if bench.page.left else "the page does not answer: "
-            bench = None
-        while bench is None:
-            bench, why = self._taken(self._server.wait_for_page(why))
+            bench = self._reopened(bench.page)
+        if bench is None or bench.page.gone:
+            bench = BrowserBench(self._loan, self._loan.wait_for_page(), self._timeouts)
         self._bench = bench
         return bench
 
-    def _reopened(self, page: PageLink) -> tuple[BrowserBench | None, str]:
-        """The bench of a page that has opened its GPU anew; None and why where it cannot."""
+    def _reopened(self, page: PageLink) -> BrowserBench | None:
+        """The bench of a page that has opened its GPU anew; None where it cannot."""
         try:
             page.ask("reset", {}, self._reset_s)
         except PageGone:
-            return None, "the page was closed: "
+            return None
         except (PageTimeout, PageFault) as error:
-            reason = str(error) or "it hangs"
-            self._server.dismiss(page, f"The GPU could not be opened again: {reason}.", for_good=False)
-            return None, f"the page's GPU could not be opened again ({reason}): wait, or restart the browser and "
-        return BrowserBench(self._server, page, self._device, self._timeouts), ""
-
-    def _taken(self, page: PageLink) -> tuple[BrowserBench | None, str]:
-        """The bench of a page that has joined; None and why where its GPU is not the one that is tuned."""
-        try:
-            key = browser_device(page.adapter).key
-        except DeviceError as error:
-            key = error.message
-        if key == self._device.key:
-            return BrowserBench(self._server, page, self._device, self._timeouts), ""
-        self._server.dismiss(page, f"{self._device.key} is being tuned, and this is {key}.", for_good=True)
-        return None, f"{self._device.key} is being tuned, and a page joined with {key}: "
+            self._loan.reopen(page, str(error) or "it hangs")
+            return None
+        return BrowserBench(self._loan, page, self._timeouts)
 
 
 class _Vanished(Exception):
     """The page broke off as often as is put up with."""
-
-
-def _browser(user_agent: str) -> tuple[str, str]:
-    """The browser's family and major version: ``("chrome", "156")``."""
-    for mark, family in _FAMILIES:
-        if found := re.search(re.escape(mark) + r"(\d+)", user_agent.replace("HeadlessChrome", "Chrome")):
-            return family, found.group(1)
-    return "unknown", ""

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..states import TrialState
 from .browser_link import BYTES_PER_S, PageFault, PageGone, PageLink, PageTimeout
-from .browser_server import BrowserServer
+from .browser_loans import Loan
 from .case_file import CaseArrays, CaseError, identify, read_case
 from .device import Device
 from .job import MeasureJob, Measurement, Peaks, Timeouts
@@ -35,12 +35,12 @@ class BrowserBench:
     use. ``phase`` is what it does now, or did last.
     """
 
-    def __init__(self, server: BrowserServer, page: PageLink, device: Device, timeouts: Timeouts) -> None:
+    def __init__(self, loan: Loan, page: PageLink, timeouts: Timeouts) -> None:
         self.page = page
         self.hangs = False
         self.phase = Phase.LOADING
-        self._server = server
-        self._device = device
+        self._loan = loan
+        self._device = loan.device
         self._timeouts = timeouts
         self._case: CaseArrays | None = None
         self._identity: tuple[Path, int, int] | None = None
@@ -128,7 +128,7 @@ class BrowserBench:
             self._case, self._identity = read_case(job.case), identity
             self._fresh.clear()
             # Names are new with each case: a page must not take one case's inputs for another's.
-            self._server.resources = {f"arg{index}": array for index, array in self._case.arguments.items()}
+            self._loan.resources = {f"arg{index}": array for index, array in self._case.arguments.items()}
         sizes = self._case.sizes()
         for dispatch in program.dispatches:
             for buffer in dispatch.buffers:

@@ -7,10 +7,24 @@ import queue
 import struct
 import time
 from collections.abc import Callable
+from enum import IntEnum
 from typing import Any
+
+from .device import Device
 
 BYTES_PER_S = 1e6
 """The slowest network that is waited for."""
+
+
+class Farewell(IntEnum):
+    """With which code the tuner closes a page's connection; web/lender/main.ts knows them."""
+
+    OVER = 4000
+    """Tuning has ended."""
+    REOPEN = 4001
+    """The page is to open its GPU anew, and to come back."""
+    REFUSED = 4403
+    """The page is not let in."""
 
 
 class PageGone(Exception):
@@ -36,12 +50,15 @@ class PageFault(Exception):
 class PageLink:
     """A page that has joined. The server's thread puts in what arrives; the tuner's asks.
 
-    ``adapter`` is what the page says of its GPU.
+    ``device`` is its GPU. ``hang_up`` closes the connection, with a code and a reason; for any thread.
     """
 
-    def __init__(self, key: str, adapter: dict[str, Any], send: Callable[[Any], None]) -> None:
+    def __init__(
+        self, key: str, device: Device, send: Callable[[Any], None], hang_up: Callable[[Farewell, str], None]
+    ) -> None:
         self.key = key
-        self.adapter = adapter
+        self.device = device
+        self.hang_up = hang_up
         self.received_bytes = 0
         self._send = send
         self._inbox: queue.SimpleQueue[dict[str, Any] | bytes | PageGone] = queue.SimpleQueue()

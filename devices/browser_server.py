@@ -1,4 +1,4 @@
-"""Serves the page that lends a browser's GPU, and keeps the connection to the one page that does.
+"""Serves the page that lends a browser's GPU, and keeps the connections to the pages that do.
 
 WebGPU needs a secure context: a page from this machine itself (localhost, a forwarded port too) or over https.
 """
@@ -6,14 +6,11 @@ WebGPU needs a secure context: a page from this machine itself (localhost, a for
 from __future__ import annotations
 
 import asyncio
-import hmac
 import json
 import logging
-import secrets
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -26,34 +23,28 @@ from tornado.web import Application, HTTPError, RequestHandler, StaticFileHandle
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
 from ..errors import DeviceError, UsageError
-from .browser_link import PageLink
+from .browser_identity import browser_device
+from .browser_link import Farewell, PageLink
+from .browser_loans import Loans
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 8765
 WAIT_S = 600.0
 """How long a run waits for a page."""
 
-_JOIN_S = 3.0
 _CHUNK = 1 << 20
 _MAX_MESSAGE = 64 << 20
 _PING_S = 10
 """A page that does not answer a ping within this time sleeps, or its network is gone."""
 
-_OVER = 4000
-_REOPEN = 4001
-_REFUSED = 4403
 _REASON = 120
-"""Characters of a reason: a close frame holds 123 bytes (RFC 6455, section 5.5)."""
+"""Bytes of a reason: a close frame holds 123 (RFC 6455, section 5.5)."""
 _LEFT = frozenset({1000, 1001})
 """Close codes (RFC 6455, section 7.4.1) of a page that is closed or left."""
 
 
 class BrowserServer:
-    """A server in a thread of its own; a context manager.
-
-    One page at a time is let in: by a token in its address, which serves once, or by the key that it was given when it
-    was here before. ``resources`` are arrays that the page may fetch, by name.
-    """
+    """A server in a thread of its own; a context manager. ``loans`` are what the pages that it let in lend."""
 
     def __init__(
         self,
@@ -64,24 +55,18 @@ class BrowserServer:
         certificate: Path | None = None,
         key: Path | None = None,
         wait_s: float = WAIT_S,
+        at_most: int | None = None,
     ) -> None:
-        """``app`` is the built page's folder; ``announce`` receives each address to open, in words.
+        """``app`` is the built page's folder; the rest is as `Loans` takes it.
 
         Raises UsageError where ``port`` is taken, or the certificate cannot be read.
         """
         self.app = app
-        self.resources: dict[str, np.ndarray] = {}
-        self.fetched_bytes = 0
-        self._announce = announce
         self._host = host
-        self._wait_s = wait_s
         self._tls = _tls(certificate, key)
         self._sockets = _bind(host, port)
         self._port = self._sockets[0].getsockname()[1]
-        self._token = secrets.token_urlsafe(16)
-        self._page: PageLink | None = None
-        self._handler: _Socket | None = None
-        self._changed = threading.Condition()
+        self.loans = Loans(self._address, announce, wait_s, at_most)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._serve, name="browser-server", daemon=True)
 
@@ -96,94 +81,27 @@ class BrowserServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         loop = self._loop
+        self.loans.end_all()
         if loop is not None:
             asyncio.run_coroutine_threadsafe(self._end(), loop).result(10)
             loop.call_soon_threadsafe(loop.stop)
             self._thread.join(10)
 
     @property
-    def address(self) -> str:
-        """What to open in a browser now; it serves once."""
+    def advice(self) -> str:
+        """What keeps browsers of other machines from lending; "" where nothing does."""
+        if self._tls or self._host == HOST:
+            return ""
+        return (
+            "over plain http browsers offer WebGPU to pages of their own machine only: give a certificate with "
+            "--certificate and --key, or leave --host out and forward the port "
+            f"(ssh -L {self._port}:{HOST}:{self._port})"
+        )
+
+    def _address(self, token: str) -> str:
         host = socket.gethostname() if self._host in ("0.0.0.0", "::", "") else self._host
         host = f"[{host}]" if ":" in host else host
-        return f"{'https' if self._tls else 'http'}://{host}:{self._port}/?token={self._token}"
-
-    def wait_for_page(self, why: str = "") -> PageLink:
-        """The page that is there, or the next that joins; raises DeviceError where none does in time."""
-        deadline = time.monotonic() + self._wait_s
-        told = ""
-        told_s = 0.0
-        while True:
-            with self._changed:
-                if self._page is not None and not self._page.gone:
-                    return self._page
-                token = self._token
-            # An address that was opened in vain is told anew, but a page that opened it needs a moment to join.
-            if told != token and time.monotonic() - told_s > _JOIN_S:
-                self._announce(f"{why}open {self.address} in the browser whose GPU is to be tuned")
-                if not told and not self._tls and self._host != HOST:
-                    self._announce(
-                        "over plain http browsers offer WebGPU to pages of their own machine only: give a certificate "
-                        "with --certificate and --key, or leave --host out and forward the port "
-                        f"(ssh -L {self._port}:{HOST}:{self._port})"
-                    )
-                told, told_s = token, time.monotonic()
-            left_s = deadline - time.monotonic()
-            if left_s <= 0:
-                raise DeviceError(
-                    f"no browser joined within {self._wait_s:g} s",
-                    "type the same command again, which goes on where it stopped, and open the address that it prints",
-                )
-            with self._changed:
-                if self._page is None or self._page.gone:
-                    self._changed.wait(min(left_s, 0.5))
-
-    def dismiss(self, page: PageLink, reason: str, *, for_good: bool) -> None:
-        """Sends a page away; unless ``for_good`` it opens its GPU anew and comes back as soon as that works."""
-        with self._changed:
-            if for_good and self._page is page:
-                self._page = None
-            handler = self._handler
-        page.end(deliberate=for_good)
-        if handler is not None and handler.link is page:
-            self._call(lambda: handler.close(_REFUSED if for_good else _REOPEN, reason[:_REASON]))
-
-    # In the server's thread
-
-    def admit(self, token: str, key: str) -> str | None:
-        """The page's key; None where it is not let in."""
-        with self._changed:
-            if key and self._page is not None and _same(key, self._page.key):
-                return key
-            if token and _same(token, self._token):
-                self._token = secrets.token_urlsafe(16)
-                return secrets.token_urlsafe(24)
-        return None
-
-    def knows(self, token: str) -> bool:
-        """Whether an address with this token may still join."""
-        return _same(token, self._token)
-
-    def may_fetch(self, key: str) -> bool:
-        """Whether ``key`` is the page's that is there."""
-        with self._changed:
-            return self._page is not None and _same(key, self._page.key)
-
-    def join(self, handler: _Socket, link: PageLink) -> None:
-        """Takes a page for the one that lends."""
-        with self._changed:
-            before, self._page = self._page, link
-            before_handler, self._handler = self._handler, handler
-            self._changed.notify_all()
-        if before is not None and not before.gone:
-            before.end(deliberate=False)
-            if before_handler is not None:
-                before_handler.close(1001)
-
-    def gone(self) -> None:
-        """A page's connection has ended."""
-        with self._changed:
-            self._changed.notify_all()
+        return f"{'https' if self._tls else 'http'}://{host}:{self._port}/?token={token}"
 
     def _serve(self) -> None:
         loop = self._loop = asyncio.new_event_loop()
@@ -212,9 +130,7 @@ class BrowserServer:
         loop.run_forever()
 
     async def _end(self) -> None:
-        if self._handler is not None:
-            self._handler.close(_OVER)
-            await asyncio.sleep(0.1)
+        await asyncio.sleep(0.1)  # so that pages hear that it is over
         self._http.stop()
         await self._http.close_all_connections()
 
@@ -231,7 +147,7 @@ class _Index(RequestHandler):
         _protect(self)
 
     def get(self) -> None:
-        if not self._server.knows(self.get_query_argument("token", "")):
+        if not self._server.loans.knows(self.get_query_argument("token", "")):
             self.set_status(403)
             self.set_header("Content-Type", "text/plain; charset=utf-8")
             self.finish("An address serves one page once. Open the one that wgtune shows now, in the terminal.\n")
@@ -248,8 +164,9 @@ class _Data(RequestHandler):
         _protect(self)
 
     async def get(self, key: str, name: str) -> None:
-        array = self._server.resources.get(name)
-        if array is None or not self._server.may_fetch(key):
+        loan = self._server.loans.lent_by(key)
+        array = loan.resources.get(name) if loan is not None else None
+        if loan is None or array is None:
             raise HTTPError(404)
         data = array.reshape(-1).view(np.uint8)
         self.set_header("Content-Type", "application/octet-stream")
@@ -258,7 +175,7 @@ class _Data(RequestHandler):
         for offset in range(0, data.nbytes, _CHUNK):
             self.write(data[offset : offset + _CHUNK].tobytes())
             await self.flush()
-        self._server.fetched_bytes += data.nbytes
+        loan.fetched_bytes += data.nbytes
 
 
 class _Socket(WebSocketHandler):
@@ -269,9 +186,10 @@ class _Socket(WebSocketHandler):
         self._admitted: str | None = None
 
     def open(self, *args: str, **kwargs: str) -> None:
-        self._admitted = self._server.admit(self.get_query_argument("token", ""), self.get_query_argument("key", ""))
+        loans = self._server.loans
+        self._admitted = loans.admit(self.get_query_argument("token", ""), self.get_query_argument("key", ""))
         if self._admitted is None:
-            self.close(_REFUSED, "This address has been used, or tuning has ended.")
+            self.close(Farewell.REFUSED, "This address has been used, or tuning has ended.")
 
     def on_message(self, message: str | bytes) -> None:
         if self.link is not None:
@@ -280,18 +198,28 @@ class _Socket(WebSocketHandler):
             elif isinstance(content := _decoded(message), dict):
                 self.link.put(content)
         elif self._admitted is not None and isinstance(message, str):
-            adapter = _decoded(message)
-            if not isinstance(adapter, dict) or not isinstance(adapter.get("adapter"), dict):
-                self.close(_REFUSED, "This page does not say what its GPU is.")
-                return
-            self.link = PageLink(self._admitted, adapter["adapter"], self._send_soon)
-            self.write_message({"key": self._admitted})
-            self._server.join(self, self.link)
+            refusal = self._join(self._admitted, _decoded(message))
+            if refusal:
+                self._admitted = None
+                self.close(Farewell.REFUSED, _cut(refusal))
+
+    def _join(self, key: str, greeting: Any) -> str:
+        """Lets the page lend; why it may not, else ""."""
+        try:
+            device = browser_device(greeting["adapter"])
+        except (KeyError, TypeError, DeviceError):
+            return "This page does not say what its GPU is."
+        link = PageLink(key, device, self._send_soon, self._hang_up)
+        refusal = self._server.loans.join(link)
+        if not refusal:
+            self.link = link
+            self.write_message({"key": key})  # before anything that the tuner's threads ask of the page
+        return refusal
 
     def on_close(self) -> None:
         if self.link is not None and not self.link.gone:
             self.link.end(self.close_code in _LEFT)
-            self._server.gone()
+            self._server.loans.notice()
 
     def _send_soon(self, message: Any) -> None:
         def send() -> None:
@@ -301,6 +229,13 @@ class _Socket(WebSocketHandler):
                 return  # on_close tells
 
         self._server._call(send)
+
+    def _hang_up(self, code: Farewell, reason: str) -> None:
+        self._server._call(lambda: self.close(code, _cut(reason)))
+
+
+def _cut(reason: str) -> str:
+    return reason.encode()[:_REASON].decode(errors="ignore")
 
 
 def _decoded(message: str) -> Any:
@@ -316,10 +251,6 @@ def _protect(handler: RequestHandler) -> None:
     # Isolated pages get the finer of the two clocks that browsers have.
     handler.set_header("Cross-Origin-Opener-Policy", "same-origin")
     handler.set_header("Cross-Origin-Embedder-Policy", "require-corp")
-
-
-def _same(given: str, wanted: str) -> bool:
-    return hmac.compare_digest(given.encode(), wanted.encode())
 
 
 def _bind(host: str, port: int | None) -> list[socket.socket]:

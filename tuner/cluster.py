@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
@@ -85,24 +85,6 @@ class Cluster:
         devices = [replace(d, index=i) for same in found.values() for i, d in enumerate(same)]
         return Agents(devices, problems)
 
-    def follow(self, wanted: Callable[[Device], bool], every_s: float = 2.0) -> Callable[[], list[Device]]:
-        """A function that gives the wanted devices that are there, asking the scheduler not more often than that.
-
-        When the scheduler is gone it repeats itself: the sessions will say so.
-        """
-        known: list[Device] = []
-        asked = 0.0
-
-        def devices() -> list[Device]:
-            nonlocal known, asked
-            if time.monotonic() - asked >= every_s:
-                asked = time.monotonic()
-                with suppress(DeviceError):
-                    known = [device for device in self.agents().devices if wanted(device)]
-            return known
-
-        return devices
-
     def wait_for_agents(self, timeout_s: float, waiting: Callable[[], None] = lambda: None) -> Agents:
         """As `agents`, after the first has come; ``waiting`` is called once where none is there yet.
 
@@ -122,6 +104,44 @@ class Cluster:
                 told = True
             time.sleep(_PAUSE_S)
         return found
+
+
+class AgentDevices:
+    """What agents lend, as a fleet's visitors."""
+
+    def __init__(self, cluster: Cluster, keys: Collection[str], every_s: float = 2.0) -> None:
+        """Of all devices those with one of ``keys``; the scheduler is asked every ``every_s`` seconds at most."""
+        self._cluster = cluster
+        self._keys = keys
+        self._every_s = every_s
+        self._known: list[Device] = []
+        self._asked = 0.0
+
+    def there(self) -> list[Device]:
+        """As `Visitors.there`; the same as before when the scheduler is gone, for the sessions will say so."""
+        if time.monotonic() - self._asked >= self._every_s:
+            self._asked = time.monotonic()
+            with suppress(DeviceError):
+                self._known = [device for device in self._cluster.agents().devices if device.key in self._keys]
+        return self._known
+
+    def absence(self, device: Device) -> str:
+        """As `Visitors.absence`."""
+        return "no agent lends it any more"
+
+    def expected(self) -> str:
+        """As `Visitors.expected`: a first agent was waited for, others may come."""
+        return ""
+
+    def invitation(self) -> str:
+        """As `Visitors.invitation`."""
+        return ""
+
+    def worker(self, device: Device, timeouts: Timeouts) -> None:
+        """As `Visitors.worker`: each session's process is a client of the scheduler."""
+
+    def release(self, device: Device) -> None:
+        """As `Visitors.release`: nothing is to be done, other tuners may use it."""
 
 
 def connect(scheduler: str) -> Client:

@@ -2,6 +2,7 @@
 
 Each device has its own search, worker, queue and session in the database, so a slow or dead one holds no other up. A
 process that dies (TVM and drivers do crash) is started again and goes on where its last committed trial left it.
+A browser's page is connected to this process, which measures for the session that is about it.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -17,12 +18,16 @@ from typing import Any, Protocol
 from ..devices.child import Child, ChildDied, ChildTimeout
 from ..devices.device import Device
 from ..devices.discovery import labels
+from ..errors import DeviceError
+from ..states import Runtime
 from .events import Event, SessionEnded, TrialEnded, TuneSummary
 from .interrupts import Interrupts
 from .plain_data import to_plain
 from .program import CaptureOptions
+from .relay import Relay
 from .session import TuneRequest
 from .session_process import SessionTask, event_from_json
+from .visitors import Visitors
 
 _MODULE = "wgtune.tuner.session_process"
 _MAX_RESTARTS = 3
@@ -43,8 +48,14 @@ class FleetListener(Protocol):
     def fault(self, device: str, what: str, *, again: bool) -> None:
         """The session's process ended, or was ended; with ``again`` another takes over."""
 
-    def reachable(self, device: str, there: bool) -> None:
-        """No agent of the cluster lends the device any more, or one does again."""
+    def reachable(self, device: str, there: bool, why: str = "") -> None:
+        """The device cannot be measured on now, and ``why``, or can be again."""
+
+    def expect(self, device: str) -> None:
+        """What is called ``device`` has not joined yet; "": nothing is waited for any more."""
+
+    def invite(self, words: str) -> None:
+        """How a device may join now."""
 
     def stopping(self, at_once: bool) -> None:
         """A Ctrl-C or SIGTERM arrived: the sessions end, or with ``at_once``, the second one, all processes do now."""
@@ -107,24 +118,29 @@ class Fleet:
         """The session of one device, with so many minutes left."""
         request = replace(self.request, device=device, minutes=minutes)
         plain = to_plain(request, without=("capture",))
-        return SessionTask(self.model, self.options, plain, self.database, self.scheduler)
+        relayed = self.visiting(device) and not self.scheduler
+        return SessionTask(self.model, self.options, plain, self.database, self.scheduler, relayed)
+
+    def visiting(self, device: Device) -> bool:
+        """Whether the device comes and goes."""
+        return bool(self.scheduler) or device.runtime is Runtime.BROWSER
 
 
 def tune_fleet(
     fleet: Fleet,
     devices: Sequence[Device],
     listener: FleetListener,
-    more_devices: Callable[[], Sequence[Device]] | None = None,
+    visitors: Visitors | None = None,
 ) -> FleetSummary:
     """Tunes on all of ``devices`` side by side, each as `wgtune.tuner.session.tune` does.
 
     The first SIGINT or SIGTERM ends all sessions cleanly, the second one ends all processes. Where this process is
-    killed, the sessions end by themselves. ``more_devices`` is asked now and then for the devices that are there: new
+    killed, the sessions end by themselves. ``visitors`` are asked now and then for the devices that are there: new
     ones get a session too, and the session of one that has left waits for it.
 
     Raises nothing for what happens to a device: the summary says so.
     """
-    run = _Run(fleet, listener)
+    run = _Run(fleet, listener, visitors)
     for name, device in zip(labels(devices), devices, strict=True):
         run.add(name, device)
     with (
@@ -133,8 +149,8 @@ def tune_fleet(
     ):
         while not run.finished:
             run.follow(_TICK_S)
-            if more_devices is not None and not interrupts.requested:
-                run.compare(more_devices())
+            if not interrupts.requested:
+                run.look_out()
     return FleetSummary(tuple(run.outcomes()), interrupts.requested)
 
 
@@ -144,6 +160,7 @@ class _Seat:
 
     name: str
     device: Device
+    relay: Relay | None = None
     child: Child | None = None
     summary: TuneSummary | None = None
     error: str = ""
@@ -166,9 +183,13 @@ class _News:
 
 
 class _Run:
-    def __init__(self, fleet: Fleet, listener: FleetListener) -> None:
+    def __init__(self, fleet: Fleet, listener: FleetListener, visitors: Visitors | None) -> None:
         self._fleet = fleet
         self._listener = listener
+        self._visitors = visitors
+        self._expected = visitors.expected() if visitors is not None else ""
+        self._missing: DeviceOutcome | None = None
+        listener.expect(self._expected)
         self._started = time.monotonic()
         self._seats: list[_Seat] = []
         self._news: queue.SimpleQueue[_News] = queue.SimpleQueue()
@@ -180,27 +201,36 @@ class _Run:
         minutes = self._fleet.request.minutes
         if minutes is not None:
             seat.deadline = self._started + 60 * minutes + _OVERTIME_S
+        if self._visitors is not None and self._fleet.visiting(device):
+            worker = self._visitors.worker(device, self._fleet.request.timeouts)
+            seat.relay = Relay(worker) if worker is not None else None
         self._seats.append(seat)
         self._start(seat)
 
-    def compare(self, devices: Sequence[Device]) -> None:
-        """Begins a session on those of ``devices`` that have none, and says which devices have left or come back."""
+    def look_out(self) -> None:
+        """Begins a session on visitors that have none, and says who has left, has come back, or may come."""
+        if self._visitors is None:
+            return
+        devices = self._visitors.there()
         for seat in self._seats:
             there = seat.device in devices
-            if there is not seat.reachable and not seat.ended:
+            if there is not seat.reachable and not seat.ended and self._fleet.visiting(seat.device):
                 seat.reachable = there
-                self._listener.reachable(seat.name, there)
+                self._listener.reachable(seat.name, there, "" if there else self._visitors.absence(seat.device))
         known = [seat.device for seat in self._seats]
         for device in devices:
             if device not in known:
                 name = device.key
+                self._missing = None
                 taken = sum(1 for seat in self._seats if seat.device.key == device.key)
                 self.add(f"{name} [{device.index}]" if taken else name, device)
+        self._expect(self._visitors)
+        self._listener.invite(self._visitors.invitation())
 
     @property
     def finished(self) -> bool:
-        """Whether no session runs any more."""
-        return all(seat.ended for seat in self._seats)
+        """Whether no session runs any more, and none is still to begin."""
+        return all(seat.ended for seat in self._seats) and (not self._expected or self._stopping)
 
     def follow(self, wait_s: float) -> None:
         """Takes in what the sessions tell within ``wait_s`` seconds."""
@@ -236,6 +266,24 @@ class _Run:
         """What came of each device."""
         for seat in self._seats:
             yield DeviceOutcome(seat.name, seat.summary, seat.error, seat.hint, seat.restarts)
+        if self._missing is not None:
+            yield self._missing
+        elif self._expected:
+            yield DeviceOutcome(self._expected, None)
+
+    def _expect(self, visitors: Visitors) -> None:
+        """Whether somebody is still to come; who comes no more has failed."""
+        expected = self._expected
+        if not expected:
+            return
+        try:
+            self._expected = visitors.expected()
+        except DeviceError as error:
+            self._missing = DeviceOutcome(expected, None, error.message, error.hint)
+            self._expected = ""
+            self._listener.fault(expected, error.message, again=False)
+        if self._expected != expected:
+            self._listener.expect(self._expected)
 
     def _start(self, seat: _Seat) -> None:
         minutes = self._fleet.request.minutes
@@ -262,6 +310,9 @@ class _Run:
         seat = news.seat
         if news.death:
             self._bury(seat, news.death)
+        elif "ask" in news.message:
+            if seat.relay is not None:
+                seat.relay.serve(news.message, news.child.send)
         elif "refused" in news.message:
             seat.error, seat.hint = news.message["refused"], news.message["hint"]
             self._listener.fault(seat.name, seat.error, again=False)
@@ -277,7 +328,7 @@ class _Run:
         """A session's process has ended: as it should, or not."""
         seat.child = None
         if seat.summary is not None or seat.error or self._stopping:
-            seat.ended = True
+            self._end(seat)
             return
         seat.deaths_in_a_row += 1
         again = seat.deaths_in_a_row <= _MAX_RESTARTS
@@ -289,8 +340,14 @@ class _Run:
             self._give_up(seat, f"its session's process {how}")
 
     def _give_up(self, seat: _Seat, why: str) -> None:
-        seat.error, seat.hint, seat.ended = why, "the same command goes on where the last trial ended", True
+        seat.error, seat.hint = why, "the same command goes on where the last trial ended"
         child, seat.child = seat.child, None
         if child is not None:
             self._listener.fault(seat.name, why, again=False)
             child.kill()
+        self._end(seat)
+
+    def _end(self, seat: _Seat) -> None:
+        seat.ended = True
+        if self._visitors is not None and self._fleet.visiting(seat.device):
+            self._visitors.release(seat.device)

@@ -15,7 +15,7 @@ from rich.text import Text
 from ..units import duration
 from .events import Event, SessionEnded, SessionStarted
 from .fleet import FleetListener, FleetSummary
-from .live import clock, progress_line, summary_lines
+from .live import clock, progress_line, render, shorten, summary_lines
 from .progress import SessionView
 
 _PLAIN_INTERVAL_S = 15.0
@@ -71,8 +71,12 @@ class FleetView:
         self._clock = clock
         self.sessions: dict[str, SessionView] = {}
         self.faults: dict[str, str] = {}
-        self.away: set[str] = set()
-        """Devices that no agent lends at the moment."""
+        self.away: dict[str, str] = {}
+        """Devices that cannot be measured on at the moment, and why."""
+        self.expected = ""
+        """What to call a device that has not joined yet."""
+        self.invitation = ""
+        """How a device may join now."""
         self.lost: set[str] = set()
         """Devices that were given up."""
         self.is_stopping = False
@@ -90,12 +94,20 @@ class FleetView:
         if not again:
             self.lost.add(device)
 
-    def reachable(self, device: str, there: bool) -> None:
+    def reachable(self, device: str, there: bool, why: str = "") -> None:
         """Takes note of a device that has left, or come back."""
         if there:
-            self.away.discard(device)
+            self.away.pop(device, None)
         else:
-            self.away.add(device)
+            self.away[device] = why
+
+    def expect(self, device: str) -> None:
+        """Takes note of a device that is waited for."""
+        self.expected = device
+
+    def invite(self, words: str) -> None:
+        """Takes note of how a device may join."""
+        self.invitation = words
 
     def state(self, device: str) -> str:
         """What the device is doing, in a few words."""
@@ -105,9 +117,11 @@ class FleetView:
         if session is not None and session.summary is not None:
             return session.summary.outcome.value
         if device in self.away:
-            return "waiting for an agent to lend it"
+            return f"gone: {self.away[device]}; waiting for it"
         if device in self.faults:
             return f"starting again: {self.faults[device].splitlines()[0]}"
+        if device == self.expected:
+            return "waiting for a page to be opened"
         if session is None or session.session is None:
             return "starting"
         if session.current is None:
@@ -116,13 +130,13 @@ class FleetView:
 
 
 def render_fleet(view: FleetView, width: int) -> RenderableType:
-    """The live view for a terminal ``width`` columns wide: a line for each device."""
-    names = list(dict.fromkeys([*view.sessions, *view.faults]))
+    """The live view for a terminal ``width`` columns wide: a line for each device, and more where there is but one."""
+    names = list(dict.fromkeys([*view.sessions, *view.faults, *view.away, *([view.expected] if view.expected else [])]))
     if not names:
         return Text("starting a session on each device …", style="dim")
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     longest = min(max(map(len, names)), 28)
-    table.add_column("device", no_wrap=True, min_width=longest, max_width=longest, overflow="ellipsis")
+    table.add_column("device", no_wrap=True, min_width=longest)
     for header, size in _NUMBERS:
         table.add_column(header, justify="right", no_wrap=True, min_width=size)
     room = width - longest - 2 - sum(size + 2 for _, size in _NUMBERS)
@@ -131,12 +145,16 @@ def render_fleet(view: FleetView, width: int) -> RenderableType:
     for name in names:
         session = view.sessions.get(name)
         style = "red" if name in view.lost or name in view.away else "yellow" if name in view.faults else ""
-        row: list[Text | str] = [Text(name, style=style)]
+        row: list[Text | str] = [Text(shorten(name, longest), style=style)]
         row += _numbers(session) if session is not None else ("",) * len(_NUMBERS)
         if room >= _NARROWEST:
             row.append(Text(view.state(name), style=style))
         table.add_row(*row)
     lines: list[RenderableType] = [table]
+    if len(names) == 1 and not (view.away or view.faults or view.expected or view.is_stopping):
+        lines = [render(view.sessions[names[0]], width)]
+    if view.invitation and not view.is_stopping:
+        lines.append(Text(view.invitation, style="dim"))  # wraps rather than lose the end of an address
     if view.is_stopping:
         lines.append(Text("stopping on every device; a second Ctrl-C leaves at once", style="bold yellow"))
     return Group(*lines)
@@ -167,10 +185,20 @@ class PlainFleetLines:
         self.view.fault(device, what, again=again)
         self._print(f"{device}: {what}; " + ("starting again" if again else "given up"))
 
-    def reachable(self, device: str, there: bool) -> None:
+    def reachable(self, device: str, there: bool, why: str = "") -> None:
         """Takes note of a device that has left, or come back, and prints it."""
-        self.view.reachable(device, there)
-        self._print(f"{device}: " + ("lent again" if there else "no agent lends it any more; waiting for one"))
+        self.view.reachable(device, there, why)
+        self._print(f"{device}: " + ("lent again" if there else f"{why}; waiting for it"))
+
+    def expect(self, device: str) -> None:
+        """Takes note of a device that is waited for."""
+        self.view.expect(device)
+
+    def invite(self, words: str) -> None:
+        """Takes note of how a device may join, and prints it when it has changed."""
+        if words != self.view.invitation:
+            self.view.invite(words)
+            self._print(words)
 
     def stopping(self, at_once: bool) -> None:
         """Prints that the end is near."""
@@ -204,8 +232,14 @@ class _Screen:
         self.view.fault(device, what, again=again)
         self._live.console.print(Text(f"{device}: {what}; " + ("starting again" if again else "given up")))
 
-    def reachable(self, device: str, there: bool) -> None:
-        self.view.reachable(device, there)
+    def reachable(self, device: str, there: bool, why: str = "") -> None:
+        self.view.reachable(device, there, why)
+
+    def expect(self, device: str) -> None:
+        self.view.expect(device)
+
+    def invite(self, words: str) -> None:
+        self.view.invite(words)
 
     def stopping(self, at_once: bool) -> None:
         self.view.is_stopping = True

@@ -232,11 +232,11 @@ def _table(view: SessionView, width: int) -> Table:
         style = "bold" if kernel is view.current else ""
         gain = f"{kernel.speedup:.2f}" if kernel.speedup else "–"
         cells = (kernel.plan.calls, duration(kernel.baseline_s), duration(kernel.best_s), gain, kernel.trials)
-        table.add_row(Text(_shorten(kernel.plan.name, max(16, room))), *map(str, cells), style=style)
+        table.add_row(Text(shorten(kernel.plan.name, max(16, room))), *map(str, cells), style=style)
     return table
 
 
-def _shorten(name: str, width: int) -> str:
+def shorten(name: str, width: int) -> str:
     """``name`` with its middle left out: both the operators it begins with and the id at its end tell kernels apart."""
     if len(name) <= width:
         return name

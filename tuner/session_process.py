@@ -6,6 +6,7 @@ Started as ``python -m wgtune.tuner.session_process``; messages are JSON objects
 |---|---|
 | `{"task": task}` | `{"event": name, "data": fields}` …, the last of them SessionEnded |
 | `{"stop": true}` | the session ends as if Ctrl-C had been typed; a second one ends the process |
+| `{"answer": n, …}` | none: it answers a question of the session's own (`wgtune.tuner.relay`) |
 
 What a user can mend ends in `{"refused": message, "hint": hint}`. When the parent is gone, the session ends too.
 """
@@ -27,6 +28,7 @@ from .events import Event
 from .interrupts import EXIT_STATUS
 from .plain_data import from_plain, restored_fields, to_plain
 from .program import CaptureOptions
+from .relay import RelayedWorker
 
 _ORPHAN_GRACE_S = 10.0
 """Time for a clean end when the parent is gone."""
@@ -39,7 +41,7 @@ class SessionTask:
     """What a session's process is told: the model as the user names it, the fields of its TuneRequest, the database.
 
     ``request`` lacks the capture, which the process takes from the cache. ``scheduler`` is the address of a Dask
-    scheduler whose agents reach the device, "" for a device of this machine.
+    scheduler whose agents reach the device, "" for a device of this machine. ``relayed``: the parent measures.
     """
 
     model: str
@@ -47,6 +49,7 @@ class SessionTask:
     request: dict[str, Any]
     database: str | None
     scheduler: str = ""
+    relayed: bool = False
 
 
 def event_to_json(event: Event) -> dict[str, Any]:
@@ -65,7 +68,8 @@ def main(requests: Requests, answer: Answer) -> int:
     # Before and after the session nothing is lost by ending at once; meanwhile its own handler is in place.
     signal.signal(signal.SIGINT, lambda *_: os._exit(EXIT_STATUS))
     task = from_plain(SessionTask, requests.get()["task"])
-    threading.Thread(target=_obey, args=(requests,), daemon=True).start()
+    relayed = RelayedWorker(answer)
+    threading.Thread(target=_obey, args=(requests, relayed), daemon=True).start()
     from ..database.store import Store
     from .capture import capture_model
     from .model import resolve_model
@@ -75,7 +79,9 @@ def main(requests: Requests, answer: Answer) -> int:
     capture = capture_model(resolve_model(task.model), task.options, fields["stages"])
     request = TuneRequest(capture=capture, **fields)
     opener: OpenWorker = open_worker
-    if task.scheduler:
+    if task.relayed:
+        opener = relayed.opener
+    elif task.scheduler:
         from .cluster import cluster_opener
 
         opener = cluster_opener(task.scheduler)
@@ -93,9 +99,12 @@ class _Teller:
             self._answer(event_to_json(event))
 
 
-def _obey(requests: Requests) -> None:
+def _obey(requests: Requests, relayed: RelayedWorker) -> None:
     while True:
-        if "stop" in requests.get():
+        request = requests.get()
+        if "answer" in request:
+            relayed.take(request)
+        elif "stop" in request:
             _interrupt()
 
 

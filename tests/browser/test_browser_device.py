@@ -18,9 +18,9 @@ import pytest
 from playwright.sync_api import Browser
 from safetensors.numpy import save_file
 
-from wgtune.devices.browser import BrowserWorker, browser_device
+from wgtune.devices.browser import BrowserWorker
 from wgtune.devices.browser_server import BrowserServer
-from wgtune.devices.job import Sampling, Timeouts
+from wgtune.devices.job import Measurement, Sampling, Timeouts
 from wgtune.errors import DeviceError, UsageError
 from wgtune.states import CacheState, Runtime, TrialState
 from wgtune.web import lender_dir
@@ -59,21 +59,20 @@ def said() -> list[str]:
 
 @pytest.fixture
 def server(said: list[str]) -> Iterator[BrowserServer]:
-    with BrowserServer(lender_dir(), said.append, port=0, wait_s=30) as running:
+    with BrowserServer(lender_dir(), said.append, port=0, wait_s=30, at_most=1) as running:
         yield running
 
 
 @pytest.fixture
 def worker(server: BrowserServer, browser: Browser) -> Iterator[BrowserWorker]:
-    page = lend(browser, server.address)
-    yield BrowserWorker(server, browser_device(server.wait_for_page().adapter), TIMEOUTS)
+    page = lend(browser, server.loans.address)
+    yield BrowserWorker(server.loans.first(), TIMEOUTS)
     page.close()
 
 
 def test_a_page_becomes_a_device(server: BrowserServer, browser: Browser) -> None:
-    lend(browser, server.address).close()
-    page = lend(browser, server.address)
-    device = browser_device(server.wait_for_page().adapter)
+    page = lend(browser, server.loans.address)
+    device = server.loans.first().device
     assert device.key == "browser:chrome-google-swiftshader" and device.runtime is Runtime.BROWSER
     assert device.software and device.driver.startswith("chrome ")
     assert device.limits["maxComputeInvocationsPerWorkgroup"] >= 256 and "timestamp-query" in device.features
@@ -102,14 +101,15 @@ def test_programs_end_in_their_states(worker: BrowserWorker, doubling: Path) -> 
 def test_inputs_travel_once_and_fresh_ones_after_they_were_overwritten(
     server: BrowserServer, worker: BrowserWorker, doubling: Path
 ) -> None:
+    loan = server.loans.first()
     for _ in range(3):
         assert worker.measure(job(DOUBLING, doubling)).state is TrialState.OK
-    assert server.fetched_bytes == SIZE * 4
+    assert loan.fetched_bytes == SIZE * 4
     source = DOUBLING.shaders[0].source.replace("var<storage, read> x", "var<storage, read_write> x")
     vandal = replace(DOUBLING, shaders=(replace(DOUBLING.shaders[0], source=source.replace("}", "x[id.x] = 7.0; }")),))
     for program in (vandal, DOUBLING, DOUBLING):
         assert worker.measure(job(program, doubling)).state is TrialState.OK
-    assert server.fetched_bytes == 2 * SIZE * 4
+    assert loan.fetched_bytes == 2 * SIZE * 4
 
 
 def test_half_precision_and_odd_sizes_keep_their_last_bytes(worker: BrowserWorker, tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_cold_caches_and_peaks(worker: BrowserWorker, doubling: Path) -> None:
 
 
 def test_an_address_serves_one_page(server: BrowserServer, browser: Browser, said: list[str]) -> None:
-    address = server.address
+    address = server.loans.address
     for wrong in (address.split("?")[0], address[:-1] + "!"):
         with pytest.raises(urllib.error.HTTPError, match="403"):
             urllib.request.urlopen(wrong)
@@ -146,7 +146,7 @@ def test_an_address_serves_one_page(server: BrowserServer, browser: Browser, sai
     thief.goto(address)
     assert "serves one page once" in thief.inner_text("body")
     data = address.split("?")[0] + "data/guess/arg0"
-    server.resources = {"arg0": np.zeros(4)}
+    server.loans.first().resources = {"arg0": np.zeros(4)}
     with pytest.raises(urllib.error.HTTPError, match="404"):
         urllib.request.urlopen(data)
     thief.close()
@@ -156,11 +156,11 @@ def test_an_address_serves_one_page(server: BrowserServer, browser: Browser, sai
 def test_a_closed_page_is_waited_for_and_its_program_done_by_the_next(
     server: BrowserServer, browser: Browser, doubling: Path, said: list[str]
 ) -> None:
-    page = lend(browser, server.address)
-    worker = BrowserWorker(server, browser_device(server.wait_for_page().adapter), TIMEOUTS)
+    page = lend(browser, server.loans.address)
+    worker = BrowserWorker(server.loans.first(), TIMEOUTS)
     assert worker.measure(job(DOUBLING, doubling)).state is TrialState.OK
     page.close()
-    results = []
+    results: list[Measurement] = []
     waiting = threading.Thread(target=lambda: results.append(worker.measure(job(DOUBLING, doubling))))
     waiting.start()
     while not said:
@@ -173,7 +173,7 @@ def test_a_closed_page_is_waited_for_and_its_program_done_by_the_next(
 
 
 def test_a_reload_needs_a_fresh_address(server: BrowserServer, browser: Browser, said: list[str]) -> None:
-    page = lend(browser, server.address)
+    page = lend(browser, server.loans.address)
     page.reload()
     assert "serves one page once" in page.inner_text("body")
     page.close()
@@ -182,12 +182,12 @@ def test_a_reload_needs_a_fresh_address(server: BrowserServer, browser: Browser,
 def test_a_run_that_waits_in_vain_ends_with_the_reason(said: list[str]) -> None:
     in_vain = pytest.raises(DeviceError, match=r"no browser joined within 0\.3 s")
     with BrowserServer(lender_dir(), said.append, port=0, wait_s=0.3) as server, in_vain:
-        server.wait_for_page()
-    assert said[0].startswith(f"open {server.address.split('?')[0]}")
+        server.loans.first()
+    assert said[0].startswith(f"open {server.loans.address.split('?')[0]}")
 
 
 def test_what_cannot_be_served_says_so(tmp_path: Path, server: BrowserServer) -> None:
-    port = int(server.address.split(":")[2].split("/")[0])
+    port = int(server.loans.address.split(":")[2].split("/")[0])
     with pytest.raises(UsageError, match=f"port {port}"):
         BrowserServer(lender_dir(), print, port=port)
     with pytest.raises(UsageError, match="certificate"):
@@ -198,8 +198,8 @@ def test_a_lost_device_is_booked_on_what_was_running_and_opened_anew(
     server: BrowserServer, browser: Browser, doubling: Path
 ) -> None:
     browser = start_another(browser)
-    page = lend(browser, server.address)
-    worker = BrowserWorker(server, browser_device(server.wait_for_page().adapter), TIMEOUTS)
+    page = lend(browser, server.loans.address)
+    worker = BrowserWorker(server.loans.first(), TIMEOUTS)
     assert worker.measure(job(DOUBLING, doubling)).state is TrialState.OK
     # Still running when Chromium's GPU process dies.
     slow = elementwise(
@@ -221,8 +221,8 @@ def test_a_lost_device_is_booked_on_what_was_running_and_opened_anew(
 def test_pages_closed_at_random_lose_nothing(server: BrowserServer, browser: Browser, doubling: Path) -> None:
     """The tab goes twenty times, at any moment of a job; each job ends, and ends right."""
     chance = random.Random(0)
-    page = lend(browser, server.address)
-    worker = BrowserWorker(server, browser_device(server.wait_for_page().adapter), TIMEOUTS)
+    page = lend(browser, server.loans.address)
+    worker = BrowserWorker(server.loans.first(), TIMEOUTS)
     jobs = [job(program, doubling) for program in (DOUBLING, TRIPLING, SILENT, BROKEN)] * 200
     ends: list[TrialState] = []
     over = threading.Event()
@@ -238,7 +238,7 @@ def test_pages_closed_at_random_lose_nothing(server: BrowserServer, browser: Bro
     for _ in range(20):
         page.wait_for_timeout(chance.uniform(0, 150))
         page.close()
-        page = lend(browser, server.address)
+        page = lend(browser, server.loans.address)
     over.set()
     working.join(60)
     assert not working.is_alive()
@@ -251,10 +251,8 @@ def test_an_endless_program_times_out_and_a_restarted_browser_goes_on(
     server: BrowserServer, browser: Browser, doubling: Path, said: list[str]
 ) -> None:
     first = start_another(browser)
-    lend(first, server.address)
-    worker = BrowserWorker(
-        server, browser_device(server.wait_for_page().adapter), Timeouts(compile_s=20, run_s=2), reset_s=2
-    )
+    lend(first, server.loans.address)
+    worker = BrowserWorker(server.loans.first(), Timeouts(compile_s=20, run_s=2), reset_s=2)
     result = worker.measure(job(ENDLESS, doubling))
     assert result.state is TrialState.RUN_TIMEOUT and "within 2 s" in result.error
     results = []
@@ -265,7 +263,7 @@ def test_an_endless_program_times_out_and_a_restarted_browser_goes_on(
     assert "restart the browser" in said[0]
     first.close()
     second = start_another(browser)
-    lend(second, server.address)
+    lend(second, server.loans.address)
     going_on.join(30)
     assert results and results[0].state is TrialState.OK
     second.close()

@@ -26,7 +26,8 @@ def test_a_demo_kernel_is_tuned_in_chromium(browser: Browser, demo_folder: Path,
     page = lend(browser, address[0])
     output, errors = tuner.communicate(timeout=120)
     assert tuner.returncode == 0, errors
-    summary = json.loads(output)
+    ((summary, device),) = [(one["summary"], one["device"]) for one in json.loads(output)]
+    assert device == "browser:chrome-google-swiftshader"
     assert summary["outcome"] == "completed" and summary["measured"] == summary["kernels"] >= 1
     page.wait_for_function("document.getElementById('status').textContent.includes('ended')")
     page.close()

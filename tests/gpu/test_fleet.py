@@ -17,9 +17,11 @@ import pytest
 
 from wgtune.database.records import SessionOutcome
 from wgtune.database.store import Store
+from wgtune.devices.browser_loans import Loans
 from wgtune.devices.device import Device
 from wgtune.devices.limits import TIERS
 from wgtune.states import TrialState
+from wgtune.tuner.browsers import Browsers
 from wgtune.tuner.capture import capture_model
 from wgtune.tuner.events import Event, TrialEnded
 from wgtune.tuner.fleet import Fleet, tune_fleet
@@ -186,3 +188,13 @@ def test_when_the_command_is_killed_the_sessions_end(
     assert alive == []
     for outcomes in sessions(fleet).values():
         assert outcomes == [SessionOutcome.INTERRUPTED]
+
+
+def test_a_browser_that_never_comes_holds_up_nobody(fleet: Fleet, device: Device) -> None:
+    loans = Loans(lambda token: f"http://127.0.0.1:1/?token={token}", lambda words: None, wait_s=0.5, at_most=None)
+    watcher = Watcher()
+    summary = tune_fleet(fleet, [device], watcher, Browsers(loans, None))
+    (native, browser) = summary.outcomes
+    assert native.summary is not None and native.summary.measured == 3 and not native.error
+    assert browser.device == "browser" and "no browser joined" in browser.error and "address" in browser.hint
+    assert watcher.state("browser").startswith("given up: no browser joined") and loans.address in watcher.invitation

@@ -33,11 +33,42 @@ def test_each_device_has_its_line(width: int) -> None:
     assert set(lines) == {"device", "vulkan:a", "vulkan:b", "vulkan:[red]c"}
     assert "3/21" in lines["vulkan:a"] and "2.00" in lines["vulkan:a"]
     assert "given" in lines["vulkan:b"] and "starting" in lines["vulkan:[red]c"]
-    view.reachable("vulkan:a", False)
-    assert view.state("vulkan:a") == "waiting for an agent to lend it"
+    view.reachable("vulkan:a", False, "no agent lends it any more")
+    assert view.state("vulkan:a") == "gone: no agent lends it any more; waiting for it"
     view.reachable("vulkan:a", True)
     view.on("vulkan:a", SessionEnded(summary()))
     assert view.state("vulkan:a") == "completed"
+
+
+def test_a_device_that_is_waited_for_has_a_line_and_how_to_join_is_shown_whole() -> None:
+    view, _ = followed()
+    view.expect("browser")
+    address = "http://127.0.0.1:8765/?token=aTokenOfTwentyTwoChars"
+    view.invite(f"open {address} in the browser whose GPU is to be tuned")
+    shown = text_of(render_fleet(view, 80), 80)
+    lines = {line.split()[0]: line for line in shown.splitlines()}
+    assert "waiting for a page to be opened" in view.state("browser") and "waiting" in lines["browser"]
+    assert address in shown and max(map(len, shown.splitlines())) <= 80
+    view.expect("")
+    assert "browser" not in {line.split()[0] for line in text_of(render_fleet(view, 80), 80).splitlines()}
+
+
+def test_two_browsers_of_one_name_are_told_apart_however_narrow_the_terminal() -> None:
+    view = FleetView(Clock())
+    for name in ("browser:chrome-google-swiftshader", "browser:chrome-google-swiftshader [1]"):
+        view.on(name, SCRIPT[0][1])
+    first, second = text_of(render_fleet(view, 80), 80).splitlines()[1:3]
+    assert first.startswith("browser:chrome-goo…") and "[1]" not in first and "[1]" in second
+
+
+def test_a_device_alone_is_shown_with_its_kernels_unless_it_is_gone() -> None:
+    view = FleetView(Clock())
+    for _, event in SCRIPT:
+        view.on("browser:a", event)
+    assert "softmax_614b97c5" in text_of(render_fleet(view, 100), 100)
+    view.reachable("browser:a", False, "the page was closed")
+    shown = text_of(render_fleet(view, 160), 160)
+    assert "softmax_614b97c5" not in shown and "gone: the page was closed; waiting for it" in shown
 
 
 def test_plain_lines_come_now_and_then() -> None:
@@ -48,12 +79,17 @@ def test_plain_lines_come_now_and_then() -> None:
         lines.on("vulkan:a", event)
         lines.tick()
     lines.fault("vulkan:b", "died", again=True)
+    for _ in range(2):
+        lines.invite("open http://…")
+    lines.reachable("vulkan:a", False, "the page was closed")
     lines.stopping(False)
     printed = stream.getvalue().splitlines()
     assert printed[0] == "vulkan:a: session 7, 2 kernels" and "\x1b" not in stream.getvalue()
     assert sum("elapsed" in line for line in printed) == 1  # 7 s of trials, a line every 5 s
-    assert printed[-2:] == [
+    assert printed[-4:] == [
         "vulkan:b: died; starting again",
+        "open http://…",
+        "vulkan:a: the page was closed; waiting for it",
         "stopping on every device; a second Ctrl-C leaves at once",
     ]
 

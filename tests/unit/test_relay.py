@@ -1,0 +1,106 @@
+"""What a session asks its parent to measure, and the answers that come late, are refusals, or go nowhere."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wgtune.devices.child import ChildDied
+from wgtune.devices.job import MeasureJob, Measurement, Peaks
+from wgtune.devices.program import Program, Requirements
+from wgtune.errors import DeviceError, WgtuneError
+from wgtune.states import TrialState
+from wgtune.tuner.relay import Relay, RelayedWorker
+
+PROGRAM = Program((), (), (), Requirements(64, (64, 1, 1), 0, 2, 4096))
+JOB = MeasureJob(PROGRAM, Path("/case.safetensors"), 1e-3, 1e-4, floor_s=2e-6)
+
+
+class Recorder:
+    """Measures nothing, and remembers what it was asked."""
+
+    def __init__(self, peaks: Callable[[], Peaks] = lambda: Peaks(1e9, 2e9)) -> None:
+        self.jobs: list[MeasureJob] = []
+        self._peaks = peaks
+
+    def measure(self, job: MeasureJob) -> Measurement:
+        self.jobs.append(job)
+        return Measurement(TrialState.OK, (1e-3, 2e-3), "timestamp", max_error=0.5)
+
+    def calibrate(self) -> Peaks:
+        return self._peaks()
+
+    def close(self) -> None:
+        pass
+
+
+def connected(worker: Recorder) -> RelayedWorker:
+    relay = Relay(worker)
+    relayed: RelayedWorker = RelayedWorker(lambda question: relay.serve(question, relayed.take))
+    return relayed
+
+
+def test_jobs_and_answers_arrive_whole() -> None:
+    recorder = Recorder()
+    relayed = connected(recorder)
+    assert relayed.measure(JOB) == Measurement(TrialState.OK, (1e-3, 2e-3), "timestamp", max_error=0.5)
+    assert recorder.jobs == [JOB] and relayed.calibrate() == Peaks(1e9, 2e9)
+
+
+def raising(error: Exception) -> Callable[[], Peaks]:
+    def peaks() -> Peaks:
+        raise error
+
+    return peaks
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "message"),
+    [
+        (DeviceError("the page was closed", "open it"), DeviceError, "^the page was closed"),
+        (WgtuneError("a case is damaged", "delete it"), WgtuneError, "^a case is damaged"),
+        (KeyError("wall"), DeviceError, "measuring failed: KeyError"),
+    ],
+)
+def test_what_the_parent_cannot_do_is_raised_in_the_session(
+    error: Exception, kind: type[WgtuneError], message: str
+) -> None:
+    with pytest.raises(WgtuneError, match=message) as raised:
+        connected(Recorder(raising(error))).calibrate()
+    assert type(raised.value) is kind and raised.value.hint
+
+
+def test_an_answer_to_a_question_that_was_given_up_is_passed_over() -> None:
+    asked: list[dict[str, Any]] = []
+    relayed = RelayedWorker(asked.append)
+    relayed.take({"answer": 0, "result": {"flops_per_s": 1.0, "bytes_per_s": 1.0}})
+    relayed.take({"answer": 1, "result": {"flops_per_s": 2.0, "bytes_per_s": 3.0}})
+    assert relayed.calibrate() == Peaks(2.0, 3.0) and [one["ask"] for one in asked] == [1]
+
+
+def test_the_page_is_asked_one_thing_at_a_time_and_a_dead_session_stops_nobody() -> None:
+    going, at_once, free = 0, 0, threading.Event()
+
+    def peaks() -> Peaks:
+        nonlocal going, at_once
+        going += 1
+        at_once = max(at_once, going)
+        free.wait(5)
+        going -= 1
+        return Peaks(1.0, 1.0)
+
+    relay = Relay(Recorder(peaks))
+    answers: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+
+    def dead(message: dict[str, Any]) -> None:
+        raise ChildDied("was ended by SIGKILL (signal 9)", "")
+
+    relay.serve({"ask": 1, "calibrate": True}, dead)
+    relay.serve({"ask": 1, "calibrate": True}, answers.put)
+    threading.Timer(0.1, free.set).start()
+    assert answers.get(timeout=5)["answer"] == 1 and at_once == 1
