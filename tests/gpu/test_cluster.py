@@ -106,7 +106,7 @@ def test_a_lost_agents_work_waits_for_the_next_one(
     first.kill()
     first.wait()
     psutil.wait_procs(below, timeout=20)
-    wait_until(lambda: "waiting for one" in (tmp_path / "tuner.err").read_text(), "the tuner says that it waits")
+    wait_until(lambda: "no agent lends it any more; waiting for it" in (tmp_path / "tuner.err").read_text(), "the tuner says that it waits")
     assert tuner.poll() is None
     before = sum(trials_ended(database, device, capture).values())
     start("second", *lend, cache="agents")
