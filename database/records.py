@@ -22,7 +22,7 @@ class TrialKind(str, Enum):
     SEARCH = "search"
     """Proposed by search."""
     TRANSFER = "transfer"
-    """Taken from another device's records."""
+    """Taken from another device's records, or from what another program measured and nobody verified."""
     CHECK = "check"
     """Measured before, and now again to see whether times hold; never ranked, never a record."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -18,8 +17,7 @@ from ..database.replays import (
     unasked,
 )
 from ..database.store import Store
-from ..devices.child import Child, ChildDied, ChildTimeout
-from ..units import duration
+from .isolated import Isolated, Refused
 
 CHILD = "wgtune.tuner.replay_process"
 LIMIT_S = 120.0
@@ -78,14 +76,14 @@ def replay_database(
     found = Replayed(version, len(tasks))
     infos: _Workloads | None = None
     fresh: list[ReplayRecord] = []
-    with _Replayer(limit_s) as replayer:
+    with Isolated(CHILD, limit_s) as child:
         try:
             for done, (reader, task) in enumerate(tasks):
                 if infos is None or infos.reader is not reader:
                     infos = _Workloads(reader)
                 info = infos[task.workload_id]
                 progress(info.name, done / len(tasks))
-                record = replayer.ask(task, info, version)
+                record = _ask(child, task, info, version)
                 if reader is not store:
                     store.add_workloads([info])
                 fresh.append(record)
@@ -128,50 +126,17 @@ class _Workloads:
         return self._info
 
 
-class _Replayer:
-    """A child that applies schedules; another takes its place when it ends."""
-
-    def __init__(self, limit_s: float) -> None:
-        self._limit_s = limit_s
-        self._child: Child | None = None
-        self._known = ""
-
-    def __enter__(self) -> _Replayer:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._child is not None:
-            self._child.stop()
-
-    def ask(self, task: ReplayTask, info: WorkloadInfo, version: str) -> ReplayRecord:
+def _ask(child: Isolated, task: ReplayTask, info: WorkloadInfo, version: str) -> ReplayRecord:
+    form = next((form for form in info.forms if form.tvm_version == version), None)
+    if form is None:
+        known = ", ".join(form.tvm_version for form in info.forms) or "no version"
+        answer: dict[str, Any] = {"stale": f"its kernel is stored as TVM {known} writes it, not as {version} does"}
+    else:
+        kernel = {"name": info.name, "text": info.text, "module": form.module, "outputs": len(info.outputs)}
         try:
-            answer = self._answer(task, info, version)
-        except ChildTimeout:
-            self._drop()
-            answer = {"stale": f"TVM took longer than {duration(self._limit_s)}"}
-        except ChildDied as death:
-            self._drop()
-            answer = {"stale": f"it takes TVM down: {death.how}"}
-        if "stale" in answer:
-            return ReplayRecord(info.id, task.trace, version, ReplayStatus.STALE, str(answer["stale"]))
-        return ReplayRecord(info.id, task.trace, version, ReplayStatus.REPLAYABLE, "", str(answer["digest"]))
-
-    def _answer(self, task: ReplayTask, info: WorkloadInfo, version: str) -> dict[str, Any]:
-        form = next((form for form in info.forms if form.tvm_version == version), None)
-        if form is None:
-            known = ", ".join(form.tvm_version for form in info.forms) or "no version"
-            return {"stale": f"its kernel is stored as TVM {known} writes it, not as {version} does"}
-        if self._child is None:
-            self._child = Child(CHILD)
-        if self._known != info.id:
-            self._child.send(
-                {"name": info.name, "text": info.text, "module": form.module, "outputs": len(info.outputs)}
-            )
-            self._known = info.id
-        self._child.send({"trace": task.trace, "tiers": list(task.tiers)})
-        return self._child.receive(time.monotonic() + self._limit_s)
-
-    def _drop(self) -> None:
-        assert self._child is not None
-        self._child.kill()
-        self._child, self._known = None, ""
+            answer = child.ask({"trace": task.trace, "tiers": list(task.tiers)}, kernel, info.id)
+        except Refused as refusal:
+            answer = {"stale": str(refusal)}
+    if "stale" in answer:
+        return ReplayRecord(info.id, task.trace, version, ReplayStatus.STALE, str(answer["stale"]))
+    return ReplayRecord(info.id, task.trace, version, ReplayStatus.REPLAYABLE, "", str(answer["digest"]))

@@ -1,11 +1,13 @@
-"""Schedules of related devices: what a new GPU starts from."""
+"""Schedules that others found, on related devices or by other programs: what a GPU starts from."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from ..database.lookup import relatives
+from ..database.offers import Offers
 from ..database.reader import Reader
 from ..database.records import TrialKind
 from ..devices.device import Device
@@ -15,25 +17,35 @@ from .program import Kernel
 from .registration import device_info
 
 _TOP = 3
-"""Schedules that a kernel takes over from others: the nearest devices' best."""
+"""Schedules that a kernel takes over from others: the nearest devices' best, and another program's."""
 
 
 def untried_relatives(store: Reader, device: Device, tier: Tier, kernels: Sequence[Kernel]) -> dict[str, list[str]]:
-    """Traces by kernel id, the most promising first, of what fits ``tier`` and nobody has tried on ``device`` yet."""
+    """Traces by kernel id, the most promising first, of what fits ``tier`` and wgtune has not tried on ``device`` yet.
+
+    What another program measured on this very device comes first: nobody has verified it (`TrialState.UNVERIFIED`).
+    """
     ids = [kernel.id for kernel in kernels]
     found = relatives(store, device_info(device), ids, device.runtime, fits=fits_tier(tier), top=_TOP)
+    foreign = Offers(store, device.key, device.runtime, unverified=True)
+    measured = set(foreign.workloads())
     untried: dict[str, list[str]] = {}
-    for kernel_id, choices in found.items():
+    for kernel_id in ids:
+        choices = found.get(kernel_id, [])
+        if not choices and kernel_id not in measured:
+            continue
         tried = store.tried(device.key, kernel_id, device.runtime)
         known = {trial.trace for trial in tried} | {trial.program_digest for trial in tried}
-        traces = [
+        unverified = (offer.trace for offer in foreign.of(kernel_id) if offer.trace not in known)
+        traces = list(islice(unverified, _TOP)) if kernel_id in measured else []
+        traces += (
             one.record.trace
             for one in choices
             # A relative whose baseline won has nothing to lend: there is one here.
             if one.record.kind is not TrialKind.BASELINE and not known & {one.record.trace, one.record.program_digest}
-        ]
+        )
         if traces:
-            untried[kernel_id] = traces
+            untried[kernel_id] = list(dict.fromkeys(traces))
     return untried
 
 

@@ -64,3 +64,22 @@ def test_relatives_come_between_baseline_and_search(device, store):
 
     again = tune(replace(request, trials=1), store, Recorder())
     assert again.session_id is None
+
+
+def test_what_nobody_verified_is_tried_and_verified(device, store):
+    """A time that stock MetaSchedule measured, say, is no record: wgtune measures the schedule itself, once."""
+    kernel = softmax()
+    request = TuneRequest(capture_of(kernel), device, TIERS["default"], trials=2)
+    tune(request, store, Recorder())
+    best = store.best(device.key, [kernel.id])[kernel.id]
+    with store.writing() as connection:
+        connection.exec_driver_sql("UPDATE trial SET state = 'unverified', max_error = NULL WHERE state = 'ok'")
+    assert store.best(device.key, [kernel.id]) == {}
+
+    recorder = Recorder()
+    tune(replace(request, trials=0), store, recorder)
+    assert kinds(recorder)[0] is TrialKind.BASELINE and set(kinds(recorder)[1:]) == {TrialKind.TRANSFER}
+    assert store.best(device.key, [kernel.id])[kernel.id].trace == best.trace
+    again = Recorder()
+    tune(replace(request, trials=0), store, again)
+    assert kinds(again) == []
