@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, func, select
@@ -13,6 +14,7 @@ from ..errors import DatabaseError
 from ..states import TrialState
 from .checking import row_problems, sqlite_problems, unfinished_problems
 from .engine import connect, is_read_only, translated
+from .liveness import silent_sessions
 from .opaque import OpaqueCount, count_opaque
 from .reader import Reader, installed_tvm
 from .records import ModelInfo, ReplayStatus, SessionOutcome
@@ -29,8 +31,9 @@ class DatabaseInfo:
 
     ``revision`` is None for an empty database. Where it differs from ``latest``, nothing is listed or counted.
     ``trials`` is by device and state, ``sessions`` by outcome, ``replays`` by version of TVM: what `wgtune db replay`
-    found, of releases' schedules too. ``releases`` are those that are read under this database. ``opaque`` is what
-    other programs' files held that TVM could not read.
+    found, of releases' schedules too. ``silent`` are running sessions that gave no sign of life for long, and when they
+    gave the last one (UTC): the next tuner takes them for dead. ``releases`` are those that are read under this
+    database. ``opaque`` is what other programs' files held that TVM could not read.
     """
 
     name: str
@@ -41,6 +44,7 @@ class DatabaseInfo:
     models: list[ModelInfo]
     workloads: int
     sessions: dict[SessionOutcome, int]
+    silent: dict[int, datetime]
     trials: dict[str, dict[TrialState, int]]
     replays: dict[str, dict[ReplayStatus, int]]
     releases: list[ReleaseReplays]
@@ -76,6 +80,7 @@ def info(url: str | None = None, *, releases: Sequence[Reader] = ()) -> Database
             models=_models(connection) if counted else [],
             workloads=connection.execute(select(func.count()).select_from(workload)).scalar_one() if counted else 0,
             sessions=_sessions(connection) if counted else {},
+            silent=silent_sessions(connection) if counted else {},
             trials=_trials(connection) if counted else {},
             replays=answers(connection) if counted else {},
             releases=[release_replays(own, one, installed_tvm()) for one in under],

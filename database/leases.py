@@ -13,11 +13,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 
-from sqlalchemy import Connection, Update, and_, bindparam, func, or_, select, update
+from sqlalchemy import Connection, Update, and_, bindparam, or_, select, update
 
 from ..errors import DatabaseError
 from ..states import Runtime, TrialState
 from .inserting import insert_missing
+from .liveness import revive, server_time
+from .processes import host_label
 from .rows import lease, session, trial, workload
 from .store import Store
 
@@ -48,14 +50,16 @@ def claim(store: Store, session_id: int, workload_ids: Sequence[str], seconds: f
     makes what the earlier session left running on that workload `abandoned`; its result is still accepted, once.
 
     Raises:
-        DatabaseError: there is no such session, or it has ended; or there is no such workload.
+        DatabaseError: there is no such session, or it has ended; or there is no such workload. One that was taken for
+        dead, because it was silent for long, goes on.
     """
     if not workload_ids:
         return None
     with store.writing() as connection:
+        revive(connection, session_id)
         device_id, runtime = _session(store, connection, session_id)
         ids = _workload_ids(store, connection, workload_ids)
-        now = _now(connection)
+        now = server_time(connection)
         held = _held_by_others(connection, list(ids.values()), device_id, runtime, session_id, now)
         for digest in workload_ids:
             if ids[digest] in held:
@@ -78,7 +82,7 @@ def renew(store: Store, session_id: int, workload_id: str, seconds: float = LEAS
     A lease that ran out and that nobody took is as good as one that did not.
     """
     with store.writing() as connection:
-        until = _now(connection) + timedelta(seconds=seconds)
+        until = server_time(connection) + timedelta(seconds=seconds)
         changed = connection.execute(_held(session_id, workload_id).values(until=until))
         return changed.rowcount > 0
 
@@ -99,9 +103,9 @@ def held_by_others(store: Store, session_id: int, workload_ids: Sequence[str]) -
             .join(workload, workload.c.id == lease.c.workload_id)
             .join(session, session.c.id == lease.c.session_id)
             .where(lease.c.device_id == device_id, lease.c.runtime == runtime, lease.c.session_id != session_id)
-            .where(lease.c.until > _now(connection), workload.c.digest.in_(workload_ids))
+            .where(lease.c.until > server_time(connection), workload.c.digest.in_(workload_ids))
         )
-        return {row.digest: row.host for row in connection.execute(query)}
+        return {row.digest: host_label(row.host) for row in connection.execute(query)}
 
 
 def _held(session_id: int, workload_id: str) -> Update:
@@ -147,11 +151,3 @@ def _abandon(connection: Connection, session_id: int, workload_id: int, now: dat
         .where(trial.c.state == TrialState.RUNNING)
         .values(state=TrialState.ABANDONED, ended=now, error="the session's lease ran out while it was running")
     )
-
-
-def _now(connection: Connection) -> datetime:
-    """The database server's time; SQLite's is this machine's."""
-    if connection.dialect.name != "postgresql":
-        return datetime.now(timezone.utc)
-    now: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
-    return now

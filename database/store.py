@@ -16,6 +16,7 @@ from ..states import TrialState
 from .engine import connect, memory_engine, translated, writing
 from .identity import Alias, check_alias, normalized
 from .inserting import find_or_insert, insert_missing, insert_row, schedule_id
+from .liveness import silent_sessions
 from .processes import is_alive
 from .reader import Reader
 from .records import (
@@ -172,7 +173,7 @@ class Store(Reader):
             return connection.execute(_same_alias(level, normalized(name))).rowcount > 0
 
     def end_session(self, session_id: int, outcome: SessionOutcome, note: str = "") -> None:
-        """Closes a session; trials that it left running become `abandoned`.
+        """Closes a session; trials that it left running become `abandoned`. One that was taken for dead may still end.
 
         Raises:
             DatabaseError: there is no such session, or it has ended.
@@ -181,7 +182,7 @@ class Store(Reader):
             raise ValueError("a session does not end as running")
         with self.writing() as connection:
             found = connection.execute(select(session.c.outcome).where(session.c.id == session_id)).scalar()
-            if found is not SessionOutcome.RUNNING:
+            if found not in (SessionOutcome.RUNNING, SessionOutcome.KILLED):
                 state = "does not exist" if found is None else f"has ended already, as {found.value}"
                 raise DatabaseError(f"{self.name}: session {session_id} {state}")
             _close_sessions(connection, [session_id], outcome, clean(note))
@@ -220,9 +221,11 @@ class Store(Reader):
             return self._insert_trial(connection, start, ended)
 
     def abandon_dead(self, host: str) -> int:
-        """Closes the sessions that processes of ``host`` (this machine) left behind when they were killed.
+        """Closes the sessions that processes left behind when they were killed.
 
-        Their running trials become `abandoned`, the sessions `killed`. Returns how many trials that were.
+        Those of ``host``, this process's own `processes.host_name`, are asked for; the others count as dead when they
+        have been silent for long (`liveness`). Their running trials become `abandoned`, the sessions `killed`. Returns
+        how many trials that were.
         """
         with self.writing() as connection:
             running = connection.execute(
@@ -231,7 +234,13 @@ class Store(Reader):
                 )
             ).all()
             dead = [row.id for row in running if not is_alive(row.pid, row.started)]
-            return _close_sessions(connection, dead, SessionOutcome.KILLED, "its process was found dead")
+            closed = _close_sessions(connection, dead, SessionOutcome.KILLED, "its process was found dead")
+            judged = {row.id for row in running}
+            for session_id, last in silent_sessions(connection).items():
+                if session_id not in judged:
+                    note = f"no sign of life since {last:%Y-%m-%d %H:%M} UTC: taken for dead"
+                    closed += _close_sessions(connection, [session_id], SessionOutcome.KILLED, note)
+            return closed
 
     @contextmanager
     def writing(self, *, durable: bool = False) -> Iterator[Connection]:

@@ -52,6 +52,10 @@ def print_database(info: DatabaseInfo, *, json: bool, console: Console) -> None:
         f"kernels    {info.workloads}",
         f"sessions   {sessions}",
         *(
+            f"silent     session {number} since {last:%Y-%m-%d %H:%M} UTC: the next `wgtune tune` takes it for dead"
+            for number, last in info.silent.items()
+        ),
+        *(
             f"replays    TVM {version}: {', '.join(f'{count} {status.value}' for status, count in counts.items())}"
             for version, counts in info.replays.items()
         ),

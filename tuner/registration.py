@@ -11,6 +11,7 @@ from typing import Any
 
 import tvm
 
+from ..database.processes import host_name
 from ..database.records import (
     DeviceInfo,
     ModelInfo,
@@ -40,11 +41,6 @@ _TOOLCHAIN = (
     "diffusers",
     "transformers",
 )
-
-
-def host_name() -> str:
-    """This machine's name, by which a session's process is found again."""
-    return platform.node()
 
 
 def register_workloads(store: Store, kernels: Iterable[Kernel]) -> None:
