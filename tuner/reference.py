@@ -1,6 +1,7 @@
 """What a kernel must compute: inputs from a seed, and outputs by the untuned TensorIR in double precision on the CPU.
 
-A case is computed once and kept as a file that the measuring worker reads (see `wgtune.devices.job.MeasureJob`).
+A case is computed once and kept as a file that the measuring worker reads (see `wgtune.devices.job.MeasureJob`), until
+the cache is full and others were used since.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from tvm.s_tir import SBlock
 from .. import paths
 from ..errors import WgtuneError
 from .cpu import in_double, run_on_cpu
+from .eviction import evict, used
 from .program import Kernel
 
 _FORMAT = 1
@@ -88,7 +90,7 @@ def make_case(kernel: Kernel, seed: int = 0, folder: Path | None = None) -> Case
 
     Raises:
         CaseError: the reference is not finite with either kind of input.
-        WgtuneError: ``folder`` takes no file, as when the disk is full.
+        WgtuneError: ``folder`` takes no file, as when the disk is full; `wgtune.paths.cache_limit` is wrong.
     """
     folder = folder or paths.cache_dir() / "cases"
     path = folder / f"{kernel.id}-{seed}-v{_FORMAT}.safetensors"
@@ -101,12 +103,14 @@ def make_case(kernel: Kernel, seed: int = 0, folder: Path | None = None) -> Case
         rounding = _rounding_error(kernel, arrays, rtol)
         try:
             _save(arrays, rounding, path)
+            evict(folder, paths.cache_limit())
         except OSError as failure:
             raise WgtuneError(
                 f"the reference of {kernel.name} cannot be kept in {folder}: {failure}",
                 "make room there, or set WGTUNE_CACHE to a folder with more; the same command then goes on",
             ) from failure
     else:
+        used(path)
         expected, rounding = loaded
     return Case(path, rtol, _absolute_tolerance(kernel, length, expected, rounding), length)
 
