@@ -32,6 +32,7 @@ DEFAULT_PORT = 8765
 WAIT_S = 600.0
 """How long a run waits for a page."""
 
+_THIS_MACHINE = frozenset({HOST, "localhost", "::1"})
 _CHUNK = 1 << 20
 _MAX_MESSAGE = 64 << 20
 _PING_S = 10
@@ -89,14 +90,8 @@ class BrowserServer:
 
     @property
     def advice(self) -> str:
-        """What keeps browsers of other machines from lending; "" where nothing does."""
-        if self._tls or self._host == HOST:
-            return ""
-        return (
-            "over plain http browsers offer WebGPU to pages of their own machine only: give a certificate with "
-            "--certificate and --key, or leave --host out and forward the port "
-            f"(ssh -L {self._port}:{HOST}:{self._port})"
-        )
+        """As `advice` on this server's host."""
+        return "" if self._tls else advice(self._host, self._port)
 
     def _address(self, token: str) -> str:
         host = socket.gethostname() if self._host in ("0.0.0.0", "::", "") else self._host
@@ -137,6 +132,16 @@ class BrowserServer:
     def _call(self, what: Callable[[], None]) -> None:
         assert self._loop is not None
         self._loop.call_soon_threadsafe(what)
+
+
+def advice(host: str, port: int) -> str:
+    """What keeps browsers of other machines from lending where ``host`` serves plain http, "" for this machine."""
+    if host in _THIS_MACHINE:
+        return ""
+    return (
+        "over plain http browsers offer WebGPU to pages of their own machine only: give a certificate with "
+        f"--certificate and --key, or leave --host out and forward the port (ssh -L {port}:{HOST}:{port})"
+    )
 
 
 class _Index(RequestHandler):
