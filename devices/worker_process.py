@@ -14,58 +14,25 @@ A request that cannot be served for another reason than the candidate ends in `{
 from __future__ import annotations
 
 import logging
-import os
-import queue
-import signal
 import sys
-import threading
 from collections.abc import Callable
-from dataclasses import asdict
-from typing import Any, BinaryIO
+from dataclasses import asdict, replace
 
-from ..errors import WgtuneError
 from ..states import TrialState
 from .device import Device
-from .wire import Phase, decode_line, encode_line, job_from_json, measurement_to_json
+from .job import MeasureJob, Measurement, Peaks
+from .serving import Answer, Requests, serve
+from .wire import Phase, job_from_json, measurement_to_json
+
+Notify = Callable[[Phase], None]
+"""Told of each phase of a job before it begins."""
 
 
-def main() -> int:
-    """Serves until standard input ends, which it does when the parent is gone, however it went."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends Ctrl-C to both; the parent decides
-    # Drivers print where they like: answers get a descriptor of their own, and what others print goes to stderr.
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    requests: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-    threading.Thread(target=_read, args=(sys.stdin.buffer, requests), daemon=True).start()
-    answer = _Answers(answers)
-    try:
-        return _serve(requests, answer)
-    except WgtuneError as error:
-        answer({"id": 0, "refused": error.message, "hint": error.hint})
-        return 1
-
-
-class _Answers:
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-
-    def __call__(self, message: dict[str, Any]) -> None:
-        self._stream.write(encode_line(message))
-        self._stream.flush()
-
-
-def _read(stream: BinaryIO, requests: queue.SimpleQueue[dict[str, Any]]) -> None:
-    """Passes requests on; ends the process at the end of the stream, even while a dispatch hangs in the driver."""
-    for line in stream:
-        requests.put(decode_line(line))
-    os._exit(0)
-
-
-def _serve(requests: queue.SimpleQueue[dict[str, Any]], answer: Callable[[dict[str, Any]], None]) -> int:
+def main(requests: Requests, answer: Answer) -> int:
+    """Serves the device that the first request names."""
     device = Device.from_json(requests.get()["open"])
     # Imported here, so that a parent's death is noticed while a driver hangs at being loaded.
     from . import gpu
-    from .case_file import CaseError
     from .measuring import Bench
     from .peaks import measure_peaks
 
@@ -73,6 +40,23 @@ def _serve(requests: queue.SimpleQueue[dict[str, Any]], answer: Callable[[dict[s
     lost = _LostDevice()
     logging.getLogger("wgpu").addHandler(lost)
     bench = Bench(device)
+
+    def measure(job: MeasureJob, notify: Notify) -> Measurement:
+        measurement = bench.measure(job, notify)
+        return replace(measurement, state=TrialState.DEVICE_LOST, error=lost.message) if lost.message else measurement
+
+    return answer_jobs(requests, answer, measure, lambda notify: measure_peaks(bench.gpu, notify))
+
+
+def answer_jobs(
+    requests: Requests,
+    answer: Answer,
+    measure: Callable[[MeasureJob, Notify], Measurement],
+    peaks: Callable[[Notify], Peaks],
+) -> int:
+    """Says that the device is open, and does one job after the other, as long as the process lives."""
+    from .case_file import CaseError
+
     answer({"id": 0, "ready": True})
     while True:
         request = requests.get()
@@ -81,18 +65,15 @@ def _serve(requests: queue.SimpleQueue[dict[str, Any]], answer: Callable[[dict[s
         def notify(phase: Phase, number: int = number) -> None:
             answer({"id": number, "phase": phase.value})
 
+        if "calibrate" in request:
+            answer({"id": number, "result": asdict(peaks(notify))})
+            continue
         try:
-            if "calibrate" in request:
-                answer({"id": number, "result": asdict(measure_peaks(bench.gpu, notify))})
-                continue
-            measurement = bench.measure(job_from_json(request["measure"]), notify)
+            measurement = measure(job_from_json(request["measure"]), notify)
         except CaseError as error:
             answer({"id": number, "refused": str(error)})
             continue
-        result = measurement_to_json(measurement)
-        if lost.message:
-            result.update(state=TrialState.DEVICE_LOST.value, error=lost.message)
-        answer({"id": number, "result": result})
+        answer({"id": number, "result": measurement_to_json(measurement)})
 
 
 class _LostDevice(logging.Handler):
@@ -107,4 +88,4 @@ class _LostDevice(logging.Handler):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(serve(main))
