@@ -131,7 +131,7 @@ def tune(
     if not alone:
         from .tuner.fleet import Fleet
 
-        visitors = _visitors(cluster, chosen, loans, minutes)
+        visitors = _visitors(cluster, chosen if words_of(device) not in ([], ["all"]) else None, loans, minutes)
         _tune_fleet(Fleet(model, options, request, db, scheduler or ""), chosen, visitors, json)
         return
     if json:
@@ -143,15 +143,21 @@ def tune(
 
 
 def agent(
+    context: typer.Context,
     scheduler: Annotated[
         str, typer.Option("--scheduler", metavar="URL", help="The Dask scheduler, as in tcp://host:8786.")
     ],
     device: DevicesOption = None,
+    host: HostOption = "127.0.0.1",
+    port: PortOption = None,
+    certificate: CertificateOption = None,
+    key: KeyOption = None,
 ) -> None:
     """Lend this machine's devices to `wgtune tune --scheduler`, through a Dask cluster. Ctrl-C ends it.
 
     By default all of its GPUs. The agent measures and verifies; search and database are the tuner's. Cut off from the
     scheduler, it joins again by itself. Whoever reaches the scheduler can run code here: use a network that you trust.
+    With `--device browser`, alone or among others, each browser that opens the address printed lends its GPU, too.
     """
     import asyncio
     import os
@@ -165,7 +171,11 @@ def agent(
         if error.name not in ("distributed", "dask"):
             raise
         raise UsageError("Dask is not installed", "pip install 'wgtune[cluster]'") from None
-    asyncio.run(serve_agent(scheduler, found_devices(device or ["all"]), note))
+    loans = context.with_resource(browsers_lending(device, host, port, certificate, key))
+    others = [word for word in words_of(device) if word != BROWSER]
+    devices = found_devices(others or ["all"]) if others or loans is None else []
+    asyncio.run(serve_agent(scheduler, devices, note, loans=loans))
+    context.close()  # so that pages that lend hear of it
     # A measurement may still be under way in one of Dask's threads, which Python would wait for at the end. Its process
     # ends with this one.
     os._exit(EXIT_STATUS)
@@ -190,9 +200,9 @@ def _agents_devices(cluster: Cluster, specs: list[str] | None) -> list[Device]:
     found = cluster.wait_for_agents(_AGENT_WAIT_S, lambda: note(f"waiting for an agent at {cluster.scheduler} …"))
     for problem in found.problems:
         warn(problem)
-    if not specs or specs == ["all"]:
+    if words_of(specs) in ([], ["all"]):
         return found.devices
-    keys = {device.key for device in select_several(specs, found.devices)}
+    keys = {device.key for device in select_several(specs or [], found.devices)}
     return [device for device in found.devices if device.key in keys]
 
 
@@ -210,12 +220,13 @@ def _own_devices(loans: Loans | None, specs: list[str] | None) -> list[Device]:
 
 
 def _visitors(
-    cluster: Cluster | None, devices: Sequence[Device], loans: Loans | None, minutes: float | None
+    cluster: Cluster | None, devices: Sequence[Device] | None, loans: Loans | None, minutes: float | None
 ) -> Visitors | None:
+    """Who may join later: agents' devices like ``devices``, or of any kind, or browsers."""
     if cluster is not None:
         from .tuner.cluster import AgentDevices
 
-        return AgentDevices(cluster, {device.key for device in devices})
+        return AgentDevices(cluster, None if devices is None else {device.key for device in devices})
     if loans is not None:
         from .tuner.browsers import Browsers
 

@@ -4,6 +4,9 @@ An agent is a Dask worker that announces each of its devices as a resource. What
 programs: search, schedules and the database stay with the tuner, so that losing an agent costs one measurement, which
 Dask gives to another agent with such a device, or to the next one that joins.
 
+A browser that lends its GPU to this process is a Dask worker of its own, which joins when its page does, and leaves
+with it.
+
 Whoever reaches the scheduler can run code on its agents, as on any Dask worker: use it on a network that you trust, or
 with TLS as Dask's documentation describes.
 """
@@ -22,6 +25,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -29,9 +33,10 @@ from typing import Any
 from distributed import Worker as DaskWorker
 from distributed import WorkerPlugin, get_worker
 
+from ..devices.browser_loans import Loan, Loans
 from ..devices.device import Device
 from ..devices.job import Timeouts
-from ..devices.opening import MeasuringWorker, open_worker
+from ..devices.opening import MeasuringWorker, OpenWorker, open_worker
 from ..devices.wire import job_from_json, measurement_to_json
 from ..errors import DeviceError, WgtuneError
 from ..paths import cache_dir
@@ -42,6 +47,8 @@ ANNOUNCEMENT = "wgtune"
 _PLUGIN = "wgtune-devices"
 _RETRY_S = 3.0
 """Between two attempts at reaching the scheduler."""
+_LOOK_S = 0.3
+"""Between two looks at who lends."""
 
 
 def kind_of(device: Device) -> str:
@@ -69,20 +76,38 @@ async def serve_agent(
     devices: Sequence[Device],
     say: Callable[[str], None],
     retry_s: float = _RETRY_S,
+    loans: Loans | None = None,
 ) -> None:
     """Lends ``devices`` to the cluster at ``scheduler`` until SIGINT or SIGTERM; joins again whenever it was cut off.
 
-    ``say`` is called with a line of text when something changes.
+    ``say`` is called with a line of text when something changes. With ``loans``, browsers that lend their GPUs here are
+    lent on, each as long as its page is there.
     """
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what a user must know is said by ``say``
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         with suppress(NotImplementedError):  # Windows; there KeyboardInterrupt ends it
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    lending = []
+    if devices:
+        lending.append(_lend(scheduler, devices, DeviceBank(devices), stop, say, retry_s))
+    if loans is not None:
+        lending.append(_lend_browsers(scheduler, loans, stop, say, retry_s))
+    await asyncio.gather(*lending)
+
+
+async def _lend(
+    scheduler: str,
+    devices: Sequence[Device],
+    bank: DeviceBank,
+    stop: asyncio.Event,
+    say: Callable[[str], None],
+    retry_s: float,
+) -> None:
+    """Is a worker of the cluster with ``devices``, over and over, until ``stop``."""
     resources: dict[str, float] = {}
     for device in devices:
         resources[kind_of(device)] = resources.get(kind_of(device), 0) + 1
-    bank = DeviceBank(devices)
     waiting = False
     while not stop.is_set():
         with tempfile.TemporaryDirectory(prefix="wgtune-agent-") as scratch:
@@ -118,6 +143,47 @@ async def serve_agent(
                 await _either(stop.wait(), asyncio.sleep(retry_s))
 
 
+async def _lend_browsers(
+    scheduler: str, loans: Loans, stop: asyncio.Event, say: Callable[[str], None], retry_s: float
+) -> None:
+    """Lends each browser on while its page is there, until ``stop``.
+
+    What a page that left was measuring, Dask gives to another one of its kind. Whatever still waits for that page here
+    is answered to nobody, and has the page to itself for that long where it comes back.
+    """
+    banks: dict[Loan, DeviceBank] = {}
+    lent: dict[Loan, tuple[asyncio.Event, asyncio.Task[None]]] = {}
+    told = ""
+    while not stop.is_set():
+        if told != loans.address:
+            told = loans.address
+            say(f"open {told} in {'another' if banks else 'a'} browser to lend its GPU")
+        for loan in loans.all():
+            if not loan.page.gone and loan not in lent:
+                if loan not in banks:
+                    banks[loan] = DeviceBank([loan.device], partial(_browser_worker, loan))
+                until = asyncio.Event()
+                lending = _lend(scheduler, [loan.device], banks[loan], until, say, retry_s)
+                lent[loan] = until, asyncio.create_task(lending)
+            elif loan.page.gone and loan in lent:
+                say(f"{loan.device.key}: {loan.why}")
+                await _end_lending(*lent.pop(loan))
+        await _either(stop.wait(), asyncio.sleep(_LOOK_S))
+    for until, lending_task in lent.values():
+        await _end_lending(until, lending_task)
+
+
+async def _end_lending(until: asyncio.Event, lending: asyncio.Task[None]) -> None:
+    until.set()
+    await lending
+
+
+def _browser_worker(loan: Loan, device: Device, timeouts: Timeouts) -> MeasuringWorker:
+    from ..devices.browser import BrowserWorker
+
+    return BrowserWorker(loan, timeouts)
+
+
 async def _either(*waits: Any) -> None:
     tasks = [asyncio.ensure_future(wait) for wait in waits]
     _, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -130,10 +196,10 @@ class DeviceBank(WorkerPlugin):
 
     name = _PLUGIN
 
-    def __init__(self, devices: Sequence[Device]) -> None:
+    def __init__(self, devices: Sequence[Device], opener: OpenWorker = open_worker) -> None:
         self._free: dict[str, queue.Queue[_Slot]] = {}
         for device in devices:
-            self._free.setdefault(kind_of(device), queue.Queue()).put(_Slot(device))
+            self._free.setdefault(kind_of(device), queue.Queue()).put(_Slot(device, opener))
 
     @contextmanager
     def taking(self, kind: str, timeouts: Timeouts) -> Iterator[MeasuringWorker]:
@@ -148,8 +214,9 @@ class DeviceBank(WorkerPlugin):
 
 
 class _Slot:
-    def __init__(self, device: Device) -> None:
+    def __init__(self, device: Device, opener: OpenWorker) -> None:
         self._device = device
+        self._opener = opener
         self._timeouts: Timeouts | None = None
         self._worker: MeasuringWorker | None = None
 
@@ -157,7 +224,7 @@ class _Slot:
         if self._worker is None or timeouts != self._timeouts:
             if self._worker is not None:
                 self._worker.close()
-            self._worker, self._timeouts = open_worker(self._device, timeouts), timeouts
+            self._worker, self._timeouts = self._opener(self._device, timeouts), timeouts
         return self._worker
 
 

@@ -109,8 +109,8 @@ class Cluster:
 class AgentDevices:
     """What agents lend, as a fleet's visitors."""
 
-    def __init__(self, cluster: Cluster, keys: Collection[str], every_s: float = 2.0) -> None:
-        """Of all devices those with one of ``keys``; the scheduler is asked every ``every_s`` seconds at most."""
+    def __init__(self, cluster: Cluster, keys: Collection[str] | None, every_s: float = 2.0) -> None:
+        """Those with one of ``keys``, or all; the scheduler is asked every ``every_s`` seconds at most."""
         self._cluster = cluster
         self._keys = keys
         self._every_s = every_s
@@ -122,7 +122,8 @@ class AgentDevices:
         if time.monotonic() - self._asked >= self._every_s:
             self._asked = time.monotonic()
             with suppress(DeviceError):
-                self._known = [device for device in self._cluster.agents().devices if device.key in self._keys]
+                found = self._cluster.agents().devices
+                self._known = [device for device in found if self._keys is None or device.key in self._keys]
         return self._known
 
     def absence(self, device: Device) -> str:

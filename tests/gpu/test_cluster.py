@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
+from cluster_processes import Start, processes_in, start_scheduler, wait_until
 
 from wgtune.database.records import SessionOutcome, TrialKind
 from wgtune.database.store import Store
@@ -27,43 +24,17 @@ from wgtune.tuner.cluster import Cluster, ClusterWorker
 from wgtune.tuner.model import resolve_model
 from wgtune.tuner.program import Capture
 
-Start = Callable[..., subprocess.Popen[str]]
-
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts a process whose output goes to a file, and ends it with all its children at the end of the test."""
-    started: list[subprocess.Popen[str]] = []
-
-    def run(name: str, *words: str, cache: str = "") -> subprocess.Popen[str]:
-        environment = {**os.environ, "WGTUNE_CACHE": str(tmp_path / (cache or "cache"))}
-        with (tmp_path / f"{name}.out").open("w") as out, (tmp_path / f"{name}.err").open("w") as err:
-            child = subprocess.Popen([sys.executable, "-m", *words], stdout=out, stderr=err, text=True, env=environment)
-        started.append(child)
-        return child
-
-    yield run
-    family = [
-        p for child in started if child.poll() is None for p in psutil.Process(child.pid).children(recursive=True)
-    ]
-    for child in started:
-        if child.poll() is None:
-            child.kill()
-        child.wait()
-    for process in family:
-        if process.is_running():
-            process.kill()
+    with processes_in(tmp_path) as start:
+        yield start
 
 
 @pytest.fixture
 def scheduler(start: Start, tmp_path: Path) -> str:
     """The address of a scheduler."""
-    file = tmp_path / "scheduler.json"
-    words = ("--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(file))
-    start("scheduler", "distributed.cli.dask_scheduler", *words)
-    wait_until(lambda: file.is_file() and file.stat().st_size > 0, "the scheduler has an address")
-    address: str = json.loads(file.read_text())["address"]
-    return address
+    return start_scheduler(start, tmp_path)
 
 
 @pytest.fixture
@@ -71,13 +42,6 @@ def capture(demo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     """The demo model's text encoder, in the cache that tuners of the test use."""
     monkeypatch.setenv("WGTUNE_CACHE", str(tmp_path / "cache"))
     return capture_model(resolve_model(str(demo_folder)), stages=["clip"])
-
-
-def wait_until(holds: Callable[[], object], what: str, timeout_s: float = 90) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not holds():
-        assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"
-        time.sleep(0.2)
 
 
 def tune_words(demo_folder: Path, capture: Capture, tmp_path: Path, scheduler: str, trials: int) -> list[str]:
@@ -106,7 +70,10 @@ def test_a_lost_agents_work_waits_for_the_next_one(
     first.kill()
     first.wait()
     psutil.wait_procs(below, timeout=20)
-    wait_until(lambda: "no agent lends it any more; waiting for it" in (tmp_path / "tuner.err").read_text(), "the tuner says that it waits")
+    wait_until(
+        lambda: "no agent lends it any more; waiting for it" in (tmp_path / "tuner.err").read_text(),
+        "the tuner says that it waits",
+    )
     assert tuner.poll() is None
     before = sum(trials_ended(database, device, capture).values())
     start("second", *lend, cache="agents")
