@@ -14,7 +14,7 @@ from ..database.records import ModelInfo
 from ..database.replays import ReleaseReplays
 from ..states import TrialState
 from ..units import MISSING, size
-from .tables import Column, print_json, print_left_out, print_rows
+from .tables import Column, print_json, print_rows
 
 _COLUMNS = [
     Column("device", "device", flexible=True),
@@ -77,7 +77,8 @@ def print_database(info: DatabaseInfo, *, json: bool, console: Console) -> None:
         console.print()
         rows_opaque = [vars(one) for one in info.opaque[:_MOST_OPAQUE]]
         print_rows(rows_opaque, _OPAQUE, json=False, console=console)
-        print_left_out(len(info.opaque), len(rows_opaque), console)
+        if len(info.opaque) > _MOST_OPAQUE:
+            console.print(Text(f"… and {len(info.opaque) - _MOST_OPAQUE} more reasons: --json lists all", style="dim"))
     if rows:
         console.print()
         seen = {key for row in rows for key in row}

@@ -14,7 +14,7 @@ from ..database.release import Manifest
 from ..tuner.json_export import Exported
 from ..tuner.json_import import Imported
 from ..units import MISSING, duration
-from .tables import Column, print_json, print_left_out, print_rows
+from .tables import Column, print_json, print_rows
 
 
 def print_merged(done: Merged, *, json: bool, console: Console) -> None:
@@ -98,7 +98,7 @@ def print_exported(exported: Exported, *, json: bool, console: Console) -> None:
             Column("why", "why", flexible=True),
         ]
         print_rows(rows[:_MOST_LISTED], columns, json=False, console=console)
-        print_left_out(len(rows), min(len(rows), _MOST_LISTED), console)
+        _print_more(len(rows), console)
     text = (
         f"wrote {_counted(exported.records, 'record')} of {_counted(exported.workloads, 'workload')} to "
         f"{exported.folder}: {exported.device} through {exported.runtime.value}"
@@ -125,7 +125,7 @@ def print_imported(imported: Imported, *, json: bool, console: Console) -> None:
             Column("why", "why", flexible=True),
         ]
         print_rows(rows[:_MOST_LISTED], columns, json=False, console=console)
-        print_left_out(len(rows), min(len(rows), _MOST_LISTED), console)
+        _print_more(len(rows), console)
     added = sum(imported.added.values())
     states = ", ".join(f"{count} {state.replace('_', ' ')}" for state, count in sorted(imported.added.items()))
     lines = [f"added {_counted(added, 'trial')} of {imported.device}" + (f": {states}" if added else "")]
@@ -139,6 +139,11 @@ def print_imported(imported: Imported, *, json: bool, console: Console) -> None:
     if imported.interrupted:
         lines.append("stopped before the end; the same command goes on from here")
     console.print(Text("\n".join(lines)), soft_wrap=True)
+
+
+def _print_more(rows: int, console: Console) -> None:
+    if rows > _MOST_LISTED:
+        console.print(Text(f"… and {_counted(rows - _MOST_LISTED, 'more row')}: --json lists all", style="dim"))
 
 
 def _counted(count: int, one: str, many: str = "") -> str:

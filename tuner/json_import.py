@@ -163,7 +163,7 @@ class _Workloads:
     def get(self, index: int) -> WorkloadInfo:
         """What the database keeps of it; raises Refused where it cannot be read."""
         if index in self.why:
-            raise Refused(f"its workload, line {self.lines[index][0]}, cannot be read: {self.why[index]}")
+            raise Refused(f"its workload cannot be read: {self.why[index]}")
         if index not in self._infos:
             try:
                 found = answer(self._child, {"ask": "workload"}, self.subject(index), str(index))["info"]
@@ -189,7 +189,7 @@ def _record(line: str, workloads: int) -> tuple[int, Any]:
     if not (isinstance(entry, list) and len(entry) == 2 and type(entry[0]) is int):
         raise Refused("it is not a number of a workload and a record")
     if not 0 <= entry[0] < workloads:
-        raise Refused(f"it is of workload {entry[0]}, and there are {workloads}")
+        raise Refused(f"its workload is not there: {WORKLOADS} has no such line")
     return entry[0], entry[1]
 
 

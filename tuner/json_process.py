@@ -12,6 +12,7 @@ What cannot be done is answered by ``{"unreadable": why}``.
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import sys
@@ -19,6 +20,8 @@ from dataclasses import asdict
 from typing import IO, Any
 
 from ..devices.wire import decode_line, encode_line
+
+_LENGTH = 8
 
 
 def main(requests: IO[bytes], answers: IO[bytes]) -> None:
@@ -52,6 +55,7 @@ def _load(subject: dict[str, Any]) -> Any:
         entry = subject["entry"]
         if not (isinstance(entry, list) and len(entry) == 2 and all(isinstance(part, str) for part in entry)):
             raise ValueError("it is not a hash and a module")
+        _check_graph(entry[1])
         module = Workload.from_json(entry).mod
         if workload_of(module) is None:
             raise ValueError("it is not one function of TensorIR that can be identified")
@@ -60,6 +64,25 @@ def _load(subject: dict[str, Any]) -> Any:
     if canonical_text(func) != subject["text"]:
         raise ValueError("its kernel's form is another kernel")
     return tvm.IRModule({ENTRY: func})
+
+
+def _check_graph(encoded: str) -> None:
+    """Raises ValueError where a module is not in the form that the installed TVM reads, which would say little of it.
+
+    It is JSON behind its length in eight bytes (`Base64Encode` in TVM's ``src/s_tir/meta_schedule/utils.h``).
+    """
+    import tvm
+
+    written = base64.b64decode(encoded, validate=True)
+    if len(written) < _LENGTH or int.from_bytes(written[:_LENGTH], "little") != len(written) - _LENGTH:
+        raise ValueError("its module is cut off")
+    graph = json.loads(written[_LENGTH:])
+    if not isinstance(graph, dict) or "nodes" not in graph:
+        raise ValueError("its module is not a graph of TVM's")
+    if "root_index" not in graph:  # until 2025 it was called "root", and nodes had other fields
+        attributes = graph.get("attrs")
+        version = attributes.get("tvm_version", "") if isinstance(attributes, dict) else ""
+        raise ValueError(f"TVM {version or 'of another form'} wrote it, which TVM {tvm.__version__} does not read")
 
 
 def _workload(module: Any, _request: dict[str, Any]) -> dict[str, Any]:

@@ -71,6 +71,11 @@ def states(store: Store) -> dict[TrialState, int]:
     return total
 
 
+def encoded(module: bytes) -> str:
+    """As TVM writes a string in base64: behind its length."""
+    return base64.b64encode(len(module).to_bytes(8, "little") + module).decode()
+
+
 def rewrite(path: Path, change: Callable[[list[str]], list[str]]) -> None:
     path.write_text("".join(f"{line}\n" for line in change(path.read_text().splitlines())))
 
@@ -155,17 +160,38 @@ def test_files_of_another_version_are_kept_and_never_offered(stock: Path, store:
     """As the pair of 2023 is: TVM's graph of those days, of nodes that are gone."""
     graph = {"root": 1, "nodes": [{"type_key": ""}, {"type_key": "IRModule", "attrs": {"functions": "2"}}]}
     old = json.dumps({**graph, "attrs": {"tvm_version": "0.11.dev0"}}).encode()
-    rewrite(stock / WORKLOADS, lambda lines: [json.dumps(["123", base64.b64encode(old).decode()]), *lines[1:]])
+    rewrite(stock / WORKLOADS, lambda lines: [json.dumps(["123", encoded(old)]), *lines[1:]])
     done = import_pair(store, stock, DEVICE)
     assert done.added == {"unverified": 1} and done.workloads == 1
     assert [(file, line) for file, line, _ in done.opaque] == [(RECORDS, 1), (RECORDS, 2), (RECORDS, 3), (WORKLOADS, 1)]
-    assert "its workload, line 1, cannot be read" in done.opaque[0][2] and done.kept == 4
+    assert done.opaque[0][2].startswith("its workload cannot be read: TVM 0.11.dev0 wrote it") and done.kept == 4
     kept = opaque_entries(store)
     assert [entry.kind for entry in kept] == [OpaqueKind.RECORD] * 3 + [OpaqueKind.WORKLOAD]
-    assert base64.b64encode(old).decode() in kept[3].text
+    assert encoded(old) in kept[3].text
     again = import_pair(store, stock, DEVICE)
     assert len(again.opaque) == 4 and again.kept == 0 and len(opaque_entries(store)) == 4
     assert states(store) == {TrialState.UNVERIFIED: 1}
+
+
+@pytest.mark.parametrize(
+    ("module", "why"),
+    [
+        ("no base 64!", "base64"),
+        (base64.b64encode(b"{}").decode(), "cut off"),
+        (base64.b64encode(b"\xff" * 16).decode(), "cut off"),
+        (encoded(b"{"), "Expecting"),
+        (encoded(b"[1]"), "not a graph"),
+        (encoded(b'{"nodes": []}'), "another form"),
+        (encoded(b'{"nodes": [], "root_index": 7}'), ""),
+        (encoded(b'{"nodes": [{"type": "None"}], "root_index": 0}'), ""),
+        (7, "not a hash and a module"),
+    ],
+)
+def test_a_damaged_workload_costs_its_own_records(stock: Path, store: Store, module: object, why: str) -> None:
+    rewrite(stock / WORKLOADS, lambda lines: [json.dumps(["123", module]), *lines[1:]])
+    done = import_pair(store, stock, DEVICE)
+    assert done.added == {"unverified": 1} and len(done.opaque) == 4
+    assert why in done.opaque[-1][2] and done.opaque[-1][2]
 
 
 HOSTILE = {
