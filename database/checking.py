@@ -75,12 +75,17 @@ def _row_problems(table: Table, row: Any, converters: list[Callable[[Any], Any]]
                 yield f"{column.name}: {error}"
                 return
         values[column.name] = value
+    try:
+        check_row(table, values)
+    except BadValue as error:
+        yield str(error)
+
+
+def check_row(table: Table, values: Mapping[str, Any]) -> None:
+    """Raises BadValue where the columns of a row, by name, contradict each other."""
     rule = _RULES.get(table)
     if rule is not None and None not in (values[name] for name in rule[0]):
-        try:
-            rule[1](values)
-        except BadValue as error:
-            yield str(error)
+        rule[1](values)
 
 
 def _converter(column: Any, dialect: Dialect) -> Callable[[Any], Any]:

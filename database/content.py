@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, select
 
+from .columns import BadValue
 from .reader import Reader
 from .rows import (
     alias,
@@ -79,12 +80,17 @@ class Names:
         return row_id in self._names[table]
 
     def named(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """A row's columns without its id, the ids in it replaced by names. Raises KeyError where one is unknown."""
-        return {
-            column: self._names[_BY_COLUMN[column]][value] if column in _BY_COLUMN else value
-            for column, value in values.items()
-            if column != "id"
-        }
+        """A row's columns without its id, the ids in it replaced by names. Raises BadValue where one is unknown."""
+        named = {}
+        for column, value in values.items():
+            if column in _BY_COLUMN:
+                table = _BY_COLUMN[column]
+                if value not in self._names[table]:
+                    raise BadValue(f"it refers to a {table.name} {value!r}, which is not there")
+                named[column] = self._names[table][value]
+            elif column != "id":
+                named[column] = value
+        return named
 
     def numbered(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """The inverse of `named`."""
@@ -118,7 +124,11 @@ def rows(connection: Connection, table: Table, names: Names) -> Iterator[dict[st
     if table in NAMES:
         for values in found:
             names.learn(table, values["id"], values[NAMES[table]])
-    yield from sorted(found, key=lambda values: key_of(table, names.named(values)))
+    try:
+        ordered = sorted(found, key=lambda values: key_of(table, names.named(values)))
+    except BadValue as error:
+        raise BadValue(f"a row of {table.name}: {error}") from None
+    yield from ordered
 
 
 def key_of(table: Table, named: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -96,6 +96,14 @@ def sqlite_path(url: URL) -> Path | None:
     return Path(url.database or "").expanduser()
 
 
+def real_path(path: Path) -> Path:
+    """Where the path leads; one that leads nowhere, in a circle say, or cannot be one stays as it is."""
+    try:
+        return Path(os.path.realpath(path))
+    except (OSError, ValueError):
+        return path
+
+
 def check_file(path: Path, *, create: bool) -> None:
     """Raises DatabaseError where ``path`` cannot become, or is not, a SQLite database."""
     if "\0" in str(path):

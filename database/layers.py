@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, func, or_, select, tuple_
 
 from ..errors import DatabaseError
 from ..states import Runtime, TrialState
-from .engine import RELEASE_SUFFIX, parse_url, sqlite_path
+from .engine import RELEASE_SUFFIX, parse_url, real_path, sqlite_path
 from .reader import Reader, installed_tvm
 from .records import (
     DeviceInfo,
@@ -256,10 +256,10 @@ def release_files(named: Sequence[Path] = (), *, shipped: bool = True) -> list[P
     """
     found: list[Path] = []
     for path in (*named, *([SHIPPED] if shipped else [])):
-        if not path.exists():
-            raise DatabaseError(f"there is no release at {path}", "name a release file, or a folder of them")
+        if not os.path.exists(path):
+            raise DatabaseError(f"there is no release at {str(path)!r}", "name a release file, or a folder of them")
         found += sorted(path.glob(f"*{RELEASE_SUFFIX}")) if path.is_dir() else [path]
-    return list(dict.fromkeys(path.resolve() for path in found))
+    return list(dict.fromkeys(map(real_path, found)))
 
 
 def _own(url: str | None) -> Store:

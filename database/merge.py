@@ -15,14 +15,15 @@ from sqlalchemy import Connection, Table, and_, select, update
 
 from ..errors import DatabaseError
 from ..states import TrialState
+from .checking import check_row
 from .columns import BadValue
 from .conditions import check_conditions
 from .content import AT_ONCE, KEYS, NAMES, Names, canonical, key_of, rows
-from .engine import parse_url, sqlite_path
+from .engine import check_file, parse_url, real_path, sqlite_path
 from .inserting import insert_missing
 from .matching import matching
 from .records import SessionOutcome
-from .rows import alias, check_digest, device, opaque, replay, schedule, session, trial, workload
+from .rows import alias, device, replay, schedule, session, trial, workload
 from .snapshots import opened
 from .store import Store
 
@@ -30,9 +31,6 @@ Edit = Callable[[Table, dict[str, Any]], "dict[str, Any] | None"]
 
 _FINAL = 2
 """The rank of what nothing may follow: two such contents of one row are not both true."""
-
-_TEXTS: Mapping[Table, str] = {workload: "text", schedule: "trace", opaque: "text"}
-"""Which column a table's digest is of."""
 
 
 @dataclass
@@ -60,7 +58,9 @@ def merge(sources: Sequence[str], into: str | None = None) -> Merged:
     target_path = sqlite_path(parse_url(into))
     for source in sources:
         path = sqlite_path(parse_url(source))
-        if path is not None and target_path is not None and path.resolve() == target_path.resolve():
+        if path is not None:
+            check_file(path, create=False)
+        if path is not None and target_path is not None and real_path(path) == real_path(target_path):
             raise DatabaseError(f"{path} is to be merged into itself", "name another database with --into")
     with Store.open(into) as target:
         done = Merged(target.name)
@@ -83,12 +83,11 @@ def absorb(source: Connection, target: Connection, done: Merged, edit: Edit | No
 
 
 def _named(table: Table, row: dict[str, Any], names: Names) -> dict[str, Any]:
-    if table in _TEXTS:
-        check_digest(row[_TEXTS[table]], row["digest"], table.name)
     try:
+        check_row(table, row)
         return names.named(row)
-    except KeyError as error:
-        raise BadValue(f"a row of {table.name} refers to {error}, which is not there") from None
+    except BadValue as error:
+        raise BadValue(f"a row of {table.name}: {error}") from None
 
 
 def _absorb_rows(target: Connection, table: Table, batch: list[dict[str, Any]], numbers: Names, done: Merged) -> None:
