@@ -152,7 +152,9 @@ class _Index(RequestHandler):
         _protect(self)
 
     def get(self) -> None:
-        if not self._server.loans.knows(self.get_query_argument("token", "")):
+        # A tab that lent before, and was reloaded, has a key of its own: the page itself is nobody's secret.
+        token = self.get_query_argument("token", "")
+        if token and not self._server.loans.knows(token):
             self.set_status(403)
             self.set_header("Content-Type", "text/plain; charset=utf-8")
             self.finish("An address serves one page once. Open the one that wgtune shows now, in the terminal.\n")

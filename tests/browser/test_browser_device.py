@@ -135,10 +135,12 @@ def test_cold_caches_and_peaks(worker: BrowserWorker, doubling: Path) -> None:
 
 def test_an_address_serves_one_page(server: BrowserServer, browser: Browser, said: list[str]) -> None:
     address = server.loans.address
-    for wrong in (address.split("?")[0], address[:-1] + "!"):
-        with pytest.raises(urllib.error.HTTPError, match="403"):
-            urllib.request.urlopen(wrong)
-    # A page of the program that was not let in gets no further.
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        urllib.request.urlopen(address[:-1] + "!")
+    uninvited = browser.new_page()
+    uninvited.goto(address.split("?")[0])
+    uninvited.wait_for_function("document.getElementById('status').textContent.includes('without its token')")
+    uninvited.close()
     page = lend(browser, address)
     with pytest.raises(urllib.error.HTTPError, match="403"):
         urllib.request.urlopen(address)
@@ -172,11 +174,32 @@ def test_a_closed_page_is_waited_for_and_its_program_done_by_the_next(
     page.close()
 
 
-def test_a_reload_needs_a_fresh_address(server: BrowserServer, browser: Browser, said: list[str]) -> None:
+def test_a_reloaded_tab_goes_on_where_it_was(server: BrowserServer, browser: Browser, doubling: Path) -> None:
+    """Phones throw tabs away that are not in front, and load them again."""
     page = lend(browser, server.loans.address)
+    worker = BrowserWorker(server.loans.first(), TIMEOUTS)
+    assert worker.measure(job(DOUBLING, doubling)).state is TrialState.OK
+    unused = server.loans.address
     page.reload()
-    assert "serves one page once" in page.inner_text("body")
+    assert worker.measure(job(DOUBLING, doubling)).state is TrialState.OK
+    assert len(server.loans.all()) == 1 and server.loans.address == unused
     page.close()
+
+
+def test_a_second_tab_of_a_browser_waits_for_the_first(browser: Browser) -> None:
+    with BrowserServer(lender_dir(), print, port=0) as server:
+        context = browser.new_context()
+        first, second = context.new_page(), context.new_page()
+        first.goto(server.loans.address)
+        first.wait_for_function("document.getElementById('status').textContent.includes('lent')")
+        second.goto(server.loans.address)
+        second.wait_for_function("document.getElementById('status').textContent.includes('Another tab')")
+        assert len(server.loans.all()) == 1
+        first.close()
+        second.wait_for_function("document.getElementById('status').textContent.includes('lent')")
+        (loan,) = server.loans.all()
+        assert not loan.page.gone
+        context.close()
 
 
 def test_a_run_that_waits_in_vain_ends_with_the_reason(said: list[str]) -> None:

@@ -5,8 +5,13 @@ import { Bench } from "./bench";
 import { BenchError, type Request } from "./protocol";
 
 const REJOIN_MS = 2000;
+/** A lock that is free is granted sooner. */
+const WAIT_MS = 500;
+const FRESH = "An address serves one page once: open the one that the tuner shows now.";
 const REFUSED = 4403;
 const OVER = 4000;
+const LOCK = "wgtune lends this browser's GPU";
+const KEY = "wgtune-lender-key";
 
 const element = (id: string): HTMLElement => document.getElementById(id)!;
 let measured = 0;
@@ -19,16 +24,41 @@ function show(status: string, hint = ""): void {
 class Lender {
   private bench: Bench | undefined;
   private socket: WebSocket | undefined;
-  /** What lets this very page come back after its connection broke; the address serves once. */
+  /** What lets this very tab come back after its connection broke, or after it was reloaded; the address serves once. */
   private key = "";
   private queue: Promise<void> = Promise.resolve();
+  private end: () => void = () => undefined;
+  private readonly ended = new Promise<void>((resolve) => (this.end = resolve));
 
-  constructor(private readonly token: string) {}
+  constructor(private readonly token: string) {
+    if (token === "") this.key = sessionStorage.getItem(KEY) ?? "";
+  }
 
   async start(): Promise<void> {
-    this.bench = await this.open();
+    if (this.token === "" && this.key === "") return show("This page was opened without its token.", FRESH);
+    await this.alone();
+    try {
+      this.bench = await this.open();
+    } catch (error) {
+      this.end();
+      throw error;
+    }
     this.join();
     addEventListener("pagehide", () => this.socket?.close(1000, "closed"));
+  }
+
+  /** Tabs of one browser share one GPU: those behind the first wait until it is closed, and spoil nobody's times. */
+  private alone(): Promise<void> {
+    const locks = navigator.locks as LockManager | undefined; // not there on insecure pages
+    if (locks === undefined) return Promise.resolve();
+    const waiting = setTimeout(() => show("Another tab of this browser lends its GPU.", "This one goes on when that is closed."), WAIT_MS);
+    return new Promise((granted) => {
+      void locks.request(LOCK, () => {
+        clearTimeout(waiting);
+        granted();
+        return this.ended;
+      });
+    });
   }
 
   private open(): Promise<Bench> {
@@ -48,9 +78,11 @@ class Lender {
   }
 
   private left(event: CloseEvent): void {
-    if (event.code === OVER) return show("Tuning has ended.", "Thank you. This page can be closed.");
-    if (event.code === REFUSED || this.key === "") {
-      return show(event.reason || "The tuner refused this page.", "An address serves one page once: open the one that the tuner shows now.");
+    if (event.code === OVER || event.code === REFUSED || this.key === "") {
+      sessionStorage.removeItem(KEY);
+      this.end();
+      if (event.code === OVER) return show("Tuning has ended.", "Thank you. This page can be closed.");
+      return show(event.reason || "The tuner refused this page.", FRESH);
     }
     show(event.reason || "The tuner does not answer.", "This page goes on as soon as it can.");
     setTimeout(() => void this.rejoin(), REJOIN_MS);
@@ -73,6 +105,7 @@ class Lender {
   private take(socket: WebSocket, message: Request | { key: string }): void {
     if ("key" in message) {
       this.key = message.key;
+      sessionStorage.setItem(KEY, this.key);
       history.replaceState(null, "", location.pathname); // a used address is of no use to anybody who sees it
       show("This browser's GPU is lent to the tuner.");
       element("facts").hidden = false;
