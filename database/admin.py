@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, func, select
 from ..errors import DatabaseError
 from ..states import TrialState
 from .checking import row_problems, sqlite_problems, unfinished_problems
-from .engine import connect, is_read_only, translated
+from .engine import connect, is_read_only, log_size, translated
 from .liveness import silent_sessions
 from .opaque import OpaqueCount, count_opaque
 from .reader import Reader, installed_tvm
@@ -141,8 +141,7 @@ def _opened(url: str | None) -> Iterator[tuple[Engine, str, Path | None]]:
 
 
 def _size(path: Path) -> int:
-    log = path.with_name(path.name + "-wal")
-    return path.stat().st_size + (log.stat().st_size if log.exists() else 0)
+    return path.stat().st_size + log_size(path)
 
 
 def _models(connection: Connection) -> list[ModelInfo]:

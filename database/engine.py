@@ -124,7 +124,7 @@ def check_file(path: Path, *, create: bool) -> None:
         raise DatabaseError(f"{path} is not a SQLite database", "name another file with --db or WGTUNE_DB")
     if _is_cut(path, head):
         raise DatabaseError(f"{path} is cut short: it ends within a page", "restore a copy, or copy it again")
-    if not head and (log := _log_size(path)):
+    if not head and (log := log_size(path)):
         # SQLite would throw the log away, and with it what it holds.
         raise DatabaseError(
             f"{path} is empty, but its write-ahead log holds {log:,} bytes: a copy was cut short",
@@ -158,14 +158,17 @@ def _is_cut(path: Path, head: bytes) -> bool:
     """Whether the file ends within a page, which SQLite would read as if zeros had been written there."""
     page = int.from_bytes(head[len(SQLITE_HEADER) : len(SQLITE_HEADER) + 2], "big")
     page = 65536 if page == 1 else page  # SQLite file format, section 1.3.2
-    if page == 0 or _log_size(path) or path.with_name(path.name + "-journal").exists():
+    if page == 0 or log_size(path) or path.with_name(path.name + "-journal").exists():
         return False
     return path.stat().st_size % page != 0
 
 
-def _log_size(path: Path) -> int:
-    log = path.with_name(path.name + "-wal")
-    return log.stat().st_size if log.exists() else 0
+def log_size(path: Path) -> int:
+    """Bytes in the write-ahead log beside a SQLite file."""
+    try:
+        return path.with_name(path.name + "-wal").stat().st_size
+    except FileNotFoundError:  # at any moment: whoever closes the file last takes it away
+        return 0
 
 
 def _read_only(path: Path) -> URL:
@@ -178,7 +181,7 @@ def _read_only(path: Path) -> URL:
     head = _head(path)
     if len(head) <= len(SQLITE_HEADER) + 2 or head[len(SQLITE_HEADER) + 2] != _WAL_VERSION:
         return url.update_query_dict({"immutable": "1"}) if is_release(path) else url
-    if not _log_size(path):
+    if not log_size(path):
         return url.update_query_dict({"immutable": "1"})
     if path.with_name(path.name + "-shm").exists() or os.access(path.parent, os.W_OK):
         return url

@@ -51,7 +51,7 @@ def mine(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def copies(folder: Path, *paths: Path) -> list[Path]:
     for left in folder.glob("*.db*"):
-        left.unlink()
+        left.unlink(missing_ok=True)
     return [Path(shutil.copy(path, folder / f"{index}.db")) for index, path in enumerate(paths)]
 
 
