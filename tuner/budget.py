@@ -6,8 +6,8 @@ so that the same command goes on where it stopped and ends when there is nothing
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 ROUND = 4
 """Trials that a kernel gets at once: enough for the cost model to learn between rounds, few enough to change course."""
@@ -74,21 +74,32 @@ class Budget:
             return None
         return max(0, self._total - sum(kernel.trials for kernel in self.kernels.values()))
 
-    def due(self) -> list[tuple[Progress, int]]:
+    def due(self, underway: Mapping[str, int] | None = None) -> list[tuple[Progress, int]]:
         """The kernels that may get trials, the most urgent first, and how many each gets now; empty when none is left.
 
-        Whoever shares the kernels with others takes the first that it can have.
+        Whoever shares the kernels with others takes the first that it can have. Trials ``underway``, by kernel id,
+        count as if they had ended without improving anything.
         """
+        expected = underway or {}
         left = self.left
+        if left is not None:
+            left = max(0, left - sum(expected.values()))
         if left == 0:
             return []
-        open_kernels = [kernel for kernel in self.kernels.values() if not kernel.exhausted]
-        begun = [kernel for kernel in open_kernels if kernel.trials < self._first]
-        rest = [kernel for kernel in open_kernels if kernel.trials >= self._first]
+        standing = {
+            kernel.id: replace(kernel, trials=kernel.trials + more, stale=kernel.stale + more)
+            for kernel in self.kernels.values()
+            if not kernel.exhausted
+            for more in [expected.get(kernel.id, 0)]
+        }
+        begun = [kernel for kernel in standing.values() if kernel.trials < self._first]
+        rest = [kernel for kernel in standing.values() if kernel.trials >= self._first]
         begun.sort(key=lambda kernel: (kernel.time_s, kernel.id), reverse=True)
         rest.sort(key=lambda kernel: (_promise(kernel), kernel.id), reverse=True)
-        counts = [(kernel, self._first - kernel.trials) for kernel in begun] + [(kernel, ROUND) for kernel in rest]
-        return [(kernel, count if left is None else min(count, left)) for kernel, count in counts]
+        counts = [(kernel.id, self._first - kernel.trials) for kernel in begun] + [
+            (kernel.id, ROUND) for kernel in rest
+        ]
+        return [(self.kernels[one], count if left is None else min(count, left)) for one, count in counts]
 
     def next(self) -> tuple[Progress, int] | None:
         """The kernel that is due and how many trials it gets now; None when the budget is spent."""

@@ -133,7 +133,8 @@ class TuneSummary:
     """How a session ended.
 
     ``session_id`` is None where there was nothing to do. ``baseline_s`` and ``best_s`` are seconds per image over the
-    kernels that have both. ``trials`` counts this session's by state; ``seconds`` says where its time went.
+    kernels that have both. ``trials`` counts this session's by state; ``seconds`` says where its time went: one phase
+    at a time, so that they add up to no more than ``elapsed_s``.
     """
 
     session_id: int | None
@@ -153,6 +154,8 @@ class TuneSummary:
     """Why kernels could not be tuned, by name."""
     drift: tuple[str, ...] = ()
     """How the device's speed changed meanwhile, in words."""
+    overlapped: dict[Phase, float] = field(default_factory=dict)
+    """Seconds of work done while the device was measuring; none of them is in ``seconds``."""
 
     @property
     def interrupted(self) -> bool:
@@ -169,10 +172,15 @@ class TuneSummary:
         plain = {
             "outcome": self.outcome.value,
             "trials": {state.value: count for state, count in self.trials.items()},
-            "seconds": {phase.value: round(seconds, 3) for phase, seconds in self.seconds.items()},
+            "seconds": _rounded(self.seconds),
+            "overlapped": _rounded(self.overlapped),
             "speedup": self.speedup,
         }
         return {**asdict(self), **plain}
+
+
+def _rounded(spent: dict[Phase, float]) -> dict[str, float]:
+    return {phase.value: round(seconds, 3) for phase, seconds in spent.items()}
 
 
 @dataclass(frozen=True)

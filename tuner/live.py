@@ -15,7 +15,7 @@ from rich.text import Text
 
 from ..database.records import SessionOutcome
 from ..units import duration
-from .events import Drifted, Event, SessionEnded, SessionStarted, Stopping, TuneListener, TuneSummary
+from .events import Drifted, Event, Phase, SessionEnded, SessionStarted, Stopping, TuneListener, TuneSummary
 from .progress import KernelView, SessionView
 
 _ROWS = 8
@@ -171,8 +171,9 @@ def summary_lines(summary: TuneSummary, session: SessionStarted | None) -> list[
     if len(summary.drift) > _DRIFTS:
         lines.append(f"… and {len(summary.drift) - _DRIFTS} earlier drifts: this machine is not quiet")
     if count:
-        spent = sorted(summary.seconds.items(), key=lambda item: -item[1])
-        lines.append("time went to: " + ", ".join(f"{phase.value} {s:.1f} s" for phase, s in spent if s >= 0.05))
+        lines.append(f"time went to: {_spent(summary.seconds)}")
+        if meanwhile := _spent(summary.overlapped):
+            lines.append(f"and beside it, while the device was measuring: {meanwhile}")
     return lines
 
 
@@ -185,6 +186,11 @@ def clock(value: float) -> str:
 
 def _plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _spent(seconds: dict[Phase, float]) -> str:
+    parts = sorted(seconds.items(), key=lambda item: -item[1])
+    return ", ".join(f"{phase.value} {s:.1f} s" for phase, s in parts if s >= 0.05)
 
 
 def _title(session: SessionStarted) -> str:

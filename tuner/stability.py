@@ -19,8 +19,9 @@ from .interrupts import Interrupted, Interrupts
 from .native import tier_for
 from .reference import CaseError
 from .registration import own_session
+from .stopwatch import Stopwatch
 from .stored import stored_attempt, stored_kernel
-from .trials import Stopwatch, Trials
+from .trials import Trials
 
 REASON = "stability"
 """What such sessions are kept under."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 import statistics
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
 from ..database.records import TrialEnd, TrialKind, TrialStart
@@ -15,12 +13,14 @@ from ..devices.job import MeasureJob, Measurement, Peaks, Sampling
 from ..devices.native_program import AnyProgram
 from ..devices.opening import MeasuringWorker
 from ..states import CacheState, TrialState
+from .ahead import Ahead, Pending
 from .events import Phase, TuneListener, Working
 from .interrupts import Interrupts
 from .program import Kernel
 from .quarantine import Quarantine
 from .reference import Case, make_case
 from .roofline import floor_seconds
+from .stopwatch import Stopwatch
 
 _LONG_S = 0.02
 """Runs of this length vary little from one to the next, and repeating them is what a session's time goes to."""
@@ -34,26 +34,6 @@ _RIVAL = 1.5
 
 _MIN_GIVE_UP_S = 0.001
 """Shorter runs cost nothing, and a first run of a few microseconds says little."""
-
-
-class Stopwatch:
-    """Seconds by phase."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[Phase, float] = {}
-
-    def add(self, phase: Phase, seconds: float) -> None:
-        """Counts ``seconds`` towards ``phase``."""
-        self.seconds[phase] = self.seconds.get(phase, 0.0) + seconds
-
-    @contextmanager
-    def timing(self, phase: Phase) -> Iterator[None]:
-        """Counts what runs inside towards ``phase``."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.add(phase, time.perf_counter() - start)
 
 
 @dataclass(frozen=True)
@@ -93,6 +73,7 @@ class Trials:
         interrupts: cuts a measurement short when the user asks to stop.
         listener: told when a reference is being computed.
         cache: what timed runs find in the caches.
+        ahead: computes references; by default when they are needed.
     """
 
     def __init__(
@@ -106,6 +87,7 @@ class Trials:
         interrupts: Interrupts,
         listener: TuneListener,
         cache: CacheState = CacheState.WARM,
+        ahead: Ahead | None = None,
     ) -> None:
         self._store = store
         self._session_id = session_id
@@ -116,9 +98,22 @@ class Trials:
         self._interrupts = interrupts
         self._listener = listener
         self._cache = cache
+        self._ahead = ahead or Ahead(stopwatch, overlapping=False)
         self._cases: dict[str, Case] = {}
+        self._prepared: dict[str, Pending[Case]] = {}
         self._quarantine = Quarantine(store, session_id)
         self.states: Counter[TrialState] = Counter()
+
+    def prepare(self, kernel: Kernel) -> None:
+        """Has the kernel's reference computed ahead, unless it is there."""
+        if kernel.id in self._cases or kernel.id in self._prepared:
+            return
+
+        def work(stopwatch: Stopwatch) -> Case:
+            with stopwatch.timing(Phase.REFERENCE):
+                return make_case(kernel, self._seed)
+
+        self._prepared[kernel.id] = self._ahead.prepare(work)
 
     def run(self, kernel: Kernel, attempt: Attempt, best_s: float | None) -> Outcome:
         """Tries ``attempt`` at ``kernel``, whose best latency so far is ``best_s``.
@@ -147,11 +142,11 @@ class Trials:
         return Outcome(measurement.state, latency, measurement.error, measurement.samples_s)
 
     def _case(self, kernel: Kernel) -> Case:
-        """The kernel's reference, computed when it is first asked for."""
+        """The kernel's reference, computed when it is first asked for unless that was done ahead."""
         if kernel.id not in self._cases:
             self._listener.on(Working(kernel.id, Phase.REFERENCE))
-            with self._stopwatch.timing(Phase.REFERENCE):
-                self._cases[kernel.id] = make_case(kernel, self._seed)
+            self.prepare(kernel)
+            self._cases[kernel.id] = self._prepared.pop(kernel.id).result()
         return self._cases[kernel.id]
 
     def _start(self, kernel: Kernel, attempt: Attempt) -> TrialStart:

@@ -17,7 +17,8 @@ from wgtune.devices.limits import TIERS, Tier
 from wgtune.devices.program import Program
 from wgtune.errors import DeviceError, UsageError
 from wgtune.states import TrialState
-from wgtune.tuner import session as session_module
+from wgtune.tuner import baselines as baselines_module
+from wgtune.tuner import rounds as rounds_module
 from wgtune.tuner.emit import emit
 from wgtune.tuner.events import Event, KernelExhausted, KernelSkipped, Phase, SessionEnded, SessionStarted, TrialEnded
 from wgtune.tuner.reference import CaseError
@@ -112,7 +113,7 @@ def test_wrong_programs_fail_one_trial_each_and_are_not_run_again(device, store,
     """Every second candidate is broken on its way to the device: the session goes on, and no record comes of one."""
     kernel, broken = matmul(), []
 
-    class Breaking(session_module.KernelSearch):
+    class Breaking(rounds_module.KernelSearch):
         def propose(self, count: int) -> list[Any]:
             found = super().propose(count)
             for index, candidate in enumerate(found[::2]):
@@ -122,7 +123,7 @@ def test_wrong_programs_fail_one_trial_each_and_are_not_run_again(device, store,
                 found[2 * index] = replace(candidate, program=program)
             return found
 
-    monkeypatch.setattr(session_module, "KernelSearch", Breaking)
+    monkeypatch.setattr(rounds_module, "KernelSearch", Breaking)
     recorder = Recorder()
     tune(request_of(device, kernel, trials=8), store, recorder)
     by_digest = {trial.program_digest: trial.state for trial in store.tried(device.key, kernel.id)}
@@ -141,7 +142,7 @@ def _broken(program: Program, index: int) -> Program:
 
 
 def test_a_baseline_that_fails_gives_way_to_the_next(device, store, monkeypatch):
-    kernel, real = matmul(), session_module.emit
+    kernel, real = matmul(), baselines_module.emit
     first: list[str] = []
 
     def emit_broken_first(module: Any, tier: Any) -> Program:
@@ -151,7 +152,7 @@ def test_a_baseline_that_fails_gives_way_to_the_next(device, store, monkeypatch)
             return _broken(program, 0)
         return program
 
-    monkeypatch.setattr(session_module, "emit", emit_broken_first)
+    monkeypatch.setattr(baselines_module, "emit", emit_broken_first)
     recorder = Recorder()
     summary = tune(request_of(device, kernel, trials=0), store, recorder)
     assert [event.state for event in recorder.ended()] == [TrialState.WRONG_RESULT, TrialState.OK]

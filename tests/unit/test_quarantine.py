@@ -18,7 +18,8 @@ from wgtune.tuner.events import Event
 from wgtune.tuner.interrupts import Interrupts
 from wgtune.tuner.registration import register_model
 from wgtune.tuner.schedules import baseline_schedules, trace_to_json
-from wgtune.tuner.trials import Attempt, Stopwatch, Trials
+from wgtune.tuner.stopwatch import Stopwatch
+from wgtune.tuner.trials import Attempt, Trials
 
 
 class Deadly:
