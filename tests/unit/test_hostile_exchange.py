@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -99,7 +100,10 @@ def test_any_value_in_any_column(place, value, one, whole, mine, tmp_path):
     path, own = copies(tmp_path, whole, mine)
     table, column = place
     where = f' WHERE rowid = (SELECT max(rowid) FROM "{table}")' if one else ""
-    change(path, f'UPDATE OR IGNORE "{table}" SET "{column}" = {value}{where}')
+    try:
+        change(path, f'UPDATE OR IGNORE "{table}" SET "{column}" = {value}{where}')
+    except sqlite3.IntegrityError:  # not even SQLite keeps it
+        return
     exchange(path, own, tmp_path / "released")
 
 
