@@ -22,7 +22,7 @@ from .content import AT_ONCE, KEYS, NAMES, Names, canonical, key_of, rows
 from .engine import check_file, parse_url, real_path, sqlite_path
 from .inserting import insert_missing
 from .matching import matching
-from .records import SessionOutcome
+from .records import SessionOutcome, unnamed
 from .rows import alias, device, replay, schedule, session, trial, workload
 from .snapshots import opened
 from .store import Store
@@ -171,6 +171,8 @@ def _rank(table: Table, row: Mapping[str, Any]) -> tuple[Any, ...]:
         outcome = row["outcome"]
         ended = {SessionOutcome.RUNNING: 0, SessionOutcome.KILLED: 1}.get(outcome, _FINAL)
         return (ended, bool(row["host"]))
+    if table is workload:
+        return (row["name"] != unnamed(row["digest"]),)
     if table is replay:
         return (row["checked"],)
     if table is alias:

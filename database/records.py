@@ -110,6 +110,11 @@ class WorkloadInfo:
     nbytes: int
 
 
+def unnamed(workload_id: str) -> str:
+    """What a workload is called as long as nobody has said what it is: TVM calls every one of them ``main``."""
+    return f"tvm_{workload_id[:8]}"
+
+
 @dataclass(frozen=True)
 class ModelInfo:
     """A captured model.

@@ -30,6 +30,7 @@ from .records import (
     TrialEnd,
     TrialStart,
     WorkloadInfo,
+    unnamed,
 )
 from .rows import alias as alias_table
 from .rows import (
@@ -53,6 +54,11 @@ from .upgrade import upgrade
 # Made once: a session of thousands of trials runs these two or three times for each.
 _LOCK_SESSION = select(session.c.id).where(session.c.id == bindparam("wanted")).with_for_update(key_share=True)
 _LAST_NUMBER = select(func.max(trial.c.number)).where(trial.c.session_id == bindparam("wanted"))
+_NAME = (
+    update(workload)
+    .where(workload.c.digest == bindparam("of"), workload.c.name == bindparam("unknown"))
+    .values(name=bindparam("told"))
+)
 _END = update(trial).where(
     trial.c.id == bindparam("trial_id"), trial.c.state.in_([TrialState.RUNNING, TrialState.ABANDONED])
 )
@@ -103,11 +109,18 @@ class Store(Reader):
         return cls(engine, name)
 
     def add_workloads(self, workloads: Iterable[WorkloadInfo]) -> None:
-        """Adds the workloads that are not there yet, and of the others the forms of TVM that are not."""
+        """Adds the workloads that are not there yet, and of the others the forms of TVM, and names, that are not."""
         # In one order, lest two writers on PostgreSQL wait for each other's rows.
         infos = sorted(workloads, key=lambda info: info.id)
         with self.writing() as connection:
             insert_missing(connection, workload, [from_workload(info) for info in infos])
+            named = [
+                {"of": info.id, "unknown": unnamed(info.id), "told": info.name}
+                for info in infos
+                if info.name != unnamed(info.id)
+            ]
+            if named:
+                connection.execute(_NAME, named)
             forms = [
                 {"workload_id": self._workload_id(connection, info.id), **form._asdict()}
                 for info in infos

@@ -12,7 +12,7 @@ from tvm.s_tir.analysis import estimate_tir_flops
 
 from ..errors import CaptureError
 from .canonical import canonical_text, kernel_id, with_canonical_names
-from .records import Param, TvmForm, WorkloadInfo
+from .records import Param, TvmForm, WorkloadInfo, unnamed
 from .tvm_traces import ENTRY
 
 
@@ -35,7 +35,7 @@ def named_by_position(module: tvm.IRModule) -> tvm.IRModule:
 def describe_workload(module: tvm.IRModule) -> WorkloadInfo:
     """What the database keeps of ``module``, of which `workload_of` has found the id.
 
-    It is called as its function was, or after TVM where that says nothing.
+    It is called as its function was, or `unnamed` where that is ``main``.
     """
     symbol = str((module[ENTRY].attrs or {}).get("global_symbol", ENTRY))
     func = named_by_position(module)[ENTRY]
@@ -46,7 +46,7 @@ def describe_workload(module: tvm.IRModule) -> WorkloadInfo:
     )
     return WorkloadInfo(
         id=identity,
-        name=f"{'tvm' if symbol == ENTRY else symbol}_{identity[:8]}",
+        name=unnamed(identity) if symbol == ENTRY else f"{symbol}_{identity[:8]}",
         text=canonical_text(func),
         forms=(TvmForm(tvm.__version__, tvm.ir.save_json(func), module_hash(func)),),
         params=params,

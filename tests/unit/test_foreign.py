@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
-from synthetic_store import LLVMPIPE, MATMUL, SOFTMAX, add_demo, ok, session, start
+from synthetic_store import LLVMPIPE, MATMUL, SOFTMAX, add_demo, ok, session, start, workload
 
 from wgtune.database.foreign import ForeignTrials, known_results, stock_runtime
+from wgtune.database.merge import merge
 from wgtune.database.offers import Offers
 from wgtune.database.opaque import OpaqueEntry, count_opaque, keep_opaque, opaque_entries
-from wgtune.database.records import OpaqueKind, SessionOutcome
+from wgtune.database.records import OpaqueKind, SessionOutcome, unnamed
 from wgtune.database.store import Store
 from wgtune.states import Runtime, TrialState
 
@@ -109,3 +112,25 @@ def test_the_way_that_stock_tvm_measures() -> None:
         Runtime.TVM_METAL,
         *[Runtime.TVM] * 4,
     ]
+
+
+def test_a_workload_gets_its_name_when_somebody_knows_it(store: Store) -> None:
+    """TVM calls every workload ``main``; the capture of a model tells what it is, before or after."""
+    nameless = replace(workload("relu"), name=unnamed(workload("relu").id))
+    for given, kept in ((nameless, nameless.name), (workload("relu"), "relu"), (nameless, "relu")):
+        store.add_workloads([given])
+        assert store.workloads([given.id])[given.id].name == kept
+    store.add_workloads([replace(workload("relu"), name="another")])
+    assert store.workloads([nameless.id])[nameless.id].name == "relu", "one name is as good as another"
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+def test_a_merge_keeps_the_name_that_says_something(tmp_path: Path, turn: int) -> None:
+    named, files = workload("a_kernel"), []
+    for name in ("a_kernel", unnamed(named.id)):
+        files.append(str(tmp_path / f"{len(files)}.db"))
+        with Store.open(files[-1]) as one:
+            one.add_workloads([replace(named, name=name)])
+    merge(files[::turn], str(tmp_path / "into.db"))
+    with Store.open(str(tmp_path / "into.db")) as into:
+        assert into.workloads([named.id])[named.id].name == "a_kernel"
