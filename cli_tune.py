@@ -78,6 +78,14 @@ def tune(
         bool,
         typer.Option("--transfer/--no-transfer", help="Try the best schedules of related devices before searching."),
     ] = True,
+    overlap: Annotated[
+        bool | None,
+        typer.Option(
+            "--overlap/--no-overlap",
+            help="Search and build while the device measures; by default not on software adapters and the CPU, whose "
+            "times that would spoil.",
+        ),
+    ] = None,
     host: HostOption = "127.0.0.1",
     port: PortOption = None,
     certificate: CertificateOption = None,
@@ -123,6 +131,7 @@ def tune(
             reason=reason,
             cache=cache,
             transfer=transfer,
+            overlap=overlap,
         )
         alone = len(chosen) == 1 and cluster is None and loans is None
         if alone:
