@@ -76,6 +76,7 @@ class Rounds:
             if self._context.over:
                 return
             if not self._context.sharing.keep(progress.id):
+                self._forget([progress.id])  # whoever took it over may try what is prepared here
                 break
             attempt = Attempt(TrialKind.SEARCH, candidate.trace, candidate.program, candidate.error)
             latency = self._trials.run(progress, attempt)

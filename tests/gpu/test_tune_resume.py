@@ -30,9 +30,9 @@ def start(tmp_path: Path, device: Device) -> Any:
     command = [sys.executable, str(TESTS / "gpu/tune_child.py"), str(tmp_path / "db"), str(TRIALS)]
     children = []
 
-    def run() -> subprocess.Popen[str]:
+    def run(*options: str) -> subprocess.Popen[str]:
         child = subprocess.Popen(
-            [*command, json.dumps(device.to_json())],
+            [*command, json.dumps(device.to_json()), *options],
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -78,7 +78,7 @@ def test_killed_at_random_moments_it_goes_on(start, tmp_path):
     rng = random.Random(20)
     ended_before = 0
     for kill in range(3):
-        child = start()
+        child = start(*["overlap"] * (kill % 2))
         lines = read(child, "SessionStarted")
         for _ in range(rng.randrange(1, 4)):  # a trial that was reported is committed
             lines += read(child, "")
@@ -109,9 +109,9 @@ def test_killed_at_random_moments_it_goes_on(start, tmp_path):
     assert summary["trials"] == {} and trials(tmp_path / "db") == found
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_first_signal_ends_the_session_cleanly(start, tmp_path, number):
-    child = start()
+@pytest.mark.parametrize(("number", "options"), [(signal.SIGINT, ["overlap"]), (signal.SIGTERM, [])])
+def test_the_first_signal_ends_the_session_cleanly(start, tmp_path, number, options):
+    child = start(*options)
     read(child, "baseline")
     child.send_signal(number)
     lines = read(child, "{")

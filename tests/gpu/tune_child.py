@@ -1,6 +1,6 @@
 """A process that tunes three small kernels into a database, for tests that kill it. Prints a line as each trial ends.
 
-Arguments: database file or URL, trials per kernel, device as JSON.
+Arguments: database file or URL, trials per kernel, device as JSON; "overlap" to prepare candidates meanwhile.
 """
 
 from __future__ import annotations
@@ -26,12 +26,13 @@ class Printer:
 
 
 def main() -> int:
-    path, trials, device = sys.argv[1:]
+    path, trials, device, *overlap = sys.argv[1:]
     request = TuneRequest(
         capture=capture_of(matmul(), softmax(), transpose()),
         device=Device.from_json(json.loads(device)),
         tier=TIERS["default"],
         trials=int(trials),
+        overlap="overlap" in overlap,
     )
     with Store.open(path) as store:
         summary = tune(request, store, Printer())

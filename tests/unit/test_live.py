@@ -180,6 +180,12 @@ def summary(**changes: object) -> TuneSummary:
     return TuneSummary(**{**values, **changes})  # type: ignore[arg-type]
 
 
+def test_the_summary_tells_overlapped_work_apart():
+    lines = summary_lines(summary(overlapped={Phase.SEARCH: 2.0, Phase.BUILD: 0.01}), started())
+    assert lines[-2] == "time went to: compile 3.0 s"
+    assert lines[-1] == "and beside it, while the device was measuring: search 2.0 s"
+
+
 def test_the_summary_says_what_came_of_it():
     lines = summary_lines(summary(), started())
     assert lines[0] == "3 trials of 2 kernels in 1:01"
