@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import select
 
 from ..states import Runtime, TrialState
+from .processes import host_name
 from .reader import Reader, installed_tvm
 from .records import DeviceInfo, SessionInfo, SessionOutcome, TrialEnd, TrialKind, TrialStart, WorkloadInfo
 from .rows import device, schedule, trial, workload
@@ -83,7 +84,7 @@ class ForeignTrials:
                 budget={},
                 seed=0,
                 reason=self._reason,
-                host=platform.node(),
+                host=host_name(),
                 pid=os.getpid(),
                 target=target,
             )

@@ -155,12 +155,13 @@ class Layers(Reader):
         return next((found for layer in self._layers if (found := layer.model_kernels(capture_key))), [])
 
     def workloads(self, workload_ids: Collection[str]) -> dict[str, WorkloadInfo]:
-        """As `Reader.workloads`, each of the first layer that has it."""
+        """As `Reader.workloads`, each of the first layer that has it, with the forms of TVM that any layer has."""
         found: dict[str, WorkloadInfo] = {}
         for layer in self._layers:
-            missing = [one for one in workload_ids if one not in found]
-            if missing:
-                found |= layer.workloads(missing)
+            for key, info in layer.workloads(workload_ids).items():
+                first = found.setdefault(key, info)
+                forms = {form.tvm_version: form for form in (*info.forms, *first.forms)}
+                found[key] = replace(first, forms=tuple(forms[version] for version in sorted(forms)))
         return found
 
     def sessions(

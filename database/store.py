@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime, timezone
@@ -17,6 +17,7 @@ from .engine import connect, memory_engine, translated, writing
 from .identity import Alias, check_alias, normalized
 from .inserting import find_or_insert, insert_missing, insert_row, schedule_id
 from .liveness import silent_sessions
+from .matching import matching
 from .processes import is_alive
 from .reader import Reader
 from .records import (
@@ -24,6 +25,7 @@ from .records import (
     DeviceInfo,
     ModelInfo,
     ModelKernel,
+    ReplayStatus,
     Runtime,
     SessionInfo,
     SessionOutcome,
@@ -43,6 +45,7 @@ from .rows import (
     lease,
     model,
     model_kernel,
+    replay,
     session,
     to_device,
     trial,
@@ -109,7 +112,10 @@ class Store(Reader):
         return cls(engine, name)
 
     def add_workloads(self, workloads: Iterable[WorkloadInfo]) -> None:
-        """Adds the workloads that are not there yet, and of the others the forms of TVM, and names, that are not."""
+        """Adds the workloads that are not there yet, and of the others the forms of TVM, and names, that are not.
+
+        A version of TVM of whose form there was none is asked again about schedules that were stale under it.
+        """
         # In one order, lest two writers on PostgreSQL wait for each other's rows.
         infos = sorted(workloads, key=lambda info: info.id)
         with self.writing() as connection:
@@ -126,7 +132,11 @@ class Store(Reader):
                 for info in infos
                 for form in info.forms
             ]
+            fresh = _missing_forms(connection, forms)
             insert_missing(connection, workload_form, forms)
+            # What TVM could not do with a kernel in another version's words it may be able to do in its own.
+            for match in matching([replay.c.workload_id, replay.c.tvm_version], fresh):
+                connection.execute(delete(replay).where(match, replay.c.status == ReplayStatus.STALE))
 
     def add_model(self, info: ModelInfo, kernels: Iterable[ModelKernel]) -> None:
         """Adds a captured model and its kernels, whose workloads must be there; does nothing when the capture is known.
@@ -307,6 +317,15 @@ class Store(Reader):
                 raise DatabaseError(f"{self.name}: there is no session {session_id}")
             self._sessions[session_id] = (found.device_id, found.runtime)
         return self._sessions[session_id]
+
+
+def _missing_forms(connection: Connection, forms: Iterable[Mapping[str, Any]]) -> list[tuple[int, str]]:
+    """Workload id and version of TVM of the forms that the database does not have."""
+    columns = (workload_form.c.workload_id, workload_form.c.tvm_version)
+    wanted = {(form["workload_id"], form["tvm_version"]) for form in forms}
+    for match in matching(columns, sorted(wanted)):
+        wanted -= {(row.workload_id, row.tvm_version) for row in connection.execute(select(*columns).where(match))}
+    return sorted(wanted)
 
 
 def _same_alias(level: AliasLevel, name: str) -> Delete:

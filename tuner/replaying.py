@@ -62,7 +62,7 @@ def replay_database(
 ) -> Replayed:
     """Apply the schedules that `wgtune.database.replays.unasked` names, and keep the answers as they come.
 
-    Those of ``releases`` too: ``store`` takes over each such kernel and schedule with its answer.
+    Those of ``releases`` too: ``store`` takes over each such kernel, and its schedules with their answers.
 
     A schedule is stale where TVM refuses it, where what comes of it fits none of the tiers that it was measured on,
     where it takes TVM down, and where it takes longer than ``limit_s`` seconds.
@@ -74,18 +74,14 @@ def replay_database(
     version = installed_tvm()
     tasks = _tasks(store, releases, version, again, everything)
     found = Replayed(version, len(tasks))
-    infos: _Workloads | None = None
+    infos = _Workloads(store)
     fresh: list[ReplayRecord] = []
     with Isolated(CHILD, limit_s) as child:
         try:
-            for done, (reader, task) in enumerate(tasks):
-                if infos is None or infos.reader is not reader:
-                    infos = _Workloads(reader)
+            for done, task in enumerate(tasks):
                 info = infos[task.workload_id]
                 progress(info.name, done / len(tasks))
                 record = _ask(child, task, info, version)
-                if reader is not store:
-                    store.add_workloads([info])
                 fresh.append(record)
                 if record.status is ReplayStatus.STALE:
                     found.stale.append((info.name, record.reason))
@@ -101,36 +97,38 @@ def replay_database(
     return found
 
 
-def _tasks(
-    store: Store, releases: Sequence[Reader], version: str, again: bool, everything: bool
-) -> list[tuple[Reader, ReplayTask]]:
-    """What is to be asked, with the database that holds it: each schedule once, the store's own before releases'."""
-    found: dict[tuple[str, str], tuple[Reader, ReplayTask]] = {}
-    for reader in (store, *releases):
-        own = None if reader is store else store
-        for task in unasked(reader, version, own=own, again=again, everything=everything):
-            found.setdefault((task.workload_id, task.trace), (reader, task))
-    return list(found.values())
+def _tasks(store: Store, releases: Sequence[Reader], version: str, again: bool, everything: bool) -> list[ReplayTask]:
+    """What is to be asked: each schedule once, the store's own before releases', whose kernels it then has."""
+    lent = []
+    for release in releases:
+        tasks = unasked(release, version, own=store, again=again, everything=everything)
+        # Before the store's own are asked about: the installed TVM's form of a kernel may be a release's.
+        store.add_workloads(release.workloads({task.workload_id for task in tasks}).values())
+        lent += tasks
+    found: dict[tuple[str, str], ReplayTask] = {}
+    for task in (*unasked(store, version, again=again, everything=everything), *lent):
+        found.setdefault((task.workload_id, task.trace), task)
+    return sorted(found.values(), key=lambda task: task.workload_id)
 
 
 class _Workloads:
     """One workload at a time: their texts are long, and tasks come by kernel."""
 
     def __init__(self, reader: Reader) -> None:
-        self.reader = reader
+        self._reader = reader
         self._info: WorkloadInfo | None = None
 
     def __getitem__(self, workload_id: str) -> WorkloadInfo:
         if self._info is None or self._info.id != workload_id:
-            self._info = self.reader.workloads([workload_id])[workload_id]
+            self._info = self._reader.workloads([workload_id])[workload_id]
         return self._info
 
 
 def _ask(child: Isolated, task: ReplayTask, info: WorkloadInfo, version: str) -> ReplayRecord:
-    form = next((form for form in info.forms if form.tvm_version == version), None)
+    # Another version's form may do as well: whatever it is read as is compared with the kernel's text.
+    form = next((form for form in info.forms if form.tvm_version == version), info.forms[-1] if info.forms else None)
     if form is None:
-        known = ", ".join(form.tvm_version for form in info.forms) or "no version"
-        answer: dict[str, Any] = {"stale": f"its kernel is stored as TVM {known} writes it, not as {version} does"}
+        answer: dict[str, Any] = {"stale": "its kernel is stored in no form that TVM reads"}
     else:
         kernel = {"name": info.name, "text": info.text, "module": form.module, "outputs": len(info.outputs)}
         try:

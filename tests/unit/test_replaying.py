@@ -130,11 +130,11 @@ def test_a_trace_that_takes_for_ever_is_stale(store: Store) -> None:
 @pytest.mark.parametrize(
     ("info", "why"),
     [
-        (workload(OTHER, "0.1"), "stored as TVM 0.1"),
+        (WorkloadInfo(**{**vars(workload(OTHER)), "forms": ()}), "no form"),
         (WorkloadInfo(**{**vars(workload(OTHER)), "forms": workload(KERNEL).forms}), "another kernel"),
         (WorkloadInfo(**{**vars(workload(OTHER)), "forms": (TvmForm(tvm.__version__, "{}", "0"),)}), "cannot be read"),
     ],
-    ids=["old", "swapped", "damaged"],
+    ids=["bare", "swapped", "damaged"],
 )
 def test_kernels_that_cannot_be_had(store: Store, info: WorkloadInfo, why: str) -> None:
     store.add_workloads([info])
@@ -151,3 +151,24 @@ def test_the_command(store: Store, path: str) -> None:
     assert "1 stale" in CliRunner().invoke(app, ["db", "info", "--db", path]).stdout
     again = CliRunner().invoke(app, ["db", "replay", "--db", path, "--no-releases"]).stdout
     assert "already" in again and KERNEL.name in again and "get-block" in again
+
+
+def test_a_kernel_as_another_version_writes_it_does_where_it_can_be_read(tmp_path: Path) -> None:
+    with Store.open(str(tmp_path / "old.db")) as store:
+        store.add_workloads([workload(KERNEL, "0.1")])
+        add(store, TRACE, ok(1e-3))
+        assert replay_database(store).replayable == 1
+
+
+def test_a_kernel_in_this_versions_form_is_asked_about_again(tmp_path: Path) -> None:
+    unreadable = WorkloadInfo(**{**vars(workload(KERNEL)), "forms": (TvmForm("0.1", "{}", "0"),)})
+    with Store.open(str(tmp_path / "old.db")) as store:
+        store.add_workloads([unreadable])
+        add(store, TRACE, ok(1e-3))
+        [(_, why)] = replay_database(store).stale
+        assert "cannot be read" in why and not store.best(LLVMPIPE.key, [KERNEL.id])
+        store.add_workloads([unreadable])
+        assert replay_database(store).asked == 0
+        store.add_workloads([workload(KERNEL)])
+        assert replay_database(store).replayable == 1
+        assert best(store) == TRACE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from wgtune.database.layers import Layers, open_layers
 from wgtune.database.lookup import lookup
 from wgtune.database.offers import Offers
 from wgtune.database.reader import Reader, installed_tvm
-from wgtune.database.records import DeviceInfo, ReplayRecord, ReplayStatus, TrialKind
+from wgtune.database.records import DeviceInfo, ReplayRecord, ReplayStatus, TrialKind, TvmForm
 from wgtune.database.release import write_release
 from wgtune.database.replays import book, release_replays
 from wgtune.database.snapshots import opened
@@ -156,3 +157,16 @@ def test_what_is_offered_to_other_programs_leaves_it_out_as_well(release: Reader
         book(own, [stale(MATMUL.id, "fast")])
         offers = Offers(Layers(own, [release]), LLVMPIPE.key, session().runtime)
         assert [one.trace for one in offers.of(MATMUL.id)] == ["slow", "untuned"]
+
+
+def test_a_kernel_has_the_forms_of_all_layers(release: Reader) -> None:
+    with Store.memory() as own:
+        [info] = release.workloads([MATMUL.id]).values()
+        own.add_workloads([replace(info, name="mine", forms=(TvmForm("0.1", "{}", "1"), *info.forms))])
+        newer = Store.memory()
+        newer.add_workloads([replace(info, forms=(TvmForm("0.1", "other", "2"), TvmForm("9.9", "{}", "3")))])
+        found = Layers(own, [release, newer]).workloads([MATMUL.id])[MATMUL.id]
+        assert found.name == "mine"
+        assert [(form.tvm_version, form.module) for form in found.forms] == [
+            ("0.1", "{}"), (info.forms[0].tvm_version, "{}"), ("9.9", "{}"),
+        ]  # fmt: skip
