@@ -112,11 +112,13 @@ class Layers(Reader):
         runtime: Runtime = Runtime.WGPU,
         *,
         kind: TrialKind | None = None,
+        with_stale: bool = True,
     ) -> dict[str, dict[TrialState, int]]:
         """As `Reader.counts`: of each state the largest number that a layer has, since layers may share trials."""
         found: dict[str, dict[TrialState, int]] = {}
         for layer in self._layers:
-            for workload_id, states in layer.counts(device_key, workload_ids, runtime, kind=kind).items():
+            counts = layer.counts(device_key, workload_ids, runtime, kind=kind, with_stale=with_stale)
+            for workload_id, states in counts.items():
                 kept = found.setdefault(workload_id, {})
                 for state, count in states.items():
                     kept[state] = max(count, kept.get(state, 0))

@@ -180,10 +180,11 @@ class Reader:
         runtime: Runtime = Runtime.WGPU,
         *,
         kind: TrialKind | None = None,
+        with_stale: bool = True,
     ) -> dict[str, dict[TrialState, int]]:
         """How many trials, of one kind or of any, each workload has in each state; zeros are left out.
 
-        All of them: it tells what was done, and offers nothing. So does `history`.
+        It tells what was done, and so does `history`; what may still be used is without stale ones.
         """
         query = (
             _of_device(select(workload.c.digest, trial.c.state, func.count()).select_from(trial), device_key, runtime)
@@ -193,6 +194,8 @@ class Reader:
         )
         if kind is not None:
             query = query.where(trial.c.kind == kind)
+        if not with_stale:
+            query = query.where(~self.stale())
         found: dict[str, dict[TrialState, int]] = {}
         with self.reading() as connection:
             for digest, state, count in connection.execute(query):

@@ -28,6 +28,8 @@ class Coverage(str, Enum):
     """At least one schedule that a search found, here or elsewhere, was verified, whether or not it is the fastest."""
     BASELINE_ONLY = "baseline only"
     """Only the untuned schedule was measured and verified."""
+    STALE = "stale"
+    """There are records, and the installed TVM does not apply any of them any more."""
     FAILED = "failed"
     """There were trials, and none of them ended well."""
     MISSING = "missing"
@@ -37,6 +39,7 @@ class Coverage(str, Enum):
 COLOURS = {
     Coverage.TUNED: "green",
     Coverage.BASELINE_ONLY: "yellow",
+    Coverage.STALE: "red",
     Coverage.FAILED: "red",
     Coverage.MISSING: "red",
 }
@@ -134,11 +137,13 @@ class CoverageReport:
         if not open_rows:
             return [f"All {len(self.rows)} kernels are tuned on {device}."]
         lines = []
-        without = self.count(Coverage.MISSING) + self.count(Coverage.FAILED)
+        without = sum(row.time_share is None for row in self.rows)
         if without:
             lines.append(
                 f"{without} of {len(self.rows)} kernels have no time on {device}: shares are of the time that is known."
             )
+        if stale := self.count(Coverage.STALE):
+            lines.append(f"{stale} of them have records that the installed TVM does not apply: see wgtune db replay.")
         if only := self.count(Coverage.BASELINE_ONLY):
             share = percent(self.time_share(Coverage.BASELINE_ONLY))
             lines.append(f"{only} of {len(self.rows)} kernels, {share} of the known time, have only their baseline.")
@@ -199,8 +204,9 @@ def coverage(
     ids = launches.workload_ids
     best = store.best(device_key, ids, runtime)
     counts = store.counts(device_key, ids, runtime)
-    searched = store.counts(device_key, ids, runtime, kind=TrialKind.SEARCH)
-    for key, states in store.counts(device_key, ids, runtime, kind=TrialKind.TRANSFER).items():
+    usable = store.counts(device_key, ids, runtime, with_stale=False)
+    searched = store.counts(device_key, ids, runtime, kind=TrialKind.SEARCH, with_stale=False)
+    for key, states in store.counts(device_key, ids, runtime, kind=TrialKind.TRANSFER, with_stale=False).items():
         searched[key] = dict(Counter(searched.get(key, {})) + Counter(states))
     device = next((known for known in store.devices() if known.key == device_key), None)
     lent = lookup(store, device, [key for key in ids if key not in best], runtime) if device is not None else {}
@@ -220,7 +226,7 @@ def coverage(
             workload_id=key,
             stages=tuple(kernel.stages),
             launches=kernel.total,
-            status=_status(trials, searched.get(key, {})),
+            status=_status(trials, usable.get(key, {}), searched.get(key, {}), key in best),
             time_share=seconds[key] / all_seconds if key in seconds and all_seconds else None,
             work_share=work[key] / all_work if all_work else None,
             trials={state: trials[state] for state in TrialState if state in trials},
@@ -231,11 +237,15 @@ def coverage(
     return CoverageReport(launches.model, steps, provenance(store, device_key, runtime, best.values()), rows)
 
 
-def _status(trials: dict[TrialState, int], searched: dict[TrialState, int]) -> Coverage:
+def _status(
+    trials: dict[TrialState, int], usable: dict[TrialState, int], searched: dict[TrialState, int], has_record: bool
+) -> Coverage:
     if searched.get(TrialState.OK):
         return Coverage.TUNED
-    if trials.get(TrialState.OK):
+    if has_record:
         return Coverage.BASELINE_ONLY
+    if trials.get(TrialState.OK, 0) > usable.get(TrialState.OK, 0):
+        return Coverage.STALE
     return Coverage.FAILED if any(state.fault for state in trials) else Coverage.MISSING
 
 

@@ -26,6 +26,7 @@ _DRAWN = 20
 _COLOURS = {
     Coverage.TUNED: "good",
     Coverage.BASELINE_ONLY: "warn",
+    Coverage.STALE: "bad",
     Coverage.FAILED: "bad",
     Coverage.MISSING: "bad",
 }

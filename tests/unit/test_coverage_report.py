@@ -25,6 +25,9 @@ from synthetic_store import (
     session,
 )
 
+from wgtune.database.reader import installed_tvm
+from wgtune.database.records import ReplayRecord, ReplayStatus
+from wgtune.database.replays import book
 from wgtune.database.store import Store
 from wgtune.errors import UsageError
 from wgtune.reports.coverage import Coverage, coverage
@@ -131,3 +134,19 @@ def test_what_could_be_borrowed_is_named_and_changes_no_status(store):
     assert row.status is Coverage.MISSING and row.time_share is None
     assert str(row.lender) == "model: gl:llvmpipe" and rows(report)[MATMUL.id].lender is None
     assert any("1 from model: gl:llvmpipe" in line for line in report.sentences())
+
+
+def test_a_kernel_whose_records_are_all_stale_is_not_tuned(store):
+    def stale(kernel, *traces):
+        book(store, [ReplayRecord(kernel.id, one, installed_tvm(), ReplayStatus.STALE, "why") for one in traces])
+
+    stale(MATMUL, "good 1")
+    assert rows(coverage(store, CAPTURE, LLVMPIPE.key, 20))[MATMUL.id].status is Coverage.TUNED
+    stale(MATMUL, "good 0", "good 2")
+    assert rows(coverage(store, CAPTURE, LLVMPIPE.key, 20))[MATMUL.id].status is Coverage.BASELINE_ONLY
+    stale(MATMUL, "")
+    report = coverage(store, CAPTURE, LLVMPIPE.key, 20)
+    found = rows(report)[MATMUL.id]
+    assert (found.status, found.time_share, found.trials[TrialState.OK]) == (Coverage.STALE, None, 4)
+    assert any("1 of them have records that the installed TVM does not apply" in line for line in report.sentences())
+    assert report.to_json()["summary"]["stale"]["kernels"] == 1
