@@ -55,18 +55,27 @@ def fits_tier(tier: Tier) -> Callable[[Mapping[str, Any]], bool]:
     def fits(needs: Mapping[str, Any]) -> bool:
         try:
             return not tier.violations(_requirements(needs))
-        except (KeyError, TypeError):  # a record from a file that says something else: it fits nowhere
+        except (KeyError, TypeError, ValueError):  # a record from a file that says something else: it fits nowhere
             return False
 
     return fits
 
 
 def _requirements(needs: Mapping[str, Any]) -> Requirements:
+    """Raises KeyError, TypeError or ValueError where the JSON values are no requirements of a program's."""
+    x, y, z = map(_whole, needs["workgroup_size"])
     return Requirements(
-        threads=needs["threads"],
-        workgroup_size=tuple(needs["workgroup_size"]),
-        workgroup_bytes=needs["workgroup_bytes"],
-        storage_buffers=needs["storage_buffers"],
-        binding_bytes=needs["binding_bytes"],
+        threads=_whole(needs["threads"]),
+        workgroup_size=(x, y, z),
+        workgroup_bytes=_whole(needs["workgroup_bytes"]),
+        storage_buffers=_whole(needs["storage_buffers"]),
+        binding_bytes=_whole(needs["binding_bytes"]),
         features=tuple(needs["features"]),
     )
+
+
+def _whole(value: Any) -> int:
+    # NaN exceeds no limit.
+    if type(value) is not int or value < 0:
+        raise ValueError(f"{value!r} is no count")
+    return value
