@@ -177,7 +177,8 @@ class Loans:
             self._changed.notify_all()
 
     def _wait(self, holds: Callable[[], bool], why: Callable[[], str]) -> None:
-        deadline = min(time.monotonic() + self.wait_s, self.until)
+        begun = time.monotonic()
+        deadline = max(begun, min(begun + self.wait_s, self.until))
         told, told_s = "", 0.0
         while True:
             with self._changed:
@@ -196,7 +197,7 @@ class Loans:
                 told, told_s = token, time.monotonic()
             if time.monotonic() >= deadline:
                 ended = f"{reason}, and " if reason else ""
-                raise DeviceError(f"{ended}no browser joined within {self.wait_s:g} s", _GO_ON)
+                raise DeviceError(f"{ended}no browser joined within {deadline - begun:.3g} s", _GO_ON)
             with self._changed:
                 if not holds():
                     self._changed.wait(min(max(0.0, deadline - time.monotonic()), 0.5))

@@ -24,6 +24,9 @@ from ..errors import DeviceError, WgtuneError
 
 Send = Callable[[dict[str, Any]], None]
 
+_TICK_S = 1.0
+"""An answer is waited for in pieces: only a wait that has an end can be interrupted."""
+
 
 class RelayedWorker:
     """A `MeasuringWorker` in a session's process: the parent measures. ``send`` goes to the parent."""
@@ -56,7 +59,11 @@ class RelayedWorker:
         number = next(self._numbers)
         self._send({"ask": number, **content})
         while True:
-            answer = self._answers.get()
+            # What a session loads puts SIGINT's handler back with SA_RESTART: a wait without an end would go on for ever.
+            try:
+                answer = self._answers.get(timeout=_TICK_S)
+            except queue.Empty:
+                continue
             if answer["answer"] != number:
                 continue  # of a question that Ctrl-C cut short
             if "refused" in answer:
