@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import statistics
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -13,7 +11,7 @@ from sqlalchemy.types import NULLTYPE
 from ..states import TrialState
 from .columns import BadValue
 from .records import SessionOutcome
-from .rows import check_digest, opaque, schedule, session, trial, workload
+from .rows import check_digest, check_latency, opaque, schedule, session, trial, workload
 from .schema import Base
 
 MOST = 20
@@ -94,20 +92,13 @@ def _converter(column: Any, dialect: Dialect) -> Callable[[Any], Any]:
     return column.type.dialect_impl(dialect).result_processor(dialect, None) or (lambda value: value)
 
 
-def _check_trial(values: Mapping[str, Any]) -> None:
-    samples, latency = values["samples_s"], values["latency_s"]
-    if not values["state"].timed:
-        return
-    if not samples:
-        raise BadValue(f"it is {values['state'].value}, but has no samples")
-    if latency is None or not math.isclose(latency, statistics.median(samples), rel_tol=1e-9):
-        raise BadValue(f"its latency of {latency} s is not the median of its samples")
-
-
 _RULES: Mapping[Table, tuple[tuple[str, ...], Callable[[Mapping[str, Any]], None]]] = {
     workload: (("text", "digest"), lambda values: check_digest(values["text"], values["digest"], "workload")),
     schedule: (("trace", "digest"), lambda values: check_digest(values["trace"], values["digest"], "trace")),
     opaque: (("text", "digest"), lambda values: check_digest(values["text"], values["digest"], "text")),
-    trial: (("state", "samples_s"), _check_trial),
+    trial: (
+        ("state", "samples_s"),
+        lambda values: check_latency(values["state"], values["samples_s"], values["latency_s"]),
+    ),
 }
 """What must hold between the columns of a table's rows, and which columns it needs."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 from sqlalchemy import Row, Table, select
@@ -156,8 +156,12 @@ def from_session(info: SessionInfo) -> dict[str, Any]:
 
 
 def to_record(row: Row[Any]) -> Record:
-    """A row of `RECORDS` in state `ok`. Raises BadValue where the trace is not its digest's."""
+    """A row of `RECORDS` in state `ok`.
+
+    Raises BadValue where the trace is not its digest's, or the time not the median of its samples.
+    """
     check_whole(row)
+    check_latency(row.state, row.samples_s, row.latency_s)
     check_digest(row.trace, row.schedule_digest, "trace")
     return Record(
         trial_id=row.id,
@@ -269,6 +273,16 @@ def check_whole(row: Row[Any], *optional: str) -> None:
         for name, value in row._mapping.items():
             if value is None and name not in optional:
                 raise BadValue(f"{name} is missing")
+
+
+def check_latency(state: TrialState, samples_s: Sequence[float], latency_s: float | None) -> None:
+    """Raises BadValue where a trial with a time has no samples, or another time than their median."""
+    if not state.timed:
+        return
+    if not samples_s:
+        raise BadValue(f"it is {state.value}, but has no samples")
+    if latency_s is None or not math.isclose(latency_s, statistics.median(samples_s), rel_tol=1e-9):
+        raise BadValue(f"its latency of {latency_s} s is not the median of its samples")
 
 
 def check_digest(text: str, digest: str, what: str) -> None:
