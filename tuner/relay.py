@@ -59,7 +59,7 @@ class RelayedWorker:
         number = next(self._numbers)
         self._send({"ask": number, **content})
         while True:
-            # What a session loads puts SIGINT's handler back with SA_RESTART: a wait without an end would go on for ever.
+            # What a session loads puts SIGINT's handler back with SA_RESTART: a wait without an end would just go on.
             try:
                 answer = self._answers.get(timeout=_TICK_S)
             except queue.Empty:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from wgtune.devices.job import MeasureJob, Measurement, Peaks
 from wgtune.devices.program import Program, Requirements
 from wgtune.errors import DeviceError, WgtuneError
 from wgtune.states import TrialState
+from wgtune.tuner.interrupts import Interrupted, Interrupts
 from wgtune.tuner.relay import Relay, RelayedWorker
 
 PROGRAM = Program((), (), (), Requirements(64, (64, 1, 1), 0, 2, 4096))
@@ -104,3 +106,15 @@ def test_the_page_is_asked_one_thing_at_a_time_and_a_dead_session_stops_nobody()
     relay.serve({"ask": 1, "calibrate": True}, answers.put)
     threading.Timer(0.1, free.set).start()
     assert answers.get(timeout=5)["answer"] == 1 and at_once == 1
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.skipif(not hasattr(signal, "siginterrupt"), reason="Windows has no calls that signals restart")
+def test_ctrl_c_gets_through_while_the_parent_measures() -> None:
+    relayed = RelayedWorker(lambda question: None)
+    with Interrupts() as interrupts:
+        signal.siginterrupt(signal.SIGINT, False)  # as libraries leave it behind that a session loads
+        main = threading.main_thread().ident or 0
+        threading.Timer(0.1, lambda: signal.pthread_kill(main, signal.SIGINT)).start()
+        with pytest.raises(Interrupted), interrupts.cutting_short():
+            relayed.calibrate()
