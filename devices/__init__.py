@@ -8,6 +8,8 @@
 - `job`: what a worker is asked and what it answers; plain data. `wire`: the same as JSON over pipes.
 - `worker`: `Worker`, the parent's side: timeouts, restarts, and whose fault it was.
 - `worker_process`: the child's side: `measuring` runs and times one job, `verifying` compares, `peaks` calibrates.
+- `browser`: `BrowserWorker` measures in the page of a browser that lends its GPU. `browser_server` serves the page,
+  `browser_loans` knows which page lends to whom, `browser_link` speaks with one, `browser_bench` runs jobs through it.
 
 Import what you need from the module itself: this package imports none of them, so that the command line starts fast.
 """

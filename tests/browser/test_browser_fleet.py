@@ -100,7 +100,7 @@ def told(page: Page, words: str) -> None:
 
 
 def test_a_native_device_and_two_browsers_side_by_side(start: Start, browser: Browser, tmp_path: Path) -> None:
-    tuner = start("vulkan:llvmpipe,browser", 6)
+    tuner = start("vulkan:llvmpipe,browser", 4)
     first = lend(browser, tuner.address("in the browser whose GPU"))
     second = lend(browser, tuner.address("in another browser"))
     fresh = tuner.address("in another browser")
@@ -145,8 +145,8 @@ def test_ctrl_c_ends_browsers_too_and_a_closed_tab_does_not_hold_it_up(
         assert [one.outcome for one in store.sessions()] == [SessionOutcome.INTERRUPTED] * 2
 
 
-def test_a_killed_session_goes_on_with_the_page_that_it_had(start: Start, browser: Browser) -> None:
-    tuner = start("browser", 4)
+def test_a_killed_session_goes_on_with_the_page_that_it_had(start: Start, browser: Browser, tmp_path: Path) -> None:
+    tuner = start("browser", 2)
     page = lend(browser, tuner.address())
     tuner.line(f"{CHROMIUM}: session")
     (session,) = [
@@ -156,5 +156,14 @@ def test_a_killed_session_goes_on_with_the_page_that_it_had(start: Start, browse
     ]
     session.kill()
     (outcome,) = tuner.end()
-    assert outcome["restarts"] == 1 and outcome["summary"]["outcome"] == "completed", "".join(tuner.lines)
+    assert tuner.process.returncode == 0 and outcome["restarts"] == 1, "".join(tuner.lines)
+    summary = outcome["summary"]
+    assert summary["outcome"] == "completed" and summary["measured"] == summary["kernels"] >= 1
+    told(page, "ended")
     page.close()
+    with Store.open(str(tmp_path / "tuned.db")) as store:
+        last = store.sessions()[0].info
+        assert last.runtime is Runtime.BROWSER and last.driver.startswith("chrome ") and last.device.key == CHROMIUM
+        kernels = [kernel.workload_id for kernel in store.model_kernels(last.capture_key)]
+        best = store.best(CHROMIUM, kernels, Runtime.BROWSER)
+        assert len(best) == summary["kernels"] and all(record.timer == "timestamp" for record in best.values())

@@ -14,6 +14,7 @@ import typer
 from typer.testing import CliRunner
 
 from wgtune import cli
+from wgtune.errors import UsageError
 
 README = Path(cli.__file__).with_name("README.md")
 ROOT = typer.main.get_command(cli.app)
@@ -136,3 +137,9 @@ def test_an_unknown_tier_exits_with_2() -> None:
 def test_devices_as_json() -> None:
     devices = json.loads(run("devices", "--json").stdout)
     assert devices and all(device["key"] and device["limits"] for device in devices)
+
+
+@pytest.mark.parametrize("words", [["tune", "-m", "sd-v1-5"], ["tune", "-m", "x", "--scheduler", "tcp://127.0.0.1:9"]])
+def test_a_pages_options_without_a_page_are_a_usage_error(words: list[str]) -> None:
+    result = CliRunner().invoke(cli.app, [*words, "--port", "1"])
+    assert isinstance(result.exception, UsageError) and "--device browser" in result.exception.hint

@@ -13,6 +13,15 @@ const OVER = 4000;
 const LOCK = "wgtune lends this browser's GPU";
 const KEY = "wgtune-lender-key";
 
+/** Undefined where the browser's owner has forbidden it: a reloaded tab then needs a fresh address. */
+function storage(): Storage | undefined {
+  try {
+    return sessionStorage;
+  } catch {
+    return undefined;
+  }
+}
+
 const element = (id: string): HTMLElement => document.getElementById(id)!;
 let measured = 0;
 
@@ -31,7 +40,7 @@ class Lender {
   private readonly ended = new Promise<void>((resolve) => (this.end = resolve));
 
   constructor(private readonly token: string) {
-    if (token === "") this.key = sessionStorage.getItem(KEY) ?? "";
+    if (token === "") this.key = storage()?.getItem(KEY) ?? "";
   }
 
   async start(): Promise<void> {
@@ -79,7 +88,7 @@ class Lender {
 
   private left(event: CloseEvent): void {
     if (event.code === OVER || event.code === REFUSED || this.key === "") {
-      sessionStorage.removeItem(KEY);
+      storage()?.removeItem(KEY);
       this.end();
       if (event.code === OVER) return show("Tuning has ended.", "Thank you. This page can be closed.");
       return show(event.reason || "The tuner refused this page.", FRESH);
@@ -105,7 +114,7 @@ class Lender {
   private take(socket: WebSocket, message: Request | { key: string }): void {
     if ("key" in message) {
       this.key = message.key;
-      sessionStorage.setItem(KEY, this.key);
+      storage()?.setItem(KEY, this.key);
       history.replaceState(null, "", location.pathname); // a used address is of no use to anybody who sees it
       show("This browser's GPU is lent to the tuner.");
       element("facts").hidden = false;
