@@ -9,7 +9,7 @@ from sqlalchemy import select
 from ..errors import UsageError
 from .reader import Reader
 from .records import SessionRecord
-from .rows import SESSIONS, schedule, session, to_session, trial, workload
+from .rows import SESSIONS, replay, schedule, session, to_session, trial, workload
 
 _KEYS = frozenset({"id", "session_id", "workload_id", "device_id", "schedule_id"})
 
@@ -30,6 +30,8 @@ def show_session(store: Reader, session_id: int) -> SessionRecord:
 def show_trial(store: Reader, session_id: int, number: int) -> dict[str, Any]:
     """Trial ``number`` of a session, counted from 1: every column, its kernel and its trace, by name.
 
+    ``replays`` says by version of TVM whether it applies the trace, or why it is stale, as far as it was asked.
+
     Raises:
         UsageError: there is none.
     """
@@ -39,6 +41,8 @@ def show_trial(store: Reader, session_id: int, number: int) -> dict[str, Any]:
             workload.c.digest.label("workload"),
             *(column for column in trial.c if column.name not in _KEYS),
             schedule.c.trace,
+            trial.c.workload_id.label("of_workload"),
+            trial.c.schedule_id.label("of_schedule"),
         )
         .join_from(trial, schedule)
         .join(workload, workload.c.id == trial.c.workload_id)
@@ -46,6 +50,16 @@ def show_trial(store: Reader, session_id: int, number: int) -> dict[str, Any]:
     )
     with store.reading() as connection:
         row = connection.execute(query).first()
-    if row is None:
-        raise UsageError(f"{store.name} has no trial {session_id}/{number}", "trials of a session count from 1")
-    return dict(row._mapping)
+        if row is None:
+            raise UsageError(f"{store.name} has no trial {session_id}/{number}", "trials of a session count from 1")
+        shown = dict(row._mapping)
+        answers = (
+            select(replay.c.tvm_version, replay.c.status, replay.c.reason)
+            .where(replay.c.workload_id == shown.pop("of_workload"), replay.c.schedule_id == shown.pop("of_schedule"))
+            .order_by(replay.c.tvm_version)
+        )
+        shown["replays"] = {
+            version: f"{status.value}: {reason}" if reason else status.value
+            for version, status, reason in connection.execute(answers)
+        }
+    return shown

@@ -6,6 +6,8 @@ import pytest
 from synthetic_store import MATMUL, add_demo, measure, ok, session
 
 from wgtune.database.provenance import show_session, show_trial
+from wgtune.database.records import ReplayRecord, ReplayStatus
+from wgtune.database.replays import book
 from wgtune.database.store import Store
 from wgtune.errors import UsageError
 
@@ -30,3 +32,14 @@ def test_what_is_not_there_is_said() -> None:
             show_session(store, 9)
         with pytest.raises(UsageError, match="no trial 9/1"):
             show_trial(store, 9, 1)
+
+
+def test_a_trial_says_which_tvm_applies_its_schedule() -> None:
+    with Store.memory() as store:
+        add_demo(store)
+        number = store.begin_session(session())
+        measure(store, number, MATMUL, ok(1e-3), "trace")
+        assert show_trial(store, number, 1)["replays"] == {}
+        book(store, [ReplayRecord(MATMUL.id, "trace", "0.9", ReplayStatus.REPLAYABLE)])
+        book(store, [ReplayRecord(MATMUL.id, "trace", "0.10", ReplayStatus.STALE, "no such block")])
+        assert show_trial(store, number, 1)["replays"] == {"0.10": "stale: no such block", "0.9": "replayable"}
