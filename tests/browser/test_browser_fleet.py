@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import queue
 import re
 import signal
 import subprocess
@@ -38,30 +37,32 @@ class Tuner:
             env={key: value for key, value in os.environ.items() if key != "FORCE_COLOR"},
         )
         self.lines: list[str] = []
-        self._news: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._used: set[str] = set()
+        self._news = threading.Condition()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
     def _read(self) -> None:
         assert self.process.stderr is not None
         for line in self.process.stderr:
-            self.lines.append(line)
-            self._news.put(line)
+            with self._news:
+                self.lines.append(line)
+                self._news.notify_all()
 
     def line(self, pattern: str) -> str:
-        """The next line that ``pattern`` is found in."""
-        while True:
-            try:
-                line = self._news.get(timeout=90)
-            except queue.Empty:
-                pytest.fail(f"no line with {pattern!r} in:\n{''.join(self.lines)}")
-            if re.search(pattern, line):
-                return line
+        """The last line that ``pattern`` is found in, which is waited for."""
+        with self._news:
+            self._news.wait_for(lambda: any(re.search(pattern, line) for line in self.lines), timeout=90)
+            found = [line for line in self.lines if re.search(pattern, line)]
+        assert found, f"no line with {pattern!r} in:\n{''.join(self.lines)}"
+        return found[-1]
 
-    def address(self, pattern: str = "") -> str:
-        """The next address that is to be opened."""
-        found = re.search(r"http://\S+", self.line(rf"open http://\S+ {pattern}"))
+    def address(self, words: str = "") -> str:
+        """An address that is to be opened, as ``words`` say, and was not given before."""
+        unused = "".join(f"(?!{re.escape(address)})" for address in self._used)
+        found = re.search(r"http://\S+", self.line(rf"open {unused}http://\S+ {words}"))
         assert found is not None
+        self._used.add(found[0])
         return found[0]
 
     def end(self) -> list[dict]:
