@@ -222,8 +222,7 @@ def _own_devices(loans: Loans | None, specs: list[str] | None) -> list[Device]:
     others = [word for word in words_of(specs) if word != BROWSER]
     if others:
         return found_devices(others)
-    note(f"open {loans.address} in the browser whose GPU is to be tuned")
-    device = loans.first().device
+    device = loans.first(note).device
     note(f"{device.model} in {device.driver} joined as {device.key}")
     return [device]
 

@@ -101,14 +101,17 @@ class Loans:
         with self._changed:
             return list(self._loans)
 
-    def first(self) -> Loan:
-        """The first loan whose page is there; waited for, and raises DeviceError where no page joins in time."""
-        self._wait(lambda: any(not loan.page.gone for loan in self._loans), lambda: "")
+    def first(self, announce: Callable[[str], None] | None = None) -> Loan:
+        """The first loan whose page is there; waited for, and raises DeviceError where no page joins in time.
+
+        ``announce`` is told instead of the usual one.
+        """
+        self._wait(lambda: any(not loan.page.gone for loan in self._loans), lambda: "", announce or self._announce)
         return next(loan for loan in self.all() if not loan.page.gone)
 
     def wait_for_page(self, loan: Loan) -> PageLink:
         """As `Loan.wait_for_page`."""
-        self._wait(lambda: not loan.page.gone, lambda: loan.why)
+        self._wait(lambda: not loan.page.gone, lambda: loan.why, self._announce)
         return loan.page
 
     def end(self, loan: Loan) -> None:
@@ -176,7 +179,7 @@ class Loans:
         with self._changed:
             self._changed.notify_all()
 
-    def _wait(self, holds: Callable[[], bool], why: Callable[[], str]) -> None:
+    def _wait(self, holds: Callable[[], bool], why: Callable[[], str], announce: Callable[[str], None]) -> None:
         begun = time.monotonic()
         deadline = max(begun, min(begun + self.wait_s, self.until))
         told, told_s = "", 0.0
@@ -191,9 +194,9 @@ class Loans:
             if told != token and time.monotonic() - told_s > _JOIN_S:
                 address = self._address(token)
                 if reason:
-                    self._announce(f"{reason}: open {address} there")
+                    announce(f"{reason}: open {address} there")
                 else:
-                    self._announce(f"open {address} in the browser whose GPU is to be tuned")
+                    announce(f"open {address} in the browser whose GPU is to be tuned")
                 told, told_s = token, time.monotonic()
             if time.monotonic() >= deadline:
                 ended = f"{reason}, and " if reason else ""

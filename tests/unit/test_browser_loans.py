@@ -156,3 +156,22 @@ def test_browsers_are_visitors_whose_absence_has_a_reason() -> None:
     late, _ = make(wait_s=60)
     with pytest.raises(DeviceError, match="no browser joined"):
         Browsers(late, 0).expected()
+
+
+def test_an_address_that_was_used_in_vain_is_told_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wgtune.devices.browser_loans._JOIN_S", 0.0)
+    loans, usually = make(wait_s=20)
+    said: list[str] = []
+    first = loans.address
+
+    def stumble() -> None:
+        assert loans.admit(first, "") is not None  # and says nothing of its GPU
+        while len(said) < 2:
+            time.sleep(0.01)
+        visit(loans, LAPTOP)
+
+    opening = threading.Timer(0.1, stumble)
+    opening.start()
+    assert loans.first(said.append).device == LAPTOP
+    opening.join()
+    assert len(said) == 2 and first in said[0] and first not in said[1] and not usually
