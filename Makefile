@@ -13,7 +13,7 @@ APT := $(shell command -v apt-get)
 WEB_SOURCES := $(shell find web/src web/lender web/public web/*.html web/*.json web/*.ts -type f 2>/dev/null)
 
 .DELETE_ON_ERROR:
-.PHONY: shipped-release demo test lint test-web test-python bench web vulkan chromium postgresql clean
+.PHONY: shipped-release demo test lint test-web test-python bench web vulkan chromium postgresql openssl clean
 
 demo: $(VENV)/.installed web/app/index.html vulkan
 	$(BIN)/wgtune demo
@@ -32,7 +32,7 @@ test-web: web/app/index.html
 	$(NPM) run typecheck
 	$(NPM) test
 
-test-python: $(VENV)/.installed-dev web/app/index.html vulkan chromium postgresql
+test-python: $(VENV)/.installed-dev web/app/index.html vulkan chromium postgresql openssl
 	$(BIN)/pytest
 
 shipped-release: $(VENV)/.installed
@@ -86,6 +86,10 @@ chromium:
 postgresql:
 	@command -v initdb >/dev/null || ls -d /usr/lib/postgresql/*/bin/initdb /opt/homebrew/opt/postgresql*/bin/initdb 2>/dev/null | grep -q . \
 	  || $(call apt,postgresql)
+
+# What tests make a certificate with.
+openssl:
+	@command -v openssl >/dev/null || $(call apt,openssl)
 
 clean:
 	rm -rf $(VENV) .cache web/app web/lender-app web/node_modules demo
