@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 from tuning_kernels import capture_of, softmax
 
 from wgtune.database.records import TrialKind
+from wgtune.database.rows import trial
 from wgtune.database.store import Store
 from wgtune.devices.limits import TIERS
 from wgtune.states import TrialState
@@ -43,7 +45,8 @@ def test_relatives_come_between_baseline_and_search(device, store):
     # What was measured becomes another device's, as if it had come by a merge.
     with store.writing() as connection:
         connection.exec_driver_sql("UPDATE device SET key = 'vulkan:relative'")
-        connection.exec_driver_sql("UPDATE trial SET latency_s = 1000 WHERE kind = 'baseline'")
+        slow = update(trial).where(trial.c.kind == TrialKind.BASELINE)
+        connection.execute(slow.values(latency_s=1000.0, samples_s=[1000.0]))
     best = store.best("vulkan:relative", [kernel.id])[kernel.id]
     assert best.kind is TrialKind.SEARCH
 
@@ -55,8 +58,8 @@ def test_relatives_come_between_baseline_and_search(device, store):
     recorder = Recorder()
     summary = tune(replace(request, trials=1), store, recorder)
     assert kinds(recorder) == [TrialKind.TRANSFER, TrialKind.SEARCH]
-    tried = [trial for trial in store.tried(device.key, kernel.id) if trial.kind is TrialKind.TRANSFER]
-    assert [(trial.state, trial.trace) for trial in tried] == [(TrialState.OK, best.trace)]
+    tried = [t for t in store.tried(device.key, kernel.id) if t.kind is TrialKind.TRANSFER]
+    assert [(t.state, t.trace) for t in tried] == [(TrialState.OK, best.trace)]
     assert sum(summary.trials.values()) == 2
     own = store.best(device.key, [kernel.id])[kernel.id]
     assert own.device_key == device.key
