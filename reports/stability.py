@@ -52,6 +52,11 @@ class Agreement:
         """The same measure over the clear pairs alone (Goodman and Kruskal's gamma); None where there are none."""
         return (2 * self.kept - self.clear) / self.clear if self.clear else None
 
+    @property
+    def decisive_tau(self) -> float:
+        """`clear_tau` where at least half of the pairs are clear: fewer say little of the machine; else −1."""
+        return self.clear_tau if self.clear_tau is not None and 2 * self.clear >= self.pairs else -1.0
+
 
 @dataclass(frozen=True)
 class StabilityRow:
@@ -107,6 +112,8 @@ class StabilityReport:
         lines = []
         if overall.tau is not None:
             verdict = "as a quiet machine does" if overall.tau >= AIM else f"a quiet machine reaches {AIM}"
+            if overall.tau < AIM <= overall.decisive_tau:
+                verdict = "schedules that are nearly as fast as each other change places on a quiet machine, too"
             lines.append(f"Kendall's tau over all: {overall.tau:.2f} ({verdict}).")
         if overall.clear_tau is not None:
             lines.append(
@@ -119,7 +126,7 @@ class StabilityReport:
             f"A time changed by {percent(self.change)} (median), {percent(self.largest_change)} at most; caches were "
             f"{self.session.info.cache.value}."
         )
-        if overall.tau is not None and overall.tau < AIM:
+        if overall.tau is not None and max(overall.tau, overall.decisive_tau) < AIM:
             lines.append("End other programs, let the machine cool down, and measure again.")
         return lines
 

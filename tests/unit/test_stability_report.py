@@ -73,7 +73,9 @@ def test_pairs_within_noise_count_for_tau_and_not_for_what_is_clear(store):
     )
     assert report.overall.tau == pytest.approx(1 / 3)
     assert (report.overall.clear, report.overall.kept, report.overall.clear_tau) == (2, 2, 1.0)
-    assert any("2 of 3 pairs differ by more than their noise" in line for line in report.sentences())
+    told = " ".join(report.sentences())
+    assert "2 of 3 pairs differ by more than their noise" in told
+    assert "nearly as fast as each other change places" in told and "End other programs" not in told
 
 
 def test_what_is_nearer_than_sampling_aims_at_is_never_clear(store):
@@ -152,6 +154,7 @@ def test_table_json_and_page(store, tmp_path):
     report.render(console)
     text = console.export_text()
     assert MATMUL.name in text and "-1.00" in text and "a quiet machine reaches 0.9" in text
+    assert "End other programs" in text
     data = json.loads(json.dumps(report.to_json()))
     assert data["overall"]["tau"] == -1 and data["kernels"][0]["agreement"]["clear_tau"] == -1
     assert data["kernels"][0]["after_s"] == [pytest.approx(1.1e-3), pytest.approx(1e-3)] and data["cache"] == "warm"
