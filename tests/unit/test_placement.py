@@ -59,13 +59,13 @@ def threads():
 
 def test_threads_that_compute_get_different_cores_and_others_keep_all(threads: _Threads) -> None:
     cores = os.sched_getaffinity(0)
+    before = {int(task.name): os.sched_getaffinity(int(task.name)) for task in Path("/proc/self/task").iterdir()}
     assert give_each_thread_a_core(threads.work) == 2
     first, second = (os.sched_getaffinity(thread) for thread in threads.ids)
     assert len(first) == len(second) == 1
     assert first != second or len(cores) == 1
     assert os.sched_getaffinity(0) == cores
-    others = {int(task.name) for task in Path("/proc/self/task").iterdir()} - set(threads.ids)
-    assert all(os.sched_getaffinity(thread) == cores for thread in others)
+    assert all(os.sched_getaffinity(one) == own for one, own in before.items() if one not in threads.ids)
 
 
 def test_threads_that_do_nothing_are_left_alone() -> None:
