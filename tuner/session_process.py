@@ -24,7 +24,7 @@ from typing import Any, get_args
 
 from ..devices.opening import OpenWorker, open_worker
 from ..devices.serving import Answer, Requests, serve
-from .events import Event
+from .events import Event, Stopping
 from .interrupts import EXIT_STATUS
 from .plain_data import from_plain, restored_fields, to_plain
 from .program import CaptureOptions
@@ -95,6 +95,14 @@ class _Teller:
         self._answer = answer
 
     def on(self, event: Event) -> None:
+        if isinstance(event, Stopping):
+            # It comes out of a signal's handler, which may have cut into this thread's own telling: that would wait
+            # for this, and this for that.
+            threading.Thread(target=self._tell, args=(event,), daemon=True).start()
+        else:
+            self._tell(event)
+
+    def _tell(self, event: Event) -> None:
         with suppress(OSError):  # nobody listens any more: the session is about to be told to end
             self._answer(event_to_json(event))
 

@@ -1,0 +1,40 @@
+"""What a session's process tells its parent, when it is told to stop at the worst moment."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+SCRIPT = """
+import io, signal, sys, time
+from wgtune.devices.serving import _Answers
+from wgtune.tuner.events import KernelExhausted, Stopping
+from wgtune.tuner.interrupts import Interrupts
+from wgtune.tuner.session_process import _Teller
+
+class Pipe(io.BytesIO):
+    "Ctrl-C comes while the first message is on its way."
+    def write(self, data):
+        count = super().write(data)
+        if self.tell() == count:
+            signal.raise_signal(signal.SIGINT)
+            time.sleep(0)
+        return count
+
+pipe = Pipe()
+teller = _Teller(_Answers(pipe))
+with Interrupts(on_request=lambda: teller.on(Stopping())) as interrupts:
+    teller.on(KernelExhausted("id", 3))
+    deadline = time.monotonic() + 20
+    while pipe.getvalue().count(b"\\n") < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+assert interrupts.requested
+sys.stdout.write(pipe.getvalue().decode())
+"""
+
+
+def test_ctrl_c_in_the_middle_of_a_message_stops_nobody_from_telling() -> None:
+    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert [json.loads(line)["event"] for line in done.stdout.splitlines()] == ["KernelExhausted", "Stopping"]
