@@ -26,7 +26,7 @@ from .provenance import SOFTWARE_WARNING, Provenance, provenance
 from .tables import Column, print_left_out, print_rows
 
 AIM = 0.9
-"""Kendall's tau that a quiet machine reaches."""
+"""Kendall's tau that a quiet machine reaches, ties counted as in `Agreement`."""
 
 
 _PRECISION = Sampling().precision
@@ -36,14 +36,16 @@ _PRECISION = Sampling().precision
 class Agreement:
     """How far two orders of the same schedules agree, pair by pair.
 
-    ``tau`` is Kendall's tau-b over the medians, None where there are fewer than two schedules. ``clear`` counts the
-    pairs that noise cannot have put in their order, in either measurement: their medians' confidence intervals do not
-    overlap, and the medians differ by more than the precision that sampling aims at, since samples of one trial do not
-    show what changes from one trial to the next. ``kept`` of the clear pairs are in the same order both times.
+    ``tau`` is Kendall's tau-b over the medians, where two that differ by no more than the precision that sampling aims
+    at are tied; ``untied_tau`` takes them as they are. Both are None of fewer than two schedules, and where everything
+    is tied. ``clear`` counts the pairs that noise cannot have put in their order, in either measurement: their medians'
+    confidence intervals do not overlap, and the medians are not tied, since samples of one trial do not show what
+    changes from one trial to the next. ``kept`` of the clear pairs are in the same order both times.
     """
 
     pairs: int
     tau: float | None
+    untied_tau: float | None
     clear: int
     kept: int
 
@@ -51,11 +53,6 @@ class Agreement:
     def clear_tau(self) -> float | None:
         """The same measure over the clear pairs alone (Goodman and Kruskal's gamma); None where there are none."""
         return (2 * self.kept - self.clear) / self.clear if self.clear else None
-
-    @property
-    def decisive_tau(self) -> float:
-        """`clear_tau` where at least half of the pairs are clear: fewer say little of the machine; else −1."""
-        return self.clear_tau if self.clear_tau is not None and 2 * self.clear >= self.pairs else -1.0
 
 
 @dataclass(frozen=True)
@@ -112,9 +109,11 @@ class StabilityReport:
         lines = []
         if overall.tau is not None:
             verdict = "as a quiet machine does" if overall.tau >= AIM else f"a quiet machine reaches {AIM}"
-            if overall.tau < AIM <= overall.decisive_tau:
-                verdict = "schedules that are nearly as fast as each other change places on a quiet machine, too"
-            lines.append(f"Kendall's tau over all: {overall.tau:.2f} ({verdict}).")
+            untied = "" if overall.untied_tau is None else f" {overall.untied_tau:.2f} with all taken as they are."
+            lines.append(
+                f"Kendall's tau over all, times within {percent(_PRECISION)} of each other being tied: "
+                f"{overall.tau:.2f} ({verdict});{untied}"
+            )
         if overall.clear_tau is not None:
             lines.append(
                 f"{overall.clear} of {overall.pairs} pairs differ by more than their noise, both times; {overall.kept} "
@@ -126,7 +125,7 @@ class StabilityReport:
             f"A time changed by {percent(self.change)} (median), {percent(self.largest_change)} at most; caches were "
             f"{self.session.info.cache.value}."
         )
-        if overall.tau is not None and max(overall.tau, overall.decisive_tau) < AIM:
+        if overall.tau is not None and overall.tau < AIM:
             lines.append("End other programs, let the machine cool down, and measure again.")
         return lines
 
@@ -202,24 +201,37 @@ def stability(store: Reader, session_id: int) -> StabilityReport:
 
 
 def agreement(pairs: Sequence[Remeasured]) -> Agreement:
-    """How far two measurements of one kernel's schedules agree.
-
-    Kendall's tau-b (M. G. Kendall, "The treatment of ties in ranking problems", Biometrika 33, 1945) as scipy computes
-    it, on medians as they are: two that differ within noise may change places, and count like any others.
-    """
-    from scipy.stats import kendalltau
-
-    tau = None
-    if len(pairs) > 1:
-        found = float(kendalltau([p.before.latency_s for p in pairs], [p.after.latency_s for p in pairs]).statistic)
-        tau = found if math.isfinite(found) else None
+    """How far two measurements of one kernel's schedules agree."""
+    medians = [(pair.before.latency_s, pair.after.latency_s) for pair in pairs]
     clear = kept = 0
     for one, other in combinations(pairs, 2):
         signs = _order(one.before.samples_s, other.before.samples_s), _order(one.after.samples_s, other.after.samples_s)
         if all(signs):
             clear += 1
             kept += signs[0] == signs[1]
-    return Agreement(len(pairs) * (len(pairs) - 1) // 2, tau, clear, kept)
+    count = len(pairs) * (len(pairs) - 1) // 2
+    return Agreement(count, kendall_tau(medians, _PRECISION), kendall_tau(medians, 0.0), clear, kept)
+
+
+def kendall_tau(times: Sequence[tuple[float, float]], precision: float) -> float | None:
+    """Kendall's tau-b of pairs of times, where two times are tied that differ by no more than ``precision`` of either.
+
+    The formula is M. G. Kendall's, "The treatment of ties in ranking problems", Biometrika 33, 1945. None where one of
+    the two orders ties everything.
+    """
+    agreed = ordered_first = ordered_second = 0
+    for (one, one_again), (other, other_again) in combinations(times, 2):
+        first, second = _compared(one, other, precision), _compared(one_again, other_again, precision)
+        agreed += first * second
+        ordered_first += first != 0
+        ordered_second += second != 0
+    return agreed / math.sqrt(ordered_first * ordered_second) if ordered_first and ordered_second else None
+
+
+def _compared(one: float, other: float, precision: float) -> int:
+    if max(one, other) <= min(one, other) * (1 + precision):
+        return 0
+    return -1 if one < other else 1
 
 
 def _order(one: Sequence[float], other: Sequence[float]) -> int:
@@ -234,11 +246,21 @@ def _order(one: Sequence[float], other: Sequence[float]) -> int:
 
 
 def _pooled(parts: Sequence[Agreement]) -> Agreement:
-    """Over all kernels: tau weighted by pairs. Schedules of different kernels are never compared."""
-    known = [(part.tau, part.pairs) for part in parts if part.tau is not None]
-    weight = sum(pairs for _, pairs in known)
-    tau = sum(tau * pairs for tau, pairs in known) / weight if weight else None
-    return Agreement(sum(p.pairs for p in parts), tau, sum(p.clear for p in parts), sum(p.kept for p in parts))
+    """Over all kernels: each tau weighted by pairs. Schedules of different kernels are never compared."""
+    return Agreement(
+        sum(part.pairs for part in parts),
+        _weighted([(part.tau, part.pairs) for part in parts]),
+        _weighted([(part.untied_tau, part.pairs) for part in parts]),
+        sum(part.clear for part in parts),
+        sum(part.kept for part in parts),
+    )
+
+
+def _weighted(values: Sequence[tuple[float | None, int]]) -> float | None:
+    """The mean of the values that there are, by weight."""
+    known = [(value, weight) for value, weight in values if value is not None]
+    total = sum(weight for _, weight in known)
+    return sum(value * weight for value, weight in known) / total if total else None
 
 
 def _row(name: str, identity: str, pairs: list[Remeasured]) -> StabilityRow:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
+from scipy.stats import kendalltau
 from synthetic_store import CAPTURE, CONV, LLVMPIPE, MATMUL, SOFTMAX, TrialState, add_demo, failed, ok, session, start
 
 from wgtune.database.comparisons import last_comparison, remeasured, top_schedules
 from wgtune.database.records import SessionOutcome, TrialKind
 from wgtune.database.store import Store
 from wgtune.errors import UsageError, WgtuneError
-from wgtune.reports.stability import agreement, heaviest, stability
+from wgtune.reports.stability import agreement, heaviest, kendall_tau, stability
 from wgtune.reports.stability_page import stability_page, write_stability_page
 from wgtune.states import Runtime
 
@@ -65,17 +69,27 @@ def test_reversed(store):
     assert found.tau == -1.0 and found.clear_tau == -1.0
 
 
-def test_pairs_within_noise_count_for_tau_and_not_for_what_is_clear(store):
-    """a and b change places, but neither time was their difference more than noise."""
+def test_what_sampling_cannot_tell_apart_is_tied(store):
+    """a and b change places, but neither time were they further apart than times are known."""
     report = stability(
         store,
         compared(store, {"a": 1e-3, "b": 1.01e-3, "c": 2e-3}, {"a": 1.01e-3, "b": 1e-3, "c": 2e-3}, noise=0.1),
     )
-    assert report.overall.tau == pytest.approx(1 / 3)
+    assert report.overall.tau == 1.0 and report.overall.untied_tau == pytest.approx(1 / 3)
     assert (report.overall.clear, report.overall.kept, report.overall.clear_tau) == (2, 2, 1.0)
-    told = " ".join(report.sentences())
-    assert "2 of 3 pairs differ by more than their noise" in told
-    assert "nearly as fast as each other change places" in told and "End other programs" not in told
+    assert any("2 of 3 pairs differ by more than their noise" in line for line in report.sentences())
+
+
+@given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=2, max_size=9))
+def test_tau_with_exact_ties_is_scipys(times):
+    found, wanted = kendall_tau(times, 0.0), float(kendalltau(*zip(*times, strict=True)).statistic)
+    assert found is None if math.isnan(wanted) else found == pytest.approx(wanted)
+
+
+def test_a_tie_in_one_of_the_two_measurements_counts_for_neither_order():
+    """By hand: of three pairs one is tied in the second measurement, the others agree: 2 / √(3 · 2)."""
+    assert kendall_tau([(1.0, 1.0), (2.0, 2.0), (3.0, 2.03)], 0.02) == pytest.approx(2 / math.sqrt(6))
+    assert kendall_tau([(1.0, 2.0), (1.01, 1.0)], 0.02) is None
 
 
 def test_what_is_nearer_than_sampling_aims_at_is_never_clear(store):
