@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import random
 import sqlite3
 import stat
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +24,9 @@ from .filesystem import network_filesystem
 
 BUSY_TIMEOUT_S = 30.0
 """How long a writer waits for another process's transaction. Ours take milliseconds; a migration may take longer."""
+
+_RETRY_S = 0.005, 0.03
+"""Between two attempts at what SQLite does not wait for by itself."""
 
 CONNECT_TIMEOUT_S = 10
 """How long a database server may take to answer."""
@@ -333,13 +338,20 @@ def _prepare(connection: sqlite3.Connection, record: object) -> None:
 def _prepare_writer(connection: sqlite3.Connection, record: object) -> None:
     _prepare(connection, record)
     # With a write-ahead log readers never wait for the tuner, nor it for them.
-    try:
-        connection.execute("PRAGMA journal_mode = WAL")
-    except sqlite3.OperationalError as error:
-        if "locked" in str(error):
-            raise
-        # Some filesystems lend no shared memory.
-        connection.execute("PRAGMA journal_mode = DELETE")
+    deadline = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error):
+                break
+            # Of several processes that turn a new file's log on, SQLite refuses all but one without any wait.
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(random.uniform(*_RETRY_S))
+    # Some filesystems lend no shared memory.
+    connection.execute("PRAGMA journal_mode = DELETE")
 
 
 def _prepare_network_writer(connection: sqlite3.Connection, record: object) -> None:
