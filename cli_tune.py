@@ -82,8 +82,8 @@ def tune(
         bool | None,
         typer.Option(
             "--overlap/--no-overlap",
-            help="Search and build while the device measures; by default not on software adapters and the CPU, whose "
-            "times that would spoil.",
+            help="Search, build and compile while the device measures; by default not on software adapters and the "
+            "CPU, whose times that would spoil.",
         ),
     ] = None,
     host: HostOption = "127.0.0.1",

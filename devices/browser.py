@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeVar
 
 from ..errors import DeviceError, WgtuneError
@@ -17,6 +18,9 @@ _RESET_S = 20.0
 _MAX_VANISHED = 2
 """A program with which the page breaks off so many times is to blame."""
 
+_DOUBTFUL = (TrialState.DEVICE_LOST, TrialState.RUN_ERROR)
+"""How a program ends that goes down, or one that is compiled beside it. A program that hangs does so by itself."""
+
 T = TypeVar("T")
 
 
@@ -24,8 +28,9 @@ class BrowserWorker:
     """A `MeasuringWorker` whose device is a browser's `Loan`, whichever page it has.
 
     A page that is closed is waited for, and its job done again by the next: closing says nothing about a program. A
-    page that breaks off twice with the same program, hangs or loses its GPU is booked on the program. A GPU that cannot
-    be opened again within ``reset_s`` seconds is given up until its page comes back.
+    page that breaks off twice with the same program, hangs or loses its GPU is booked on the program; where another was
+    being compiled meanwhile, only if the same comes of it alone. A GPU that cannot be opened again within ``reset_s``
+    seconds is given up until its page comes back.
     """
 
     def __init__(self, loan: Loan, timeouts: Timeouts, reset_s: float = _RESET_S) -> None:
@@ -41,13 +46,9 @@ class BrowserWorker:
         """As `Worker.measure`; raises DeviceError where no page joins in time, too."""
         if self._faults >= SUSPEND_AFTER:
             self._check_health()
-        try:
-            measurement = self._with_page(lambda bench: bench.measure(job))
-        except CaseError as error:
-            raise WgtuneError(str(error), "delete the file if it is damaged: it will be made again") from error
-        except _Vanished as vanished:
-            text = f"the page broke off {_MAX_VANISHED} times with this program, {vanished}"
-            measurement = Measurement(TrialState.DEVICE_LOST, error=text)
+        measurement = self._measured(job)
+        if measurement.state in _DOUBTFUL and job.upcoming is not None:
+            measurement = self._measured(replace(job, upcoming=None))
         self._faults = self._faults + 1 if measurement.state.crash else 0
         return measurement
 
@@ -60,6 +61,15 @@ class BrowserWorker:
     def close(self) -> None:
         """Lets go of the page, which goes on lending until its loan ends."""
         self._bench = None
+
+    def _measured(self, job: MeasureJob) -> Measurement:
+        try:
+            return self._with_page(lambda bench: bench.measure(job))
+        except CaseError as error:
+            raise WgtuneError(str(error), "delete the file if it is damaged: it will be made again") from error
+        except _Vanished as vanished:
+            text = f"the page broke off {_MAX_VANISHED} times with this program, {vanished}"
+            return Measurement(TrialState.DEVICE_LOST, error=text)
 
     def _measure_peaks(self) -> Peaks:
         try:

@@ -16,7 +16,7 @@ from .browser_loans import Loan
 from .case_file import CaseArrays, CaseError, identify, read_case
 from .device import Device
 from .job import MeasureJob, Measurement, Peaks, Timeouts
-from .judging import believe, judge, oversized, refusal
+from .judging import believe, judge, out_of_memory, oversized, refusal
 from .peak_programs import ARITHMETIC, ARITHMETIC_GROUP_BYTES, COPY, COPY_GROUP_BYTES, SAMPLING, find_peaks
 from .program import Buffer, Program
 from .sampling import Sampler
@@ -48,7 +48,7 @@ class BrowserBench:
         """Inputs that are on the GPU as they were given."""
 
     def measure(self, job: MeasureJob) -> Measurement:
-        """Runs, verifies and times ``job``.
+        """Runs, verifies and times ``job``, while the browser compiles what is upcoming.
 
         Raises PageGone where the page goes away, and CaseError for a case that is of no use.
         """
@@ -75,6 +75,8 @@ class BrowserBench:
             self._fill(program, case)
             enter(Phase.COMPILING)
             self._compile(program)
+            if isinstance(job.upcoming, Program):
+                self.page.tell("prepare", {"shaders": _shaders(job.upcoming)})
             enter(Phase.RUNNING)
             first_s = sampler.run(None)
             enter(Phase.VERIFYING)
@@ -157,7 +159,7 @@ class BrowserBench:
         written = self.page.ask(
             "compile",
             {
-                "shaders": [{"entry": shader.entry, "source": shader.source} for shader in program.shaders],
+                "shaders": _shaders(program),
                 "dispatches": [
                     {
                         "shader": dispatch.shader,
@@ -188,7 +190,7 @@ class BrowserBench:
             self.hangs = True
             return Measurement(TrialState.DEVICE_LOST, error=f"{text} (while {self.phase.value})")
         if fault.fault == "out-of-memory":
-            return Measurement(TrialState.RUN_ERROR, error=f"out of memory while {self.phase.value}: {text}")
+            return out_of_memory(self.phase, text)
         early = fault.fault == "shader" or self.phase in (Phase.LOADING, Phase.COMPILING)
         return Measurement(TrialState.BUILD_ERROR if early else TrialState.RUN_ERROR, error=text)
 
@@ -235,6 +237,10 @@ class _PageSampler(Sampler[None]):
             self.kind = "wall"
             return wall_s
         return seconds if seconds > 0 else min(wall_s, _TICK_S)
+
+
+def _shaders(program: Program) -> list[dict[str, str]]:
+    return [{"entry": shader.entry, "source": shader.source} for shader in program.shaders]
 
 
 def _name(buffer: Buffer) -> str:

@@ -84,6 +84,11 @@ class PageLink:
         self._gone = PageGone(deliberate)
         self._inbox.put(self._gone)
 
+    def tell(self, operation: str, content: dict[str, Any]) -> None:
+        """Has an operation begun whose result is nobody's concern."""
+        if self._gone is None:
+            self._send({"id": next(self._numbers), "op": operation, **content})
+
     def ask(
         self, operation: str, content: dict[str, Any], timeout_s: float, take: Callable[[bytes], None] | None = None
     ) -> Any:

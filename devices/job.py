@@ -54,6 +54,8 @@ class MeasureJob:
     parameter i and ``expected<i>`` for each output parameter i (output buffers are poisoned with NaN, or all ones
     bits for integers). An output element passes when ``|got − expected| ≤ atol + rtol · |expected|``; NaN never does.
     ``floor_s`` is the shortest time that is believed.
+
+    ``upcoming`` is the program of the job that is likely to come next: a worker that can compiles it meanwhile.
     """
 
     program: AnyProgram
@@ -62,6 +64,7 @@ class MeasureJob:
     atol: float
     floor_s: float = 0.0
     sampling: Sampling = field(default_factory=Sampling)
+    upcoming: AnyProgram | None = None
 
     @property
     def wgsl(self) -> Program:

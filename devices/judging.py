@@ -14,6 +14,7 @@ from .device import Device
 from .job import MeasureJob, Measurement
 from .program import Program
 from .verifying import verify
+from .wire import Phase
 
 
 def refusal(device: Device, program: Program) -> str:
@@ -64,3 +65,13 @@ def believe(measured: Measurement, floor_s: float) -> Measurement:
         return measured
     error = f"measured {typical_s:.3g} s, less than the {floor_s:.3g} s that the device needs at the very least"
     return replace(measured, state=TrialState.IMPLAUSIBLE, error=error)
+
+
+def out_of_memory(phase: Phase, text: str) -> Measurement:
+    """A program for which memory did not do, in the words of whoever noticed it."""
+    return Measurement(TrialState.RUN_ERROR, error=f"out of memory while {phase.value}: {text}")
+
+
+def is_out_of_memory(measurement: Measurement) -> bool:
+    """Whether `out_of_memory` made it, or it says as much in a driver's words."""
+    return measurement.state.crash and "out of memory" in measurement.error.lower()

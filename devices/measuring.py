@@ -13,9 +13,11 @@ from ..states import TrialState
 from . import gpu as layer
 from .case import Case, Poison
 from .case_file import CaseError, identify
+from .compiling import Compiler
 from .device import Device
 from .job import MeasureJob, Measurement
-from .judging import believe, judge, oversized, refusal
+from .judging import believe, judge, out_of_memory, oversized, refusal
+from .native_program import AnyProgram
 from .peak_programs import ARITHMETIC, ARITHMETIC_GROUP_BYTES
 from .placement import give_each_thread_a_core
 from .program import Buffer, Program
@@ -26,7 +28,7 @@ _BUSY_GROUPS, _BUSY_RUNS = 256, 10
 
 
 class Bench:
-    """One open device with what outlives a job: the timer, the poison, and the last case.
+    """One open device with what outlives a job: the timer, the poison, the last case, and what was compiled ahead.
 
     Successive candidates of a kernel share a case, so its inputs stay on the device until another case comes.
     """
@@ -40,6 +42,18 @@ class Bench:
         self.timer = Timer(self.gpu)
         self._poison = Poison(self.gpu)
         self._case: Case | None = None
+        self._compiler = Compiler(self._pipelines)
+
+    def prepare(self, program: AnyProgram, notify: Callable[[Phase], None]) -> bool:
+        """Makes the pipelines of ``program``, which is to be measured next; False where that fails, as it will then.
+
+        Nothing is submitted, because something else may be timed on the device. So drivers that compile at the first
+        dispatch only (llvmpipe) have their work still before them.
+        """
+        if not isinstance(program, Program) or refusal(self.device, program):
+            return False
+        notify(Phase.COMPILING)
+        return self._compiler.prepare(program)
 
     def measure(self, job: MeasureJob, notify: Callable[[Phase], None]) -> Measurement:
         """Runs, verifies and times ``job``; ``notify`` is told of each phase before it begins.
@@ -73,8 +87,9 @@ class Bench:
             verify_s = time.perf_counter() - start
 
             start = enter(Phase.COMPILING)
-            steps = self._compile(job.wgsl, case, scratch)
-            compile_s = time.perf_counter() - start
+            pipelines, ahead_s = self._compiler.take(job.wgsl)
+            steps = self._bind(job.wgsl, pipelines, case, scratch)
+            compile_s = ahead_s + time.perf_counter() - start
 
             enter(Phase.RUNNING)
             first_s = self.timer.run(steps)
@@ -119,9 +134,13 @@ class Bench:
                     raise CaseError(f"the case {job.case} lacks parameter {buffer.index} of the program")
         return self._case
 
-    def _compile(self, program: Program, case: Case, scratch: list[Any]) -> list[layer.Step]:
-        """Pipelines and bind groups, and the driver's own compilation behind them."""
-        pipelines = [layer.make_pipeline(self.gpu, shader.source, shader.entry) for shader in program.shaders]
+    def _pipelines(self, program: Program) -> list[layer.Pipeline]:
+        return [layer.make_pipeline(self.gpu, shader.source, shader.entry) for shader in program.shaders]
+
+    def _bind(
+        self, program: Program, pipelines: list[layer.Pipeline], case: Case, scratch: list[Any]
+    ) -> list[layer.Step]:
+        """Bind groups, and the driver's own compilation behind the pipelines, as far as that is still to be done."""
         steps = []
         for dispatch in program.dispatches:
             pipeline = pipelines[dispatch.shader]
@@ -153,8 +172,7 @@ def failure(error: Exception, phase: Phase) -> Measurement:
     if "device is lost" in text.lower() or "device lost" in text.lower():
         state = TrialState.DEVICE_LOST
     elif isinstance(error, wgpu.GPUOutOfMemoryError | MemoryError) or "not enough memory" in text.lower():
-        state = TrialState.RUN_ERROR
-        text = f"out of memory while {phase.value}: {text}"
+        return out_of_memory(phase, text)
     elif phase in (Phase.LOADING, Phase.COMPILING):
         state = TrialState.BUILD_ERROR
     else:

@@ -15,10 +15,11 @@ from tvm.target import Target
 from ..errors import DeviceError
 from ..states import TrialState
 from .case_file import CaseError, identify, read_case
+from .compiling import Compiler
 from .device import Device
 from .job import MeasureJob, Measurement, Peaks
 from .judging import believe, judge
-from .native_program import NativeProgram
+from .native_program import AnyProgram, NativeProgram
 from .sampling import Sampler
 from .wire import Phase
 
@@ -37,6 +38,14 @@ class TvmBench:
         if not self._device.exist:
             raise DeviceError(f"TVM does not reach {device.key} any more", "`wgtune devices` lists what there is")
         self._case: _Case | None = None
+        self._compiler = Compiler(_build)
+
+    def prepare(self, program: AnyProgram, notify: Callable[[Phase], None]) -> bool:
+        """Builds ``program``, which is to be measured next; False where that fails, as it will then."""
+        if not isinstance(program, NativeProgram):
+            return False
+        notify(Phase.COMPILING)
+        return self._compiler.prepare(program)
 
     def measure(self, job: MeasureJob, notify: Callable[[Phase], None]) -> Measurement:
         """Builds, runs, verifies and times ``job``; ``notify`` is told of each phase before it begins.
@@ -63,9 +72,8 @@ class TvmBench:
             verify_s = time.perf_counter() - start
 
             start = enter(Phase.COMPILING)
-            module = tvm.ir.load_json(program.module)
-            library = tvm.tirx.build(module, target=Target(json.loads(program.target)))
-            compile_s = time.perf_counter() - start
+            library, ahead_s = self._compiler.take(program)
+            compile_s = ahead_s + time.perf_counter() - start
 
             enter(Phase.RUNNING)
             runnable = (library, case.tensors)
@@ -122,6 +130,10 @@ class TvmBench:
             evaluator = library.time_evaluator("main", self._device, number=5, repeat=3)
             best.append(work / min(evaluator(*tensors).results))
         return Peaks(*best)
+
+
+def _build(program: NativeProgram) -> Any:
+    return tvm.tirx.build(tvm.ir.load_json(program.module), target=Target(json.loads(program.target)))
 
 
 _Runnable = tuple[Any, list[Any]]

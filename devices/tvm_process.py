@@ -19,7 +19,7 @@ def main(requests: Requests, answer: Answer) -> int:
     from .tvm_bench import TvmBench
 
     bench = TvmBench(device)
-    return answer_jobs(requests, answer, bench.measure, bench.measure_peaks)
+    return answer_jobs(requests, answer, bench.measure, bench.prepare, bench.measure_peaks)
 
 
 if __name__ == "__main__":

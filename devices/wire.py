@@ -51,6 +51,7 @@ def job_to_json(job: MeasureJob) -> dict[str, Any]:
         "atol": job.atol,
         "floor_s": job.floor_s,
         "sampling": {**asdict(job.sampling), "cache": job.sampling.cache.value},
+        "upcoming": job.upcoming.to_json() if job.upcoming else None,
     }
 
 
@@ -62,6 +63,7 @@ def job_from_json(data: dict[str, Any]) -> MeasureJob:
             "program": program_from_json(data["program"]),
             "case": Path(data["case"]),
             "sampling": Sampling(**{**data["sampling"], "cache": CacheState(data["sampling"]["cache"])}),
+            "upcoming": program_from_json(data["upcoming"]) if data.get("upcoming") else None,
         }
     )
 

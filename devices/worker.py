@@ -1,35 +1,40 @@
-"""The parent's side of measuring: one child process per device, its timeouts, its restarts, and whose fault it was."""
+"""The parent's side of measuring: a device's child processes, their restarts, and whose fault it was."""
 
 from __future__ import annotations
 
-import math
-import secrets
 import time
+from dataclasses import replace
+from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from ..errors import DeviceError, WgtuneError
 from ..states import SUSPEND_AFTER, Runtime, TrialState
-from .child import Child, ChildDied, ChildTimeout
+from .bench_process import BenchProcess, Fault, measurement_of
+from .child import ChildDied, ChildTimeout
 from .device import Device
 from .job import MeasureJob, Measurement, Peaks, Timeouts
-from .wire import Phase, job_to_json, measurement_from_json
+from .judging import is_out_of_memory
+from .native_program import AnyProgram
+from .wire import job_to_json
 
 _MODULE = "wgtune.devices.worker_process"
 _START_ATTEMPTS = 3
 _START_PAUSE_S = 1.0
-_PHASES = [phase.value for phase in Phase]
-_TIMEOUT_STATES = {Phase.COMPILING: TrialState.COMPILE_TIMEOUT, Phase.RUNNING: TrialState.RUN_TIMEOUT}
 
 # Calibrated once per process: sessions and reports ask again and again.
 _peaks: dict[tuple[str, str, int], Peaks] = {}
 
 
 class Worker:
-    """Measures programs on one device, in a child process that may crash or hang without harm.
+    """Measures programs on one device, in child processes that may crash or hang without harm.
 
-    A context manager; not for several threads at once. The child starts at ``with``, and again after each fault that
-    ended it. A hang or a crash is booked on the job that was running.
+    A context manager; not for several threads at once. The first child starts at ``with``, and again after each fault
+    that ended it. A hang or a crash is booked on the job that was running.
+
+    A second child starts with the first job that names an upcoming program. The two take turns: while one measures, the
+    other compiles what comes next, and never touches the queue of the device. A fault counts only of a program that was
+    alone: one that went down beside the other child, whoever is to blame, is measured again without it. But a program
+    that hangs does so by itself.
 
     ``consecutive_faults`` counts the jobs since the last good answer that took the child down. When it reaches
     ``max_consecutive_faults``, the device must first run a program that is known to be good; where it does not, it is
@@ -52,12 +57,15 @@ class Worker:
         self.timeouts = timeouts or Timeouts()
         self.consecutive_faults = 0
         self._max_consecutive_faults = max_consecutive_faults
-        self._child: Child | None = None
-        self._child_jobs = 0
+        self._measuring: BenchProcess | None = None
+        self._compiling: BenchProcess | None = None
+        self._opens_twice = True
+        self._large: Path | None = None
+        """The last case for which the device's memory held no second child."""
 
     def __enter__(self) -> Worker:
         """Starts the child; raises DeviceError where it does not come up."""
-        self._running_child()
+        self._running()
         return self
 
     def __exit__(
@@ -66,40 +74,33 @@ class Worker:
         self.close()
 
     def close(self) -> None:
-        """Ends the child. The worker can be used again, which starts another."""
-        if self._child is not None:
-            self._child.stop()
-            self._child = None
+        """Ends the children. The worker can be used again, which starts others."""
+        processes, self._measuring, self._compiling = (self._measuring, self._compiling), None, None
+        for process in processes:
+            if process is not None:
+                process.stop()
 
     @property
     def pid(self) -> int | None:
-        """The process id of the child; None between a fault and the next job."""
-        return self._child.pid if self._child is not None else None
+        """The process id of the child that measures; None between a fault and the next job."""
+        return self._measuring.pid if self._measuring is not None else None
 
     def measure(self, job: MeasureJob) -> Measurement:
-        """Runs, verifies and times ``job.program``.
+        """Runs, verifies and times ``job.program``; meanwhile ``job.upcoming`` is compiled.
 
         Whatever the program does ends in the answer's state. Raises DeviceError where the worker does not start or the
         device is suspended, and WgtuneError for a case that cannot be read or does not fit the program.
         """
         if self.consecutive_faults >= self._max_consecutive_faults:
             self._check_health()
-        request = {"measure": job_to_json(job)}
         try:
-            try:
-                result = self._ask(request)
-            except _Fault as fault:
-                if not fault.doubtful:
-                    raise
-                # The child may have died of an earlier program, or while it was idle: only a fresh one is proof.
-                result = self._ask(request)
-            measurement = _measurement(result)
-        except _Fault as fault:
-            self._kill_child()
-            self.consecutive_faults += 1
-            return fault.measurement
-        if measurement.state in (TrialState.RUN_ERROR, TrialState.DEVICE_LOST):
-            self._kill_child()  # nothing says what state the driver is in
+            self._take_turns(job.program)
+            self._prepare(job)
+            measurement = self._measured(replace(job, upcoming=None))
+        except Fault as fault:
+            measurement = fault.measurement
+        if measurement.state.crash:
+            self._kill()  # nothing says what state the driver is in
             self.consecutive_faults += 1
         else:
             self.consecutive_faults = 0
@@ -114,10 +115,10 @@ class Worker:
 
     def _measure_peaks(self) -> Peaks:
         try:
-            result = self._ask({"calibrate": True})
+            result = self._running().ask({"calibrate": True})
             return Peaks(float(result["flops_per_s"]), float(result["bytes_per_s"]))
-        except (_Fault, KeyError, TypeError, ValueError) as fault:
-            why = fault.measurement.error if isinstance(fault, _Fault) else f"it answered with garbage ({fault})"
+        except (Fault, KeyError, TypeError, ValueError) as fault:
+            why = fault.measurement.error if isinstance(fault, Fault) else f"it answered with garbage ({fault})"
             raise DeviceError(
                 f"{self.device.key} failed at a simple test program: {why}",
                 "update the driver or restart the machine, then see what `wgtune devices` lists",
@@ -134,67 +135,71 @@ class Worker:
             ) from error
         self.consecutive_faults = 0
 
-    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The result of one request. Raises _Fault when the child hangs or dies of it, WgtuneError when it refuses."""
-        child = self._running_child()
-        self._child_jobs += 1
-        number = secrets.randbits(53)
-        clock = _PhaseClock()
+    def _measured(self, job: MeasureJob) -> Measurement:
+        """How ``job`` ended; what may not be its own fault is tried again, in a fresh child with none beside it."""
+        measurement, doubtful = self._once(job)
+        beside = self._compiling is not None and measurement.state is not TrialState.RUN_TIMEOUT
+        if not measurement.state.crash or not (doubtful or beside):
+            return measurement
+        if is_out_of_memory(measurement):
+            self._large = job.case
+        self._kill()
+        return self._once(job)[0]
+
+    def _once(self, job: MeasureJob) -> tuple[Measurement, bool]:
+        """How ``job`` ended, and whether an earlier one may be to blame for that."""
+        process = self._running()
         try:
-            child.send({"id": number, **request})
-            message = self._await_end(child, number, clock)
-        except ChildTimeout:
-            self._kill_child()
-            state = _TIMEOUT_STATES.get(clock.phase, TrialState.RUN_ERROR)
-            text = f"{clock.phase.value} did not end within {self._limit_s(clock.phase):g} s"
-            raise _Fault(clock.stop(state, text), doubtful=False) from None
-        except ChildDied as died:
-            doubtful = self._child_jobs > 1 or not clock.begun
-            self._kill_child()
-            where = f"while {clock.phase.value}" if clock.begun else "before it began"
-            text = f"the worker process {died.how} {where}" + (f"; its last words:\n{died.words}" if died.words else "")
-            raise _Fault(clock.stop(TrialState.RUN_ERROR, text), doubtful) from None
-        except BaseException:
-            self._kill_child()  # Ctrl-C: the child must not go on with a job that nobody waits for
-            raise
-        if "refused" in message:
-            raise WgtuneError(str(message["refused"]), "delete the file if it is damaged: it will be made again")
-        result: dict[str, Any] = message["result"]
-        return result
+            return measurement_of(process.ask({"measure": job_to_json(job)})), False
+        except Fault as fault:
+            return fault.measurement, fault.doubtful
 
-    def _await_end(self, child: Child, number: int, clock: _PhaseClock) -> dict[str, Any]:
-        """The last message about request ``number``; each phase that the child reports has its own time limit.
+    def _prepare(self, job: MeasureJob) -> None:
+        """Has the program that comes after ``job`` compiled beside it, where there is one and room for that."""
+        if job.upcoming is None or not self._opens_twice or job.case == self._large:
+            return
+        try:
+            if self._compiling is None or not self._compiling.alive:
+                self._drop_compiling()
+                self._compiling = BenchProcess(self._module(), self.device, self.timeouts)
+            if not self._compiling.is_for(job.upcoming):
+                self._compiling.prepare(job.upcoming)
+        except ChildDied:
+            self._drop_compiling()
 
-        Whatever else comes is passed over, and does not extend the limit: garbage, and answers to other requests. An
-        answer cannot be there before its question, since nobody can guess a number.
+    def _take_turns(self, program: AnyProgram) -> None:
+        """Lets the child measure that has compiled ``program``, if one has.
+
+        What goes wrong with compiling is passed over: ``program`` will be compiled once more where it is measured. But
+        one that takes too long with the device to itself raises Fault.
         """
-        deadline = time.monotonic() + self._limit_s(clock.phase)
-        while True:
-            message = child.receive(deadline)
-            if message.get("id") != number:
-                continue
-            if isinstance(message.get("result"), dict) or "refused" in message:
-                return message
-            if message.get("phase") in _PHASES:
-                clock.enter(Phase(message["phase"]))
-                deadline = time.monotonic() + self._limit_s(clock.phase)
+        compiling = self._compiling
+        if compiling is None or not compiling.is_for(program):
+            return
+        try:
+            compiling.wait_until_prepared()
+        except Fault as fault:
+            self._drop_compiling()
+            if fault.measurement.state is TrialState.COMPILE_TIMEOUT:
+                raise
+        except (ChildDied, ChildTimeout, WgtuneError):
+            self._drop_compiling()
+            self._opens_twice = False  # some can be opened by one process only, as CUDA in its exclusive mode
+        else:
+            self._measuring, self._compiling = compiling, self._measuring
 
-    def _limit_s(self, phase: Phase) -> float:
-        if phase is Phase.COMPILING:
-            return self.timeouts.compile_s
-        if phase is Phase.RUNNING:
-            return self.timeouts.run_s
-        return self.timeouts.start_s
-
-    def _running_child(self) -> Child:
-        """The child, started and with its device open; raises DeviceError where that fails."""
-        if self._child is not None and not self._child.alive:
-            self._kill_child()
+    def _running(self) -> BenchProcess:
+        """The child that measures, started and with its device open; raises DeviceError where that fails."""
+        if self._measuring is not None and not self._measuring.alive:
+            self._measuring.kill()
+            self._measuring = None
         for attempt in range(_START_ATTEMPTS):
-            if self._child is not None:
-                return self._child
+            if self._measuring is not None:
+                return self._measuring
             try:
-                self._child = self._start()
+                process = BenchProcess(self._module(), self.device, self.timeouts)
+                process.wait_until_open()
+                self._measuring = process
             except (ChildDied, ChildTimeout) as error:
                 # A driver may need a moment to recover from what the last child did to it.
                 if attempt == _START_ATTEMPTS - 1:
@@ -203,80 +208,20 @@ class Worker:
                         "update the driver or restart the machine, then see what `wgtune devices` lists",
                     ) from error
                 time.sleep(_START_PAUSE_S)
-        assert self._child is not None
-        return self._child
-
-    def _start(self) -> Child:
-        child = Child(self._module())
-        try:
-            child.send({"open": self.device.to_json()})
-            deadline = time.monotonic() + self.timeouts.start_s
-            while not (message := child.receive(deadline)).get("ready"):
-                if "refused" in message:
-                    raise DeviceError(str(message["refused"]), str(message.get("hint", "")))
-        except BaseException:
-            child.kill()
-            raise
-        self._child_jobs = 0
-        return child
+        assert self._measuring is not None
+        return self._measuring
 
     def _module(self) -> str:
-        """The child's program."""
+        """The children's program."""
         return _MODULE
 
-    def _kill_child(self) -> None:
-        if self._child is not None:
-            self._child.kill()
-            self._child = None
+    def _drop_compiling(self) -> None:
+        if self._compiling is not None:
+            self._compiling.kill()
+            self._compiling = None
 
-
-class _Fault(Exception):
-    """A job took its child down; ``measurement`` says how. ``doubtful``: something before the job may be to blame."""
-
-    def __init__(self, measurement: Measurement, doubtful: bool) -> None:
-        super().__init__(measurement.error)
-        self.measurement = measurement
-        self.doubtful = doubtful
-
-
-def _measurement(result: dict[str, Any]) -> Measurement:
-    """What the child answered; raises _Fault where that is no measurement: nothing it says can be believed then."""
-    try:
-        measurement = measurement_from_json(result)
-        if not measurement.state.ended:
-            raise ValueError(f"{measurement.state.value} is no end of a job")
-        if measurement.state is TrialState.OK and not (measurement.samples_s and _is_number(measurement.max_error)):
-            raise ValueError("ok without samples or without a verification")
-        return measurement
-    except (KeyError, TypeError, ValueError) as error:
-        text = f"the worker process answered with garbage: {type(error).__name__}: {error}"
-        raise _Fault(Measurement(TrialState.RUN_ERROR, error=text), doubtful=False) from None
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
-
-
-class _PhaseClock:
-    """The phase that a job is in, and the seconds spent in each, for jobs that do not live to tell."""
-
-    def __init__(self) -> None:
-        self.phase = Phase.LOADING
-        self.begun = False
-        self._since = time.monotonic()
-        self._seconds = dict.fromkeys(Phase, 0.0)
-
-    def enter(self, phase: Phase) -> None:
-        now = time.monotonic()
-        self._seconds[self.phase] += now - self._since
-        self.phase, self._since, self.begun = phase, now, True
-
-    def stop(self, state: TrialState, error: str) -> Measurement:
-        self._seconds[self.phase] += time.monotonic() - self._since
-        return Measurement(
-            state,
-            compile_s=self._seconds[Phase.COMPILING],
-            run_s=self._seconds[Phase.RUNNING],
-            verify_s=self._seconds[Phase.LOADING] + self._seconds[Phase.VERIFYING],
-            error=error,
-        )
+    def _kill(self) -> None:
+        self._drop_compiling()
+        if self._measuring is not None:
+            self._measuring.kill()
+            self._measuring = None

@@ -6,6 +6,7 @@ Started as ``python -m wgtune.devices.worker_process``. The first request opens 
 |---|---|
 | `{"open": device}` | `{"id": 0, "ready": true}` |
 | `{"id": n, "measure": job}` | `{"id": n, "phase": …}` before each phase, then `{"id": n, "result": measurement}` |
+| `{"id": n, "prepare": program}` | phases, then `{"id": n, "result": {"prepared": whether it is compiled now}}` |
 | `{"id": n, "calibrate": true}` | phases, then `{"id": n, "result": {"flops_per_s": …, "bytes_per_s": …}}` |
 
 A request that cannot be served for another reason than the candidate ends in `{"id": n, "refused": message}`.
@@ -21,6 +22,7 @@ from dataclasses import asdict, replace
 from ..states import TrialState
 from .device import Device
 from .job import MeasureJob, Measurement, Peaks
+from .native_program import AnyProgram, program_from_json
 from .serving import Answer, Requests, serve
 from .wire import Phase, job_from_json, measurement_to_json
 
@@ -45,13 +47,14 @@ def main(requests: Requests, answer: Answer) -> int:
         measurement = bench.measure(job, notify)
         return replace(measurement, state=TrialState.DEVICE_LOST, error=lost.message) if lost.message else measurement
 
-    return answer_jobs(requests, answer, measure, lambda notify: measure_peaks(bench.gpu, notify))
+    return answer_jobs(requests, answer, measure, bench.prepare, lambda notify: measure_peaks(bench.gpu, notify))
 
 
 def answer_jobs(
     requests: Requests,
     answer: Answer,
     measure: Callable[[MeasureJob, Notify], Measurement],
+    prepare: Callable[[AnyProgram, Notify], bool],
     peaks: Callable[[Notify], Peaks],
 ) -> int:
     """Says that the device is open, and does one job after the other, as long as the process lives."""
@@ -67,6 +70,9 @@ def answer_jobs(
 
         if "calibrate" in request:
             answer({"id": number, "result": asdict(peaks(notify))})
+            continue
+        if "prepare" in request:
+            answer({"id": number, "result": {"prepared": prepare(program_from_json(request["prepare"]), notify)}})
             continue
         try:
             measurement = measure(job_from_json(request["measure"]), notify)

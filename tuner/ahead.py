@@ -5,10 +5,8 @@ in the session's own thread meanwhile: no state of the search is ever seen by tw
 knows follows from the order, not from who was faster. The database, the device and the listeners stay with the
 session's thread. A thread is enough: the session waits for an answer from the worker's process most of the time.
 
-The worker itself does one candidate at a time. Compiling the next one's pipeline while one is measured would hide the
-driver's time, too, but both would be in one process then: of a hang, a crash or a lost device nobody could say whose
-it was, and a driver that compiles takes the cores, and on some GPUs the lock of the queue, from what is being timed.
-A second process with the device open would only warm the driver's cache on disk, which not every driver has.
+The driver compiles the next candidate meanwhile, too: each job names the program that is likely to come after it, and
+the worker does with that what it can (`wgtune.devices.worker`).
 """
 
 from __future__ import annotations
@@ -33,8 +31,16 @@ _STACK_BYTES = 64 << 20
 class Pending(Generic[T]):
     """Work that was asked for."""
 
-    def __init__(self, result: Callable[[], T]) -> None:
+    def __init__(self, result: Callable[[], T], future: Future[T] | None = None) -> None:
         self._result = result
+        self._future = future
+
+    def glance(self) -> T | None:
+        """What has come of it by now; None where it is not done, or failed."""
+        future = self._future
+        if future is None or not future.done() or future.cancelled() or future.exception() is not None:
+            return None
+        return future.result()
 
     def result(self) -> T:
         """What came of it, awaited or done now; raises what it raised. To be asked once."""
@@ -72,7 +78,7 @@ class Ahead:
             return Pending(lambda: work(self._stopwatch))
         own = Stopwatch()
         future = self._thread.submit(work, own)
-        return Pending(lambda: self._await(future, own))
+        return Pending(lambda: self._await(future, own), future)
 
     def do(self, work: Work[T]) -> T:
         """The result of ``work``, which is needed at once."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 from ..database.records import TrialKind, TrialSummary
 from ..devices.limits import Tier
+from ..devices.native_program import AnyProgram
 from ..states import QUARANTINE_AFTER
 from .ahead import Pending
 from .budget import Progress
@@ -19,11 +21,14 @@ from .session_trials import SessionTrials
 from .stopwatch import Stopwatch
 from .trials import Attempt
 
+_AHEAD = 2
+"""Kernels prepared beside the one that is measured: what the driver is to compile next must be lowered by then."""
+
 
 class Baselines:
     """Measures the baselines that a session lacks, the heaviest kernels first.
 
-    While one is measured, the next kernel's schedule is lowered and its reference computed.
+    While one is measured, the next kernels' schedules are lowered, compiled, and their references computed.
     """
 
     def __init__(self, context: SessionContext) -> None:
@@ -52,8 +57,8 @@ class Baselines:
                 if mine is None:
                     context.wait_for_others(list(missing))
                 elif mine not in known:
-                    self._prepare(trials, mine)
-                    self._prepare(trials, next((kernel for kernel in missing if kernel != mine), None))
+                    for kernel in [mine, *islice((other for other in missing if other != mine), _AHEAD)]:
+                        self._prepare(trials, kernel)
                     if not self._measure(trials, missing[mine]):
                         return
             missing = {kernel: p for kernel, p in missing.items() if kernel != mine and kernel not in known}
@@ -68,11 +73,16 @@ class Baselines:
                 continue
             if self._context.over:
                 return False
-            trials.run(progress, attempt)
+            trials.run(progress, attempt, self._first_prepared())
             if progress.id in self._standing.baselines or progress.exhausted:
                 return True
         self._leave_out_unless_emitted(progress, attempts)
         return True
+
+    def _first_prepared(self) -> AnyProgram | None:
+        """The baseline of the next kernel, if it is lowered by now."""
+        attempts = (pending.glance() for _, pending in self._prepared.values())
+        return next((attempt.program for attempt in attempts if attempt), None)
 
     def _has_untried(self, progress: Progress) -> bool:
         tried = self._standing.tried(self._standing.kernels[progress.id])
@@ -91,8 +101,8 @@ class Baselines:
         if attempts and all(attempt.program is None for attempt in attempts):
             self._standing.leave_out(progress, attempts[-1].error)
 
-    def _prepare(self, trials: SessionTrials, kernel_id: str | None) -> None:
-        if kernel_id is not None and kernel_id not in self._prepared:
+    def _prepare(self, trials: SessionTrials, kernel_id: str) -> None:
+        if kernel_id not in self._prepared:
             self._prepared[kernel_id] = self._begin(kernel_id)
             trials.prepare(self._standing.kernels[kernel_id])
 

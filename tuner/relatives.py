@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import zip_longest
 
 from ..database.records import TrialKind
 from ..devices.limits import Tier
@@ -36,14 +37,16 @@ def try_relatives(context: SessionContext, trials: SessionTrials, traces: Mappin
                     lowered = [partial(_lower, kernel, trace, tier) for trace in traces[soon.id]]
                     prepared[soon.id] = [context.ahead.prepare(work) for work in lowered]
             known = {trial.program_digest for trial in standing.tried(standing.kernels[progress.id])}
-            for pending in prepared.pop(progress.id):
+            own = prepared.pop(progress.id)
+            for pending, following in zip_longest(own, own[1:]):
                 if context.over:
                     return
                 if progress.exhausted or not context.sharing.keep(progress.id):
                     break
                 attempt = pending.result()
                 if attempt.program is None or attempt.program.digest not in known:
-                    trials.run(progress, attempt)
+                    upcoming = following.glance() if following else None
+                    trials.run(progress, attempt, upcoming.program if upcoming else None)
 
 
 def _lower(kernel: Kernel, trace: str, tier: Tier, stopwatch: Stopwatch) -> Attempt:

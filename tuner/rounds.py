@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from ..database.records import TrialKind, TrialSummary
+from ..devices.native_program import AnyProgram
 from .ahead import Pending
 from .budget import Progress
 from .context import SessionContext
@@ -72,14 +74,15 @@ class Rounds:
         if self._context.ahead.overlapping:
             self._prepare_next(progress, len(candidates), now.last)
         results: _Results = []
-        for candidate in candidates:
+        for candidate, following in zip_longest(candidates, candidates[1:]):
             if self._context.over:
                 return
             if not self._context.sharing.keep(progress.id):
                 self._forget([progress.id])  # whoever took it over may try what is prepared here
                 break
             attempt = Attempt(TrialKind.SEARCH, candidate.trace, candidate.program, candidate.error)
-            latency = self._trials.run(progress, attempt)
+            upcoming = following.program if following else self._first_prepared()
+            latency = self._trials.run(progress, attempt, upcoming)
             if progress.exhausted:
                 break
             results.append((candidate, latency))
@@ -87,6 +90,11 @@ class Rounds:
         if now.last and not progress.exhausted:
             progress.exhausted = True
             self._context.listener.on(KernelExhausted(progress.id, self._standing.budget.left))
+
+    def _first_prepared(self) -> AnyProgram | None:
+        """What the next round begins with, if that is known by now."""
+        rounds = (pending.glance() for pending in self._prepared.values())
+        return next((one.candidates[0].program for one in rounds if one and one.candidates), None)
 
     def _prepare_next(self, current: Progress, count: int, last: bool) -> None:
         """Has the round proposed that will be due after ``count`` trials of ``current``, its ``last`` ones or not."""

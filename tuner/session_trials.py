@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..database.records import TrialKind
+from ..devices.native_program import AnyProgram
 from ..states import TrialState
 from .budget import Progress
 from .context import SessionContext
@@ -37,17 +38,19 @@ class SessionTrials:
         """Says that the kernel's reference will be needed soon."""
         self._trials.prepare(kernel)
 
-    def run(self, progress: Progress, attempt: Attempt) -> float | None:
+    def run(self, progress: Progress, attempt: Attempt, upcoming: AnyProgram | None = None) -> float | None:
         """One trial of a kernel; its latency in seconds, None where it failed.
 
-        A kernel without a reference is left out from now on. Raises as `Trials.run` does otherwise.
+        Where work overlaps, ``upcoming`` is compiled meanwhile: the program that is likely to be tried next. A kernel
+        without a reference is left out from now on. Raises as `Trials.run` does otherwise.
         """
         kernel = self._standing.kernels[progress.id]
         if (moved := self._drift.look()) is not None:
             self._context.listener.on(Drifted(moved.kernel.id, moved.ratio, str(moved)))
         self._context.listener.on(TrialStarted(kernel.id, attempt.kind))
         try:
-            outcome = self._trials.run(kernel, attempt, progress.best_s)
+            beside = upcoming if self._context.ahead.overlapping else None
+            outcome = self._trials.run(kernel, attempt, progress.best_s, beside)
         except CaseError as error:
             self._standing.leave_out(progress, error.message)
             return None

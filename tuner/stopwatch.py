@@ -41,5 +41,10 @@ class Stopwatch:
         total = sum(work.values())
         share = min(1.0, waited_s / total) if total else 0.0
         for phase, seconds in work.items():
-            self.add(phase, share * seconds)
-            self.overlapped[phase] = self.overlapped.get(phase, 0.0) + (1 - share) * seconds
+            self.add_partly(phase, seconds, share * seconds)
+
+    def add_partly(self, phase: Phase, seconds: float, waited_s: float) -> None:
+        """Counts ``seconds`` towards ``phase``, of which the session waited ``waited_s``."""
+        self.add(phase, waited_s)
+        if seconds > waited_s:
+            self.overlapped[phase] = self.overlapped.get(phase, 0.0) + seconds - waited_s

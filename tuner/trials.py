@@ -115,10 +115,13 @@ class Trials:
 
         self._prepared[kernel.id] = self._ahead.prepare(work)
 
-    def run(self, kernel: Kernel, attempt: Attempt, best_s: float | None) -> Outcome:
+    def run(
+        self, kernel: Kernel, attempt: Attempt, best_s: float | None, upcoming: AnyProgram | None = None
+    ) -> Outcome:
         """Tries ``attempt`` at ``kernel``, whose best latency so far is ``best_s``.
 
-        A program in quarantine is not run: the outcome is the fault that it would end in, and no trial is made of it.
+        ``upcoming``, which is likely to be tried next, is compiled meanwhile where the worker can do that. A program in
+        quarantine is not run: the outcome is the fault that it would end in, and no trial is made of it.
 
         Raises:
             Interrupted: the user asked to stop; the trial is committed as abandoned.
@@ -131,7 +134,7 @@ class Trials:
         with self._stopwatch.timing(Phase.COMMIT):
             trial = self._store.begin_trial(self._start(kernel, attempt))
         try:
-            measurement = self._measure(kernel, attempt, case, best_s)
+            measurement = self._measure(kernel, attempt, case, best_s, upcoming)
         except BaseException:
             self._end(trial, Measurement(TrialState.ABANDONED, error="the session stopped while it was running"), case)
             raise
@@ -163,7 +166,9 @@ class Trials:
             repeat=attempt.repeat,
         )
 
-    def _measure(self, kernel: Kernel, attempt: Attempt, case: Case, best_s: float | None) -> Measurement:
+    def _measure(
+        self, kernel: Kernel, attempt: Attempt, case: Case, best_s: float | None, upcoming: AnyProgram | None
+    ) -> Measurement:
         if attempt.program is None:
             return Measurement(TrialState.BUILD_ERROR, error=attempt.error)
         job = MeasureJob(
@@ -173,19 +178,19 @@ class Trials:
             atol=case.atol,
             floor_s=floor_seconds(kernel, self._peaks),
             sampling=_sampling(best_s, self._cache),
+            upcoming=upcoming,
         )
         start = time.perf_counter()
         with self._interrupts.cutting_short():
             measurement = self._worker.measure(job)
         elapsed = time.perf_counter() - start
-        inside = {
-            Phase.COMPILE: measurement.compile_s,
-            Phase.RUN: measurement.run_s,
-            Phase.VERIFY: measurement.verify_s,
-        }
-        for phase, seconds in inside.items():
-            self._stopwatch.add(phase, seconds)
-        self._stopwatch.add(Phase.WORKER, max(0.0, elapsed - sum(inside.values())))
+        self._stopwatch.add(Phase.RUN, measurement.run_s)
+        self._stopwatch.add(Phase.VERIFY, measurement.verify_s)
+        # What was compiled while the trial before was measured does not fit into this one's time.
+        rest_s = max(0.0, elapsed - measurement.run_s - measurement.verify_s)
+        waited_s = min(measurement.compile_s, rest_s)
+        self._stopwatch.add_partly(Phase.COMPILE, measurement.compile_s, waited_s)
+        self._stopwatch.add(Phase.WORKER, rest_s - waited_s)
         return measurement
 
     def _end(self, trial: int, measurement: Measurement, case: Case) -> None:

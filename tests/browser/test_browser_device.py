@@ -31,6 +31,10 @@ from lending import lend, start_another
 from sample_programs import BROKEN, DOUBLING, ENDLESS, NANS, SILENT, SIZE, TRIPLING, elementwise, job
 
 TIMEOUTS = Timeouts(compile_s=20, run_s=15)
+# Still running when Chromium's GPU process dies.
+SLOW = elementwise(
+    "var s = 0.0; for (var j = 0u; j < 20000u; j++) { s = s * 0.5 + x[(j + id.x) % 1024u]; } y[id.x] = s;", 4096
+)
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +100,39 @@ def test_programs_end_in_their_states(worker: BrowserWorker, doubling: Path) -> 
     too_fast = worker.measure(job(DOUBLING, doubling, floor_s=10))
     assert too_fast.state is TrialState.IMPLAUSIBLE and "10 s" in too_fast.error
     assert worker.measure(job(DOUBLING, doubling)).state is TrialState.OK
+
+
+def test_programs_end_in_their_states_with_the_next_one_compiling_beside_them(
+    worker: BrowserWorker, doubling: Path
+) -> None:
+    """What is wrong with the next program is nobody else's fault, and is heard when its turn comes."""
+    wanted = [TrialState.OK, TrialState.WRONG_RESULT, TrialState.BUILD_ERROR, TrialState.WRONG_RESULT]
+    programs = [DOUBLING, TRIPLING, BROKEN, SILENT] * 3
+    for number, program in enumerate(programs[:-1]):
+        result = worker.measure(job(program, doubling, upcoming=programs[number + 1]))
+        assert result.state is wanted[number % 4], result.error
+        assert "line 5" in result.error or program is not BROKEN
+    # Another program than was announced.
+    assert worker.measure(job(DOUBLING, doubling, upcoming=BROKEN)).state is TrialState.OK
+    assert worker.measure(job(TRIPLING, doubling)).state is TrialState.WRONG_RESULT
+
+
+def test_a_gpu_lost_while_the_next_program_compiles_is_tried_again_alone(
+    server: BrowserServer, browser: Browser, doubling: Path
+) -> None:
+    browser = start_another(browser)
+    page = lend(browser, server.loans.address)
+    worker = BrowserWorker(server.loans.first(), TIMEOUTS)
+    results = []
+    running = threading.Thread(target=lambda: results.append(worker.measure(job(SLOW, doubling, upcoming=DOUBLING))))
+    running.start()
+    running.join(1.0)
+    kill_gpu_process()
+    running.join(60)
+    assert results and results[0].state is TrialState.WRONG_RESULT, "it ran to its end the second time"
+    assert worker.measure(job(DOUBLING, doubling)).state is TrialState.OK
+    page.close()
+    browser.close()
 
 
 def test_inputs_travel_once_and_fresh_ones_after_they_were_overwritten(
@@ -224,12 +261,8 @@ def test_a_lost_device_is_booked_on_what_was_running_and_opened_anew(
     page = lend(browser, server.loans.address)
     worker = BrowserWorker(server.loans.first(), TIMEOUTS)
     assert worker.measure(job(DOUBLING, doubling)).state is TrialState.OK
-    # Still running when Chromium's GPU process dies.
-    slow = elementwise(
-        "var s = 0.0; for (var j = 0u; j < 20000u; j++) { s = s * 0.5 + x[(j + id.x) % 1024u]; } y[id.x] = s;", 4096
-    )
     results = []
-    running = threading.Thread(target=lambda: results.append(worker.measure(job(slow, doubling))))
+    running = threading.Thread(target=lambda: results.append(worker.measure(job(SLOW, doubling))))
     running.start()
     running.join(1.0)
     kill_gpu_process()

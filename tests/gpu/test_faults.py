@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,35 @@ def test_five_faults_between_good_programs(device: Device, doubling: Path) -> No
             assert good.state is TrialState.OK, good.error
             assert good.max_error == 0 and good.samples_s
             assert worker.consecutive_faults == 0
+
+
+def test_five_faults_with_the_next_program_compiling_beside_each(device: Device, doubling: Path) -> None:
+    """Good programs and bad ones in turn, each compiled by one process while another is at the one before."""
+    order = [
+        DOUBLING,
+        CRASHING,
+        DOUBLING,
+        TRIPLING,
+        BROKEN,
+        DOUBLING,
+        ENDLESS,
+        DOUBLING,
+        SLOW_TO_COMPILE,
+        NANS,
+        DOUBLING,
+    ]
+    wanted = {
+        DOUBLING: TrialState.OK,
+        CRASHING: TrialState.RUN_ERROR,
+        BROKEN: TrialState.BUILD_ERROR,
+        ENDLESS: TrialState.RUN_TIMEOUT,
+        SLOW_TO_COMPILE: TrialState.COMPILE_TIMEOUT,
+    }
+    with Worker(device, Timeouts(run_s=2, compile_s=2)) as worker:
+        for program, upcoming in zip_longest(order, order[1:]):
+            result = worker.measure(job(program, doubling, upcoming=upcoming))
+            assert result.state is wanted.get(program, TrialState.WRONG_RESULT), result.error
+            assert worker.consecutive_faults == (1 if result.state.crash else 0)
 
 
 def test_errors_say_what_happened(device: Device, doubling: Path) -> None:

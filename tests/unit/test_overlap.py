@@ -51,6 +51,7 @@ class Gpu:
     def __init__(self, before: Callable[[int], Measurement | None] = lambda number: None) -> None:
         self.before = before
         self.jobs: list[str] = []
+        self.upcoming: list[str | None] = []
         self.measuring = threading.Event()
 
     def open(self, device: Device, timeouts: Timeouts) -> Gpu:
@@ -58,6 +59,7 @@ class Gpu:
 
     def measure(self, job: MeasureJob) -> Measurement:
         self.jobs.append(job.program.digest)
+        self.upcoming.append(job.upcoming.digest if job.upcoming else None)
         self.measuring.set()
         try:
             answer = self.before(len(self.jobs) - 1)
@@ -99,6 +101,20 @@ def proposals(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[str]]]:
     return made
 
 
+@pytest.fixture
+def computed(monkeypatch: pytest.MonkeyPatch) -> threading.Semaphore:
+    """Counts references."""
+    count, real = threading.Semaphore(0), trials_module.make_case
+
+    def counted(kernel: Any, seed: int) -> Any:
+        case = real(kernel, seed)
+        count.release()
+        return case
+
+    monkeypatch.setattr(trials_module, "make_case", counted)
+    return count
+
+
 class Proposals(list[tuple[str, list[str]]]):
     def __init__(self) -> None:
         super().__init__()
@@ -136,23 +152,39 @@ def test_the_next_round_is_proposed_while_one_is_measured(store: Store, proposal
 
 
 def test_the_next_kernels_baseline_and_reference_are_prepared_while_one_is_measured(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    store: Store, computed: threading.Semaphore
 ) -> None:
-    computed, real = threading.Semaphore(0), trials_module.make_case
-
-    def counted(kernel: Any, seed: int) -> Any:
-        case = real(kernel, seed)
-        computed.release()
-        return case
-
     def wait_for_both(number: int) -> None:
         if number == 0:
             assert computed.acquire(timeout=PATIENCE_S) and computed.acquire(timeout=PATIENCE_S)
 
-    monkeypatch.setattr(trials_module, "make_case", counted)
     kernels = [matmul(), softmax()]
     summary = tune(request_of(*kernels, trials=0), store, Recorder(), Gpu(wait_for_both).open)
     assert summary.measured == 2 and not computed.acquire(blocking=False)
+
+
+def test_each_job_names_the_program_that_comes_after_it(store: Store, proposals: Any) -> None:
+    """So that a worker can compile it meanwhile; between rounds as well, where the next is proposed in time."""
+
+    def wait_for_the_next_round(number: int) -> None:
+        if number == 4:  # the last of the first round; 0 is the baseline
+            assert proposals.count.acquire(timeout=PATIENCE_S) and proposals.count.acquire(timeout=PATIENCE_S)
+
+    gpu = Gpu(wait_for_the_next_round)
+    tune(request_of(matmul()), store, Recorder(), gpu.open)
+    assert gpu.upcoming[1:4] == gpu.jobs[2:5] and gpu.upcoming[5:-1] == gpu.jobs[6:]
+    assert gpu.upcoming[0] is None and gpu.upcoming[4] in (None, gpu.jobs[5]) and gpu.upcoming[-1] is None
+
+
+def test_baselines_name_the_next_kernels_too(store: Store, computed: threading.Semaphore) -> None:
+    def wait_for_all_references(number: int) -> None:
+        if number == 0:
+            for _ in range(3):
+                assert computed.acquire(timeout=PATIENCE_S)
+
+    gpu = Gpu(wait_for_all_references)
+    tune(request_of(matmul(), softmax(), transpose(), trials=0), store, Recorder(), gpu.open)
+    assert gpu.upcoming[0] in (None, gpu.jobs[1]) and gpu.upcoming[1:] == [gpu.jobs[2], None]
 
 
 def test_on_a_software_adapter_nothing_runs_beside_a_measurement(store: Store, proposals: Any) -> None:
@@ -166,6 +198,7 @@ def test_on_a_software_adapter_nothing_runs_beside_a_measurement(store: Store, p
 
     rounds.KernelSearch.propose = propose  # type: ignore[method-assign]  # the fixture's class, which goes with it
     summary = tune(request_of(matmul(), device=software), store, Recorder(), gpu.open)
+    assert set(gpu.upcoming) == {None}
     assert beside == [False, False] and {thread for thread, _ in proposals} == {threading.main_thread().name}
     assert summary.overlapped == {}
     assert request_of(matmul(), device=software, overlap=True).overlapping

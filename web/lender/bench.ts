@@ -3,7 +3,7 @@
 import { textOf, WgtuneError } from "../src/errors";
 import { MAP_READ, USAGE } from "../src/gpu";
 import { ShaderCompiler, bindingKinds, type BindingKind, type CompiledShader } from "../src/shader";
-import { BenchError, type Adapter, type BufferRequest, type DispatchRequest, type RunResult } from "./protocol";
+import { BenchError, type Adapter, type BufferRequest, type DispatchRequest, type RunResult, type ShaderRequest } from "./protocol";
 
 const FEATURES: GPUFeatureName[] = ["shader-f16", "subgroups" as GPUFeatureName, "timestamp-query"];
 const QUERY_RESOLVE = 0x200;
@@ -32,6 +32,8 @@ export class Bench {
   private readonly queries: GPUQuerySet | null;
   private readonly resolved: GPUBuffer;
   private readonly readable: GPUBuffer;
+  /** What compiles in the background, by entry point and source. */
+  private readonly ahead = new Map<string, Promise<CompiledShader>>();
   private launches: Launch[] = [];
   private uniforms: GPUBuffer[] = [];
   private flush: Launch | undefined;
@@ -121,23 +123,37 @@ export class Bench {
     await this.done();
   }
 
+  /** Begins to compile what comes next. What is wrong with it is heard when it is compiled in earnest. */
+  prepare(shaders: ShaderRequest[]): void {
+    this.ahead.clear();
+    for (const { entry, source } of shaders) {
+      this.device.pushErrorScope("validation");
+      this.device.pushErrorScope("out-of-memory");
+      const compiled = this.compiler.compile(source, entry, entry);
+      for (const begun of [compiled, this.device.popErrorScope(), this.device.popErrorScope()]) begun.catch(() => undefined);
+      this.ahead.set(shaderKey(entry, source), compiled);
+    }
+  }
+
   /**
    * Makes pipelines and bind groups, and lets the driver compile them: some do so at the first dispatch only.
    *
    * @returns the buffers that the program may write to
    */
-  async compile(shaders: { entry: string; source: string }[], dispatches: DispatchRequest[]): Promise<string[]> {
+  async compile(shaders: ShaderRequest[], dispatches: DispatchRequest[]): Promise<string[]> {
     const written = new Set<string>();
     const compiled: (CompiledShader & { kinds: (BindingKind | undefined)[] })[] = [];
     for (const { entry, source } of shaders) {
       const kinds = bindingKinds(source);
       try {
-        compiled.push({ ...(await this.guard(this.scoped(() => this.compiler.compile(source, entry, entry)))), kinds });
+        const compile = () => this.scoped(() => this.compiler.compile(source, entry, entry));
+        compiled.push({ ...(await this.guard(this.ahead.get(shaderKey(entry, source))?.catch(compile) ?? compile())), kinds });
       } catch (error) {
         if (error instanceof WgtuneError) throw new BenchError("shader", error.message);
         throw error;
       }
     }
+    this.ahead.clear();
     await this.scoped(() => {
       this.launches = dispatches.map((dispatch) => {
         const shader = compiled[dispatch.shader]!;
@@ -337,6 +353,10 @@ function encodePass(encoder: GPUCommandEncoder, launches: Launch[], repeat: numb
 
 function storage(size: number): GPUBufferDescriptor {
   return { size, usage: USAGE.storage | USAGE.copySrc | USAGE.copyDst };
+}
+
+function shaderKey(entry: string, source: string): string {
+  return `${entry}\n${source}`;
 }
 
 function alignedSize(size: number): number {

@@ -145,6 +145,8 @@ class Lender {
       case "buffers":
         element("now").textContent = "fetching inputs";
         return bench.fill(request.keep, request.fill);
+      case "prepare":
+        return bench.prepare(request.shaders);
       case "compile":
         element("now").textContent = "compiling";
         element("measured").textContent = String(++measured);

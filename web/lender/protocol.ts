@@ -14,9 +14,15 @@ export interface DispatchRequest {
   uniform: number[];
 }
 
+export interface ShaderRequest {
+  entry: string;
+  source: string;
+}
+
 export type Request = { id: number } & (
   | { op: "buffers"; keep: string[]; fill: BufferRequest[] }
-  | { op: "compile"; shaders: { entry: string; source: string }[]; dispatches: DispatchRequest[] }
+  | { op: "prepare"; shaders: ShaderRequest[] }
+  | { op: "compile"; shaders: ShaderRequest[]; dispatches: DispatchRequest[] }
   | { op: "run"; repeat: number; count: number; cold: boolean }
   | { op: "read"; name: string; size: number }
   | { op: "reset" }
