@@ -31,7 +31,9 @@ def serve(main: Callable[[Requests, Answer], int], on_orphaned: Callable[[], Non
     answer = _Answers(os.fdopen(os.dup(sys.stdout.fileno()), "wb"))
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     requests: Requests = queue.SimpleQueue()
-    threading.Thread(target=_read, args=(sys.stdin.buffer, requests, on_orphaned), daemon=True).start()
+    # Not sys.stdin: a thread that reads it still when the process ends makes Python abort.
+    stream = os.fdopen(os.dup(sys.stdin.fileno()), "rb")
+    threading.Thread(target=_read, args=(stream, requests, on_orphaned), daemon=True).start()
     try:
         return main(requests, answer)
     except WgtuneError as error:

@@ -21,7 +21,6 @@ import os
 import platform
 import queue
 import signal
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -110,37 +109,35 @@ async def _lend(
         resources[kind_of(device)] = resources.get(kind_of(device), 0) + 1
     waiting = False
     while not stop.is_set():
-        with tempfile.TemporaryDirectory(prefix="wgtune-agent-") as scratch:
-            worker = DaskWorker(
-                scheduler,
-                nthreads=len(devices) + 1,
-                resources=resources,
-                startup_information={ANNOUNCEMENT: lambda _: announcement(devices)},
-                plugins=(bank,),
-                memory_limit=0,
-                local_directory=scratch,
-                dashboard=False,
-                nanny=None,
-                death_timeout=10,
-            )
-            try:
-                await worker
-            except (OSError, TimeoutError, asyncio.TimeoutError, RuntimeError) as error:
-                if not waiting:
-                    say(f"no scheduler answers at {scheduler} ({_first_line(error)}); trying again")
-                waiting = True
-                await _either(stop.wait(), asyncio.sleep(retry_s))
-                continue
-            waiting = False
-            say(f"joined {scheduler} with {', '.join(device.key for device in devices)}")
-            await _either(stop.wait(), worker.finished())
-            if stop.is_set():
-                await worker.close(timeout=3, executor_wait=False, reason="the agent was stopped")
-            else:
-                say(f"cut off from {scheduler}; trying again")
-                with suppress(Exception):
-                    await worker.close(timeout=3, executor_wait=False)
-                await _either(stop.wait(), asyncio.sleep(retry_s))
+        worker = DaskWorker(
+            scheduler,
+            nthreads=len(devices) + 1,
+            resources=resources,
+            startup_information={ANNOUNCEMENT: lambda _: announcement(devices)},
+            plugins=(bank,),
+            memory_limit=0,
+            dashboard=False,
+            nanny=None,
+            death_timeout=10,
+        )
+        try:
+            await worker
+        except (OSError, TimeoutError, asyncio.TimeoutError, RuntimeError) as error:
+            if not waiting:
+                say(f"no scheduler answers at {scheduler} ({_first_line(error)}); trying again")
+            waiting = True
+            await _either(stop.wait(), asyncio.sleep(retry_s))
+            continue
+        waiting = False
+        say(f"joined {scheduler} with {', '.join(device.key for device in devices)}")
+        await _either(stop.wait(), worker.finished())
+        if stop.is_set():
+            await worker.close(timeout=3, executor_wait=False, reason="the agent was stopped")
+        else:
+            say(f"cut off from {scheduler}; trying again")
+            with suppress(Exception):
+                await worker.close(timeout=3, executor_wait=False)
+            await _either(stop.wait(), asyncio.sleep(retry_s))
 
 
 async def _lend_browsers(

@@ -324,6 +324,39 @@ def test_a_child_with_a_flood_of_output_does_not_block() -> None:
     child.kill()
 
 
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ("returns", "ended with exit status 0"),
+        ("refuses", "ended with exit status 1"),
+        ("fails", "ended with exit status 1; its last words:\nTraceback"),
+    ],
+)
+def test_a_child_ends_as_it_should_while_its_input_is_still_open(how: str, words: str) -> None:
+    Path(os.environ["PYTHONPATH"], "stub_ending.py").write_text(
+        """
+import sys
+from wgtune.devices.serving import serve
+from wgtune.errors import DeviceError
+
+def main(requests, answer):
+    how = requests.get()["how"]
+    if how == "refuses":
+        raise DeviceError("the device is in use", "")
+    return 0 if how == "returns" else 1 // 0
+
+sys.exit(serve(main))
+"""
+    )
+    child = Child("stub_ending")
+    child.send({"how": how})
+    with pytest.raises(ChildDied) as died:
+        while True:
+            assert child.receive(time.monotonic() + 20)["refused"] == "the device is in use"
+    child.kill()
+    assert str(died.value).startswith(words) and "Fatal" not in str(died.value)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 def test_how_a_process_ended_in_words() -> None:
     assert describe_exit(-11) == "was ended by SIGSEGV (signal 11)"
