@@ -55,6 +55,8 @@ def fleet_summary_lines(summary: FleetSummary, view: FleetView) -> list[str]:
             found = summary_lines(outcome.summary, session.session if session else None)
         else:
             found = [outcome.error or "stopped before its session began"]
+            if session is not None and session.done:
+                found.append(_until_then(session))
         if outcome.restarts:
             times = "once" if outcome.restarts == 1 else f"{outcome.restarts} times"
             found.append(f"its process died and was started again {times}; no ended trial was lost")
@@ -62,6 +64,14 @@ def fleet_summary_lines(summary: FleetSummary, view: FleetView) -> list[str]:
     if sum(1 for s in view.sessions.values() if s.session is not None and s.session.software) > 1:
         lines.append("these software adapters shared one processor, so their times disturb each other")
     return lines
+
+
+def _until_then(session: SessionView) -> str:
+    """What a session had come to when it broke off."""
+    untuned, now = session.image_s
+    trials = sum(session.done.values())
+    gain = f"; one image: {duration(untuned)} untuned, {duration(now)} tuned" if now else ""
+    return f"kept: {trials} trial{'' if trials == 1 else 's'}{gain}"
 
 
 class FleetView:

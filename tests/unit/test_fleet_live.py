@@ -106,3 +106,10 @@ def test_the_summary_goes_device_by_device() -> None:
     assert any("started again once" in line for line in lines)
     assert "vulkan:b: it died" in lines and lines[-1] == "vulkan:c: stopped before its session began"
     assert [o.device for o in FleetSummary(outcomes).failed] == ["vulkan:b"]
+
+
+def test_the_summary_of_a_session_that_broke_off_says_what_is_kept() -> None:
+    view, _ = followed()
+    lines = fleet_summary_lines(FleetSummary((DeviceOutcome("vulkan:a", None, error="it died"),)), view)
+    assert lines[0] == "vulkan:a: it died"
+    assert lines[1].startswith("  kept: ") and "trial" in lines[1] and "one image: " in lines[1]
