@@ -95,6 +95,11 @@ class Measurement:
     error: str = ""
     warmup_s: tuple[float, ...] = ()
 
+    @property
+    def out_of_memory(self) -> bool:
+        """Whether the program failed because memory did not do, by what the error says."""
+        return self.state.crash and "out of memory" in self.error.lower()
+
 
 @dataclass(frozen=True)
 class Peaks:

@@ -70,8 +70,3 @@ def believe(measured: Measurement, floor_s: float) -> Measurement:
 def out_of_memory(phase: Phase, text: str) -> Measurement:
     """A program for which memory did not do, in the words of whoever noticed it."""
     return Measurement(TrialState.RUN_ERROR, error=f"out of memory while {phase.value}: {text}")
-
-
-def is_out_of_memory(measurement: Measurement) -> bool:
-    """Whether `out_of_memory` made it, or it says as much in a driver's words."""
-    return measurement.state.crash and "out of memory" in measurement.error.lower()

@@ -13,7 +13,6 @@ from .bench_process import BenchProcess, Fault, measurement_of
 from .child import ChildDied, ChildTimeout
 from .device import Device
 from .job import MeasureJob, Measurement, Peaks, Timeouts
-from .judging import is_out_of_memory
 from .native_program import AnyProgram
 from .wire import job_to_json
 
@@ -141,7 +140,7 @@ class Worker:
         beside = self._compiling is not None and measurement.state is not TrialState.RUN_TIMEOUT
         if not measurement.state.crash or not (doubtful or beside):
             return measurement
-        if is_out_of_memory(measurement):
+        if measurement.out_of_memory:
             self._large = job.case
         self._kill()
         return self._once(job)[0]
