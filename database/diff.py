@@ -9,6 +9,7 @@ from enum import Enum
 
 from sqlalchemy import select
 
+from ..errors import DatabaseError
 from ..states import Runtime, TrialState
 from .reader import Reader, is_stale
 from .records import Record
@@ -148,6 +149,11 @@ def _measured(reader: Reader) -> dict[tuple[str, Runtime], dict[str, set[tuple[T
     found: dict[tuple[str, Runtime], dict[str, set[tuple[TrialState, bool]]]] = {}
     with reader.reading() as connection:
         for key, runtime, digest, state, stale in connection.execute(query):
+            if key is None or runtime is None or digest is None:  # what no program writes, a damaged file may hold
+                raise DatabaseError(
+                    f"{reader.name}: a trial's device, runtime or kernel has no name",
+                    "the file is damaged: restore a copy; `wgtune db check` says what is wrong",
+                )
             stale = bool(stale) and state is TrialState.OK
             found.setdefault((key, runtime), {}).setdefault(digest, set()).add((state, stale))
     return found

@@ -122,13 +122,13 @@ def test_a_gpu_lost_while_the_next_program_compiles_is_tried_again_alone(
 ) -> None:
     browser = start_another(browser)
     page = lend(browser, server.loans.address)
-    worker = BrowserWorker(server.loans.first(), TIMEOUTS)
+    worker = BrowserWorker(server.loans.first(), replace(TIMEOUTS, run_s=60))
     results = []
     running = threading.Thread(target=lambda: results.append(worker.measure(job(SLOW, doubling, upcoming=DOUBLING))))
     running.start()
     running.join(1.0)
     kill_gpu_process()
-    running.join(60)
+    running.join(100)
     assert results and results[0].state is TrialState.WRONG_RESULT, "it ran to its end the second time"
     assert worker.measure(job(DOUBLING, doubling)).state is TrialState.OK
     page.close()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from hostile import EXAMPLES, IDS, change, make
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from synthetic_store import CONV, LLVMPIPE, RADEON, add_demo, measure, ok, session
 
@@ -109,6 +109,7 @@ def test_any_value_in_any_column(place, value, one, whole, mine, tmp_path):
 
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(swaps=st.lists(st.tuples(st.integers(0), st.integers(0)), min_size=1, max_size=3))
+@example(swaps=[(669, 1)])  # a device without a name
 def test_pages_of_another_file(swaps, whole, mine, tmp_path):
     path, own = copies(tmp_path, whole, mine)
     data, other, page = bytearray(whole.read_bytes()), mine.read_bytes(), 4096
