@@ -30,6 +30,9 @@ def report_fidelity(
     kernels: Annotated[
         int, typer.Option(min=1, help="With --measure: the so many kernels that take most of an image's time.")
     ] = 10,
+    rounds: Annotated[
+        int, typer.Option(min=1, help="With --measure: each so many times, each time in a process of its own.")
+    ] = 6,
     label: Annotated[
         str, typer.Option(help="What a key does not tell, such as a browser's flags: kept and compared apart.")
     ] = "",
@@ -65,7 +68,7 @@ def report_fidelity(
             lent = context.with_resource(lending([against], host, port, certificate, key))
             target = lent.device if lent is not None else device_here(against)
             ids = heaviest(store, chosen.capture_key, here_key, steps, kernels, here[1])
-            request = FidelityRequest(here, target, chosen.capture_key, ids, top, label)
+            request = FidelityRequest(here, target, chosen.capture_key, ids, top, rounds, label)
             with progress("Measuring") as report:
                 measure_elsewhere(request, store, report, lent.opener if lent is not None else open_worker)
             there = target.key, target.runtime

@@ -21,6 +21,13 @@ def report_stability(
     kernels: Annotated[
         int, typer.Option(min=1, help="Only the so many kernels that take most of an image's time.")
     ] = 10,
+    rounds: Annotated[
+        int, typer.Option(min=1, help="Measure each so many times, each time in a process of its own.")
+    ] = 24,
+    against: Annotated[
+        int | None,
+        typer.Option(min=1, help="Compare with what this session measured again, instead of with the records."),
+    ] = None,
     measure: Annotated[
         bool, typer.Option("--measure/--no-measure", help="Measure now, or show what was measured again last.")
     ] = True,
@@ -31,27 +38,27 @@ def report_stability(
     db: DbOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Measure the fastest schedules once more: do their times and their order hold? Tunes nothing, ranks nothing."""
-    from .database.comparisons import last_comparison
+    """Measure the fastest schedules again, in rounds: do their times and their order hold? Tunes and ranks nothing."""
+    from .database.comparisons import REASON, last_comparison
     from .database.store import Store
     from .errors import UsageError
     from .reports.selection import select_device, select_model
     from .reports.stability import stability
     from .reports.stability_page import write_stability_page
     from .reports.tables import print_json
-    from .tuner.stability import REASON
 
     with Store.open(db, create=False) as store:
         chosen = select_model(store, model)
         key = select_device(store, device, capture_key=chosen.capture_key).key
         if measure:
-            session = _measure_again(store, chosen.capture_key, device_here(key), top, kernels, seed, steps)
+            session = _measure_again(store, chosen.capture_key, device_here(key), top, kernels, rounds, seed, steps)
         else:
             found = last_comparison(store, key, chosen.capture_key, REASON)
             if found is None:
                 raise UsageError(f"nothing was measured again on {key} yet", "wgtune report stability")
             session = found
-        made = stability(store, session)
+        made = stability(store, session, against)
+        earlier = last_comparison(store, key, chosen.capture_key, REASON, before=session)
     if html is not None:
         write_stability_page(html, made)
         note(f"wrote {html}")
@@ -59,17 +66,19 @@ def report_stability(
         print_json(made.to_json(), stdout())
     else:
         made.render(stdout(), limit)
+    if against is None and earlier is not None:
+        note(f"session {earlier} measured again, too: --no-measure --against {earlier} compares with it")
 
 
 def _measure_again(
-    store: Store, capture_key: str, device: Device, top: int, kernels: int, seed: int, steps: int
+    store: Store, capture_key: str, device: Device, top: int, kernels: int, rounds: int, seed: int, steps: int
 ) -> int:
     from .reports.stability import heaviest
     from .tuner.stability import StabilityRequest, measure_again
 
     chosen = heaviest(store, capture_key, device.key, steps, kernels, device.runtime)
     with progress("Measuring again") as report:
-        return measure_again(StabilityRequest(device, capture_key, chosen, top, seed), store, report)
+        return measure_again(StabilityRequest(device, capture_key, chosen, top, rounds, seed), store, report)
 
 
 def device_here(key: str) -> Device:

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Row, Select, select
 
 from ..states import Runtime, TrialState
 from .reader import Reader
 from .records import Record, TrialKind
 from .rows import RECORDS, to_record, trial
 
+REASON = "stability"
+"""Sessions that measure a device's schedules again are kept under this."""
+
 
 @dataclass(frozen=True)
 class Remeasured:
-    """One schedule's record, and the check that measured it again; the latter's ``kind`` is `TrialKind.CHECK`."""
+    """One schedule's record, and the checks of a session that measured it again; their ``kind`` is `TrialKind.CHECK`.
+
+    ``checks`` are in the order made; one that failed is None, so that those of several schedules stay in step.
+    """
 
     before: Record
-    after: Record
+    checks: tuple[Record | None, ...]
 
 
 def top_schedules(
@@ -41,35 +50,61 @@ def top_schedules(
 
 
 def remeasured(reader: Reader, session_id: int) -> list[Remeasured]:
-    """Every check of a session that ended ``ok``, with the schedule's latest record before it, in order of checks.
+    """Every schedule that a session checked, with its latest record before that, in order of their first checks.
 
-    Whatever became stale since: it compares what was measured, and offers nothing.
+    Whatever became stale since: it compares what was measured, and offers nothing. Schedules without a record before
+    are left out, and those of which no check ended ``ok``.
     """
-    checks = RECORDS.where(
-        trial.c.session_id == session_id, trial.c.kind == TrialKind.CHECK, trial.c.state == TrialState.OK
-    ).order_by(trial.c.id)
-    pairs = []
+    ended = (
+        select(trial.c.id, trial.c.workload_id, trial.c.schedule_id, trial.c.state)
+        .where(trial.c.session_id == session_id, trial.c.kind == TrialKind.CHECK, trial.c.state != TrialState.ABANDONED)
+        .where(trial.c.ended.is_not(None))
+        .order_by(trial.c.id)
+    )
+    checks: dict[tuple[int, int], list[int | None]] = {}
+    found = []
     with reader.reading() as connection:
-        for check in connection.execute(checks):
-            before = connection.execute(
-                RECORDS.where(
-                    trial.c.schedule_id == check.schedule_id,
-                    trial.c.workload_id == check.workload_id,
-                    trial.c.device_id == check.device_id,
-                    trial.c.runtime == check.runtime,
-                    trial.c.state == TrialState.OK,
-                    trial.c.kind != TrialKind.CHECK,
-                    trial.c.started < check.started,
-                )
-                .order_by(trial.c.started.desc(), trial.c.id.desc())
-                .limit(1)
-            ).first()
+        for row in connection.execute(ended):
+            checks.setdefault((row.workload_id, row.schedule_id), []).append(
+                row.id if row.state is TrialState.OK else None
+            )
+        for made in checks.values():
+            good = [identity for identity in made if identity is not None]
+            if not good:
+                continue
+            rows = {row.id: row for row in connection.execute(RECORDS.where(trial.c.id.in_(good)))}
+            before = connection.execute(_before(rows[good[0]])).first()
             if before is not None:
-                pairs.append(Remeasured(to_record(before), to_record(check)))
-    return pairs
+                again = tuple(None if identity is None else to_record(rows[identity]) for identity in made)
+                found.append(Remeasured(to_record(before), again))
+    return found
 
 
-def last_comparison(reader: Reader, device_key: str, capture_key: str, reason: str) -> int | None:
-    """The latest session on a device and a model whose reason is ``reason``; None where there is none."""
-    kept = reader.sessions(device_key=device_key, capture_key=capture_key)
-    return next((one.session_id for one in kept if one.info.reason == reason), None)
+def _before(check: Row[Any]) -> Select[Any]:
+    """The latest record of what ``check`` measured that is older."""
+    return (
+        RECORDS.where(
+            trial.c.schedule_id == check.schedule_id,
+            trial.c.workload_id == check.workload_id,
+            trial.c.device_id == check.device_id,
+            trial.c.runtime == check.runtime,
+            trial.c.state == TrialState.OK,
+            trial.c.kind != TrialKind.CHECK,
+            trial.c.started < check.started,
+        )
+        .order_by(trial.c.started.desc(), trial.c.id.desc())
+        .limit(1)
+    )
+
+
+def last_comparison(
+    reader: Reader, device_key: str, capture_key: str, reason: str, before: int | None = None
+) -> int | None:
+    """The latest session on a device and a model whose reason is ``reason``; None where there is none.
+
+    With ``before``, the latest that began before that session.
+    """
+    kept = [one for one in reader.sessions(device_key=device_key, capture_key=capture_key) if one.info.reason == reason]
+    if before is not None:
+        kept = kept[[one.session_id for one in kept].index(before) + 1 :]
+    return kept[0].session_id if kept else None

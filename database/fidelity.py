@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..states import Runtime, TrialState
+from .comparisons import REASON as STABILITY
 from .reader import Reader
 from .records import Record, TrialKind
 from .rows import RECORDS, device, session, to_record, trial
@@ -15,10 +16,10 @@ REASON = "fidelity"
 
 @dataclass(frozen=True)
 class Pair:
-    """One schedule of one workload, measured and verified in two places; the latest measurement of each."""
+    """One schedule of one workload, measured and verified in two places: there and here a record for each round."""
 
-    here: Record
-    there: Record
+    here: tuple[Record, ...]
+    there: tuple[Record, ...]
 
 
 def labelled(label: str) -> str:
@@ -31,23 +32,37 @@ def shared_schedules(
 ) -> list[Pair]:
     """Every schedule that has verified times on both (device key, runtime), by workload and time here.
 
-    ``label`` narrows the second device to what was measured under it; what has another label never counts. Stale
-    schedules count: times are compared, and nothing is offered.
+    Of several sessions that measured a schedule in one place the one with the most rounds counts, of these one that
+    tuned, of these the latest. ``label`` narrows the second device to what was measured under it; what has another
+    label never counts. Stale schedules count: times are compared, and nothing is offered.
     """
-    first, second = _latest(reader, here, ""), _latest(reader, there, label)
-    pairs = [Pair(record, second[key]) for key, record in first.items() if key in second]
-    return sorted(pairs, key=lambda pair: (pair.here.workload_id, pair.here.latency_s))
+    first, second = _measured(reader, here, ""), _measured(reader, there, label)
+    pairs = [Pair(records, second[key]) for key, records in first.items() if key in second]
+    return sorted(pairs, key=lambda pair: (pair.here[-1].workload_id, pair.here[-1].latency_s))
 
 
-def _latest(reader: Reader, place: tuple[str, Runtime], label: str) -> dict[tuple[str, str], Record]:
+def _measured(reader: Reader, place: tuple[str, Runtime], label: str) -> dict[tuple[str, str], tuple[Record, ...]]:
+    """What is known of each (workload, trace) in a place."""
     key, runtime = place
     query = RECORDS.where(device.c.key == key, trial.c.runtime == runtime, trial.c.state == TrialState.OK)
     if label:
         query = query.where(session.c.reason == labelled(label))
     else:
         query = query.where(session.c.reason.not_like(f"{REASON}: %"))
-        # Tuning's own times first; checks fill in what was never tuned there.
-        query = query.where((trial.c.kind != TrialKind.CHECK) | (session.c.reason == REASON))
+        # A session that tunes checks only how fast the device still is.
+        query = query.where((trial.c.kind != TrialKind.CHECK) | session.c.reason.in_([REASON, STABILITY]))
+    sessions: dict[tuple[str, str], dict[int, list[Record]]] = {}
     with reader.reading() as connection:
-        records = [to_record(row) for row in connection.execute(query.order_by(trial.c.id))]
-    return {(record.workload_id, record.trace): record for record in records}
+        for row in connection.execute(query.order_by(trial.c.id)):
+            record = to_record(row)
+            kept = sessions.setdefault((record.workload_id, record.trace), {}).setdefault(record.session_id, [])
+            if record.kind is not TrialKind.CHECK:
+                kept.clear()  # what is measured again replaces what was before
+            kept.append(record)
+    best = {schedule: max(kept.values(), key=_worth) for schedule, kept in sessions.items()}
+    return {schedule: tuple(records) for schedule, records in best.items()}
+
+
+def _worth(records: list[Record]) -> tuple[int, bool, int]:
+    """What makes one session's measurements of a schedule better than another's."""
+    return len(records), records[-1].kind is not TrialKind.CHECK, records[-1].trial_id

@@ -7,7 +7,7 @@ import re
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.text import Text
@@ -18,6 +18,7 @@ from ..errors import UsageError
 from ..states import Runtime
 from ..units import MISSING
 from .plain import plain
+from .rounds import Times, agreement, pooled
 from .tables import Column, print_left_out, print_rows
 
 
@@ -26,9 +27,10 @@ class FidelityRow:
     """One class of kernels: those whose first operator is the same.
 
     ``ratio`` is the geometric mean of ``there / here`` over the schedules, ``spread`` its geometric standard deviation
-    (1 where all ratios are the same; None for a single one). ``tau`` is Kendall's tau-b between the orders of each
-    kernel's schedules, weighted by pairs of schedules; None where no kernel has two. ``best_kept`` counts the kernels
-    whose fastest schedule here is the fastest there, of ``ranked`` that have two or more.
+    (1 where all ratios are the same; None for a single one). ``tau`` is Kendall's between the orders of each kernel's
+    schedules over all ``pairs``, None where no kernel has two; ``clear`` of the pairs differ by more than their noise
+    in both places, and ``kept`` of these are in the same order: see `wgtune.reports.rounds.Agreement`. ``best_kept``
+    counts the kernels whose fastest schedule here is the fastest there, of ``ranked`` that have two or more.
     """
 
     name: str
@@ -38,6 +40,8 @@ class FidelityRow:
     spread: float | None
     tau: float | None
     pairs: int
+    clear: int
+    kept: int
     best_kept: int
     ranked: int
 
@@ -73,14 +77,15 @@ class FidelityReport:
             lines.append(f"About two thirds lie within a factor of {found.spread:.2f} of that.")
         if found.tau is not None:
             lines.append(
-                f"Kendall's tau between the two orders: {found.tau:.2f} over {found.pairs} pairs; the fastest schedule "
-                f"is the same for {found.best_kept} of {found.ranked} kernels."
+                f"Kendall's tau between the two orders: {found.tau:.2f} over {found.pairs} pairs; {found.clear} differ "
+                f"by more than their noise in both places, and {found.kept} of these keep their order. The fastest "
+                f"schedule is the same for {found.best_kept} of {found.ranked} kernels."
             )
         return lines
 
     def render(self, console: Console, limit: int | None = None) -> None:
         """Prints the table and what it comes to."""
-        rows = [plain(row) for row in self.rows[:limit]]
+        rows = [{**plain(row), "kept": f"{row.kept} of {row.clear}"} for row in self.rows[:limit]]
         title = f"{self.there} ({self.there_runtime.value}) against {self.here} ({self.here_runtime.value})"
         print_rows(rows, _COLUMNS, json=False, console=console, title=title)
         print_left_out(len(self.rows), len(rows), console)
@@ -101,13 +106,30 @@ def fidelity(store: Reader, here: tuple[str, Runtime], there: tuple[str, Runtime
             + (f" as {label!r}" if label else ""),
             f"wgtune report fidelity --device {here[0]} --against {there[0]} --measure",
         )
-    names = {key: info.name for key, info in store.workloads({pair.here.workload_id for pair in pairs}).items()}
-    by_class: dict[str, list[Pair]] = {}
+    kernels: dict[str, list[Pair]] = {}
     for pair in pairs:
-        by_class.setdefault(kernel_class(names[pair.here.workload_id]), []).append(pair)
+        kernels.setdefault(pair.here[0].workload_id, []).append(pair)
+    names = {key: info.name for key, info in store.workloads(kernels).items()}
+    by_class: dict[str, list[_Sides]] = {}
+    for identity, found in kernels.items():
+        sides = _Sides(Times(tuple(one.here for one in found)), Times(tuple(one.there for one in found)))
+        by_class.setdefault(kernel_class(names[identity]), []).append(sides)
     rows = sorted((_row(name, found) for name, found in by_class.items()), key=lambda row: (-row.schedules, row.name))
-    points = [(kernel_class(names[p.here.workload_id]), p.here.latency_s, p.there.latency_s) for p in pairs]
-    return FidelityReport(*here, *there, label, rows, _row("all", pairs), points)
+    points = [(name, *times) for name, found in by_class.items() for sides in found for times in sides.times]
+    return FidelityReport(
+        *here, *there, label, rows, _row("all", [one for f in by_class.values() for one in f]), points
+    )
+
+
+class _Sides(NamedTuple):
+    """One kernel's schedules in both places, in the same order."""
+
+    here: Times
+    there: Times
+
+    @property
+    def times(self) -> list[tuple[float, float]]:
+        return list(zip(self.here.seconds, self.there.seconds, strict=True))
 
 
 def kernel_class(name: str) -> str:
@@ -117,36 +139,24 @@ def kernel_class(name: str) -> str:
     return "_".join(words[: 2 if words[1:2] == ["norm"] else 1]) if words else name
 
 
-def _row(name: str, pairs: Sequence[Pair]) -> FidelityRow:
-    logs = [math.log(pair.there.latency_s / pair.here.latency_s) for pair in pairs]
-    kernels: dict[str, list[Pair]] = {}
-    for pair in pairs:
-        kernels.setdefault(pair.here.workload_id, []).append(pair)
-    ranked = [found for found in kernels.values() if len(found) > 1]
-    taus = [(tau, math.comb(len(found), 2)) for found in ranked if (tau := _tau(found)) is not None]
-    weight = sum(count for _, count in taus)
+def _row(name: str, kernels: Sequence[_Sides]) -> FidelityRow:
+    times = [sides.times for sides in kernels]
+    logs = [math.log(there / here) for found in times for here, there in found]
+    ranked = [found for found in times if len(found) > 1]
+    order = pooled([agreement(*sides) for sides in kernels])
     return FidelityRow(
         name=name,
         kernels=len(kernels),
-        schedules=len(pairs),
+        schedules=len(logs),
         ratio=math.exp(statistics.fmean(logs)),
         spread=math.exp(statistics.stdev(logs)) if len(logs) > 1 else None,
-        tau=sum(tau * count for tau, count in taus) / weight if weight else None,
-        pairs=weight,
-        best_kept=sum(
-            min(found, key=lambda p: p.here.latency_s) is min(found, key=lambda p: p.there.latency_s)
-            for found in ranked
-        ),
+        tau=order.tau,
+        pairs=order.pairs,
+        clear=order.clear,
+        kept=order.kept,
+        best_kept=sum(min(found) == min(found, key=lambda both: both[1]) for found in ranked),
         ranked=len(ranked),
     )
-
-
-def _tau(pairs: Sequence[Pair]) -> float | None:
-    """Kendall's tau-b (M. G. Kendall, Biometrika 33, 1945) between the two orders; None where all are equal."""
-    from scipy.stats import kendalltau
-
-    found = float(kendalltau([p.here.latency_s for p in pairs], [p.there.latency_s for p in pairs]).statistic)
-    return found if math.isfinite(found) else None
 
 
 def _number(value: float | None) -> str:
@@ -164,5 +174,6 @@ _COLUMNS = [
     Column("ratio", "time there", "right", _times),
     Column("spread", "spread", "right", _times, drop=1),
     Column("tau", "tau", "right", _number),
+    Column("kept", "clear pairs kept", "right", drop=2),
     Column("best_kept", "best kept", "right", drop=3),
 ]

@@ -60,11 +60,11 @@ def _picture(report: FidelityReport) -> str:
 
 
 def _table(report: FidelityReport) -> str:
-    heads = ["kernels of", "kernels", "schedules", "time there", "spread", "tau", "best kept"]
+    heads = ["kernels of", "kernels", "schedules", "time there", "spread", "tau", "clear pairs kept", "best kept"]
     body = "".join(
         f'<tr><td class="left">{breakable(row.name)}</td><td>{row.kernels}</td><td>{row.schedules}</td>'
         f"<td>{row.ratio:.2f} ×</td><td>{_number(row.spread)}</td><td>{_number(row.tau)}</td>"
-        f"<td>{row.best_kept} of {row.ranked}</td></tr>\n"
+        f"<td>{row.kept} of {row.clear}</td><td>{row.best_kept} of {row.ranked}</td></tr>\n"
         for row in [*report.rows, report.overall]
     )
     head = "".join(f'<th scope="col" style="padding:8px 10px">{escape(name)}</th>' for name in heads)

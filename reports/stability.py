@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import combinations
 from typing import Any
 
 from rich.console import Console
@@ -14,45 +13,18 @@ from rich.text import Text
 
 from ..database.comparisons import Remeasured, remeasured
 from ..database.reader import Reader
-from ..database.records import SessionRecord
-from ..devices.job import Sampling
+from ..database.records import Record, SessionRecord
 from ..errors import UsageError
-from ..medians import median_error, median_interval
 from ..states import Runtime
 from ..units import MISSING, duration, percent
 from .launches import model_launches
 from .plain import plain
 from .provenance import SOFTWARE_WARNING, Provenance, provenance
+from .rounds import Agreement, Times, agreement, pooled
 from .tables import Column, print_left_out, print_rows
 
 AIM = 0.9
 """Kendall's tau that a quiet machine reaches, ties counted as in `Agreement`."""
-
-
-_PRECISION = Sampling().precision
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """How far two orders of the same schedules agree, pair by pair.
-
-    ``tau`` is Kendall's tau-b over the medians, where two that differ by no more than the precision that sampling aims
-    at are tied; ``untied_tau`` takes them as they are. Both are None of fewer than two schedules, and where everything
-    is tied. ``clear`` counts the pairs that noise cannot have put in their order, in either measurement: their medians'
-    confidence intervals do not overlap, and the medians are not tied, since samples of one trial do not show what
-    changes from one trial to the next. ``kept`` of the clear pairs are in the same order both times.
-    """
-
-    pairs: int
-    tau: float | None
-    untied_tau: float | None
-    clear: int
-    kept: int
-
-    @property
-    def clear_tau(self) -> float | None:
-        """The same measure over the clear pairs alone (Goodman and Kruskal's gamma); None where there are none."""
-        return (2 * self.kept - self.clear) / self.clear if self.clear else None
 
 
 @dataclass(frozen=True)
@@ -60,7 +32,7 @@ class StabilityRow:
     """One kernel's schedules, the fastest first.
 
     ``change`` is the median of ``|after / before − 1|`` over them, ``largest_change`` the largest. ``error`` is how far
-    the ends of the medians' confidence intervals lie from the medians, the median over all measurements.
+    the ends of the times' confidence intervals lie from them, the median over all, before and after.
     """
 
     name: str
@@ -75,13 +47,20 @@ class StabilityRow:
 
 @dataclass(frozen=True)
 class StabilityReport:
-    """One session's checks: per kernel, and over all; the kernels with the most time first."""
+    """One session's checks: per kernel, and over all; the kernels with the most time first.
+
+    They are compared with the checks of session ``against``, or with the records where that is None. ``halves`` is the
+    agreement of every other of the session's own ``rounds`` with the rest; None of a single round.
+    """
 
     model: str
     session: SessionRecord
+    against: int | None
     provenance: Provenance
     rows: list[StabilityRow]
+    rounds: int
     overall: Agreement
+    halves: Agreement | None
     change: float
     largest_change: float
 
@@ -94,8 +73,11 @@ class StabilityReport:
             "started": self.session.started,
             "outcome": self.session.outcome,
             "cache": self.session.info.cache,
+            "against": self.against,
+            "rounds": self.rounds,
             "provenance": self.provenance,
             "overall": _with_clear_tau(self.overall),
+            "halves": _with_clear_tau(self.halves) if self.halves is not None else None,
             "change": self.change,
             "largest_change": self.largest_change,
             "kernels": [{**plain(row), "agreement": _with_clear_tau(row.agreement)} for row in self.rows],
@@ -106,19 +88,24 @@ class StabilityReport:
     def sentences(self) -> list[str]:
         """What it comes to, in words."""
         overall = self.overall
-        lines = []
+        before = "the records" if self.against is None else f"session {self.against}"
+        lines = [
+            f"Compared with {before}; measured {self.rounds} times, in a process of its own each time."
+            if self.rounds > 1
+            else f"Compared with {before}; measured once."
+        ]
         if overall.tau is not None:
             if overall.tau >= AIM:
                 verdict = "as a quiet machine does"
+            elif self.against is None and self.halves is not None and (self.halves.tau or 0.0) >= AIM:
+                verdict = "a record comes from one process and does not order them as well as all these rounds do"
             elif self._too_close:
                 verdict = "not because times moved: most of these schedules are too close together to be told apart"
             else:
                 verdict = f"a quiet machine reaches {AIM}"
-            untied = "" if overall.untied_tau is None else f" {overall.untied_tau:.2f} with all taken as they are."
-            lines.append(
-                f"Kendall's tau over all, times within {percent(_PRECISION)} of each other being tied: "
-                f"{overall.tau:.2f} ({verdict});{untied}"
-            )
+            lines.append(f"Kendall's tau {_taus(overall)} ({verdict}).")
+        if self.halves is not None and self.halves.tau is not None:
+            lines.append(f"Between every other of the rounds and the rest: tau {_taus(self.halves)}.")
         if overall.clear_tau is not None:
             lines.append(
                 f"{overall.clear} of {overall.pairs} pairs differ by more than their noise, both times; {overall.kept} "
@@ -183,120 +170,93 @@ def heaviest(
     return sorted(seconds, key=lambda identity: -seconds[identity])[:count]
 
 
-def stability(store: Reader, session_id: int) -> StabilityReport:
-    """What a session's checks say.
+def stability(store: Reader, session_id: int, against: int | None = None) -> StabilityReport:
+    """What a session's checks say, compared with those of session ``against``, or with the records that were checked.
 
     Raises:
-        UsageError: there is no such session, or nothing was measured again in it.
+        UsageError: there is no such session, nothing was measured again in it, or nothing of that in ``against``.
     """
     session = next((kept for kept in store.sessions() if kept.session_id == session_id), None)
-    pairs = remeasured(store, session_id) if session is not None else []
-    if session is None or not pairs:
+    sides = _sides(store, session_id, against) if session is not None else {}
+    if session is None or not sides:
+        if against is not None and _sides(store, session_id, None):
+            raise UsageError(
+                f"session {against} of {store.name} measured none of these schedules again",
+                "wgtune db show lists the sessions; those for `stability` are meant",
+            )
         raise UsageError(f"session {session_id} of {store.name} measured nothing again", "wgtune report stability")
-    by_kernel: dict[str, list[Remeasured]] = {}
-    for pair in pairs:
-        by_kernel.setdefault(pair.before.workload_id, []).append(pair)
-    workloads = store.workloads(by_kernel)
-    rows = [_row(workloads[identity].name, identity, found) for identity, found in by_kernel.items()]
+    workloads = store.workloads(sides)
+    rows = [_row(workloads[identity].name, identity, *found) for identity, found in sides.items()]
     rows.sort(key=lambda row: -sum(row.before_s))
-    changes = [_change(pair) for pair in pairs]
+    after = [now for _, now in sides.values()]
+    changes = [change for before, now in sides.values() for change in _changes(before, now)]
+    rounds = max(now.rounds for now in after)
     return StabilityReport(
         model=session.info.model,
         session=session,
-        provenance=provenance(store, session.info.device.key, session.info.runtime, [pair.after for pair in pairs]),
+        against=against,
+        provenance=provenance(store, session.info.device.key, session.info.runtime, _made(after)),
         rows=rows,
-        overall=_pooled([row.agreement for row in rows]),
+        rounds=rounds,
+        overall=pooled([row.agreement for row in rows]),
+        halves=pooled([agreement(*halves) for halves in map(Times.halves, after) if halves]) if rounds > 1 else None,
         change=statistics.median(changes),
         largest_change=max(changes),
     )
 
 
-def agreement(pairs: Sequence[Remeasured]) -> Agreement:
-    """How far two measurements of one kernel's schedules agree."""
-    medians = [(pair.before.latency_s, pair.after.latency_s) for pair in pairs]
-    clear = kept = 0
-    for one, other in combinations(pairs, 2):
-        signs = _order(one.before.samples_s, other.before.samples_s), _order(one.after.samples_s, other.after.samples_s)
-        if all(signs):
-            clear += 1
-            kept += signs[0] == signs[1]
-    count = len(pairs) * (len(pairs) - 1) // 2
-    return Agreement(count, kendall_tau(medians, _PRECISION), kendall_tau(medians, 0.0), clear, kept)
+def _made(times: Iterable[Times]) -> list[Record]:
+    return [record for one in times for made in one.records for record in made if record is not None]
 
 
-def kendall_tau(times: Sequence[tuple[float, float]], precision: float) -> float | None:
-    """Kendall's tau-b of pairs of times, where two times are tied that differ by no more than ``precision`` of either.
+def _sides(store: Reader, session_id: int, against: int | None) -> dict[str, tuple[Times, Times]]:
+    """What a session checked, by workload: before, which is what session ``against`` checked or the records, and then.
 
-    The formula is M. G. Kendall's, "The treatment of ties in ranking problems", Biometrika 33, 1945. None where one of
-    the two orders ties everything.
+    Schedules are in the same order on both sides.
     """
-    agreed = ordered_first = ordered_second = 0
-    for (one, one_again), (other, other_again) in combinations(times, 2):
-        first, second = _compared(one, other, precision), _compared(one_again, other_again, precision)
-        agreed += first * second
-        ordered_first += first != 0
-        ordered_second += second != 0
-    return agreed / math.sqrt(ordered_first * ordered_second) if ordered_first and ordered_second else None
+    earlier = {_identity(found): found.checks for found in remeasured(store, against)} if against is not None else None
+    found: dict[str, list[tuple[tuple[Record | None, ...], tuple[Record | None, ...]]]] = {}
+    for one in remeasured(store, session_id):
+        before = (one.before,) if earlier is None else earlier.get(_identity(one))
+        if before is not None:
+            found.setdefault(one.before.workload_id, []).append((before, one.checks))
+    return {
+        workload: (Times(tuple(before for before, _ in sides)), Times(tuple(after for _, after in sides)))
+        for workload, sides in found.items()
+    }
 
 
-def _compared(one: float, other: float, precision: float) -> int:
-    if max(one, other) <= min(one, other) * (1 + precision):
-        return 0
-    return -1 if one < other else 1
+def _changes(before: Times, after: Times) -> list[float]:
+    return [abs(now / then - 1) for then, now in zip(before.seconds, after.seconds, strict=True)]
 
 
-def _order(one: Sequence[float], other: Sequence[float]) -> int:
-    """−1 where the first is surely shorter, 1 where it is surely longer, 0 where noise may decide."""
-    first, second = median_interval(one), median_interval(other)
-    if first is None or second is None or first.overlaps(second):
-        return 0
-    shorter, longer = sorted((statistics.median(one), statistics.median(other)))
-    if longer <= shorter * (1 + _PRECISION):
-        return 0
-    return -1 if first.high < second.low else 1
+def _identity(found: Remeasured) -> tuple[str, str]:
+    return found.before.workload_id, found.before.trace
 
 
-def _pooled(parts: Sequence[Agreement]) -> Agreement:
-    """Over all kernels: each tau weighted by pairs. Schedules of different kernels are never compared."""
-    return Agreement(
-        sum(part.pairs for part in parts),
-        _weighted([(part.tau, part.pairs) for part in parts]),
-        _weighted([(part.untied_tau, part.pairs) for part in parts]),
-        sum(part.clear for part in parts),
-        sum(part.kept for part in parts),
-    )
-
-
-def _weighted(values: Sequence[tuple[float | None, int]]) -> float | None:
-    """The mean of the values that there are, by weight."""
-    known = [(value, weight) for value, weight in values if value is not None]
-    total = sum(weight for _, weight in known)
-    return sum(value * weight for value, weight in known) / total if total else None
-
-
-def _row(name: str, identity: str, pairs: list[Remeasured]) -> StabilityRow:
-    ranked = sorted(pairs, key=lambda pair: pair.before.latency_s)
-    changes = [_change(pair) for pair in ranked]
-    errors = [median_error(record.samples_s) for pair in ranked for record in (pair.before, pair.after)]
-    known = [error for error in errors if math.isfinite(error)]
+def _row(name: str, identity: str, before: Times, after: Times) -> StabilityRow:
+    ranked = sorted(zip(before.seconds, after.seconds, strict=True))
+    changes = _changes(before, after)
+    known = [error for times in (before, after) for error in times.errors if math.isfinite(error)]
     return StabilityRow(
         name=name,
         workload_id=identity,
-        before_s=tuple(pair.before.latency_s for pair in ranked),
-        after_s=tuple(pair.after.latency_s for pair in ranked),
-        agreement=agreement(ranked),
+        before_s=tuple(then for then, _ in ranked),
+        after_s=tuple(now for _, now in ranked),
+        agreement=agreement(before, after),
         change=statistics.median(changes),
         largest_change=max(changes),
         error=statistics.median(known) if known else None,
     )
 
 
-def _change(pair: Remeasured) -> float:
-    return abs(pair.after.latency_s / pair.before.latency_s - 1)
-
-
 def _with_clear_tau(found: Agreement) -> dict[str, Any]:
     return {**plain(found), "clear_tau": found.clear_tau}
+
+
+def _taus(found: Agreement) -> str:
+    tied = f"where times within {percent(found.precision)} of each other are tied"
+    return f"{_tau(found.tau)} {tied}, {_tau(found.untied_tau)} without ties"
 
 
 def _tau(value: float | None) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -18,14 +17,15 @@ from ..states import Runtime
 from .interrupts import Interrupts
 from .native import NativeTier, tier_for
 from .registration import device_info, own_session
-from .stability import measure_records
+from .stability import Contest, measure_records
 
 
 @dataclass(frozen=True)
 class FidelityRequest:
     """The ``top`` fastest schedules of the kernels ``workload_ids`` on ``source``, to be measured on ``device``.
 
-    ``label`` tells circumstances apart that the device's key does not, such as a browser's flags.
+    Each is measured ``rounds`` times. ``label`` tells circumstances apart that the device's key does not, such as a
+    browser's flags.
     """
 
     source: tuple[str, Runtime]
@@ -33,8 +33,8 @@ class FidelityRequest:
     capture_key: str
     workload_ids: Sequence[str]
     top: int = 10
+    rounds: int = 1
     label: str = ""
-    seed: int = 0
 
 
 def measure_elsewhere(
@@ -49,20 +49,19 @@ def measure_elsewhere(
     """
     key, runtime = request.source
     chosen = top_schedules(store, key, request.workload_ids, runtime, request.top)
-    queue = [record for records in chosen.values() for record in records]
-    if not queue:
+    if not chosen:
         raise UsageError(
             f"there is nothing to measure: {store.name} has no records of these kernels on {key}",
             f"wgtune tune --device {key}",
         )
-    # Neighbours in rank are not neighbours in time: what changes meanwhile must not look like order.
-    random.Random(request.seed).shuffle(queue)
     info = _info(request, store)
     session = store.begin_session(info)
     outcome, note = SessionOutcome.FAILED, ""
     try:
         with Interrupts() as interrupts:
-            measure_records(queue, request.device, info, session, store, interrupts, report, opener)
+            measure_records(
+                Contest(chosen, request.rounds), request.device, info, session, store, interrupts, report, opener
+            )
             outcome = SessionOutcome.INTERRUPTED if interrupts.requested else SessionOutcome.COMPLETED
     except BaseException as error:
         note = f"{type(error).__name__}: {error}"
@@ -82,7 +81,7 @@ def _info(request: FidelityRequest, store: Store) -> SessionInfo:
         device=device_info(request.device),
         runtime=request.device.runtime,
         capture_key=request.capture_key,
-        budget={"from": key, "top": request.top, "kernels": len(request.workload_ids)},
+        budget={"from": key, "top": request.top, "kernels": len(request.workload_ids), "rounds": request.rounds},
         reason=labelled(request.label),
         target=tier.target if isinstance(tier, NativeTier) else "",
     )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from ..database.comparisons import top_schedules
+from ..database.comparisons import REASON, top_schedules
 from ..database.records import Record, SessionInfo, SessionOutcome, TrialKind
 from ..database.store import Store
 from ..devices.device import Device
@@ -17,27 +18,29 @@ from ..errors import UsageError
 from .events import Event
 from .interrupts import Interrupted, Interrupts
 from .native import tier_for
+from .program import Kernel
 from .reference import CaseError
 from .registration import own_session
 from .stopwatch import Stopwatch
 from .stored import stored_attempt, stored_kernel
-from .trials import Trials
+from .trials import Attempt, Trials
 
-REASON = "stability"
-"""What such sessions are kept under."""
+ROUNDS = 24
+"""Rounds by default: so many tell schedules apart that differ by about one per cent, on a quiet machine."""
 
 
 @dataclass(frozen=True)
 class StabilityRequest:
     """The ``top`` fastest schedules of each of the kernels ``workload_ids`` on ``device``, in an order from ``seed``.
 
-    ``capture_key`` is the model that they are looked at for.
+    Each is measured ``rounds`` times. ``capture_key`` is the model that they are looked at for.
     """
 
     device: Device
     capture_key: str
     workload_ids: Sequence[str]
     top: int = 10
+    rounds: int = ROUNDS
     seed: int = 0
 
 
@@ -49,8 +52,7 @@ def measure_again(
 ) -> int:
     """Measures the schedules as trials of a session of their own, which are never ranked; the session's id.
 
-    Neighbours in rank are not neighbours in time: what changes meanwhile must not look like order. SIGINT ends the
-    session after what is done.
+    SIGINT ends the session after what is done.
 
     Raises:
         UsageError: the device has no records of these kernels.
@@ -59,19 +61,18 @@ def measure_again(
     """
     key, runtime = request.device.key, request.device.runtime
     chosen = top_schedules(store, key, request.workload_ids, runtime, request.top)
-    queue = [record for records in chosen.values() for record in records]
-    if not queue:
+    if not chosen:
         raise UsageError(
             f"there is nothing to measure again: {store.name} has no records of these kernels on {key}",
             f"wgtune tune --device {key}",
         )
-    random.Random(request.seed).shuffle(queue)
+    contest = Contest(chosen, request.rounds, request.seed)
     info = _info(request, store)
     session = store.begin_session(info)
     outcome, note = SessionOutcome.FAILED, ""
     try:
         with Interrupts() as interrupts:
-            measure_records(queue, request.device, info, session, store, interrupts, report, opener)
+            measure_records(contest, request.device, info, session, store, interrupts, report, opener)
             outcome = SessionOutcome.INTERRUPTED if interrupts.requested else SessionOutcome.COMPLETED
     except BaseException as error:
         note = f"{type(error).__name__}: {error}"
@@ -91,13 +92,22 @@ def _info(request: StabilityRequest, store: Store) -> SessionInfo:
     return replace(
         own_session(latest, device),
         capture_key=request.capture_key,
-        budget={"top": request.top, "kernels": len(request.workload_ids)},
+        budget={"top": request.top, "kernels": len(request.workload_ids), "rounds": request.rounds},
         reason=REASON,
     )
 
 
+@dataclass(frozen=True)
+class Contest:
+    """Schedules by kernel, each to be measured ``rounds`` times, in an order from ``seed``."""
+
+    schedules: Mapping[str, Sequence[Record]]
+    rounds: int = 1
+    seed: int = 0
+
+
 def measure_records(
-    queue: Sequence[Record],
+    contest: Contest,
     device: Device,
     info: SessionInfo,
     session: int,
@@ -106,28 +116,55 @@ def measure_records(
     report: Callable[[str, float], None],
     opener: OpenWorker,
 ) -> None:
-    """Measures the schedules of ``queue``, in its order, on ``device``, as checks of ``session``, which is ``info``."""
-    infos = store.workloads({record.workload_id for record in queue})
+    """Measures the schedules of ``contest`` on ``device``, as checks of ``session``, which is ``info``.
+
+    Each once in every round. The schedules of one kernel follow each other, for
+    what else the machine does meanwhile to concern all of them; the first is not always the first, because what goes
+    on changes with time. A round has a process of its own: where code and buffers happen to lie in memory decides over
+    some per cent of a time, and for one program in some hundreds over a tenth and more (T. Mytkowicz et al., "Producing
+    wrong data without doing anything obviously wrong!", ASPLOS 2009), and stays so until the process ends.
+    """
+    infos = store.workloads(set(contest.schedules))
     kernels = {identity: stored_kernel(workload) for identity, workload in infos.items()}
+    entries = [
+        (kernels[identity], _attempts(kernels[identity], records, device))
+        for identity, records in contest.schedules.items()
+    ]
+    total, done = contest.rounds * sum(len(attempts) for _, attempts in entries), 0
+    order = random.Random(contest.seed)
     worker = opener(device, Timeouts())
     try:
         with interrupts.cutting_short():
             peaks = worker.calibrate()
         trials = Trials(store, session, worker, peaks, info.seed, Stopwatch(), interrupts, _Unwatched(), info.cache)
-        for done, record in enumerate(queue):
-            if interrupts.requested:
-                return
-            kernel = kernels[record.workload_id]
-            report(kernel.name, done / len(queue))
-            tier = tier_for(device, find_tier(record.tier) if record.tier in TIERS else TIERS["default"])
-            try:
-                trials.run(kernel, stored_attempt(kernel, record.trace, tier, TrialKind.CHECK), None)
-            except CaseError:  # it had a reference once; without one it cannot be compared
-                continue
+        for number in range(contest.rounds):
+            if number:
+                worker.close()
+            for kernel, attempts in order.sample(entries, len(entries)):
+                for attempt in order.sample(attempts, len(attempts)):
+                    if interrupts.requested:
+                        return
+                    report(kernel.name, done / total)
+                    with suppress(CaseError):  # it had a reference once; without one it cannot be compared
+                        trials.run(kernel, attempt, None)
+                    done += 1
     except Interrupted:
         return
     finally:
         worker.close()
+
+
+def _attempts(kernel: Kernel, records: Sequence[Record], device: Device) -> list[Attempt]:
+    """The records' schedules, lowered once more for ``device``."""
+    return [
+        stored_attempt(
+            kernel,
+            record.trace,
+            tier_for(device, find_tier(record.tier) if record.tier in TIERS else TIERS["default"]),
+            TrialKind.CHECK,
+        )
+        for record in records
+    ]
 
 
 class _Unwatched:

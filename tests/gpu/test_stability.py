@@ -14,7 +14,9 @@ from typer.testing import CliRunner
 from wgtune.cli import app
 from wgtune.database.records import SessionOutcome
 from wgtune.database.store import Store
+from wgtune.devices.job import MeasureJob, Measurement
 from wgtune.devices.limits import TIERS
+from wgtune.devices.worker import Worker
 from wgtune.errors import DeviceError, UsageError
 from wgtune.states import TrialState
 from wgtune.tuner.events import Event
@@ -40,7 +42,7 @@ def test_the_top_schedules_are_measured_again_and_nothing_else_changes(device, d
         before = store.best(device.key, ids), store.counts(device.key, ids), len(store.tried(device.key, ids[0]))
     page = tmp_path / "s.html"
     result = CliRunner().invoke(
-        app, ["report", "stability", "--db", database, "--top", "3", "--json", "--html", str(page)]
+        app, ["report", "stability", "--db", database, "--top", "3", "--rounds", "2", "--json", "--html", str(page)]
     )
     assert result.exit_code == 0, result.output
     data = json.loads(result.stdout)
@@ -50,12 +52,34 @@ def test_the_top_schedules_are_measured_again_and_nothing_else_changes(device, d
     with Store.open(database) as store:
         assert (store.best(device.key, ids), len(store.tried(device.key, ids[0]))) == (before[0], before[2])
         after = store.counts(device.key, ids)
-        assert {k: after[k][TrialState.OK] - before[1][k][TrialState.OK] for k in ids} == dict.fromkeys(ids, 3)
+        assert {k: after[k][TrialState.OK] - before[1][k][TrialState.OK] for k in ids} == dict.fromkeys(ids, 6)
         (record, _) = store.sessions()
         assert record.info.reason == "stability" and record.outcome is SessionOutcome.COMPLETED
-        assert record.info.model == "small" and record.info.budget == {"top": 3, "kernels": 2}
+        assert record.info.model == "small" and record.info.budget == {"top": 3, "kernels": 2, "rounds": 2}
     again = CliRunner().invoke(app, ["report", "stability", "--db", database, "--no-measure", "--json"])
-    assert json.loads(again.stdout) == data
+    assert json.loads(again.stdout) == data and data["rounds"] == 2 and data["halves"]["pairs"] == 6
+
+
+def test_each_round_has_a_process_of_its_own_and_sessions_are_compared(device, database):
+    started: list[int | None] = []
+
+    class Watched(Worker):
+        def measure(self, job: MeasureJob) -> Measurement:
+            measurement = super().measure(job)
+            started.append(self.pid)
+            return measurement
+
+    with Store.open(database) as store:
+        request = StabilityRequest(device, store.models()[0].capture_key, [softmax().id], top=2, rounds=3)
+        first = measure_again(request, store, lambda what, done: None, Watched)
+        assert len(started) == 6 and len(set(started)) == 3
+        assert started[0] == started[1] and started[2] == started[3] and started[4] == started[5]
+        second = measure_again(replace(request, seed=1), store, lambda what, done: None)
+    shown = CliRunner().invoke(app, ["report", "stability", "--db", database, "--no-measure"])
+    assert shown.exit_code == 0 and f"--no-measure --against {first}" in shown.output
+    arguments = ["report", "stability", "--db", database, "--no-measure", "--json", "--against", str(first)]
+    compared = json.loads(CliRunner().invoke(app, arguments).stdout)
+    assert (compared["session"], compared["against"], compared["overall"]["pairs"]) == (second, first, 1)
 
 
 def test_what_cannot_be_measured_again_says_so(device, database, monkeypatch):

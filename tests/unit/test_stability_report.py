@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from rich.console import Console
-from scipy.stats import kendalltau
 from synthetic_store import CAPTURE, CONV, LLVMPIPE, MATMUL, SOFTMAX, TrialState, add_demo, failed, ok, session, start
 
 from wgtune.database.comparisons import last_comparison, remeasured, top_schedules
 from wgtune.database.records import SessionOutcome, TrialKind
 from wgtune.database.store import Store
 from wgtune.errors import UsageError, WgtuneError
-from wgtune.reports.stability import agreement, heaviest, kendall_tau, stability
+from wgtune.reports.stability import heaviest, stability
 from wgtune.reports.stability_page import stability_page, write_stability_page
 from wgtune.states import Runtime
 
@@ -53,7 +49,7 @@ def compared(store, before, after, kernel=MATMUL, noise=0.01):
 def test_the_same_order_is_one_and_the_reverse_minus_one(store):
     before = {"a": 1e-3, "b": 2e-3, "c": 3e-3, "d": 4e-3}
     same = compared(store, before, {trace: 2 * seconds for trace, seconds in before.items()})
-    found = agreement(remeasured(store, same))
+    found = stability(store, same).overall
     assert (found.pairs, found.tau, found.clear, found.kept, found.clear_tau) == (6, 1.0, 6, 6, 1.0)
     report = stability(store, same)
     assert report.change == report.largest_change == pytest.approx(1.0)
@@ -63,9 +59,7 @@ def test_the_same_order_is_one_and_the_reverse_minus_one(store):
 
 def test_reversed(store):
     after = {"a": 4e-3, "b": 3e-3, "c": 2e-3, "d": 1e-3}
-    found = agreement(
-        remeasured(store, compared(store, dict(zip("abcd", [1e-3, 2e-3, 3e-3, 4e-3], strict=True)), after))
-    )
+    found = stability(store, compared(store, dict(zip("abcd", [1e-3, 2e-3, 3e-3, 4e-3], strict=True)), after)).overall
     assert found.tau == -1.0 and found.clear_tau == -1.0
 
 
@@ -90,21 +84,9 @@ def test_near_ties_that_changed_places_are_not_blamed_on_the_machine(store):
     assert "too close together to be told apart" in text and "End other programs" not in text
 
 
-@given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=2, max_size=9))
-def test_tau_with_exact_ties_is_scipys(times):
-    found, wanted = kendall_tau(times, 0.0), float(kendalltau(*zip(*times, strict=True)).statistic)
-    assert found is None if math.isnan(wanted) else found == pytest.approx(wanted)
-
-
-def test_a_tie_in_one_of_the_two_measurements_counts_for_neither_order():
-    """By hand: of three pairs one is tied in the second measurement, the others agree: 2 / √(3 · 2)."""
-    assert kendall_tau([(1.0, 1.0), (2.0, 2.0), (3.0, 2.03)], 0.02) == pytest.approx(2 / math.sqrt(6))
-    assert kendall_tau([(1.0, 2.0), (1.01, 1.0)], 0.02) is None
-
-
 def test_what_is_nearer_than_sampling_aims_at_is_never_clear(store):
     times = {"a": 1e-3, "b": 1.015e-3, "c": 1.04e-3}
-    found = agreement(remeasured(store, compared(store, times, times, noise=1e-4)))
+    found = stability(store, compared(store, times, times, noise=1e-4)).overall
     assert (found.pairs, found.clear, found.kept) == (3, 2, 2)
 
 
@@ -140,8 +122,8 @@ def test_the_record_before_the_check_is_the_latest_and_later_ones_do_not_count(s
     add(store, check, MATMUL, "never measured", samples(3e-3), TrialKind.CHECK)
     add(store, check, MATMUL, "a", failed(TrialState.RUN_TIMEOUT), TrialKind.CHECK)
     add(store, first, MATMUL, "a", samples(9e-3))
-    (pair,) = remeasured(store, check)
-    assert (pair.before.latency_s, pair.after.latency_s) == (2e-3, 3e-3)
+    (found,) = remeasured(store, check)
+    assert found.before.latency_s == 2e-3 and [one and one.latency_s for one in found.checks] == [3e-3, None]
 
 
 def test_the_fastest_schedules_once_each(store):
@@ -159,6 +141,47 @@ def test_heaviest_kernels_come_first(store):
     add(store, first, CONV, "a", samples(1e-4))
     add(store, first, SOFTMAX, "a", samples(1e-2))
     assert heaviest(store, CAPTURE, LLVMPIPE.key, 20, 2) == [SOFTMAX.id, MATMUL.id]
+
+
+def rounds(store, times):
+    """A session that checked each schedule once per round: ``times`` by trace, seconds by round, None for a failure."""
+    made = store.begin_session(replace(session(), reason="stability"))
+    for number in range(max(map(len, times.values()))):
+        for trace, seconds in times.items():
+            if number < len(seconds):
+                end = failed(TrialState.RUN_ERROR) if seconds[number] is None else samples(seconds[number])
+                add(store, made, MATMUL, trace, end, TrialKind.CHECK)
+    store.end_session(made, SessionOutcome.COMPLETED)
+    return made
+
+
+def test_sessions_of_rounds_are_compared_with_records_and_with_each_other(store):
+    """The records have b before a; seven rounds show a to be 2.5 % faster, whatever the machine's speed."""
+    first = store.begin_session(session())
+    for trace, seconds in (("a", 1.06e-3), ("b", 1e-3), ("c", 2e-3)):
+        add(store, first, MATMUL, trace, samples(seconds))
+    speeds = (1.0, 1.2, 0.9, 1.1, 1.0, 1.3, 1.0)
+    times = {trace: [speed * one for speed in speeds] for trace, one in (("a", 1e-3), ("b", 1.025e-3), ("c", 2e-3))}
+    made = [rounds(store, times) for _ in range(2)]
+    report = stability(store, made[1])
+    assert (report.rounds, report.against, report.overall.untied_tau) == (7, None, pytest.approx(1 / 3))
+    assert report.halves.tau == report.halves.untied_tau == 1 and report.halves.kept == report.halves.clear
+    assert "Compared with the records; measured 7 times" in report.sentences()[0]
+    assert "a record comes from one process" in report.sentences()[1]
+    again = stability(store, made[1], against=made[0])
+    assert again.overall.untied_tau == 1 and again.overall.clear == 3 and again.largest_change == pytest.approx(0)
+    assert again.sentences()[0].startswith(f"Compared with session {made[0]}")
+    data = json.loads(json.dumps(again.to_json()))
+    assert (data["against"], data["rounds"], data["halves"]["tau"]) == (made[0], 7, 1)
+    with pytest.raises(UsageError, match="measured none of these schedules again"):
+        stability(store, made[1], against=first)
+
+
+def test_the_session_before_another_is_found(store):
+    made = [rounds(store, {"a": [1e-3], "b": [1e-3]}) for _ in range(3)]
+    assert last_comparison(store, LLVMPIPE.key, CAPTURE, "stability") == made[2]
+    assert last_comparison(store, LLVMPIPE.key, CAPTURE, "stability", before=made[2]) == made[1]
+    assert last_comparison(store, LLVMPIPE.key, CAPTURE, "stability", before=made[0]) is None
 
 
 def test_the_last_comparison_is_found_and_others_are_refused(store):
