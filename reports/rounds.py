@@ -14,7 +14,7 @@ from ..devices.job import Sampling
 from ..medians import median_error, median_interval
 
 _AIM = Sampling().precision
-"""What sampling aims at, and so all that a measurement in one process can claim."""
+"""What sampling aims at: the precision that a measurement in one process claims."""
 
 
 @dataclass(frozen=True)
@@ -64,12 +64,11 @@ class Times:
 
     @cached_property
     def precision(self) -> float:
-        """Times that differ by no more, as a part of themselves, are tied: they are not known any better.
+        """Times that differ by no more, as a part of themselves, are tied.
 
-        It is the median of the intervals over the rounds where there are enough of those, else what sampling aims at.
+        It is what sampling aims at, or less where rounds show times to be known better: the median of their intervals.
         """
-        rounds = statistics.median(median_error(self._parts(schedule)) for schedule in range(len(self.records)))
-        return rounds if math.isfinite(rounds) else _AIM
+        return min(_AIM, statistics.median(median_error(self._parts(one)) for one in range(len(self.records))))
 
     def order(self, one: int, other: int) -> int:
         """−1 where schedule ``one`` is surely faster than ``other``, 1 where surely slower, 0 where noise decides.
