@@ -6,25 +6,34 @@ import multiprocessing
 import os
 import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
 from report_database import fill
 from sqlalchemy import insert
-from synthetic_store import CAPTURE, CLAMP, CONV, EMBED, LLVMPIPE, MATMUL, SOFTMAX
+from synthetic_store import CAPTURE, CLAMP, CONV, EMBED, LLVMPIPE, MATMUL, SOFTMAX, ok, session, start
 
 from wgtune.database import admin
+from wgtune.database.comparisons import REASON as STABILITY
+from wgtune.database.comparisons import last_comparison
 from wgtune.database.digests import digest_of
-from wgtune.database.records import OpaqueKind
+from wgtune.database.fidelity import REASON as FIDELITY
+from wgtune.database.records import OpaqueKind, SessionOutcome, TrialKind
 from wgtune.database.rows import opaque
 from wgtune.database.store import Store
 from wgtune.errors import DatabaseError
 from wgtune.reports.coverage import coverage
+from wgtune.reports.fidelity import fidelity
 from wgtune.reports.latency import latency
 from wgtune.reports.page import write_page
+from wgtune.reports.stability import stability
+from wgtune.states import Runtime
 
 EXAMPLES = int(os.environ.get("WGTUNE_FUZZ", "40"))
 """How many damaged files each fuzzing test tries."""
+
+OTHER = replace(LLVMPIPE, key="vulkan:other")
 
 IDS = [kernel.id for kernel in (CLAMP, CONV, EMBED, MATMUL, SOFTMAX)]
 
@@ -33,6 +42,7 @@ def make(path: Path) -> Path:
     """A database in one file, without a log beside it."""
     with Store.open(str(path)) as store:
         fill(store)
+        _measure_again(store)
         text = "not TVM's"
         with store.writing() as connection:
             connection.execute(
@@ -50,6 +60,16 @@ def make(path: Path) -> Path:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     connection.close()
     return path
+
+
+def _measure_again(store: Store) -> None:
+    """The best MATMUL again: twice on its device, and on another one."""
+    record = store.best(LLVMPIPE.key, [MATMUL.id])[MATMUL.id]
+    for device, reason, rounds in ((LLVMPIPE, STABILITY, 2), (OTHER, FIDELITY, 1)):
+        made = store.begin_session(replace(session(), device=device, reason=reason))
+        for _ in range(rounds):
+            store.add_trial(start(made, MATMUL, record.trace, TrialKind.CHECK), ok(1e-3, 2e-3, 3e-3))
+        store.end_session(made, SessionOutcome.COMPLETED)
 
 
 def read_everything(path: Path) -> list[object]:
@@ -70,6 +90,11 @@ def report_everything(path: Path, page: Path) -> None:
         coverage(store, CAPTURE, LLVMPIPE.key, 20)
         latency(store, CAPTURE, LLVMPIPE.key, 20)
         write_page(page, store, CAPTURE, LLVMPIPE.key, 20)
+        fidelity(store, (LLVMPIPE.key, Runtime.WGPU), (OTHER.key, Runtime.WGPU))
+        again = last_comparison(store, LLVMPIPE.key, CAPTURE, STABILITY)
+        if again is not None:
+            stability(store, again)
+            stability(store, again, against=again)
     admin.info(str(path))
 
 
