@@ -174,8 +174,14 @@ def stability(store: Reader, session_id: int, against: int | None = None) -> Sta
     """What a session's checks say, compared with those of session ``against``, or with the records that were checked.
 
     Raises:
-        UsageError: there is no such session, nothing was measured again in it, or nothing of that in ``against``.
+        UsageError: there is no such session, nothing was measured again in it, nothing of that in ``against``, or the
+            two are the same.
     """
+    if against == session_id:
+        raise UsageError(
+            f"session {against} is the one that is shown: it cannot be compared with itself",
+            "name an earlier one, or measure again (without --no-measure)",
+        )
     session = next((kept for kept in store.sessions() if kept.session_id == session_id), None)
     sides = _sides(store, session_id, against) if session is not None else {}
     if session is None or not sides:

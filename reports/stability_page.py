@@ -12,8 +12,8 @@ from .charts import breakable
 from .provenance import SOFTWARE_WARNING
 from .stability import StabilityReport, StabilityRow
 
-_ROOM = 1.25
-"""Times beyond this multiple of the longest first time are drawn at the edge."""
+_ROOM = 0.05
+"""Free space around the dots, as a part of what they span."""
 
 
 def write_stability_page(path: Path, report: StabilityReport) -> None:
@@ -61,24 +61,26 @@ def _tiles(report: StabilityReport) -> str:
 def _pictures(rows: Sequence[StabilityRow]) -> str:
     drawn = "".join(
         f'<figure style="margin:0"><figcaption class="soft" style="font-size:12px">{breakable(row.name)}<br>'
-        f"tau {_number(row.agreement.tau)}, {len(row.before_s)} schedules, fastest {duration(row.before_s[0])}"
+        f"tau {_number(row.agreement.tau)}, {_range(row)}"
         f"</figcaption>{_scatter(row)}</figure>"
         for row in rows
     )
     return (
         "<h2>Then and now</h2>"
-        '<p class="soft">A dot is a schedule: its first time to the right, its second upwards, both from nought. On '
-        "the line it took as long as before; dots that rise from left to right kept their order.</p>"
+        '<p class="soft">A dot is a schedule: its first time to the right, its second upwards, both axes over the '
+        "range given, so that what looks far apart may be near. On the line it took as long as before; dots that rise "
+        "from left to right kept their order.</p>"
         '<div style="display:grid;grid-template-columns:repeat(auto-fill,minmax(200px,1fr));gap:18px">'
         f"{drawn}</div>\n"
     )
 
 
 def _scatter(row: StabilityRow) -> str:
-    top = _ROOM * max(row.before_s)
+    low, high = min(*row.before_s, *row.after_s), max(*row.before_s, *row.after_s)
+    span = (high - low) or high
 
     def place(seconds: float) -> float:
-        return 1000 * min(seconds / top, 1.0)
+        return 1000 * (_ROOM + (1 - 2 * _ROOM) * (seconds - low) / span)
 
     dots = "".join(
         f'<circle cx="{place(before):.1f}" cy="{1000 - place(after):.1f}" r="18" fill="var(--best)">'
@@ -92,6 +94,11 @@ def _scatter(row: StabilityRow) -> str:
         '<path d="M0,1000L1000,0" stroke="var(--baseline)" stroke-width="6" fill="none"/>'
         f"{dots}</svg>"
     )
+
+
+def _range(row: StabilityRow) -> str:
+    times = (*row.before_s, *row.after_s)
+    return f"{duration(min(times))} to {duration(max(times))}"
 
 
 def _table(rows: Sequence[StabilityRow]) -> str:

@@ -175,6 +175,8 @@ def test_sessions_of_rounds_are_compared_with_records_and_with_each_other(store)
     assert (data["against"], data["rounds"], data["halves"]["tau"]) == (made[0], 7, 1)
     with pytest.raises(UsageError, match="measured none of these schedules again"):
         stability(store, made[1], against=first)
+    with pytest.raises(UsageError, match="compared with itself"):
+        stability(store, made[1], against=made[1])
 
 
 def test_the_session_before_another_is_found(store):
