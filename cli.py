@@ -35,6 +35,7 @@ from .cli_options import (
     StepsOption,
     WidthOption,
 )
+from .cli_pytorch import report_pytorch
 from .cli_stability import report_stability
 from .cli_tune import agent, tune
 from .console import note, show_error, stdout, warn
@@ -159,6 +160,9 @@ report_app.command("stability", epilog="Example: `wgtune report stability --top 
 report_app.command(
     "fidelity", epilog="Example: `wgtune report fidelity --device vulkan:nvidia-h200 --against browser --measure`"
 )(report_fidelity)
+report_app.command("pytorch", epilog="Example: `wgtune report pytorch --model sd-v1-5 --torch-device cuda`")(
+    report_pytorch
+)
 
 
 app.command(epilog="Example: `wgtune build --model ./my-model --device vulkan:nvidia-h200 -o dist/`")(build)
