@@ -38,7 +38,10 @@ class MeasuringWorker(Protocol):
         """What the device can do at best; raises DeviceError where it fails."""
 
     def close(self) -> None:
-        """Lets go of the device."""
+        """Lets go of the device, and of what was kept on it.
+
+        On a device of this machine or of a browser, measuring again takes hold of it anew.
+        """
 
 
 OpenWorker = Callable[[Device, Timeouts], MeasuringWorker]

@@ -118,11 +118,11 @@ def measure_records(
 ) -> None:
     """Measures the schedules of ``contest`` on ``device``, as checks of ``session``, which is ``info``.
 
-    Each once in every round. The schedules of one kernel follow each other, for
-    what else the machine does meanwhile to concern all of them; the first is not always the first, because what goes
-    on changes with time. A round has a process of its own: where code and buffers happen to lie in memory decides over
-    some per cent of a time, and for one program in some hundreds over a tenth and more (T. Mytkowicz et al., "Producing
-    wrong data without doing anything obviously wrong!", ASPLOS 2009), and stays so until the process ends.
+    Each once in every round. The schedules of one kernel follow each other, for what else the machine does meanwhile to
+    concern all of them; the first is not always the first, because what goes on changes with time. A round has a
+    process of its own where the worker has any: where code and buffers happen to lie in memory decides over some per
+    cent of a time, and for one program in some hundreds over a tenth and more (T. Mytkowicz et al., "Producing wrong
+    data without doing anything obviously wrong!", ASPLOS 2009), and stays so until the process ends.
     """
     infos = store.workloads(set(contest.schedules))
     kernels = {identity: stored_kernel(workload) for identity, workload in infos.items()}
