@@ -100,7 +100,9 @@ class StabilityReport:
             elif self.against is None and self.halves is not None and (self.halves.tau or 0.0) >= AIM:
                 verdict = "a record comes from one process and does not order them as well as all these rounds do"
             elif self._too_close:
-                verdict = "not because times moved: most of these schedules are too close together to be told apart"
+                verdict = (
+                    "what can be told apart kept its order; most of these schedules are too close together for that"
+                )
             else:
                 verdict = f"a quiet machine reaches {AIM}"
             lines.append(f"Kendall's tau {_taus(overall)} ({verdict}).")

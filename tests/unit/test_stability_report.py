@@ -81,7 +81,7 @@ def test_near_ties_that_changed_places_are_not_blamed_on_the_machine(store):
     report = stability(store, compared(store, before, after, noise=0.3))
     assert report.overall.tau < 0.9 and report.overall.clear_tau == 1
     text = "\n".join(report.sentences())
-    assert "too close together to be told apart" in text and "End other programs" not in text
+    assert "too close together for that" in text and "End other programs" not in text
 
 
 def test_what_is_nearer_than_sampling_aims_at_is_never_clear(store):
