@@ -235,7 +235,7 @@ def _report(
     from .database.layers import open_layers
     from .reports.page import write_page
     from .reports.selection import select_device, select_model
-    from .reports.tables import print_json
+    from .reports.tables import print_report
 
     with open_layers(db, releases=releases or (), shipped=shipped, warn=note) as store:
         chosen = select_model(store, model)
@@ -244,7 +244,4 @@ def _report(
         if html is not None:
             write_page(html, store, chosen.capture_key, key, steps)
             note(f"wrote {html}")
-    if json:
-        print_json(made.to_json(), stdout())
-    else:
-        made.render(stdout(), limit)
+    print_report(made, json=json, console=stdout(), limit=limit)

@@ -54,7 +54,7 @@ def report_fidelity(
     from .reports.fidelity_page import write_fidelity_page
     from .reports.selection import select_device, select_model
     from .reports.stability import heaviest
-    from .reports.tables import print_json
+    from .reports.tables import print_report
 
     if against == BROWSER and not measure:
         raise UsageError("a browser is a device by its own key once it was measured", "add --measure, or name the key")
@@ -79,10 +79,7 @@ def report_fidelity(
     if html is not None:
         write_fidelity_page(html, made)
         note(f"wrote {html}")
-    if json:
-        print_json(made.to_json(), stdout())
-    else:
-        made.render(stdout(), limit)
+    print_report(made, json=json, console=stdout(), limit=limit)
 
 
 def _tuned_last(store: Reader, capture_key: str) -> str | None:

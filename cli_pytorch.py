@@ -55,7 +55,7 @@ def report_pytorch(
     from .reports.launches import model_launches
     from .reports.pytorch import beside_pytorch
     from .reports.selection import select_device, select_model
-    from .reports.tables import print_json
+    from .reports.tables import print_report
 
     with open_layers(db, releases=releases or (), shipped=shipped, warn=note) as store:
         chosen = select_model(store, model)
@@ -82,9 +82,6 @@ def report_pytorch(
             except KeyboardInterrupt:
                 interrupted = True
         made = beside_pytorch(store, chosen.capture_key, key, steps, times, name, version("torch"))
-    if json:
-        print_json(made.to_json(), stdout())
-    else:
-        made.render(stdout())
+    print_report(made, json=json, console=stdout())
     if interrupted:
         raise typer.Exit(130)

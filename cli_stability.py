@@ -45,7 +45,7 @@ def report_stability(
     from .reports.selection import select_device, select_model
     from .reports.stability import stability
     from .reports.stability_page import write_stability_page
-    from .reports.tables import print_json
+    from .reports.tables import print_report
 
     with Store.open(db, create=False) as store:
         chosen = select_model(store, model)
@@ -58,15 +58,12 @@ def report_stability(
                 raise UsageError(f"nothing was measured again on {key} yet", "wgtune report stability")
             session = found
         made = stability(store, session, against)
-        earlier = last_comparison(store, key, chosen.capture_key, REASON, before=session)
+        earlier = last_comparison(store, key, chosen.capture_key, REASON, before=session) if against is None else None
     if html is not None:
         write_stability_page(html, made)
         note(f"wrote {html}")
-    if json:
-        print_json(made.to_json(), stdout())
-    else:
-        made.render(stdout(), limit)
-    if against is None and earlier is not None:
+    print_report(made, json=json, console=stdout(), limit=limit)
+    if earlier is not None:
         note(f"session {earlier} measured again, too: --no-measure --against {earlier} compares with it")
 
 

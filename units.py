@@ -62,6 +62,11 @@ def ratio(value: float | None) -> str:
     return MISSING if value is None else f"{value:,.2f} ×"
 
 
+def coefficient(value: float | None) -> str:
+    """A coefficient, as of correlation: ``0.93``."""
+    return MISSING if value is None else f"{value:.2f}"
+
+
 def percent(share: float | None) -> str:
     """A share of one: ``12.3 %``."""
     return MISSING if share is None else f"{100 * share:.1f} %"

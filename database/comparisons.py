@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, Select, select
+from sqlalchemy import Row, Select
 
 from ..states import Runtime, TrialState
 from .reader import Reader
@@ -56,26 +56,21 @@ def remeasured(reader: Reader, session_id: int) -> list[Remeasured]:
     are left out, and those of which no check ended ``ok``.
     """
     ended = (
-        select(trial.c.id, trial.c.workload_id, trial.c.schedule_id, trial.c.state)
-        .where(trial.c.session_id == session_id, trial.c.kind == TrialKind.CHECK, trial.c.state != TrialState.ABANDONED)
-        .where(trial.c.ended.is_not(None))
+        RECORDS.where(trial.c.session_id == session_id, trial.c.kind == TrialKind.CHECK)
+        .where(trial.c.state != TrialState.ABANDONED, trial.c.ended.is_not(None))
         .order_by(trial.c.id)
     )
-    checks: dict[tuple[int, int], list[int | None]] = {}
+    checks: dict[tuple[int, int], list[Row[Any] | None]] = {}
     found = []
     with reader.reading() as connection:
         for row in connection.execute(ended):
-            checks.setdefault((row.workload_id, row.schedule_id), []).append(
-                row.id if row.state is TrialState.OK else None
-            )
+            good = row if row.state is TrialState.OK else None
+            checks.setdefault((row.workload_id, row.schedule_id), []).append(good)
         for made in checks.values():
-            good = [identity for identity in made if identity is not None]
-            if not good:
-                continue
-            rows = {row.id: row for row in connection.execute(RECORDS.where(trial.c.id.in_(good)))}
-            before = connection.execute(_before(rows[good[0]])).first()
+            first = next((row for row in made if row is not None), None)
+            before = connection.execute(_before(first)).first() if first is not None else None
             if before is not None:
-                again = tuple(None if identity is None else to_record(rows[identity]) for identity in made)
+                again = tuple(None if row is None else to_record(row) for row in made)
                 found.append(Remeasured(to_record(before), again))
     return found
 

@@ -9,11 +9,10 @@ from enum import Enum
 
 from sqlalchemy import select
 
-from ..errors import DatabaseError
 from ..states import Runtime, TrialState
 from .reader import Reader, is_stale
 from .records import Record
-from .rows import device, trial, workload
+from .rows import check_whole, device, trial, workload
 
 LEAST_EFFECT = 0.03
 """Share by which medians must differ before a kernel counts as faster or slower."""
@@ -148,12 +147,9 @@ def _measured(reader: Reader) -> dict[tuple[str, Runtime], dict[str, set[tuple[T
     )
     found: dict[tuple[str, Runtime], dict[str, set[tuple[TrialState, bool]]]] = {}
     with reader.reading() as connection:
-        for key, runtime, digest, state, stale in connection.execute(query):
-            if key is None or runtime is None or digest is None:  # what no program writes, a damaged file may hold
-                raise DatabaseError(
-                    f"{reader.name}: a trial's device, runtime or kernel has no name",
-                    "the file is damaged: restore a copy; `wgtune db check` says what is wrong",
-                )
+        for row in connection.execute(query):
+            check_whole(row)
+            key, runtime, digest, state, stale = row
             stale = bool(stale) and state is TrialState.OK
             found.setdefault((key, runtime), {}).setdefault(digest, set()).add((state, stale))
     return found

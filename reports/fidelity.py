@@ -16,7 +16,7 @@ from ..database.fidelity import Pair, shared_schedules
 from ..database.reader import Reader
 from ..errors import UsageError
 from ..states import Runtime
-from ..units import MISSING
+from ..units import coefficient, ratio
 from .plain import plain
 from .rounds import Times, agreement, pooled
 from .tables import Column, print_left_out, print_rows
@@ -159,21 +159,13 @@ def _row(name: str, kernels: Sequence[_Sides]) -> FidelityRow:
     )
 
 
-def _number(value: float | None) -> str:
-    return MISSING if value is None else f"{value:.2f}"
-
-
-def _times(value: float | None) -> str:
-    return MISSING if value is None else f"{value:.2f} ×"
-
-
 _COLUMNS = [
     Column("name", "kernels of", flexible=True),
     Column("kernels", "kernels", "right", drop=2),
     Column("schedules", "schedules", "right"),
-    Column("ratio", "time there", "right", _times),
-    Column("spread", "spread", "right", _times, drop=1),
-    Column("tau", "tau", "right", _number),
+    Column("ratio", "time there", "right", ratio),
+    Column("spread", "spread", "right", ratio, drop=1),
+    Column("tau", "tau", "right", coefficient),
     Column("kept", "clear pairs kept", "right", drop=2),
     Column("best_kept", "best kept", "right", drop=3),
 ]

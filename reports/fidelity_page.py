@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 
 from ..errors import WgtuneError
-from ..units import MISSING, duration
+from ..units import coefficient, duration
 from .charts import breakable
 from .fidelity import FidelityReport
 
@@ -63,7 +63,7 @@ def _table(report: FidelityReport) -> str:
     heads = ["kernels of", "kernels", "schedules", "time there", "spread", "tau", "clear pairs kept", "best kept"]
     body = "".join(
         f'<tr><td class="left">{breakable(row.name)}</td><td>{row.kernels}</td><td>{row.schedules}</td>'
-        f"<td>{row.ratio:.2f} ×</td><td>{_number(row.spread)}</td><td>{_number(row.tau)}</td>"
+        f"<td>{row.ratio:.2f} ×</td><td>{coefficient(row.spread)}</td><td>{coefficient(row.tau)}</td>"
         f"<td>{row.kept} of {row.clear}</td><td>{row.best_kept} of {row.ranked}</td></tr>\n"
         for row in [*report.rows, report.overall]
     )
@@ -73,7 +73,3 @@ def _table(report: FidelityReport) -> str:
         "geometric standard deviation, tau Kendall's, within each kernel.</p>"
         f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table></div>\n'
     )
-
-
-def _number(value: float | None) -> str:
-    return MISSING if value is None else f"{value:.2f}"

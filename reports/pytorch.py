@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ..database.reader import Reader
-from ..units import MISSING, duration, ratio
+from ..units import duration, ratio
 from .latency import Total, latency
 from .plain import plain
 from .provenance import SOFTWARE_WARNING, Provenance
@@ -101,7 +101,7 @@ class PyTorchReport:
                 **{mode: row.pytorch_s.get(mode) for mode in modes},
                 "ratio": row.ratio,
             }
-            for row in (*self.rows, self.image)
+            for row in (*self.rows[:limit], self.image)
         ]
         columns = [
             Column("name", "stage, once", flexible=True),
@@ -109,7 +109,7 @@ class PyTorchReport:
             Column("untuned", "untuned", "right", duration),
             Column("tuned", "tuned", "right", duration),
             *(Column(mode, f"PyTorch {mode}", "right", duration) for mode in modes),
-            Column("ratio", "tuned / PyTorch", "right", lambda value: MISSING if value is None else f"{value:.2f} ×"),
+            Column("ratio", "tuned / PyTorch", "right", ratio),
         ]
         title = f"{self.model} on {self.provenance.device.key}, beside PyTorch on {self.torch_device}"
         print_rows(rows, columns, json=False, console=console, title=title)

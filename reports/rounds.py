@@ -56,10 +56,9 @@ class Times:
 
         It is the interval over the rounds where there are enough of them, else over the samples of all.
         """
-        rounds = [median_error(self._parts(schedule)) for schedule in range(len(self.records))]
         return tuple(
             error if math.isfinite(error) else median_error(self._samples(schedule))
-            for schedule, error in enumerate(rounds)
+            for schedule, error in enumerate(self._round_errors)
         )
 
     @cached_property
@@ -68,7 +67,7 @@ class Times:
 
         It is what sampling aims at, or less where rounds show times to be known better: the median of their intervals.
         """
-        return min(_AIM, statistics.median(median_error(self._parts(one)) for one in range(len(self.records))))
+        return min(_AIM, statistics.median(self._round_errors))
 
     def order(self, one: int, other: int) -> int:
         """−1 where schedule ``one`` is surely faster than ``other``, 1 where surely slower, 0 where noise decides.
@@ -101,6 +100,11 @@ class Times:
             times = [record.latency_s for record in made if record is not None]
             levels.append(statistics.median(times) if 2 * len(times) >= len(made) else None)
         return levels
+
+    @cached_property
+    def _round_errors(self) -> list[float]:
+        """By schedule, the median's error over the rounds; infinite where they are too few."""
+        return [median_error(self._parts(schedule)) for schedule in range(len(self.records))]
 
     def _seconds(self, schedule: int, level: float) -> float:
         parts = self._parts(schedule)

@@ -16,7 +16,7 @@ from ..database.reader import Reader
 from ..database.records import Record, SessionRecord
 from ..errors import UsageError
 from ..states import Runtime
-from ..units import MISSING, duration, percent
+from ..units import coefficient, duration, percent
 from .launches import model_launches
 from .plain import plain
 from .provenance import SOFTWARE_WARNING, Provenance, provenance
@@ -264,11 +264,7 @@ def _with_clear_tau(found: Agreement) -> dict[str, Any]:
 
 def _taus(found: Agreement) -> str:
     tied = f"where times within {percent(found.precision)} of each other are tied"
-    return f"{_tau(found.tau)} {tied}, {_tau(found.untied_tau)} without ties"
-
-
-def _tau(value: float | None) -> str:
-    return MISSING if value is None else f"{value:.2f}"
+    return f"{coefficient(found.tau)} {tied}, {coefficient(found.untied_tau)} without ties"
 
 
 _COLUMNS = [
@@ -276,7 +272,7 @@ _COLUMNS = [
     Column("schedules", "schedules", "right", drop=3),
     Column("before", "best before", "right", duration),
     Column("after", "now", "right", duration),
-    Column("tau", "tau", "right", _tau),
+    Column("tau", "tau", "right", coefficient),
     Column("clear", "clear pairs kept", "right", drop=2),
     Column("change", "change", "right", percent),
     Column("largest", "largest", "right", percent, drop=1),

@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 
 from ..errors import WgtuneError
-from ..units import MISSING, column_unit, duration, percent
+from ..units import coefficient, column_unit, duration, percent
 from .charts import breakable
 from .provenance import SOFTWARE_WARNING
 from .stability import StabilityReport, StabilityRow
@@ -48,8 +48,8 @@ def stability_page(report: StabilityReport) -> str:
 def _tiles(report: StabilityReport) -> str:
     overall = report.overall
     tiles = [
-        (_number(overall.tau), "Kendall's tau, all pairs"),
-        (_number(overall.clear_tau), "beyond noise"),
+        (coefficient(overall.tau), "Kendall's tau, all pairs"),
+        (coefficient(overall.clear_tau), "beyond noise"),
         (f"{overall.kept:,} of {overall.clear:,}", "clear pairs kept their order"),
         (percent(report.change), "median change of a time"),
         (f"{sum(len(row.before_s) for row in report.rows):,}", "schedules measured again"),
@@ -61,7 +61,7 @@ def _tiles(report: StabilityReport) -> str:
 def _pictures(rows: Sequence[StabilityRow]) -> str:
     drawn = "".join(
         f'<figure style="margin:0"><figcaption class="soft" style="font-size:12px">{breakable(row.name)}<br>'
-        f"tau {_number(row.agreement.tau)}, {_range(row)}"
+        f"tau {coefficient(row.agreement.tau)}, {_range(row)}"
         f"</figcaption>{_scatter(row)}</figure>"
         for row in rows
     )
@@ -87,7 +87,7 @@ def _scatter(row: StabilityRow) -> str:
         f"<title>{escape(duration(before))}, then {escape(duration(after))}</title></circle>"
         for before, after in zip(row.before_s, row.after_s, strict=True)
     )
-    words = f"first against second times of {len(row.before_s)} schedules, tau {_number(row.agreement.tau)}"
+    words = f"first against second times of {len(row.before_s)} schedules, tau {coefficient(row.agreement.tau)}"
     return (
         f'<svg viewBox="-20 -20 1040 1040" role="img" aria-label="{escape(words)}" '
         'style="width:100%;background:var(--card);border-radius:8px">'
@@ -110,7 +110,7 @@ def _table(rows: Sequence[StabilityRow]) -> str:
     body = "".join(
         f'<tr><td class="left">{breakable(row.name)}</td><td>{len(row.before_s)}</td>'
         f"<td>{unit.format(row.before_s[0])}</td><td>{unit.format(row.after_s[0])}</td>"
-        f"<td>{_number(row.agreement.tau)}</td><td>{row.agreement.kept} of {row.agreement.clear}</td>"
+        f"<td>{coefficient(row.agreement.tau)}</td><td>{row.agreement.kept} of {row.agreement.clear}</td>"
         f"<td>{percent(row.change)}</td><td>{percent(row.largest_change)}</td><td>{percent(row.error)}</td></tr>\n"
         for row in rows
     )
@@ -119,7 +119,3 @@ def _table(rows: Sequence[StabilityRow]) -> str:
         '<h2>All kernels</h2><p class="soft">± is how far the ends of a median\'s 95 % confidence interval lie from it.'
         f'</p><div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table></div>\n'
     )
-
-
-def _number(value: float | None) -> str:
-    return MISSING if value is None else f"{value:.2f}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as json_module
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from rich import box
 from rich.cells import cell_len
@@ -16,6 +16,17 @@ from rich.text import Text
 from ..console import UNSEEN
 from ..units import MISSING
 from .plain import plain
+
+
+class Report(Protocol):
+    """What every report can do."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+
+    def render(self, console: Console, limit: int | None = None) -> None:
+        """Prints the table and what it comes to."""
+
 
 _GAP = 2
 _NARROWEST = 16
@@ -78,6 +89,14 @@ def print_json(value: Any, console: Console) -> None:
     )
     # Line breaks are JSON's own; all others stand in strings, where JSON has a word for them.
     console.print(Text(text), soft_wrap=True, highlight=False)
+
+
+def print_report(made: Report, *, json: bool, console: Console, limit: int | None = None) -> None:
+    """Prints a report: as JSON, or as its table with the first ``limit`` rows and what it comes to."""
+    if json:
+        print_json(made.to_json(), console)
+    else:
+        made.render(console, limit)
 
 
 def shorten(text: str, width: int) -> str:

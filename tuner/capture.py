@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ..errors import CaptureError
 from . import cache
 from .model import ModelSource
 from .program import Capture, CaptureOptions, Kernel, Stage
@@ -27,12 +26,7 @@ def capture_model(
 
     Raises CaptureError for a stage that the model does not have, and where it cannot be built, exported or converted.
     """
-    wanted = list(source.configs) if stages is None else [name for name in source.configs if name in stages]
-    unknown = sorted(set(stages or ()) - set(source.configs))
-    if unknown:
-        raise CaptureError(
-            f"{source.name} has no stage {', '.join(unknown)}", f"its stages: {', '.join(source.configs)}"
-        )
+    wanted = source.select_stages(stages)
     say = progress or (lambda line: None)
     captured: dict[str, Stage] = {}
     kernels: dict[str, Kernel] = {}

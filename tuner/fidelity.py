@@ -7,14 +7,13 @@ from dataclasses import dataclass, replace
 
 from ..database.comparisons import top_schedules
 from ..database.fidelity import labelled
-from ..database.records import SessionInfo, SessionOutcome
+from ..database.records import SessionInfo
 from ..database.store import Store
 from ..devices.device import Device
 from ..devices.limits import TIERS
 from ..devices.opening import OpenWorker
 from ..errors import UsageError
 from ..states import Runtime
-from .interrupts import Interrupts
 from .native import NativeTier, tier_for
 from .registration import device_info, own_session
 from .stability import Contest, measure_records
@@ -54,21 +53,9 @@ def measure_elsewhere(
             f"there is nothing to measure: {store.name} has no records of these kernels on {key}",
             f"wgtune tune --device {key}",
         )
-    info = _info(request, store)
-    session = store.begin_session(info)
-    outcome, note = SessionOutcome.FAILED, ""
-    try:
-        with Interrupts() as interrupts:
-            measure_records(
-                Contest(chosen, request.rounds), request.device, info, session, store, interrupts, report, opener
-            )
-            outcome = SessionOutcome.INTERRUPTED if interrupts.requested else SessionOutcome.COMPLETED
-    except BaseException as error:
-        note = f"{type(error).__name__}: {error}"
-        raise
-    finally:
-        store.end_session(session, outcome, note)
-    return session
+    return measure_records(
+        Contest(chosen, request.rounds), request.device, _info(request, store), store, report, opener
+    )
 
 
 def _info(request: FidelityRequest, store: Store) -> SessionInfo:

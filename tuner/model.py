@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -48,6 +49,15 @@ class ModelSource:
     def has_weights(self) -> bool:
         """Whether the weights of every stage are here, or can be downloaded."""
         return bool(self.repo_id) or all(self._weight_files(stage) for stage in self.configs)
+
+    def select_stages(self, wanted: Sequence[str] | None) -> list[str]:
+        """The stages of that name, or all for None, in order of execution; raises CaptureError for one it has not."""
+        unknown = sorted(set(wanted or ()) - set(self.configs))
+        if unknown:
+            raise CaptureError(
+                f"{self.name} has no stage {', '.join(unknown)}", f"its stages: {', '.join(self.configs)}"
+            )
+        return [stage for stage in self.configs if wanted is None or stage in wanted]
 
     def load_weights(self, stage: str) -> dict[str, torch.Tensor]:
         """The checkpoint of ``stage`` on the CPU, in its own dtypes, by canonical name (see `canonical_weight_name`).

@@ -86,9 +86,9 @@ def time_stages(
     Weights and inputs are random: what a network takes does not depend on them. ``backend`` is torch.compile's.
 
     Raises:
-        CaptureError: a stage's configuration does not build.
+        CaptureError: the model has no such stage, or a stage's configuration does not build.
     """
-    wanted = [stage for stage in source.configs if stages is None or stage in stages]
+    wanted = source.select_stages(stages)
     total = len(wanted) * len(modes)
     for number, stage in enumerate(wanted):
         report(f"{stage}: making weights", number / len(wanted))
@@ -170,8 +170,8 @@ class _Clock(Sampler[Callable[[], object]]):
         return seconds
 
     def run_cold(self, steps: Callable[[], object], count: int = 1) -> float:
-        """A whole stage leaves nothing of its beginning in the caches: every run is one."""
-        return self.run(steps, count)
+        """Raises NotImplementedError: PyTorch is timed as it runs, one time after the other."""
+        raise NotImplementedError("there are no cold runs of PyTorch")
 
     def _wait(self) -> None:
         if self._device.type != "cpu":

@@ -67,19 +67,7 @@ def measure_again(
             f"wgtune tune --device {key}",
         )
     contest = Contest(chosen, request.rounds, request.seed)
-    info = _info(request, store)
-    session = store.begin_session(info)
-    outcome, note = SessionOutcome.FAILED, ""
-    try:
-        with Interrupts() as interrupts:
-            measure_records(contest, request.device, info, session, store, interrupts, report, opener)
-            outcome = SessionOutcome.INTERRUPTED if interrupts.requested else SessionOutcome.COMPLETED
-    except BaseException as error:
-        note = f"{type(error).__name__}: {error}"
-        raise
-    finally:
-        store.end_session(session, outcome, note)
-    return session
+    return measure_records(contest, request.device, _info(request, store), store, report, opener)
 
 
 def _info(request: StabilityRequest, store: Store) -> SessionInfo:
@@ -110,13 +98,39 @@ def measure_records(
     contest: Contest,
     device: Device,
     info: SessionInfo,
+    store: Store,
+    report: Callable[[str, float], None],
+    opener: OpenWorker,
+) -> int:
+    """Measures the schedules of ``contest`` on ``device`` as checks of a session that is ``info``; the session's id.
+
+    SIGINT ends the session after what is done. Raises as `measure_again` does, but for records that there are.
+    """
+    session = store.begin_session(info)
+    outcome, note = SessionOutcome.FAILED, ""
+    try:
+        with Interrupts() as interrupts:
+            _measure(contest, device, info, session, store, interrupts, report, opener)
+            outcome = SessionOutcome.INTERRUPTED if interrupts.requested else SessionOutcome.COMPLETED
+    except BaseException as error:
+        note = f"{type(error).__name__}: {error}"
+        raise
+    finally:
+        store.end_session(session, outcome, note)
+    return session
+
+
+def _measure(
+    contest: Contest,
+    device: Device,
+    info: SessionInfo,
     session: int,
     store: Store,
     interrupts: Interrupts,
     report: Callable[[str, float], None],
     opener: OpenWorker,
 ) -> None:
-    """Measures the schedules of ``contest`` on ``device``, as checks of ``session``, which is ``info``.
+    """Measures the schedules of ``contest`` as checks of ``session``.
 
     Each once in every round. The schedules of one kernel follow each other, for what else the machine does meanwhile to
     concern all of them; the first is not always the first, because what goes on changes with time. A round has a

@@ -27,7 +27,7 @@ from typer.testing import CliRunner
 
 from wgtune.cli import app
 from wgtune.database.store import Store
-from wgtune.errors import UsageError
+from wgtune.errors import CaptureError, UsageError
 from wgtune.reports.pytorch import beside_pytorch
 from wgtune.tuner.demo_model import make_demo_pipeline
 from wgtune.tuner.model import resolve_model
@@ -166,6 +166,9 @@ def test_the_command(folder, database, monkeypatch):
     assert [row["name"] for row in data["rows"]] == ["clip"] and data["rows"][0]["ratio"] > 0
     unknown = CliRunner().invoke(app, words)
     assert isinstance(unknown.exception, UsageError) and "--source" in unknown.exception.hint
+
+    wrong = CliRunner().invoke(app, [*words, "--source", str(folder), "--stage", "clop"])
+    assert isinstance(wrong.exception, CaptureError) and "its stages: clip, unet, vae" in wrong.exception.hint
 
     def interrupted(*arguments):
         yield StageTime("clip", EAGER, (0.5, 0.5))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from dataclasses import replace
 
 import pytest
@@ -10,6 +11,7 @@ from rich.console import Console
 from synthetic_store import CAPTURE, CONV, LLVMPIPE, MATMUL, SOFTMAX, TrialState, add_demo, failed, ok, session, start
 
 from wgtune.database.comparisons import last_comparison, remeasured, top_schedules
+from wgtune.database.digests import digest_of
 from wgtune.database.records import SessionOutcome, TrialKind
 from wgtune.database.store import Store
 from wgtune.errors import UsageError, WgtuneError
@@ -177,6 +179,15 @@ def test_sessions_of_rounds_are_compared_with_records_and_with_each_other(store)
         stability(store, made[1], against=first)
     with pytest.raises(UsageError, match="compared with itself"):
         stability(store, made[1], against=made[1])
+
+
+def test_checks_of_a_schedule_that_is_gone_are_passed_over(store, tmp_path):
+    made = compared(store, {"a": 1e-3, "b": 2e-3}, {"a": 1e-3, "b": 2e-3})
+    gone = remeasured(store, made)[0].before.trace
+    with sqlite3.connect(tmp_path / "x.db") as connection:  # which does not look after foreign keys
+        connection.execute("DELETE FROM schedule WHERE digest = ?", (digest_of(gone),))
+    connection.close()
+    assert [found.before.trace for found in remeasured(store, made)] == ["b"]
 
 
 def test_the_session_before_another_is_found(store):
