@@ -43,13 +43,15 @@ def report_stability(
     from .database.store import Store
     from .errors import UsageError
     from .reports.selection import select_device, select_model
-    from .reports.stability import stability
+    from .reports.stability import check_against, stability
     from .reports.stability_page import write_stability_page
     from .reports.tables import print_report
 
     with Store.open(db, create=False) as store:
         chosen = select_model(store, model)
         key = select_device(store, device, capture_key=chosen.capture_key).key
+        if against is not None:
+            check_against(store, against)
         if measure:
             session = _measure_again(store, chosen.capture_key, device_here(key), top, kernels, rounds, seed, steps)
         else:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PyTorchRow:
-    """One stage, run once, or an image as a whole. Times in seconds, by PyTorch's mode where it is PyTorch's.
+    """One stage, run once, or an image, as far as its stages were timed. Times in seconds; PyTorch's by mode.
 
     ``runs`` is how often an image runs the stage. ``missing`` kernels have no time: ``untuned_s`` and ``tuned_s`` lack
     them.
@@ -71,8 +71,9 @@ class PyTorchReport:
         lines = []
         if self.image.ratio is not None:
             mode = min(self.image.pytorch_s, key=lambda name: self.image.pytorch_s[name])
+            what = f"one {self.per_what} takes" if self.image.name == self.per_what else f"{self.image.name} take"
             lines.append(
-                f"Tuned, an image takes {duration(self.image.tuned_s)}; with PyTorch ({mode}) "
+                f"Tuned, {what} {duration(self.image.tuned_s)}; with PyTorch ({mode}) "
                 f"{duration(self.image.pytorch_s[mode])}: {ratio(self.image.ratio)} as long."
             )
         if self.image.missing:
@@ -144,7 +145,7 @@ def beside_pytorch(
         torch_device=torch_device,
         torch_version=torch_version,
         rows=rows,
-        image=_image(known.per_what, rows),
+        image=_image(known.per_what if len(rows) == len(known.stages) else "these stages", rows),
         times=times,
     )
 

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from ..database.comparisons import Remeasured, remeasured
+from ..database.comparisons import REASON, Remeasured, remeasured
 from ..database.reader import Reader
 from ..database.records import Record, SessionRecord
 from ..errors import UsageError
@@ -188,10 +188,7 @@ def stability(store: Reader, session_id: int, against: int | None = None) -> Sta
     sides = _sides(store, session_id, against) if session is not None else {}
     if session is None or not sides:
         if against is not None and _sides(store, session_id, None):
-            raise UsageError(
-                f"session {against} of {store.name} measured none of these schedules again",
-                "wgtune db show lists the sessions; those for `stability` are meant",
-            )
+            raise _no_comparison(store, against)
         raise UsageError(f"session {session_id} of {store.name} measured nothing again", "wgtune report stability")
     workloads = store.workloads(sides)
     rows = [_row(workloads[identity].name, identity, *found) for identity, found in sides.items()]
@@ -210,6 +207,20 @@ def stability(store: Reader, session_id: int, against: int | None = None) -> Sta
         halves=pooled([agreement(*halves) for halves in map(Times.halves, after) if halves]) if rounds > 1 else None,
         change=statistics.median(changes),
         largest_change=max(changes),
+    )
+
+
+def check_against(store: Reader, against: int) -> None:
+    """Raises UsageError where session ``against`` measured nothing again: to be said before minutes of measuring."""
+    if not remeasured(store, against):
+        raise _no_comparison(store, against)
+
+
+def _no_comparison(store: Reader, against: int) -> UsageError:
+    others = [str(kept.session_id) for kept in store.sessions() if kept.info.reason == REASON]
+    return UsageError(
+        f"session {against} of {store.name} measured none of these schedules again",
+        f"sessions that measured again: {', '.join(others)}" if others else "wgtune report stability",
     )
 
 

@@ -153,6 +153,10 @@ def test_sums_are_put_beside_each_other(database):
     partly.render(console)
     text = console.export_text()
     assert "PyTorch compile" in text and "clip, eager: OutOfMemoryError: too large" in text and "1e-06" in text
+    assert "Tuned, one image takes" in text
+    with Store.open(database) as store:
+        few = beside_pytorch(store, CAPTURE, LLVMPIPE.key, 20, times[:2], "cpu", "2.13.0")
+    assert few.image.name == "these stages" and few.sentences()[0].startswith("Tuned, these stages take")
     data = json.loads(json.dumps(report.to_json()))
     assert data["rows"][0]["pytorch_s"]["eager"] == 0.01 and data["times"][0]["mode"] == "eager"
     assert data["image"]["ratio"] == pytest.approx(image.tuned_s / image.pytorch_s["compile"])

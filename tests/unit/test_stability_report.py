@@ -15,7 +15,7 @@ from wgtune.database.digests import digest_of
 from wgtune.database.records import SessionOutcome, TrialKind
 from wgtune.database.store import Store
 from wgtune.errors import UsageError, WgtuneError
-from wgtune.reports.stability import heaviest, stability
+from wgtune.reports.stability import check_against, heaviest, stability
 from wgtune.reports.stability_page import stability_page, write_stability_page
 from wgtune.states import Runtime
 
@@ -177,6 +177,10 @@ def test_sessions_of_rounds_are_compared_with_records_and_with_each_other(store)
     assert (data["against"], data["rounds"], data["halves"]["tau"]) == (made[0], 7, 1)
     with pytest.raises(UsageError, match="measured none of these schedules again"):
         stability(store, made[1], against=first)
+    check_against(store, made[0])
+    with pytest.raises(UsageError, match="measured none of these schedules again") as refused:
+        check_against(store, first)
+    assert f"sessions that measured again: {made[1]}, {made[0]}" in refused.value.hint
     with pytest.raises(UsageError, match="compared with itself"):
         stability(store, made[1], against=made[1])
 
