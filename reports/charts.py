@@ -45,6 +45,14 @@ def _bar(kind: str, seconds: float, longest: float, text: str) -> str:
     return f'<div class="bar"><i class="{kind}" style="width:{width:.2f}%"></i>{value}</div>'
 
 
+def column_heads(names: Sequence[str]) -> str:
+    """The heads of a table's columns as HTML: the first one's cells are words, the others' numbers."""
+    return "".join(
+        f'<th scope="col"{"" if number else " class=left"} style="padding:8px 10px">{escape(name)}</th>'
+        for number, name in enumerate(names)
+    )
+
+
 def breakable(name: str) -> str:
     """A kernel's name as HTML that may wrap between its words."""
     return escape(name).replace("_", "_<wbr>")

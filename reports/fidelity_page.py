@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..errors import WgtuneError
 from ..units import coefficient, duration
-from .charts import breakable
+from .charts import breakable, column_heads
 from .fidelity import FidelityReport
 
 _SIDE = 1000
@@ -67,7 +67,7 @@ def _table(report: FidelityReport) -> str:
         f"<td>{row.kept} of {row.clear}</td><td>{row.best_kept} of {row.ranked}</td></tr>\n"
         for row in [*report.rows, report.overall]
     )
-    head = "".join(f'<th scope="col" style="padding:8px 10px">{escape(name)}</th>' for name in heads)
+    head = column_heads(heads)
     return (
         '<h2>By kernel</h2><p class="soft">The time there is the geometric mean of the ratios, the spread their '
         "geometric standard deviation, tau Kendall's, within each kernel.</p>"

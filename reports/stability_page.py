@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..errors import WgtuneError
 from ..units import coefficient, column_unit, duration, percent
-from .charts import breakable
+from .charts import breakable, column_heads
 from .provenance import SOFTWARE_WARNING
 from .stability import StabilityReport, StabilityRow
 
@@ -114,7 +114,7 @@ def _table(rows: Sequence[StabilityRow]) -> str:
         f"<td>{percent(row.change)}</td><td>{percent(row.largest_change)}</td><td>{percent(row.error)}</td></tr>\n"
         for row in rows
     )
-    head = "".join(f'<th scope="col" style="padding:8px 10px">{escape(name)}</th>' for name in heads)
+    head = column_heads(heads)
     return (
         '<h2>All kernels</h2><p class="soft">± is how far the ends of a median\'s 95 % confidence interval lie from it.'
         f'</p><div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table></div>\n'
