@@ -23,9 +23,10 @@ test: lint test-web test-python
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 	@# mypy finds a package by its folder's name, and this folder may have any.
 	@mkdir -p .cache/types && ln -sfn "$(CURDIR)" .cache/types/wgtune
-	MYPYPATH=.cache/types $(BIN)/mypy -m wgtune.cli -m wgtune.demo \
+	MYPYPATH=.cache/types $(BIN)/mypy -p wgtune.cli -p wgtune.support \
 	  -p wgtune.build -p wgtune.database -p wgtune.devices -p wgtune.reports -p wgtune.tuner -p wgtune.web
 
 test-web: web/app/index.html

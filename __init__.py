@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .build.pipeline import StableDiffusionPipeline
+    from .build.runtime.pipeline import StableDiffusionPipeline
 
 __all__ = ["StableDiffusionPipeline"]
 
@@ -13,7 +13,7 @@ __all__ = ["StableDiffusionPipeline"]
 def __getattr__(name: str) -> Any:
     # Imported on first use, so that `import wgtune` and the command line stay fast.
     if name == "StableDiffusionPipeline":
-        from .build.pipeline import StableDiffusionPipeline
+        from .build.runtime.pipeline import StableDiffusionPipeline
 
         return StableDiffusionPipeline
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

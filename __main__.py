@@ -1,5 +1,5 @@
 """`python -m wgtune` is the command `wgtune`."""
 
-from .cli import main
+from .cli.app import main
 
 main()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .tvm_database import Policy, ScheduleDatabase
+    from .tvm.database import Policy, ScheduleDatabase
 
 __all__ = ["Policy", "ScheduleDatabase"]
 
@@ -14,6 +14,6 @@ def __getattr__(name: str) -> Any:
     """`ScheduleDatabase` and its `Policy`, when they are first asked for: they need TVM, the rest does not."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from . import tvm_database
+    from .tvm import database as tvm_database
 
     return getattr(tvm_database, name)

@@ -15,12 +15,12 @@ from datetime import datetime, timedelta, timezone
 
 from sqlalchemy import Connection, Update, and_, bindparam, or_, select, update
 
-from ..errors import DatabaseError
-from ..states import Runtime, TrialState
-from .inserting import insert_missing
+from ..support.enums import Runtime, TrialState
+from ..support.errors import DatabaseError
 from .liveness import revive, server_time
 from .processes import host_label
-from .rows import lease, session, trial, workload
+from .schema.rows import lease, session, trial, workload
+from .sql_helpers import insert_missing
 from .store import Store
 
 LEASE_S = 300.0

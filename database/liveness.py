@@ -13,8 +13,8 @@ from datetime import datetime, timedelta, timezone
 
 from sqlalchemy import Connection, func, select, update
 
-from .records import SessionOutcome
-from .rows import lease, session, trial
+from .schema.records import SessionOutcome
+from .schema.rows import lease, session, trial
 
 SILENT_S = 24 * 3600.0
 """More than a night with the lid closed, and than any difference between hosts' clocks; trials end within minutes."""

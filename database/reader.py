@@ -11,11 +11,11 @@ from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Engine, Select, and_, func, or_, select
 
-from ..states import TrialState
-from .digests import digest_of
-from .engine import translated
-from .identity import ALIASES, Alias, from_row
-from .records import (
+from ..support.enums import TrialState
+from ..support.hashing import digest_of
+from .device_identity import ALIASES, Alias, from_row
+from .schema.engine import translated
+from .schema.records import (
     DeviceInfo,
     ModelInfo,
     ModelKernel,
@@ -29,7 +29,7 @@ from .records import (
     TvmForm,
     WorkloadInfo,
 )
-from .rows import (
+from .schema.rows import (
     RECORDS,
     SESSIONS,
     device,

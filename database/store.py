@@ -11,16 +11,16 @@ from typing import Any
 
 from sqlalchemy import Connection, Delete, Engine, bindparam, delete, func, select, update
 
-from ..errors import DatabaseError
-from ..states import TrialState
-from .engine import connect, memory_engine, translated, writing
-from .identity import Alias, check_alias, normalized
-from .inserting import find_or_insert, insert_missing, insert_row, schedule_id
+from ..support.enums import TrialState
+from ..support.errors import DatabaseError
+from .device_identity import Alias, check_alias, normalized
 from .liveness import silent_sessions
 from .matching import matching
 from .processes import is_alive
 from .reader import Reader
-from .records import (
+from .schema.engine import connect, memory_engine, translated, writing
+from .schema.migrate import upgrade
+from .schema.records import (
     AliasLevel,
     DeviceInfo,
     ModelInfo,
@@ -34,8 +34,8 @@ from .records import (
     WorkloadInfo,
     unnamed,
 )
-from .rows import alias as alias_table
-from .rows import (
+from .schema.rows import alias as alias_table
+from .schema.rows import (
     clean,
     device,
     from_end,
@@ -52,7 +52,7 @@ from .rows import (
     workload,
     workload_form,
 )
-from .upgrade import upgrade
+from .sql_helpers import find_or_insert, insert_missing, insert_row, schedule_id
 
 # Made once: a session of thousands of trials runs these two or three times for each.
 _LOCK_SESSION = select(session.c.id).where(session.c.id == bindparam("wanted")).with_for_update(key_share=True)

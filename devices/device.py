@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..states import Runtime
+from ..support.enums import Runtime
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..errors import UsageError
+from ..support.errors import UsageError
 from .program import Requirements
 
 MIB = 1 << 20

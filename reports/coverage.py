@@ -10,13 +10,13 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from ..database.lookup import lookup
+from ..database.queries.transfer_lookup import lookup
 from ..database.reader import Reader
-from ..database.records import ModelInfo, TrialKind
-from ..states import Match, Runtime, TrialState
-from ..units import percent
-from .launches import model_launches
-from .plain import plain
+from ..database.schema.records import ModelInfo, TrialKind
+from ..support.enums import Match, Runtime, TrialState
+from ..support.formatting import percent
+from ..support.plain import plain
+from .launch_counts import model_launches
 from .provenance import SOFTWARE_WARNING, Provenance, provenance
 from .tables import Column, print_left_out, print_rows
 

@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.text import Text
 
-from ..database.fidelity import Pair, shared_schedules
+from ..database.queries.shared_schedules import Pair, shared_schedules
 from ..database.reader import Reader
-from ..errors import UsageError
-from ..states import Runtime
-from ..units import coefficient, ratio
-from .plain import plain
-from .rounds import Times, agreement, pooled
+from ..support.enums import Runtime
+from ..support.errors import UsageError
+from ..support.formatting import coefficient, ratio
+from ..support.plain import plain
+from .rank_agreement import Times, agreement, pooled
 from .tables import Column, print_left_out, print_rows
 
 
@@ -29,7 +29,7 @@ class FidelityRow:
     ``ratio`` is the geometric mean of ``there / here`` over the schedules, ``spread`` its geometric standard deviation
     (1 where all ratios are the same; None for a single one). ``tau`` is Kendall's between the orders of each kernel's
     schedules over all ``pairs``, None where no kernel has two; ``clear`` of the pairs differ by more than their noise
-    in both places, and ``kept`` of these are in the same order: see `wgtune.reports.rounds.Agreement`. ``best_kept``
+    in both places, and ``kept`` of these are in the same order: see `rank_agreement.Agreement`. ``best_kept``
     counts the kernels whose fastest schedule here is the fastest there, of ``ranked`` that have two or more.
     """
 

@@ -14,11 +14,11 @@ from rich.console import Console
 from rich.text import Text
 
 from ..database.reader import Reader
-from ..database.records import ModelInfo, Record, TrialKind
-from ..states import Runtime, TrialState
-from ..units import MISSING, column_unit, digits, duration, error, percent, ratio
-from .launches import KernelLaunches, ModelLaunches, model_launches
-from .plain import plain
+from ..database.schema.records import ModelInfo, Record, TrialKind
+from ..support.enums import Runtime, TrialState
+from ..support.formatting import MISSING, column_unit, digits, duration, error, percent, ratio
+from ..support.plain import plain
+from .launch_counts import KernelLaunches, ModelLaunches, model_launches
 from .provenance import SOFTWARE_WARNING, Provenance, provenance
 from .tables import Column, print_left_out, print_rows
 

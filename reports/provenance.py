@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from ..database.reader import Reader
-from ..database.records import UNNAMED_DRIVER, DeviceInfo, Record
-from ..errors import UsageError
-from ..states import Runtime
+from ..database.schema.records import UNNAMED_DRIVER, DeviceInfo, Record
+from ..support.enums import Runtime
+from ..support.errors import UsageError
 
 SOFTWARE_WARNING = "This is a software adapter: the CPU ran the shaders. These times say nothing about a GPU."
 

@@ -11,14 +11,14 @@ from rich.console import Console
 from rich.text import Text
 
 from ..database.reader import Reader
-from ..units import duration, ratio
+from ..support.formatting import duration, ratio
+from ..support.plain import plain
 from .latency import Total, latency
-from .plain import plain
 from .provenance import SOFTWARE_WARNING, Provenance
 from .tables import Column, print_rows
 
 if TYPE_CHECKING:
-    from ..tuner.pytorch_times import StageTime
+    from ..tuner.remeasure.pytorch_baseline import StageTime
 
 
 @dataclass(frozen=True)

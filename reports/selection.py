@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..database.reader import Reader
-from ..database.records import DeviceInfo, ModelInfo
-from ..errors import UsageError
+from ..database.schema.records import DeviceInfo, ModelInfo
+from ..support.errors import UsageError
 
 _SHORTEST_KEY = 6
 

@@ -11,16 +11,16 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from ..database.comparisons import REASON, Remeasured, remeasured
+from ..database.queries.remeasured import REASON, Remeasured, remeasured
 from ..database.reader import Reader
-from ..database.records import Record, SessionRecord
-from ..errors import UsageError
-from ..states import Runtime
-from ..units import coefficient, duration, percent
-from .launches import model_launches
-from .plain import plain
+from ..database.schema.records import Record, SessionRecord
+from ..support.enums import Runtime
+from ..support.errors import UsageError
+from ..support.formatting import coefficient, duration, percent
+from ..support.plain import plain
+from .launch_counts import model_launches
 from .provenance import SOFTWARE_WARNING, Provenance, provenance
-from .rounds import Agreement, Times, agreement, pooled
+from .rank_agreement import Agreement, Times, agreement, pooled
 from .tables import Column, print_left_out, print_rows
 
 AIM = 0.9

@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..console import UNSEEN
-from ..units import MISSING
-from .plain import plain
+from ..support.console import UNSEEN
+from ..support.formatting import MISSING
+from ..support.plain import plain
 
 
 class Report(Protocol):

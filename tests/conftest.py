@@ -19,7 +19,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 @pytest.fixture(scope="session")
 def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo pipeline as diffusers saves it."""
-    from wgtune.tuner.demo_model import make_demo_pipeline
+    from wgtune.cli.demo.model import make_demo_pipeline
 
     return make_demo_pipeline(tmp_path_factory.mktemp("demo") / "demo")
 
@@ -27,7 +27,7 @@ def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def demo_bundle(demo_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo pipeline as a bundle of untuned kernels without the page; tests must not change it."""
-    from wgtune.build.builder import BuildRequest, build_bundle
+    from wgtune.build.bundle.builder import BuildRequest, build_bundle
 
     folder = tmp_path_factory.mktemp("bundle") / "dist"
     build_bundle(BuildRequest(model=str(demo_folder), output=folder, max_steps=20, page=False), None)

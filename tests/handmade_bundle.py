@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from wgtune.build.glue_stages import glue_grid, glue_source
-from wgtune.build.manifest import (
+from wgtune.build.bundle.glue import glue_grid, glue_source
+from wgtune.build.format.manifest import (
     MANIFEST,
     PLAN,
     TOKENIZER,
@@ -22,7 +22,7 @@ from wgtune.build.manifest import (
     TunedInfo,
     dump,
 )
-from wgtune.build.plan import Plan, PlanBuffer, PlanDispatch, PlanShader, Range
+from wgtune.build.format.plan import Plan, PlanBuffer, PlanDispatch, PlanShader, Range
 
 BATCH, CHANNELS, LATENT_HEIGHT, LATENT_WIDTH, LENGTH, WIDTH = 2, 4, 3, 5, 6, 8
 HEIGHT_PIXELS, WIDTH_PIXELS = 24, 40

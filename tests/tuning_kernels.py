@@ -6,8 +6,8 @@ import hashlib
 
 from tvm import te, topi
 
-from wgtune.tuner.inventory import make_kernel
-from wgtune.tuner.program import Call, Capture, CaptureOptions, Kernel, Stage
+from wgtune.tuner.capture.kernel_table import make_kernel
+from wgtune.tuner.ir import Call, Capture, CaptureOptions, Kernel, Stage
 
 
 def matmul(m: int = 64, n: int = 96, k: int = 48) -> Kernel:

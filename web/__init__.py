@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..errors import BundleError, WgtuneError
+from ..support.errors import BundleError, WgtuneError
 
 
 def app_dir() -> Path:

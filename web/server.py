@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from ..errors import BundleError, UsageError
+from ..support.errors import BundleError, UsageError
 from . import app_dir
 
 HOST = "127.0.0.1"

@@ -13,10 +13,10 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-from wgtune.database.digests import digest_of
-from wgtune.database.records import DeviceInfo, ModelInfo, ModelKernel, Param, SessionInfo, TvmForm, WorkloadInfo
+from wgtune.database.schema.records import DeviceInfo, ModelInfo, ModelKernel, Param, SessionInfo, TvmForm, WorkloadInfo
 from wgtune.database.store import Store
-from wgtune.states import Runtime, TrialState
+from wgtune.support.enums import Runtime, TrialState
+from wgtune.support.hashing import digest_of
 
 CAPTURE = digest_of("large")
 _TRACES_PER_KERNEL = 2000

@@ -64,7 +64,7 @@ def table(merges: list[Merge]) -> Table:
 
 
 def _merge(into: str, sources: list[str]) -> None:
-    from wgtune.database.merge import merge
+    from wgtune.database.exchange.merge import merge
 
     started = time.perf_counter()
     done = merge(sources, into)

@@ -20,15 +20,15 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from wgtune.cli.demo.model import make_demo_pipeline
 from wgtune.database.store import Store
-from wgtune.devices.discovery import discover, select
+from wgtune.devices.discovery.discovery import discover, select
 from wgtune.devices.limits import find_tier
-from wgtune.tuner.capture import capture_model
-from wgtune.tuner.demo_model import make_demo_pipeline
-from wgtune.tuner.events import Event, Phase
-from wgtune.tuner.model import resolve_model
-from wgtune.tuner.program import Capture, Kernel
-from wgtune.tuner.session import TuneRequest, tune
+from wgtune.tuner.capture.model_capture import capture_model
+from wgtune.tuner.capture.sources import resolve_model
+from wgtune.tuner.ir import Capture, Kernel
+from wgtune.tuner.session.events import Event, Phase
+from wgtune.tuner.session.session import TuneRequest, tune
 
 OPERATORS = ("conv2d_add", "matmul_add", "attention_scores", "softmax")
 TRIALS = 24

@@ -19,10 +19,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from wgtune.database.lookup import lookup
-from wgtune.database.records import TrialEnd, TrialKind, TrialStart
+from wgtune.database.queries.transfer_lookup import lookup
+from wgtune.database.schema.records import TrialEnd, TrialKind, TrialStart
 from wgtune.database.store import Store
-from wgtune.states import Match, TrialState
+from wgtune.support.enums import Match, TrialState
 
 from . import merging
 from .large_database import Shape, device, fill, session, trace, workload

@@ -12,7 +12,7 @@ from chromium import FLAGS, Serve, find_chromium
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 from synthetic_bundle import SyntheticBundle, make_bundle
 
-from wgtune.errors import BundleError
+from wgtune.support.errors import BundleError
 from wgtune.web import app_dir
 from wgtune.web.server import BundleServer
 

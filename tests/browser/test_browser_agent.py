@@ -13,9 +13,9 @@ from cluster_processes import Start, processes_in, start_scheduler, wait_until
 from lending import lend
 from playwright.sync_api import Browser
 
-from wgtune.database.records import SessionOutcome
+from wgtune.database.schema.records import SessionOutcome
 from wgtune.database.store import Store
-from wgtune.states import Runtime, TrialState
+from wgtune.support.enums import Runtime, TrialState
 
 CHROMIUM = "browser:chrome-google-swiftshader"
 

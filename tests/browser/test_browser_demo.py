@@ -12,7 +12,7 @@ from chromium import Serve
 from drawing import difference, generate
 from playwright.sync_api import Page
 
-from wgtune.build.pipeline import StableDiffusionPipeline
+from wgtune.build.runtime.pipeline import StableDiffusionPipeline
 
 CASES = [
     {"prompt": "a photo of an astronaut riding a horse on mars", "steps": 6, "seed": 7},

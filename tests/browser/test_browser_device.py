@@ -18,11 +18,11 @@ import pytest
 from playwright.sync_api import Browser
 from safetensors.numpy import save_file
 
-from wgtune.devices.browser import BrowserWorker
-from wgtune.devices.browser_server import BrowserServer
-from wgtune.devices.job import Measurement, Sampling, Timeouts
-from wgtune.errors import DeviceError, UsageError
-from wgtune.states import CacheState, Runtime, TrialState
+from wgtune.devices.browser.server import BrowserServer
+from wgtune.devices.browser.worker import BrowserWorker
+from wgtune.devices.measure.job import Measurement, Sampling, Timeouts
+from wgtune.support.enums import CacheState, Runtime, TrialState
+from wgtune.support.errors import DeviceError, UsageError
 from wgtune.web import lender_dir
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "gpu"))

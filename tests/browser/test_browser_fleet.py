@@ -18,9 +18,9 @@ import pytest
 from lending import lend
 from playwright.sync_api import Browser, Page
 
-from wgtune.database.records import SessionOutcome, TrialKind
+from wgtune.database.schema.records import SessionOutcome, TrialKind
 from wgtune.database.store import Store
-from wgtune.states import Runtime
+from wgtune.support.enums import Runtime
 
 CHROMIUM = "browser:chrome-google-swiftshader"
 
@@ -153,7 +153,7 @@ def test_a_killed_session_goes_on_with_the_page_that_it_had(start: Start, browse
     (session,) = [
         child
         for child in psutil.Process(tuner.process.pid).children()
-        if "wgtune.tuner.session_process" in child.cmdline()
+        if "wgtune.tuner.fleet.session_process" in child.cmdline()
     ]
     session.kill()
     (outcome,) = tuner.end()

@@ -16,11 +16,11 @@ from lending import start_another
 from playwright.sync_api import Browser, Page
 from safetensors.numpy import save_file
 
-from wgtune.devices.browser import BrowserWorker
-from wgtune.devices.browser_server import BrowserServer, advice
-from wgtune.devices.job import Timeouts
-from wgtune.errors import UsageError
-from wgtune.states import TrialState
+from wgtune.devices.browser.server import BrowserServer, advice
+from wgtune.devices.browser.worker import BrowserWorker
+from wgtune.devices.measure.job import Timeouts
+from wgtune.support.enums import TrialState
+from wgtune.support.errors import UsageError
 from wgtune.web import lender_dir
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "gpu"))

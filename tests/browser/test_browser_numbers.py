@@ -13,7 +13,7 @@ from playwright.sync_api import Page
 from synthetic_bundle import SyntheticBundle, make_bundle
 from transformers import CLIPTokenizerFast
 
-from wgtune.tuner.demo_model import write_clip_tokenizer
+from wgtune.cli.demo.model import write_clip_tokenizer
 
 
 def test_noise_is_torchs(page: Page, bundle: SyntheticBundle, serve: Serve) -> None:

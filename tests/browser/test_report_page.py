@@ -8,7 +8,7 @@ from report_database import fill
 from synthetic_store import CAPTURE, LLVMPIPE
 
 from wgtune.database.store import Store
-from wgtune.reports.page import write_page
+from wgtune.reports.html.page import write_page
 
 SPEED_UP, KERNEL = 6, 0
 

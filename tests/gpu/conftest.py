@@ -11,8 +11,8 @@ from safetensors.numpy import save_file
 from sample_programs import SIZE
 
 from wgtune.devices.device import Device
-from wgtune.devices.discovery import discover, select
-from wgtune.devices.worker import Worker
+from wgtune.devices.discovery.discovery import discover, select
+from wgtune.devices.worker.worker import Worker
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from wgtune.devices.job import MeasureJob, Sampling
+from wgtune.devices.measure.job import MeasureJob, Sampling
 from wgtune.devices.program import Buffer, Dispatch, Program, Requirements, Shader
 
 SIZE = 1024

@@ -12,12 +12,12 @@ import pytest
 import torch
 from PIL import Image
 
-from wgtune.build.builder import BuildRequest, build_bundle
-from wgtune.build.bundle import Bundle
-from wgtune.build.generate import generate
-from wgtune.build.pipeline import StableDiffusionPipeline
-from wgtune.build.schedulers import Sampler
-from wgtune.database.records import (
+from wgtune.build.bundle.builder import BuildRequest, build_bundle
+from wgtune.build.format.reader import Bundle
+from wgtune.build.format.sampler_tables import Sampler
+from wgtune.build.runtime.generate import generate
+from wgtune.build.runtime.pipeline import StableDiffusionPipeline
+from wgtune.database.schema.records import (
     DeviceInfo,
     Runtime,
     SessionInfo,
@@ -30,13 +30,13 @@ from wgtune.database.records import (
 from wgtune.database.store import Store
 from wgtune.devices.device import Device
 from wgtune.devices.limits import find_tier
-from wgtune.errors import BundleError, DeviceError, UsageError
-from wgtune.states import TrialState
-from wgtune.tuner.capture import capture_model
-from wgtune.tuner.emit import emit
-from wgtune.tuner.model import resolve_model
-from wgtune.tuner.program import Kernel
-from wgtune.tuner.schedules import baseline_schedules, trace_to_json
+from wgtune.support.enums import TrialState
+from wgtune.support.errors import BundleError, DeviceError, UsageError
+from wgtune.tuner.capture.model_capture import capture_model
+from wgtune.tuner.capture.sources import resolve_model
+from wgtune.tuner.codegen.baseline_schedules import baseline_schedules, trace_to_json
+from wgtune.tuner.codegen.wgsl import emit
+from wgtune.tuner.ir import Kernel
 
 KEY = "vulkan:bench"
 

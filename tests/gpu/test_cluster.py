@@ -12,17 +12,17 @@ import psutil
 import pytest
 from cluster_processes import Start, processes_in, start_scheduler, wait_until
 
-from wgtune.database.records import SessionOutcome, TrialKind
+from wgtune.database.schema.records import SessionOutcome, TrialKind
 from wgtune.database.store import Store
 from wgtune.devices.device import Device
-from wgtune.devices.job import Timeouts
-from wgtune.errors import DeviceError
-from wgtune.states import TrialState
-from wgtune.tuner.agent import kind_of
-from wgtune.tuner.capture import capture_model
-from wgtune.tuner.cluster import Cluster, ClusterWorker
-from wgtune.tuner.model import resolve_model
-from wgtune.tuner.program import Capture
+from wgtune.devices.measure.job import Timeouts
+from wgtune.support.enums import TrialState
+from wgtune.support.errors import DeviceError
+from wgtune.tuner.capture.model_capture import capture_model
+from wgtune.tuner.capture.sources import resolve_model
+from wgtune.tuner.fleet.dask_agent import kind_of
+from wgtune.tuner.fleet.dask_client import Cluster, ClusterWorker
+from wgtune.tuner.ir import Capture
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 
 from wgtune.devices.device import Device
-from wgtune.devices.discovery import discover, select
-from wgtune.devices.gpu import open_device
-from wgtune.errors import DeviceError
-from wgtune.states import Runtime
+from wgtune.devices.discovery.discovery import discover, select
+from wgtune.devices.webgpu.gpu import open_device
+from wgtune.support.enums import Runtime
+from wgtune.support.errors import DeviceError
 
 
 def test_every_adapter_says_what_it_is_and_offers() -> None:
@@ -53,7 +53,8 @@ def test_a_device_that_is_gone_or_offers_less_says_what_is_missing(device: Devic
 def test_drivers_print_nothing_on_the_users_terminal() -> None:
     environment = {k: v for k, v in os.environ.items() if k not in ("XDG_RUNTIME_DIR", "DISPLAY", "WAYLAND_DISPLAY")}
     program = (
-        "from wgtune.devices.discovery import discover, select; from wgtune.devices.gpu import open_device;"
+        "from wgtune.devices.discovery.discovery import discover, select; "
+        "from wgtune.devices.webgpu.gpu import open_device;"
         "d = select('auto', discover().devices); open_device(d); print(d.key)"
     )
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)

@@ -10,16 +10,16 @@ import pytest
 from sqlalchemy import select
 from tuning_kernels import capture_of, matmul, softmax
 
-from wgtune.database.records import TrialKind
-from wgtune.database.rows import trial
+from wgtune.database.schema.records import TrialKind
+from wgtune.database.schema.rows import trial
 from wgtune.database.store import Store
 from wgtune.devices.limits import TIERS
-from wgtune.devices.worker import Worker
-from wgtune.errors import UsageError
-from wgtune.states import CacheState, TrialState
-from wgtune.tuner import drift
-from wgtune.tuner.events import Drifted, Event
-from wgtune.tuner.session import TuneRequest, tune
+from wgtune.devices.worker.worker import Worker
+from wgtune.support.enums import CacheState, TrialState
+from wgtune.support.errors import UsageError
+from wgtune.tuner.session import drift
+from wgtune.tuner.session.events import Drifted, Event
+from wgtune.tuner.session.session import TuneRequest, tune
 
 
 class Recorder:

@@ -13,19 +13,19 @@ from tuning_kernels import conv2d, matmul, softmax, transpose
 from tvm import te, topi
 from tvm.s_tir import Schedule, dlight
 
-from wgtune.devices.job import MeasureJob, Measurement, Sampling
 from wgtune.devices.limits import TIERS
+from wgtune.devices.measure.job import MeasureJob, Measurement, Sampling
 from wgtune.devices.program import Program, Shader
-from wgtune.devices.worker import Worker
-from wgtune.states import TrialState
-from wgtune.tuner import trigonometry
-from wgtune.tuner.emit import emit
-from wgtune.tuner.inventory import make_kernel
-from wgtune.tuner.program import Kernel
-from wgtune.tuner.reference import make_case
-from wgtune.tuner.schedules import baseline_schedules, schedulable_module
-from wgtune.tuner.short_loops import ShortLoops
-from wgtune.tuner.targets import emit_target
+from wgtune.devices.worker.worker import Worker
+from wgtune.support.enums import TrialState
+from wgtune.tuner.capture import sincos as trigonometry
+from wgtune.tuner.capture.kernel_table import make_kernel
+from wgtune.tuner.codegen.baseline_schedules import baseline_schedules, schedulable_module
+from wgtune.tuner.codegen.short_loops import ShortLoops
+from wgtune.tuner.codegen.targets import emit_target
+from wgtune.tuner.codegen.wgsl import emit
+from wgtune.tuner.ir import Kernel
+from wgtune.tuner.reference.reference import make_case
 
 TIER = TIERS["default"]
 

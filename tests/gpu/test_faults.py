@@ -19,12 +19,12 @@ import wgpu
 from sample_programs import BROKEN, CRASHING, DOUBLING, ENDLESS, NANS, SLOW_TO_COMPILE, TRIPLING, elementwise, job
 
 from wgtune.devices.device import Device
-from wgtune.devices.job import Timeouts
-from wgtune.devices.measuring import Bench, failure
-from wgtune.devices.wire import Phase
-from wgtune.devices.worker import Worker
-from wgtune.errors import WgtuneError
-from wgtune.states import TrialState
+from wgtune.devices.measure.job import Timeouts
+from wgtune.devices.measure.protocol import Phase
+from wgtune.devices.webgpu.bench import Bench, failure
+from wgtune.devices.worker.worker import Worker
+from wgtune.support.enums import TrialState
+from wgtune.support.errors import WgtuneError
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="limits and signals of Linux")
 SWIFTSHADER = Path("/usr/lib/chromium/vk_swiftshader_icd.json")  # in Debian's chromium package
@@ -106,9 +106,9 @@ import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from pathlib import Path
 from sample_programs import DOUBLING, elementwise, job
-from wgtune.devices.discovery import discover, select
-from wgtune.devices.job import Timeouts
-from wgtune.devices.worker import Worker
+from wgtune.devices.discovery.discovery import discover, select
+from wgtune.devices.measure.job import Timeouts
+from wgtune.devices.worker.worker import Worker
 endless = elementwise("loop {{ y[id.x] = y[id.x] * 0.5 + 1.0; if (y[id.x] < -1.0) {{ break; }} }}")
 case = Path({str(doubling)!r})
 with Worker(select("vulkan:swiftshader", discover().devices), Timeouts(run_s=2)) as worker:
@@ -248,8 +248,8 @@ import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from pathlib import Path
 from sample_programs import ENDLESS, job
-from wgtune.devices.discovery import discover, select
-from wgtune.devices.worker import Worker
+from wgtune.devices.discovery.discovery import discover, select
+from wgtune.devices.worker.worker import Worker
 with Worker(select("auto", discover().devices)) as worker:
     print(worker.pid, flush=True)
     if {busy}:

@@ -9,16 +9,16 @@ import pytest
 from tuning_kernels import capture_of, matmul, softmax
 from typer.testing import CliRunner
 
-from wgtune.cli import app
-from wgtune.database.fidelity import shared_schedules
+from wgtune.cli.app import app
+from wgtune.database.queries.shared_schedules import shared_schedules
 from wgtune.database.store import Store
 from wgtune.devices.device import Device
 from wgtune.devices.limits import TIERS
-from wgtune.errors import UsageError
 from wgtune.reports.fidelity import fidelity, kernel_class
-from wgtune.states import Runtime
-from wgtune.tuner.events import Event
-from wgtune.tuner.session import TuneRequest, tune
+from wgtune.support.enums import Runtime
+from wgtune.support.errors import UsageError
+from wgtune.tuner.session.events import Event
+from wgtune.tuner.session.session import TuneRequest, tune
 
 
 class Silent:

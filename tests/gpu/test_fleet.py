@@ -15,22 +15,22 @@ from pathlib import Path
 import psutil
 import pytest
 
-from wgtune.database.records import SessionOutcome
+from wgtune.database.schema.records import SessionOutcome
 from wgtune.database.store import Store
-from wgtune.devices.browser_loans import Loans
+from wgtune.devices.browser.page_registry import Loans
 from wgtune.devices.device import Device
 from wgtune.devices.limits import TIERS
-from wgtune.states import TrialState
-from wgtune.tuner.browsers import Browsers
-from wgtune.tuner.capture import capture_model
-from wgtune.tuner.events import Event, TrialEnded
-from wgtune.tuner.fleet import Fleet, tune_fleet
-from wgtune.tuner.fleet_live import FleetView
-from wgtune.tuner.model import resolve_model
-from wgtune.tuner.program import CaptureOptions
-from wgtune.tuner.session import TuneRequest
+from wgtune.reports.live.fleet import FleetView
+from wgtune.support.enums import TrialState
+from wgtune.tuner.capture.model_capture import capture_model
+from wgtune.tuner.capture.sources import resolve_model
+from wgtune.tuner.fleet.browser_source import Browsers
+from wgtune.tuner.fleet.fleet import Fleet, tune_fleet
+from wgtune.tuner.ir import CaptureOptions
+from wgtune.tuner.session.events import Event, TrialEnded
+from wgtune.tuner.session.session import TuneRequest
 
-MODULE = "wgtune.tuner.session_process"
+MODULE = "wgtune.tuner.fleet.session_process"
 
 
 class Watcher(FleetView):
@@ -130,7 +130,7 @@ def test_a_process_that_always_dies_is_given_up(
     refused = tune_fleet(replace(fleet, database=str(tmp_path)), [device], Watcher())
     assert refused.failed and refused.outcomes[0].restarts == 0 and "folder" in refused.failed[0].error
     # Any death before a trial has ended: started again three times.
-    monkeypatch.setattr("wgtune.tuner.fleet._MODULE", "wgtune.no_such_module")
+    monkeypatch.setattr("wgtune.tuner.fleet.fleet._MODULE", "wgtune.no_such_module")
     died = tune_fleet(fleet, [device], Watcher())
     assert died.outcomes[0].restarts == 3 and "exit status 1" in died.failed[0].error
 

@@ -12,13 +12,13 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from wgtune import cli
-from wgtune.build.drawing import DrawOptions
-from wgtune.build.gallery import draw_gallery
-from wgtune.build.prompts import Drawing, Prompt, plan_drawings
+from wgtune.build.runtime.batch import draw_gallery
+from wgtune.build.runtime.painter import DrawOptions
+from wgtune.build.runtime.prompts import Drawing, Prompt, plan_drawings
+from wgtune.cli import app as cli
 from wgtune.devices.device import Device
-from wgtune.devices.discovery import labels, select_several
-from wgtune.errors import DeviceError, UsageError
+from wgtune.devices.discovery.discovery import labels, select_several
+from wgtune.support.errors import DeviceError, UsageError
 
 OPTIONS = DrawOptions(steps=2)
 
@@ -34,7 +34,7 @@ def pixels(drawing: Drawing) -> np.ndarray:
 
 
 def drawing_processes() -> list[psutil.Process]:
-    return [child for child in psutil.Process().children() if "wgtune.build.drawing_process" in child.cmdline()]
+    return [child for child in psutil.Process().children() if "wgtune.build.runtime.batch_child" in child.cmdline()]
 
 
 def test_two_devices_draw_what_one_draws(demo_bundle: Path, two_devices: list[Device], tmp_path: Path) -> None:

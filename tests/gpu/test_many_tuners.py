@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from wgtune.database.admin import check
-from wgtune.database.schema import Lease, Trial
+from wgtune.database.exchange.admin import check
+from wgtune.database.schema.tables import Lease, Trial
 from wgtune.database.store import Store
 from wgtune.devices.device import Device
-from wgtune.states import TrialState
-from wgtune.tuner.budget import ROUND
+from wgtune.support.enums import TrialState
+from wgtune.tuner.search.task_scheduler import ROUND
 
 TESTS = Path(__file__).resolve().parent.parent
 TRIALS = 8

@@ -13,14 +13,14 @@ import pytest
 from safetensors.numpy import save_file
 from sample_programs import DOUBLING, QUICK, SILENT, SIZE, job
 
-from wgtune.devices import timing
 from wgtune.devices.device import Device
-from wgtune.devices.gpu import Step, bind, make_pipeline, open_device, read, storage_buffer, write
-from wgtune.devices.job import Sampling
+from wgtune.devices.measure.job import Sampling
+from wgtune.devices.measure.sampling import Samples
 from wgtune.devices.program import Buffer, Dispatch, Program, Requirements, Shader
-from wgtune.devices.sampling import Samples
-from wgtune.devices.worker import Worker
-from wgtune.states import CacheState, TrialState
+from wgtune.devices.webgpu import timing
+from wgtune.devices.webgpu.gpu import Step, bind, make_pipeline, open_device, read, storage_buffer, write
+from wgtune.devices.worker.worker import Worker
+from wgtune.support.enums import CacheState, TrialState
 
 
 def test_a_good_program_is_verified_timed_and_its_samples_kept(worker: Worker, doubling: Path) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from wgtune.build.glue_stages import ENTRY, glue_grid, glue_source
+from wgtune.build.bundle.glue import ENTRY, glue_grid, glue_source
 from wgtune.devices.device import Device
-from wgtune.devices.gpu import (
+from wgtune.devices.webgpu.gpu import (
     Step,
     bind,
     encode,

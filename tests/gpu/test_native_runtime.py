@@ -19,11 +19,11 @@ from handmade_bundle import (
     write_bundle,
 )
 
-from wgtune.build.bundle import Bundle
-from wgtune.build.native import NativeRuntime, Stopped
-from wgtune.build.schedulers import Run, Sampler
+from wgtune.build.format.reader import Bundle
+from wgtune.build.format.sampler_tables import Run, Sampler
+from wgtune.build.runtime.webgpu_runtime import NativeRuntime, Stopped
 from wgtune.devices.device import Device
-from wgtune.errors import BundleError, DeviceError
+from wgtune.support.errors import BundleError, DeviceError
 
 NOISE = np.random.default_rng(0).standard_normal((BATCH, CHANNELS, LATENT_HEIGHT, LATENT_WIDTH)).astype(np.float32)
 NEGATIVE, FOX, DOG = [10, 11, 12, 12, 12, 12], [10, 1, 3, 11, 12, 12], [10, 1, 5, 11, 12, 12]

@@ -13,11 +13,11 @@ import pytest
 import torch
 
 import wgtune
-from wgtune.build.builder import BuildRequest, build_bundle
-from wgtune.build.schedulers import Sampler
+from wgtune.build.bundle.builder import BuildRequest, build_bundle
+from wgtune.build.format.sampler_tables import Sampler
 from wgtune.devices.device import Device
-from wgtune.errors import BundleError, UsageError
-from wgtune.tuner.program import CaptureOptions
+from wgtune.support.errors import BundleError, UsageError
+from wgtune.tuner.ir import CaptureOptions
 
 LONG = "a very detailed painting of a lighthouse on a cliff above the sea, " * 10
 UNICODE = "naïve café, 猫 and 🐈‍⬛ on an über-sofa"

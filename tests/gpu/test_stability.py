@@ -11,17 +11,17 @@ import pytest
 from tuning_kernels import capture_of, matmul, softmax
 from typer.testing import CliRunner
 
-from wgtune.cli import app
-from wgtune.database.records import SessionOutcome
+from wgtune.cli.app import app
+from wgtune.database.schema.records import SessionOutcome
 from wgtune.database.store import Store
-from wgtune.devices.job import MeasureJob, Measurement
 from wgtune.devices.limits import TIERS
-from wgtune.devices.worker import Worker
-from wgtune.errors import DeviceError, UsageError
-from wgtune.states import TrialState
-from wgtune.tuner.events import Event
-from wgtune.tuner.session import TuneRequest, tune
-from wgtune.tuner.stability import StabilityRequest, measure_again
+from wgtune.devices.measure.job import MeasureJob, Measurement
+from wgtune.devices.worker.worker import Worker
+from wgtune.support.enums import TrialState
+from wgtune.support.errors import DeviceError, UsageError
+from wgtune.tuner.remeasure.stability import StabilityRequest, measure_again
+from wgtune.tuner.session.events import Event
+from wgtune.tuner.session.session import TuneRequest, tune
 
 
 class Silent:
@@ -94,7 +94,9 @@ def test_what_cannot_be_measured_again_says_so(device, database, monkeypatch):
         with pytest.raises(Exception, match=r"stored as TVM 0\.1 writes it"):
             measure_again(request, store, lambda what, done: None)
         assert store.sessions()[0].outcome is SessionOutcome.FAILED
-    monkeypatch.setattr("wgtune.devices.discovery.discover", lambda: type("Found", (), {"devices": [], "problems": []}))
+    monkeypatch.setattr(
+        "wgtune.devices.discovery.discovery.discover", lambda: type("Found", (), {"devices": [], "problems": []})
+    )
     result = CliRunner().invoke(app, ["report", "stability", "--db", database])
     assert isinstance(result.exception, DeviceError) and "--no-measure" in result.exception.hint
 

@@ -10,13 +10,13 @@ import pytest
 from sqlalchemy import update
 from tuning_kernels import capture_of, softmax
 
-from wgtune.database.records import TrialKind
-from wgtune.database.rows import trial
+from wgtune.database.schema.records import TrialKind
+from wgtune.database.schema.rows import trial
 from wgtune.database.store import Store
 from wgtune.devices.limits import TIERS
-from wgtune.states import TrialState
-from wgtune.tuner.events import Event, TrialEnded
-from wgtune.tuner.session import TuneRequest, tune
+from wgtune.support.enums import TrialState
+from wgtune.tuner.session.events import Event, TrialEnded
+from wgtune.tuner.session.session import TuneRequest, tune
 
 
 class Recorder:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 from tuning_kernels import capture_of, matmul, softmax
 
-from wgtune.database import admin
+from wgtune.database.exchange import admin
 from wgtune.database.store import Store
 from wgtune.devices.limits import TIERS
-from wgtune.errors import DatabaseError
-from wgtune.states import TrialState
-from wgtune.tuner.events import Event, TrialEnded
-from wgtune.tuner.session import TuneRequest, tune
+from wgtune.support.enums import TrialState
+from wgtune.support.errors import DatabaseError
+from wgtune.tuner.session.events import Event, TrialEnded
+from wgtune.tuner.session.session import TuneRequest, tune
 
 
 class FillsUp:

@@ -10,20 +10,28 @@ from typing import Any
 import pytest
 from tuning_kernels import capture_of, conv2d, matmul, softmax, transpose
 
-from wgtune.database.records import SessionOutcome, TrialKind
+from wgtune.database.schema.records import SessionOutcome, TrialKind
 from wgtune.database.store import Store
 from wgtune.devices.device import Device
 from wgtune.devices.limits import TIERS, Tier
 from wgtune.devices.program import Program
-from wgtune.errors import DeviceError, UsageError
-from wgtune.states import TrialState
-from wgtune.tuner import baselines as baselines_module
-from wgtune.tuner import rounds as rounds_module
-from wgtune.tuner.emit import emit
-from wgtune.tuner.events import Event, KernelExhausted, KernelSkipped, Phase, SessionEnded, SessionStarted, TrialEnded
-from wgtune.tuner.reference import CaseError
-from wgtune.tuner.schedules import replay
-from wgtune.tuner.session import TuneRequest, tune
+from wgtune.support.enums import TrialState
+from wgtune.support.errors import DeviceError, UsageError
+from wgtune.tuner.codegen.baseline_schedules import replay
+from wgtune.tuner.codegen.wgsl import emit
+from wgtune.tuner.reference.reference import CaseError
+from wgtune.tuner.session import baselines as baselines_module
+from wgtune.tuner.session import search_loop as rounds_module
+from wgtune.tuner.session.events import (
+    Event,
+    KernelExhausted,
+    KernelSkipped,
+    Phase,
+    SessionEnded,
+    SessionStarted,
+    TrialEnded,
+)
+from wgtune.tuner.session.session import TuneRequest, tune
 
 TIER = TIERS["default"]
 
@@ -160,7 +168,7 @@ def test_a_baseline_that_fails_gives_way_to_the_next(device, store, monkeypatch)
 
 
 def test_a_kernel_without_reference_is_left_out(device, store, monkeypatch):
-    import wgtune.tuner.trials as trials_module
+    import wgtune.tuner.session.trials as trials_module
 
     bad, good, real = softmax(), transpose(), trials_module.make_case
 
@@ -178,7 +186,7 @@ def test_a_kernel_without_reference_is_left_out(device, store, monkeypatch):
 
 
 def test_a_device_that_is_suspended_ends_the_session_with_its_reason(device, store, monkeypatch):
-    from wgtune.devices.worker import Worker
+    from wgtune.devices.worker.worker import Worker
 
     real, calls = Worker.measure, []
 

@@ -13,8 +13,8 @@ from tuning_kernels import capture_of, matmul, softmax, transpose
 from wgtune.database.store import Store
 from wgtune.devices.device import Device
 from wgtune.devices.limits import TIERS
-from wgtune.tuner.events import Event, SessionStarted, Stopping, TrialEnded
-from wgtune.tuner.session import TuneRequest, tune
+from wgtune.tuner.session.events import Event, SessionStarted, Stopping, TrialEnded
+from wgtune.tuner.session.session import TuneRequest, tune
 
 
 class Printer:

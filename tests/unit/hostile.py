@@ -14,21 +14,21 @@ from report_database import fill
 from sqlalchemy import insert
 from synthetic_store import CAPTURE, CLAMP, CONV, EMBED, LLVMPIPE, MATMUL, SOFTMAX, ok, session, start
 
-from wgtune.database import admin
-from wgtune.database.comparisons import REASON as STABILITY
-from wgtune.database.comparisons import last_comparison
-from wgtune.database.digests import digest_of
-from wgtune.database.fidelity import REASON as FIDELITY
-from wgtune.database.records import OpaqueKind, SessionOutcome, TrialKind
-from wgtune.database.rows import opaque
+from wgtune.database.exchange import admin
+from wgtune.database.queries.remeasured import REASON as STABILITY
+from wgtune.database.queries.remeasured import last_comparison
+from wgtune.database.queries.shared_schedules import REASON as FIDELITY
+from wgtune.database.schema.records import OpaqueKind, SessionOutcome, TrialKind
+from wgtune.database.schema.rows import opaque
 from wgtune.database.store import Store
-from wgtune.errors import DatabaseError
 from wgtune.reports.coverage import coverage
 from wgtune.reports.fidelity import fidelity
+from wgtune.reports.html.page import write_page
 from wgtune.reports.latency import latency
-from wgtune.reports.page import write_page
 from wgtune.reports.stability import stability
-from wgtune.states import Runtime
+from wgtune.support.enums import Runtime
+from wgtune.support.errors import DatabaseError
+from wgtune.support.hashing import digest_of
 
 EXAMPLES = int(os.environ.get("WGTUNE_FUZZ", "40"))
 """How many damaged files each fuzzing test tries."""

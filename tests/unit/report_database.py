@@ -20,7 +20,7 @@ from synthetic_store import (
     start,
 )
 
-from wgtune.database.records import SessionOutcome
+from wgtune.database.schema.records import SessionOutcome
 
 
 def fill(store: Store, device: DeviceInfo = LLVMPIPE) -> None:

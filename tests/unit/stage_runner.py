@@ -7,7 +7,7 @@ import math
 import numpy as np
 import tvm
 
-from wgtune.tuner.program import Capture, Operand, Stage
+from wgtune.tuner.ir import Capture, Operand, Stage
 
 
 class StageRunner:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 
-from wgtune.database.records import (
+from wgtune.database.schema.records import (
     DeviceInfo,
     ModelInfo,
     ModelKernel,
@@ -19,7 +19,7 @@ from wgtune.database.records import (
     WorkloadInfo,
 )
 from wgtune.database.store import Store
-from wgtune.states import TrialState
+from wgtune.support.enums import TrialState
 
 HOST = "bench"
 CAPTURE = "c" * 64

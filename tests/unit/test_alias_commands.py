@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from wgtune.cli import app
+from wgtune.cli.app import app
 
 
 def test_add_list_remove(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

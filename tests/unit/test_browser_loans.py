@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from wgtune.devices.browser_identity import browser_device
-from wgtune.devices.browser_link import Farewell, PageLink
-from wgtune.devices.browser_loans import Loans
+from wgtune.devices.browser.identity import browser_device
+from wgtune.devices.browser.page_link import Farewell, PageLink
+from wgtune.devices.browser.page_registry import Loans
 from wgtune.devices.device import Device
-from wgtune.errors import DeviceError
-from wgtune.tuner.browsers import Browsers
+from wgtune.support.errors import DeviceError
+from wgtune.tuner.fleet.browser_source import Browsers
 
 
 def adapter(version: int = 156, **words: str) -> dict[str, Any]:
@@ -159,7 +159,7 @@ def test_browsers_are_visitors_whose_absence_has_a_reason() -> None:
 
 
 def test_an_address_that_was_used_in_vain_is_told_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wgtune.devices.browser_loans._JOIN_S", 0.0)
+    monkeypatch.setattr("wgtune.devices.browser.page_registry._JOIN_S", 0.0)
     loans, usually = make(wait_s=20)
     said: list[str] = []
     first = loans.address

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wgtune.tuner.budget import ROUND, Budget, Progress
+from wgtune.tuner.search.task_scheduler import ROUND, Budget, Progress
 
 
 def spend(budget: Budget, gain: dict[str, float] | None = None, limit: int = 10_000) -> list[str]:

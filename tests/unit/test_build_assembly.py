@@ -8,14 +8,14 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from wgtune.build.assembly import assemble, find_interface
-from wgtune.build.plan import Plan
-from wgtune.build.requirements import check_plan, check_tensors, required_limits
-from wgtune.build.weights import lay_out
+from wgtune.build.bundle.assembly import assemble, find_interface
+from wgtune.build.bundle.device_limits import check_plan, check_tensors, required_limits
+from wgtune.build.bundle.weights import lay_out
+from wgtune.build.format.plan import Plan
 from wgtune.devices.limits import TIERS
 from wgtune.devices.program import Buffer, Dispatch, Program, Requirements, Shader
-from wgtune.errors import BundleError
-from wgtune.tuner.program import Call, Capture, CaptureOptions, Kernel, Operand, Stage, TensorSpec
+from wgtune.support.errors import BundleError
+from wgtune.tuner.ir import Call, Capture, CaptureOptions, Kernel, Operand, Stage, TensorSpec
 
 LATENT = 4 * 2 * 2
 IN_PLACE_OFFSET = 256

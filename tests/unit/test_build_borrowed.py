@@ -11,17 +11,17 @@ import pytest
 from synthetic_store import RADEON, ok, session
 from typer.testing import CliRunner
 
-from wgtune.build.bundle import Bundle
-from wgtune.build.manifest import Manifest
-from wgtune.cli import app
-from wgtune.database.records import DeviceInfo, TrialKind, TrialStart, WorkloadInfo
+from wgtune.build.format.manifest import Manifest
+from wgtune.build.format.reader import Bundle
+from wgtune.cli.app import app
+from wgtune.database.schema.records import DeviceInfo, TrialKind, TrialStart, WorkloadInfo
 from wgtune.database.store import Store
 from wgtune.devices.limits import TIERS
-from wgtune.tuner.capture import capture_model
-from wgtune.tuner.emit import emit
-from wgtune.tuner.model import resolve_model
-from wgtune.tuner.program import Kernel
-from wgtune.tuner.schedules import baseline_schedules, trace_to_json
+from wgtune.tuner.capture.model_capture import capture_model
+from wgtune.tuner.capture.sources import resolve_model
+from wgtune.tuner.codegen.baseline_schedules import baseline_schedules, trace_to_json
+from wgtune.tuner.codegen.wgsl import emit
+from wgtune.tuner.ir import Kernel
 
 HERE = DeviceInfo("vulkan:rtx-3060", "vulkan", "nvidia", "ampere", "NVIDIA GeForce RTX 3060", False)
 LENDERS = {

@@ -11,17 +11,17 @@ import tvm
 from synthetic_store import LLVMPIPE, failed, ok, session
 from tvm import te
 
-from wgtune.build.choice import choose_programs, lenders, measured_seconds, searched, untuned_share
-from wgtune.database.records import TrialEnd, TrialKind, TrialStart, WorkloadInfo
+from wgtune.build.bundle.program_choice import choose_programs, lenders, measured_seconds, searched, untuned_share
+from wgtune.database.schema.records import TrialEnd, TrialKind, TrialStart, WorkloadInfo
 from wgtune.database.store import Store
 from wgtune.devices.limits import TIERS, Tier
 from wgtune.devices.program import Program
-from wgtune.errors import BundleError
-from wgtune.states import Match, TrialState
-from wgtune.tuner.emit import emit
-from wgtune.tuner.inventory import make_kernel
-from wgtune.tuner.program import Call, Capture, CaptureOptions, Kernel, Operand, Stage
-from wgtune.tuner.schedules import baseline_schedules, schedulable_module, trace_to_json
+from wgtune.support.enums import Match, TrialState
+from wgtune.support.errors import BundleError
+from wgtune.tuner.capture.kernel_table import make_kernel
+from wgtune.tuner.codegen.baseline_schedules import baseline_schedules, schedulable_module, trace_to_json
+from wgtune.tuner.codegen.wgsl import emit
+from wgtune.tuner.ir import Call, Capture, CaptureOptions, Kernel, Operand, Stage
 
 TIER = TIERS["default"]
 KEY = LLVMPIPE.key

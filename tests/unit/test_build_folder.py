@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from wgtune.build.target_folder import check_target, replacing
-from wgtune.errors import BundleError
+from wgtune.build.bundle.atomic_folder import check_target, replacing
+from wgtune.support.errors import BundleError
 
 BUNDLE = '{"format": 1, "wgtune": "0.1.0", "files": {}}'
 
@@ -71,7 +71,7 @@ def test_what_a_killed_build_left_behind_is_cleared(tmp_path: Path) -> None:
     code = f"""
         import os, signal
         from pathlib import Path
-        from wgtune.build.target_folder import replacing
+        from wgtune.build.bundle.atomic_folder import replacing
         with replacing(Path({str(tmp_path / "dist")!r})) as folder:
             (folder / "half").touch()
             os.kill(os.getpid(), signal.SIGKILL)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from tvm import te, tirx, topi
 from tvm.tirx import PrimFunc
 
-from wgtune.database.canonical import canonical_text, kernel_id, with_canonical_names
-from wgtune.errors import CaptureError
+from wgtune.database.tvm.kernel_identity import canonical_text, kernel_id, with_canonical_names
+from wgtune.support.errors import CaptureError
 
 NAMES = st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True)
 OPERATORS = ["add", "subtract", "multiply", "maximum", "minimum"]

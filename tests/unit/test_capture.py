@@ -11,13 +11,14 @@ import pytest
 import torch
 from stage_runner import StageRunner
 
-from wgtune.errors import CaptureError
-from wgtune.tuner import cache, importing
-from wgtune.tuner.capture import capture_model
-from wgtune.tuner.lowering import transform_weights
-from wgtune.tuner.model import ModelSource, canonical_weight_name
-from wgtune.tuner.networks import build_network
-from wgtune.tuner.program import Capture, CaptureOptions
+from wgtune.support.errors import CaptureError
+from wgtune.tuner.capture import exporter as importing
+from wgtune.tuner.capture import stage_cache as cache
+from wgtune.tuner.capture.lowering import transform_weights
+from wgtune.tuner.capture.model_capture import capture_model
+from wgtune.tuner.capture.networks import build_network
+from wgtune.tuner.capture.sources import ModelSource, canonical_weight_name
+from wgtune.tuner.ir import Capture, CaptureOptions
 
 UNET: dict[str, Any] = {
     "sample_size": 8,

@@ -13,10 +13,10 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from wgtune import cli
-from wgtune.errors import UsageError
+from wgtune.cli import app as cli
+from wgtune.support.errors import UsageError
 
-README = Path(cli.__file__).with_name("README.md")
+README = Path(cli.__file__).parents[1] / "README.md"
 ROOT = typer.main.get_command(cli.app)
 
 
@@ -77,7 +77,7 @@ def test_every_command_is_in_the_readme_and_the_readme_names_only_what_exists() 
 
 def test_help_is_fast_because_nothing_heavy_is_imported() -> None:
     code = (
-        "import sys; from wgtune import cli; "
+        "import sys; from wgtune.cli.app import app; "
         "print([m for m in ('torch', 'tvm', 'diffusers', 'wgpu', 'pandas', 'sqlalchemy') if m in sys.modules])"
     )
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"

@@ -10,8 +10,9 @@ import pytest
 PROGRAM = """
 import sys
 {before}
-import wgtune.cli, wgtune.tuner.session, wgtune.tuner.session_process, wgtune.tuner.fleet, wgtune.tuner.fleet_live
-import wgtune.build.gallery, wgtune.devices.opening
+import wgtune.cli.app, wgtune.tuner.session.session, wgtune.tuner.fleet.session_process
+import wgtune.tuner.fleet.fleet, wgtune.reports.live.fleet
+import wgtune.build.runtime.batch, wgtune.devices.worker.factory
 found = sorted(name for name in sys.modules if name.split(".")[0] in ("dask", "distributed"))
 assert not found, found
 {after}
@@ -31,7 +32,7 @@ def test_nothing_of_dask_is_imported_on_one_machine() -> None:
 @pytest.mark.parametrize("command", [["agent"], ["tune", "-m", "sd-v1-5"]], ids=lambda words: words[0])
 def test_without_dask_the_commands_say_what_to_install(command: list[str]) -> None:
     hide = "sys.modules['distributed'] = None; sys.modules['dask'] = None"
-    after = f"sys.argv = ['wgtune', *{command!r}, '--scheduler', 'tcp://127.0.0.1:9']; wgtune.cli.main()"
+    after = f"sys.argv = ['wgtune', *{command!r}, '--scheduler', 'tcp://127.0.0.1:9']; wgtune.cli.app.main()"
     result = run(after=f"{hide}; {after}")
     assert result.returncode == 2, result.stderr
     assert "Dask is not installed" in result.stderr and "wgtune[cluster]" in result.stderr

@@ -14,14 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from wgtune.devices import worker as worker_module
-from wgtune.devices.compiling import Compiler
 from wgtune.devices.device import Device
-from wgtune.devices.job import MeasureJob, Measurement, Timeouts
+from wgtune.devices.measure.job import MeasureJob, Measurement, Timeouts
+from wgtune.devices.measure.precompile import Compiler
+from wgtune.devices.measure.protocol import job_from_json, job_to_json
 from wgtune.devices.program import Program, Requirements, Shader
-from wgtune.devices.wire import job_from_json, job_to_json
-from wgtune.devices.worker import Worker
-from wgtune.states import Runtime, TrialState
+from wgtune.devices.worker import worker as worker_module
+from wgtune.devices.worker.worker import Worker
+from wgtune.support.enums import Runtime, TrialState
 
 SCRIPT = """
 import json, os, sys, time

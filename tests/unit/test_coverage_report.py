@@ -25,13 +25,13 @@ from synthetic_store import (
     session,
 )
 
+from wgtune.database.queries.replay_status import book
 from wgtune.database.reader import installed_tvm
-from wgtune.database.records import ReplayRecord, ReplayStatus
-from wgtune.database.replays import book
+from wgtune.database.schema.records import ReplayRecord, ReplayStatus
 from wgtune.database.store import Store
-from wgtune.errors import UsageError
 from wgtune.reports.coverage import Coverage, coverage
-from wgtune.states import Runtime, TrialState
+from wgtune.support.enums import Runtime, TrialState
+from wgtune.support.errors import UsageError
 
 
 @pytest.fixture

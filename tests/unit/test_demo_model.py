@@ -10,11 +10,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from wgtune.errors import CaptureError
-from wgtune.tuner.capture import capture_model
-from wgtune.tuner.demo_model import make_demo_pipeline, write_clip_tokenizer
-from wgtune.tuner.inventory import total_flops
-from wgtune.tuner.model import resolve_model
+from wgtune.cli.demo.model import make_demo_pipeline, write_clip_tokenizer
+from wgtune.support.errors import CaptureError
+from wgtune.tuner.capture.kernel_table import total_flops
+from wgtune.tuner.capture.model_capture import capture_model
+from wgtune.tuner.capture.sources import resolve_model
 
 
 @pytest.fixture(scope="module")

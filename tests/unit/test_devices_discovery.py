@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import pytest
 
-from wgtune.devices import discovery
 from wgtune.devices.device import Device
-from wgtune.devices.discovery import discover, select
-from wgtune.errors import DeviceError
-from wgtune.states import Runtime
+from wgtune.devices.discovery import discovery
+from wgtune.devices.discovery.discovery import discover, select
+from wgtune.support.enums import Runtime
+from wgtune.support.errors import DeviceError
 
 RADEON = Device(
     key="vulkan:amd-radeon-rx-6800",
@@ -112,7 +112,7 @@ def test_a_driver_that_crashes_or_hangs_costs_only_its_own_devices(monkeypatch: 
 
 def test_looking_for_devices_imports_nothing_heavy() -> None:
     program = (
-        "import sys, wgtune.devices.discovery, wgtune.devices.worker;"
+        "import sys, wgtune.devices.discovery.discovery, wgtune.devices.worker.worker;"
         "print([m for m in ('numpy', 'wgpu', 'tvm', 'torch') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

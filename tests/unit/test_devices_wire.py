@@ -5,17 +5,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wgtune.devices.job import MeasureJob, Measurement, Sampling
-from wgtune.devices.program import Buffer, Dispatch, Program, Requirements, Shader
-from wgtune.devices.wire import (
-    decode_line,
-    encode_line,
+from wgtune.devices.measure.job import MeasureJob, Measurement, Sampling
+from wgtune.devices.measure.protocol import (
     job_from_json,
     job_to_json,
     measurement_from_json,
     measurement_to_json,
 )
-from wgtune.states import TrialState
+from wgtune.devices.program import Buffer, Dispatch, Program, Requirements, Shader
+from wgtune.support.enums import TrialState
+from wgtune.support.json_lines import decode_line, encode_line
 
 TRIPLES = st.tuples(*[st.integers(1, 65535)] * 3)
 BUFFERS = st.builds(Buffer, st.sampled_from(["arg", "scratch"]), st.integers(0, 9))

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from wgtune.devices import worker as worker_module
-from wgtune.devices.child import Child, ChildDied, describe_exit
 from wgtune.devices.device import Device
-from wgtune.devices.job import MeasureJob, Measurement, Timeouts
+from wgtune.devices.measure.job import MeasureJob, Measurement, Timeouts
 from wgtune.devices.program import Program, Requirements, Shader
-from wgtune.devices.worker import Worker
-from wgtune.errors import DeviceError
-from wgtune.states import Runtime, TrialState
+from wgtune.devices.worker import worker as worker_module
+from wgtune.devices.worker.worker import Worker
+from wgtune.support.child_process import Child, ChildDied, describe_exit
+from wgtune.support.enums import Runtime, TrialState
+from wgtune.support.errors import DeviceError
 
 # The name of a job's shader is what the child does about it; its answers carry the process id as the error text.
 SCRIPT = """
@@ -336,8 +336,8 @@ def test_a_child_ends_as_it_should_while_its_input_is_still_open(how: str, words
     Path(os.environ["PYTHONPATH"], "stub_ending.py").write_text(
         """
 import sys
-from wgtune.devices.serving import serve
-from wgtune.errors import DeviceError
+from wgtune.support.child_main import serve
+from wgtune.support.errors import DeviceError
 
 def main(requests, answer):
     how = requests.get()["how"]

@@ -8,10 +8,10 @@ import numpy as np
 from synthetic_store import CONV, EMBED, LLVMPIPE, MATMUL, SOFTMAX, add_demo, failed, measure, ok, session
 from typer.testing import CliRunner
 
-from wgtune.cli import app
-from wgtune.database.diff import Change, compare, diff
+from wgtune.cli.app import app
+from wgtune.database.exchange.diff import Change, compare, diff
 from wgtune.database.store import Store
-from wgtune.states import TrialState
+from wgtune.support.enums import TrialState
 
 
 def test_equal_distributions_seldom_differ() -> None:

@@ -6,11 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from wgtune.database.records import TrialKind
-from wgtune.states import TrialState
-from wgtune.tuner import drift
-from wgtune.tuner.drift import INTERVAL_S, DriftWatch
-from wgtune.tuner.trials import Attempt, Outcome
+from wgtune.database.schema.records import TrialKind
+from wgtune.support.enums import TrialState
+from wgtune.tuner.session import drift
+from wgtune.tuner.session.drift import INTERVAL_S, DriftWatch
+from wgtune.tuner.session.trials import Attempt, Outcome
 
 KERNEL = SimpleNamespace(id="k", name="matmul_1")
 OTHER = SimpleNamespace(id="o", name="softmax_2")

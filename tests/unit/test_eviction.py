@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from tuning_kernels import matmul, softmax
 
-from wgtune import paths
-from wgtune.errors import UsageError
-from wgtune.tuner.eviction import evict, used
-from wgtune.tuner.reference import make_case
+from wgtune.support import paths
+from wgtune.support.errors import UsageError
+from wgtune.tuner.reference.lru_files import evict, used
+from wgtune.tuner.reference.reference import make_case
 
 HOUR = 3600.0
 

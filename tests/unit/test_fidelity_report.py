@@ -8,12 +8,12 @@ import pytest
 from rich.console import Console
 from synthetic_store import CONV, LLVMPIPE, MATMUL, add_demo, ok, session, start
 
-from wgtune.database.fidelity import shared_schedules
-from wgtune.database.records import TrialKind
+from wgtune.database.queries.shared_schedules import shared_schedules
+from wgtune.database.schema.records import TrialKind
 from wgtune.database.store import Store
 from wgtune.reports.fidelity import fidelity
-from wgtune.reports.fidelity_page import fidelity_page
-from wgtune.states import Runtime
+from wgtune.reports.html.fidelity_page import fidelity_page
+from wgtune.support.enums import Runtime
 
 OTHER = replace(LLVMPIPE, key="vulkan:other")
 HERE, THERE = (LLVMPIPE.key, Runtime.WGPU), (OTHER.key, Runtime.WGPU)

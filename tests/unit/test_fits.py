@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wgtune.devices.limits import TIERS
-from wgtune.tuner.transfer import fits_tier
+from wgtune.tuner.session.transfer import fits_tier
 
 NEEDS = {
     "threads": 64,

@@ -8,9 +8,9 @@ import pytest
 from rich.console import Console
 from test_live import SCRIPT, Clock, summary, text_of
 
-from wgtune.tuner.events import SessionEnded
-from wgtune.tuner.fleet import DeviceOutcome, FleetSummary
-from wgtune.tuner.fleet_live import FleetView, PlainFleetLines, fleet_summary_lines, render_fleet
+from wgtune.reports.live.fleet import FleetView, PlainFleetLines, fleet_summary_lines, render_fleet
+from wgtune.tuner.fleet.fleet import DeviceOutcome, FleetSummary
+from wgtune.tuner.session.events import SessionEnded
 
 
 def followed() -> tuple[FleetView, Clock]:

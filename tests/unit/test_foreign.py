@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from synthetic_store import LLVMPIPE, MATMUL, SOFTMAX, add_demo, ok, session, start, workload
 
-from wgtune.database.foreign import ForeignTrials, known_results, stock_runtime
-from wgtune.database.merge import merge
-from wgtune.database.offers import Offers
-from wgtune.database.opaque import OpaqueEntry, count_opaque, keep_opaque, opaque_entries
-from wgtune.database.records import OpaqueKind, SessionOutcome, unnamed
+from wgtune.database.exchange.merge import merge
+from wgtune.database.exchange.opaque import OpaqueEntry, count_opaque, keep_opaque, opaque_entries
+from wgtune.database.exchange.unverified import ForeignTrials, known_results, stock_runtime
+from wgtune.database.queries.ranked_schedules import Offers
+from wgtune.database.schema.records import OpaqueKind, SessionOutcome, unnamed
 from wgtune.database.store import Store
-from wgtune.states import Runtime, TrialState
+from wgtune.support.enums import Runtime, TrialState
 
 TARGET = {"kind": "cuda", "arch": "sm_90"}
 GPU = "cuda:nvidia-h200"

@@ -10,13 +10,13 @@ from rich.console import Console
 from synthetic_store import CONV, LLVMPIPE, MATMUL, RADEON, TrialState, add_demo, failed, measure, ok, session
 from typer.testing import CliRunner
 
-from wgtune.cli import app
-from wgtune.database.health import crashes, device_health
-from wgtune.database.inserting import digest_of
+from wgtune.cli.app import app
+from wgtune.database.queries.health import crashes, device_health
+from wgtune.database.sql_helpers import digest_of
 from wgtune.database.store import Store
-from wgtune.reports.health import print_health, sentences
-from wgtune.states import QUARANTINE_AFTER, SUSPEND_AFTER, Runtime
-from wgtune.tuner.quarantine import Quarantine
+from wgtune.reports.listings.health import print_health, sentences
+from wgtune.support.enums import QUARANTINE_AFTER, SUSPEND_AFTER, Runtime
+from wgtune.tuner.session.quarantine import Quarantine
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from report_database import fill
 
-from wgtune.database import admin
+from wgtune.database.exchange import admin
 from wgtune.database.store import Store
-from wgtune.errors import DatabaseError, WgtuneError
+from wgtune.support.errors import DatabaseError, WgtuneError
 
 FUZZ = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 

@@ -14,18 +14,18 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from synthetic_store import CONV, LLVMPIPE, RADEON, add_demo, measure, ok, session
 
-from wgtune.database import admin
-from wgtune.database.content import content_digest
-from wgtune.database.diff import diff
-from wgtune.database.layers import Layers, open_releases
-from wgtune.database.lookup import lookup
-from wgtune.database.merge import merge
-from wgtune.database.release import write_release
-from wgtune.database.replays import release_replays, unasked
-from wgtune.database.schema import Base
-from wgtune.database.snapshots import opened
+from wgtune.database.exchange import admin
+from wgtune.database.exchange.diff import diff
+from wgtune.database.exchange.merge import merge
+from wgtune.database.exchange.portable_rows import content_digest
+from wgtune.database.exchange.release import write_release
+from wgtune.database.queries.layers import Layers, open_releases
+from wgtune.database.queries.replay_status import release_replays, unasked
+from wgtune.database.queries.transfer_lookup import lookup
+from wgtune.database.readonly import opened
+from wgtune.database.schema.tables import Base
 from wgtune.database.store import Store
-from wgtune.errors import DatabaseError, WgtuneError
+from wgtune.support.errors import DatabaseError, WgtuneError
 
 COLUMNS = [(table.name, column.name) for table in Base.metadata.sorted_tables for column in table.columns]
 VALUES = [

@@ -17,11 +17,12 @@ from hostile import change, make, read_everything, without_rights
 from synthetic_store import HOST, LLVMPIPE, MATMUL, add_demo, measure, ok, session
 from typer.testing import CliRunner
 
-from wgtune.cli import app
-from wgtune.database import admin, engine, filesystem
+from wgtune.cli.app import app
+from wgtune.database.exchange import admin
+from wgtune.database.schema import engine, filesystem
 from wgtune.database.store import Store
-from wgtune.errors import DatabaseError
-from wgtune.reports.page import write_page
+from wgtune.reports.html.page import write_page
+from wgtune.support.errors import DatabaseError
 
 
 @pytest.fixture(scope="module")

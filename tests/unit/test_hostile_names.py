@@ -20,14 +20,14 @@ from synthetic_store import (
 )
 from typer.testing import CliRunner
 
-from wgtune import console
-from wgtune.cli import app
-from wgtune.console import InertConsole, inert
-from wgtune.database import admin
-from wgtune.database.records import ModelInfo, ModelKernel, SessionOutcome
+from wgtune.cli.app import app
+from wgtune.database.exchange import admin
+from wgtune.database.schema.records import ModelInfo, ModelKernel, SessionOutcome
 from wgtune.database.store import Store
-from wgtune.reports.page import write_page
-from wgtune.states import TrialState
+from wgtune.reports.html.page import write_page
+from wgtune.support import console
+from wgtune.support.console import InertConsole, inert
+from wgtune.support.enums import TrialState
 
 NAMES = [
     "'); DROP TABLE trial; --",
@@ -128,7 +128,7 @@ def test_a_message_of_an_error_is_inert(tmp_path):
     result = CliRunner().invoke(app, ["db", "info", "--db", f"{tmp_path}/\x1b[31m[bold]none.db"])
     assert result.exception is not None
     out = io.StringIO()
-    from wgtune.errors import DatabaseError
+    from wgtune.support.errors import DatabaseError
 
     assert isinstance(result.exception, DatabaseError)
     real, console.stderr = console.stderr, lambda: InertConsole(file=out, highlight=False)

@@ -11,10 +11,10 @@ import pytest
 from hostile import change, make
 from sqlalchemy.exc import DBAPIError
 
-from wgtune.database import admin
-from wgtune.database.engine import make_engine, parse_url
+from wgtune.database.exchange import admin
+from wgtune.database.schema.engine import make_engine, parse_url
 from wgtune.database.store import Store
-from wgtune.errors import DatabaseError
+from wgtune.support.errors import DatabaseError
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("build", "database", "devices", "reports", "tuner", "web")
+FOLDERS = ("build", "cli", "database", "devices", "reports", "support", "tuner", "web")
 SOURCES = sorted(
     [
         *ROOT.glob("*.py"),

@@ -16,11 +16,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from synthetic_store import LLVMPIPE, MATMUL, measure, ok, session, start
 
-from wgtune.database import admin
-from wgtune.database.columns import MAX_TEXT_BYTES, BadValue, inflate
-from wgtune.database.schema import Base
+from wgtune.database.exchange import admin
+from wgtune.database.schema.columns import MAX_TEXT_BYTES, BadValue, inflate
+from wgtune.database.schema.tables import Base
 from wgtune.database.store import Store
-from wgtune.errors import DatabaseError, WgtuneError
+from wgtune.support.errors import DatabaseError, WgtuneError
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from synthetic_store import LLVMPIPE
 
-from wgtune.database import identity as identity_module
-from wgtune.database.identity import Alias, Aliases, Identity, check_alias, resolve, shipped_aliases
-from wgtune.database.records import AliasLevel, DeviceInfo
+from wgtune.database import device_identity as identity_module
+from wgtune.database.device_identity import Alias, Aliases, Identity, check_alias, resolve, shipped_aliases
+from wgtune.database.schema.records import AliasLevel, DeviceInfo
 from wgtune.database.store import Store
 from wgtune.devices.naming import model_and_architecture, vendor_name
-from wgtune.errors import UsageError
+from wgtune.support.errors import UsageError
 
 SHIPPED = Aliases(shipped_aliases())
 VENDOR, ARCHITECTURE, MODEL = AliasLevel

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from wgtune.tuner.interrupts import EXIT_STATUS, Interrupted, Interrupts
+from wgtune.support.signals import EXIT_STATUS, Interrupted, Interrupts
 
 
 def test_a_signal_outside_is_only_noted():
@@ -42,7 +42,7 @@ def test_handlers_are_put_back():
 def test_the_second_signal_ends_the_process():
     program = """
 import os, signal, time
-from wgtune.tuner.interrupts import Interrupts
+from wgtune.support.signals import Interrupts
 with Interrupts(on_leave=lambda: print("leaving", flush=True)):
     os.kill(os.getpid(), signal.SIGINT)
     os.kill(os.getpid(), signal.SIGINT)

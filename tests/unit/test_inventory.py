@@ -7,9 +7,9 @@ import math
 import pytest
 from tvm import te, topi
 
-from wgtune.errors import UsageError
-from wgtune.tuner.inventory import kernel_rows, make_kernel, readable_name, total_flops
-from wgtune.tuner.program import Call, Capture, CaptureOptions, Kernel, Operand, Stage
+from wgtune.support.errors import UsageError
+from wgtune.tuner.capture.kernel_table import kernel_rows, make_kernel, readable_name, total_flops
+from wgtune.tuner.ir import Call, Capture, CaptureOptions, Kernel, Operand, Stage
 
 
 def matmul(rows: int, name: str = "fused_matmul3_add12") -> Kernel:

@@ -19,20 +19,20 @@ from tvm import te
 from tvm.s_tir import meta_schedule as ms
 from typer.testing import CliRunner
 
-from wgtune.cli import app
+from wgtune.cli.app import app
 from wgtune.database import ScheduleDatabase
-from wgtune.database.opaque import opaque_entries
-from wgtune.database.records import OpaqueKind, ReplayRecord, ReplayStatus, SessionOutcome
-from wgtune.database.replays import book
+from wgtune.database.exchange.opaque import opaque_entries
+from wgtune.database.queries.replay_status import book
+from wgtune.database.schema.records import OpaqueKind, ReplayRecord, ReplayStatus, SessionOutcome
 from wgtune.database.store import Store
-from wgtune.database.tvm_modules import named_by_position, workload_of
-from wgtune.database.tvm_traces import trace_values
-from wgtune.errors import UsageError
-from wgtune.states import Runtime, TrialState
-from wgtune.tuner import json_import
-from wgtune.tuner.json_export import export_pair, only_runtime
-from wgtune.tuner.json_import import import_pair
-from wgtune.tuner.json_pair import RECORDS, WORKLOADS
+from wgtune.database.tvm.modules import named_by_position, workload_of
+from wgtune.database.tvm.traces import trace_values
+from wgtune.support.enums import Runtime, TrialState
+from wgtune.support.errors import UsageError
+from wgtune.tuner.interop import json_import
+from wgtune.tuner.interop.json_export import export_pair, only_runtime
+from wgtune.tuner.interop.json_import import import_pair
+from wgtune.tuner.interop.json_pair import RECORDS, WORKLOADS
 
 DEVICE = "cpu:build-server"
 

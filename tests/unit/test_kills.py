@@ -17,11 +17,11 @@ from multiprocessing.connection import Connection
 import pytest
 from synthetic_store import CONV, EMBED, HOST, KERNELS, LLVMPIPE, MATMUL, add_demo, ok, session, start
 
-from wgtune.database.admin import check, info
+from wgtune.database.exchange.admin import check, info
 from wgtune.database.leases import claim, give_back, renew
-from wgtune.database.records import SessionOutcome
+from wgtune.database.schema.records import SessionOutcome
 from wgtune.database.store import Store
-from wgtune.states import TrialState
+from wgtune.support.enums import TrialState
 
 KILLS = int(os.environ.get("WGTUNE_TEST_KILLS", "8"))
 IDS = [MATMUL.id, CONV.id, EMBED.id]
@@ -89,7 +89,7 @@ def test_kills_lose_nothing_committed(shared_url):
 
 _READER = """
 import sys, time
-from wgtune.database.admin import info
+from wgtune.database.exchange.admin import info
 from wgtune.database.store import Store
 url, device, workload, seconds = sys.argv[1:]
 end, longest, reads = time.monotonic() + float(seconds), 0.0, 0

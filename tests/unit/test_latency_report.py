@@ -26,10 +26,10 @@ from synthetic_store import (
     session,
 )
 
-from wgtune.database.records import TrialKind
+from wgtune.database.schema.records import TrialKind
 from wgtune.database.store import Store
 from wgtune.reports.latency import latency
-from wgtune.tuner.program import Call, Capture, CaptureOptions, Stage
+from wgtune.tuner.ir import Call, Capture, CaptureOptions, Stage
 
 
 @pytest.fixture

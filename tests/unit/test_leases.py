@@ -11,12 +11,12 @@ from dataclasses import replace
 import pytest
 from synthetic_store import CAPTURE, CONV, EMBED, HOST, LLVMPIPE, MATMUL, RADEON, add_demo, failed, ok, session, start
 
-from wgtune.database.admin import check
+from wgtune.database.exchange.admin import check
 from wgtune.database.leases import claim, give_back, held_by_others, renew
-from wgtune.database.records import SessionOutcome
+from wgtune.database.schema.records import SessionOutcome
 from wgtune.database.store import Store
-from wgtune.errors import DatabaseError
-from wgtune.states import Runtime, TrialState
+from wgtune.support.enums import Runtime, TrialState
+from wgtune.support.errors import DatabaseError
 
 ALL = [MATMUL.id, CONV.id, EMBED.id]
 

@@ -8,9 +8,19 @@ from collections.abc import Iterable
 import pytest
 from rich.console import Console
 
-from wgtune.database.records import SessionOutcome, TrialKind
-from wgtune.states import TrialState
-from wgtune.tuner.events import (
+from wgtune.database.schema.records import SessionOutcome, TrialKind
+from wgtune.reports.live.model import SessionView
+from wgtune.reports.live.session import (
+    PlainLines,
+    clock,
+    progress_line,
+    render,
+    render_summary,
+    summary_lines,
+    watching,
+)
+from wgtune.support.enums import TrialState
+from wgtune.tuner.session.events import (
     Event,
     KernelExhausted,
     KernelPlan,
@@ -24,8 +34,6 @@ from wgtune.tuner.events import (
     TuneSummary,
     Working,
 )
-from wgtune.tuner.live import PlainLines, clock, progress_line, render, render_summary, summary_lines, watching
-from wgtune.tuner.progress import SessionView
 
 LONG = "conv2d_add_multiply_sigmoid_multiply_add_and_many_more_operators_1f3a9c2e"
 

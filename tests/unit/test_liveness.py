@@ -13,18 +13,18 @@ from sqlalchemy import update
 from synthetic_store import CONV, HOST, LLVMPIPE, MATMUL, add_demo, measure, ok, session, start
 from typer.testing import CliRunner
 
-from wgtune.cli import app
+from wgtune.cli.app import app
 from wgtune.database import processes
 from wgtune.database import store as store_module
-from wgtune.database.admin import info
+from wgtune.database.exchange.admin import info
 from wgtune.database.leases import LEASE_S, claim, renew
 from wgtune.database.liveness import SILENT_S, silent_sessions
-from wgtune.database.records import SessionOutcome
-from wgtune.database.rows import lease, trial
-from wgtune.database.rows import session as session_table
+from wgtune.database.schema.records import SessionOutcome
+from wgtune.database.schema.rows import lease, trial
+from wgtune.database.schema.rows import session as session_table
 from wgtune.database.store import Store
-from wgtune.errors import DatabaseError
-from wgtune.states import TrialState
+from wgtune.support.enums import TrialState
+from wgtune.support.errors import DatabaseError
 
 AGO = timedelta(seconds=SILENT_S + LEASE_S + 60)
 IDS = [MATMUL.id, CONV.id]

@@ -9,11 +9,11 @@ import pytest
 from sqlalchemy import event
 from synthetic_store import CLAMP, CONV, EMBED, LLVMPIPE, MATMUL, SOFTMAX, add_demo, measure, ok, session
 
-from wgtune.database.identity import Alias
-from wgtune.database.lookup import lookup, matches, relatives
-from wgtune.database.records import AliasLevel, DeviceInfo, Runtime, TrialKind
+from wgtune.database.device_identity import Alias
+from wgtune.database.queries.transfer_lookup import lookup, matches, relatives
+from wgtune.database.schema.records import AliasLevel, DeviceInfo, Runtime, TrialKind
 from wgtune.database.store import Store
-from wgtune.states import Match
+from wgtune.support.enums import Match
 
 
 def gpu(key: str, model: str, vendor: str = "nvidia", architecture: str = "") -> DeviceInfo:

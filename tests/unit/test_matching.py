@@ -7,9 +7,9 @@ from sqlalchemy import Table, select
 from sqlalchemy.types import Integer
 from synthetic_store import MATMUL, add_demo, measure, ok, session
 
-from wgtune.database.content import KEYS
+from wgtune.database.exchange.portable_rows import KEYS
 from wgtune.database.matching import AT_ONCE, matching
-from wgtune.database.rows import trial
+from wgtune.database.schema.rows import trial
 from wgtune.database.store import Store
 
 

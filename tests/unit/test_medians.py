@@ -8,7 +8,7 @@ import statistics
 
 import pytest
 
-from wgtune.medians import Interval, median_error, median_interval
+from wgtune.support.order_statistics import Interval, median_error, median_interval
 
 
 @pytest.mark.parametrize(

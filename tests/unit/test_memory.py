@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wgtune.build.memory import Lifetime, aligned, peak_bytes, share
+from wgtune.build.format.buffer_sharing import Lifetime, aligned, peak_bytes, share
 
 
 @st.composite

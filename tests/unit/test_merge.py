@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from sqlalchemy import func, select, text
 from synthetic_store import CAPTURE, CONV, LLVMPIPE, MATMUL, RADEON, add_demo, failed, measure, ok, session, start
 
-from wgtune.database.content import content_digest
-from wgtune.database.merge import merge
-from wgtune.database.records import SessionOutcome, TrialEnd, TrialKind
-from wgtune.database.rows import device, trial
+from wgtune.database.exchange.merge import merge
+from wgtune.database.exchange.portable_rows import content_digest
+from wgtune.database.schema.records import SessionOutcome, TrialEnd, TrialKind
+from wgtune.database.schema.rows import device, trial
 from wgtune.database.store import Store
-from wgtune.errors import DatabaseError
-from wgtune.states import CacheState, TrialState
+from wgtune.support.enums import CacheState, TrialState
+from wgtune.support.errors import DatabaseError
 
 FROZEN = Path(__file__).parent / "databases"
 

@@ -17,12 +17,12 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 from synthetic_store import CAPTURE, CONV, KERNELS, LLVMPIPE, MATMUL, SOFTMAX
 
-from wgtune.database import admin
-from wgtune.database.records import SessionOutcome, TrialKind
-from wgtune.database.schema import Base
+from wgtune.database.exchange import admin
+from wgtune.database.schema.migrate import MIGRATIONS, VERSION_TABLE, known_revisions
+from wgtune.database.schema.records import SessionOutcome, TrialKind
+from wgtune.database.schema.tables import Base
 from wgtune.database.store import Store
-from wgtune.database.upgrade import MIGRATIONS, VERSION_TABLE, known_revisions
-from wgtune.states import TrialState
+from wgtune.support.enums import TrialState
 
 DATABASES = Path(__file__).with_name("databases")
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from wgtune.errors import CaptureError
-from wgtune.tuner.model import builtin_names, canonical_weight_name, resolve_model
+from wgtune.support.errors import CaptureError
+from wgtune.tuner.capture.sources import builtin_names, canonical_weight_name, resolve_model
 
 
 def make_folder(root: Path, **configs: dict) -> Path:

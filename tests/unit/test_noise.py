@@ -7,8 +7,8 @@ import pytest
 import torch
 from diffusers.utils.torch_utils import randn_tensor
 
-from wgtune.build.noise import MAX_SEED, generated_noise, seeded_noise
-from wgtune.errors import UsageError
+from wgtune.build.runtime.torch_noise import MAX_SEED, generated_noise, seeded_noise
+from wgtune.support.errors import UsageError
 
 
 @pytest.mark.parametrize("seed", [0, 7, 2**32 - 1, 2**53 + 1, MAX_SEED])

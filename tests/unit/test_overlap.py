@@ -13,21 +13,21 @@ import pytest
 from sqlalchemy import select
 from tuning_kernels import capture_of, matmul, softmax, transpose
 
-from wgtune.database.records import SessionOutcome, TrialEnd, TrialKind, TrialStart
-from wgtune.database.rows import trial, workload
+from wgtune.database.schema.records import SessionOutcome, TrialEnd, TrialKind, TrialStart
+from wgtune.database.schema.rows import trial, workload
 from wgtune.database.store import Store
 from wgtune.devices.device import Device
-from wgtune.devices.job import MeasureJob, Measurement, Peaks, Timeouts
 from wgtune.devices.limits import TIERS
-from wgtune.errors import DeviceError
-from wgtune.states import Runtime, TrialState
-from wgtune.tuner import rounds
-from wgtune.tuner import trials as trials_module
-from wgtune.tuner.events import Event, Phase, TrialEnded
-from wgtune.tuner.interrupts import Interrupted
-from wgtune.tuner.reference import CaseError
-from wgtune.tuner.session import TuneRequest, tune
-from wgtune.tuner.stopwatch import Stopwatch
+from wgtune.devices.measure.job import MeasureJob, Measurement, Peaks, Timeouts
+from wgtune.support.enums import Runtime, TrialState
+from wgtune.support.errors import DeviceError
+from wgtune.support.signals import Interrupted
+from wgtune.tuner.reference.reference import CaseError
+from wgtune.tuner.session import search_loop as rounds
+from wgtune.tuner.session import trials as trials_module
+from wgtune.tuner.session.events import Event, Phase, TrialEnded
+from wgtune.tuner.session.phase_timer import Stopwatch
+from wgtune.tuner.session.session import TuneRequest, tune
 
 DEVICE = Device("vulkan:gpu", "vulkan", "v", "a", "gpu", "1", "discrete", False, {}, (), Runtime.WGPU, 0)
 PATIENCE_S = 60

@@ -25,13 +25,13 @@ from synthetic_store import (
     workload,
 )
 
-from wgtune.database.records import ModelInfo, ModelKernel
+from wgtune.database.schema.records import ModelInfo, ModelKernel
 from wgtune.database.store import Store
-from wgtune.errors import WgtuneError
-from wgtune.reports.launches import model_launches
-from wgtune.reports.page import write_page
-from wgtune.reports.progress import progress
-from wgtune.states import TrialState
+from wgtune.reports.html.page import write_page
+from wgtune.reports.html.tuning_curve import progress
+from wgtune.reports.launch_counts import model_launches
+from wgtune.support.enums import TrialState
+from wgtune.support.errors import WgtuneError
 
 VOID = {"meta", "wbr", "path"}
 
@@ -175,7 +175,8 @@ def test_progress_falls_from_the_first_times_to_the_best(store):
 
 
 def test_reports_need_no_compiler_and_no_gpu():
-    modules = ("coverage", "latency", "page", "selection", "tables", "devices", "kernels", "database")
+    modules = ("coverage", "latency", "html.page", "selection", "tables")
+    modules += ("listings.devices", "listings.kernels", "listings.database")
     code = "".join(f"import wgtune.reports.{module}\n" for module in modules)
     code += (
         "import sys; print([m for m in ('tvm', 'torch', 'wgpu', 'diffusers', 'pandas', 'plotly') if m in sys.modules])"

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from wgtune.devices import placement
-from wgtune.devices.placement import give_each_thread_a_core
+from wgtune.devices.webgpu import cpu_affinity as placement
+from wgtune.devices.webgpu.cpu_affinity import give_each_thread_a_core
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what each thread did")
 

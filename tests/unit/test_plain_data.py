@@ -12,11 +12,11 @@ from test_live import SCRIPT, summary
 
 from wgtune.devices.device import Device
 from wgtune.devices.limits import TIERS
-from wgtune.states import Runtime
-from wgtune.tuner.events import Event, KernelExhausted, KernelSkipped, SessionEnded, Stopping
-from wgtune.tuner.plain_data import from_plain, restored_fields, to_plain
-from wgtune.tuner.session import TuneRequest
-from wgtune.tuner.session_process import event_from_json, event_to_json
+from wgtune.support.enums import Runtime
+from wgtune.support.serialization import from_plain, restored_fields, to_plain
+from wgtune.tuner.fleet.session_process import event_from_json, event_to_json
+from wgtune.tuner.session.events import Event, KernelExhausted, KernelSkipped, SessionEnded, Stopping
+from wgtune.tuner.session.session import TuneRequest
 
 EVENTS: list[Any] = [
     *(event for _, event in SCRIPT),

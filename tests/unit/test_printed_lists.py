@@ -10,15 +10,15 @@ from report_database import fill
 from rich.console import Console
 from synthetic_store import CAPTURE, LLVMPIPE
 
-from wgtune.database import admin
+from wgtune.database.exchange import admin
+from wgtune.database.schema.migrate import known_revisions
 from wgtune.database.store import Store
-from wgtune.database.upgrade import known_revisions
 from wgtune.devices.device import Device
-from wgtune.reports.database import print_database, print_problems, print_upgrade
-from wgtune.reports.devices import print_devices
-from wgtune.reports.kernels import print_kernels
-from wgtune.states import Runtime
-from wgtune.tuner.inventory import KernelRow
+from wgtune.reports.listings.database import print_database, print_problems, print_upgrade
+from wgtune.reports.listings.devices import print_devices
+from wgtune.reports.listings.kernels import print_kernels
+from wgtune.support.enums import Runtime
+from wgtune.tuner.capture.kernel_table import KernelRow
 
 LATEST = known_revisions()[-1]
 DEVICE = Device(

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from wgtune.build.prompts import BadLine, Prompt, plan_drawings, read_prompts
-from wgtune.errors import UsageError
+from wgtune.build.runtime.prompts import BadLine, Prompt, plan_drawings, read_prompts
+from wgtune.support.errors import UsageError
 
 
 def written(tmp_path: Path, data: bytes) -> Path:

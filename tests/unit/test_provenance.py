@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from synthetic_store import MATMUL, add_demo, measure, ok, session
 
-from wgtune.database.provenance import show_session, show_trial
-from wgtune.database.records import ReplayRecord, ReplayStatus
-from wgtune.database.replays import book
+from wgtune.database.queries.replay_status import book
+from wgtune.database.queries.trial_details import show_session, show_trial
+from wgtune.database.schema.records import ReplayRecord, ReplayStatus
 from wgtune.database.store import Store
-from wgtune.errors import UsageError
+from wgtune.support.errors import UsageError
 
 
 def test_measuring_again_adds_and_keeps_what_was() -> None:

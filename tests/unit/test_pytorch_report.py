@@ -25,14 +25,21 @@ from synthetic_store import (
 )
 from typer.testing import CliRunner
 
-from wgtune.cli import app
+from wgtune.cli.app import app
+from wgtune.cli.demo.model import make_demo_pipeline
 from wgtune.database.store import Store
-from wgtune.errors import CaptureError, UsageError
 from wgtune.reports.pytorch import beside_pytorch
-from wgtune.tuner.demo_model import make_demo_pipeline
-from wgtune.tuner.model import resolve_model
-from wgtune.tuner.program import CaptureOptions
-from wgtune.tuner.pytorch_times import Mode, StageTime, available_modes, default_device, device_name, time_stages
+from wgtune.support.errors import CaptureError, UsageError
+from wgtune.tuner.capture.sources import resolve_model
+from wgtune.tuner.ir import CaptureOptions
+from wgtune.tuner.remeasure.pytorch_baseline import (
+    Mode,
+    StageTime,
+    available_modes,
+    default_device,
+    device_name,
+    time_stages,
+)
 
 EAGER, COMPILED = Mode(False, False), Mode(True, False)
 
@@ -178,6 +185,6 @@ def test_the_command(folder, database, monkeypatch):
         yield StageTime("clip", EAGER, (0.5, 0.5))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("wgtune.tuner.pytorch_times.time_stages", interrupted)
+    monkeypatch.setattr("wgtune.tuner.remeasure.pytorch_baseline.time_stages", interrupted)
     stopped = CliRunner().invoke(app, [*words, "--source", str(folder)])
     assert stopped.exit_code == 130 and "500 ms" in stopped.output

@@ -8,18 +8,18 @@ import pytest
 from synthetic_store import session
 from tuning_kernels import matmul
 
-from wgtune.database.records import TrialKind
+from wgtune.database.schema.records import TrialKind
 from wgtune.database.store import Store
-from wgtune.devices.job import Measurement, Peaks
 from wgtune.devices.limits import TIERS
-from wgtune.states import QUARANTINE_AFTER, TrialState
-from wgtune.tuner.emit import emit
-from wgtune.tuner.events import Event
-from wgtune.tuner.interrupts import Interrupts
-from wgtune.tuner.registration import register_model
-from wgtune.tuner.schedules import baseline_schedules, trace_to_json
-from wgtune.tuner.stopwatch import Stopwatch
-from wgtune.tuner.trials import Attempt, Trials
+from wgtune.devices.measure.job import Measurement, Peaks
+from wgtune.support.enums import QUARANTINE_AFTER, TrialState
+from wgtune.support.signals import Interrupts
+from wgtune.tuner.codegen.baseline_schedules import baseline_schedules, trace_to_json
+from wgtune.tuner.codegen.wgsl import emit
+from wgtune.tuner.session.events import Event
+from wgtune.tuner.session.phase_timer import Stopwatch
+from wgtune.tuner.session.registration import register_model
+from wgtune.tuner.session.trials import Attempt, Trials
 
 
 class Deadly:

@@ -13,9 +13,9 @@ from safetensors.numpy import load_file
 from tuning_kernels import conv2d, matmul, softmax
 from tvm import te, tirx, topi
 
-from wgtune.tuner.inventory import make_kernel
-from wgtune.tuner.program import Kernel
-from wgtune.tuner.reference import Case, CaseError, make_case
+from wgtune.tuner.capture.kernel_table import make_kernel
+from wgtune.tuner.ir import Kernel
+from wgtune.tuner.reference.reference import Case, CaseError, make_case
 
 
 def unary(operator, shape: tuple[int, ...] = (64, 64), dtype: str = "float32") -> Kernel:
@@ -67,7 +67,7 @@ def test_the_seed_decides_the_inputs(tmp_path: Path) -> None:
 def test_a_case_is_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kernel = matmul()
     first = make_case(kernel, 0, tmp_path)
-    monkeypatch.setattr("wgtune.tuner.reference.run_on_cpu", lambda *_: pytest.fail("computed again"))
+    monkeypatch.setattr("wgtune.tuner.reference.reference.run_on_cpu", lambda *_: pytest.fail("computed again"))
     assert make_case(kernel, 0, tmp_path) == first
     assert [p.name for p in tmp_path.iterdir()] == [first.path.name]
 
@@ -186,8 +186,8 @@ import resource, sys
 sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 from pathlib import Path
 from tuning_kernels import matmul
-from wgtune.errors import WgtuneError
-from wgtune.tuner.reference import make_case
+from wgtune.support.errors import WgtuneError
+from wgtune.tuner.reference.reference import make_case
 kernel, folder = matmul(), Path({str(tmp_path)!r})
 resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
 try:

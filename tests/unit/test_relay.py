@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from wgtune.devices.child import ChildDied
-from wgtune.devices.job import MeasureJob, Measurement, Peaks
+from wgtune.devices.measure.job import MeasureJob, Measurement, Peaks
 from wgtune.devices.program import Program, Requirements
-from wgtune.errors import DeviceError, WgtuneError
-from wgtune.states import TrialState
-from wgtune.tuner.interrupts import Interrupted, Interrupts
-from wgtune.tuner.relay import Relay, RelayedWorker
+from wgtune.support.child_process import ChildDied
+from wgtune.support.enums import TrialState
+from wgtune.support.errors import DeviceError, WgtuneError
+from wgtune.support.signals import Interrupted, Interrupts
+from wgtune.tuner.fleet.measure_proxy import Relay, RelayedWorker
 
 PROGRAM = Program((), (), (), Requirements(64, (64, 1, 1), 0, 2, 4096))
 JOB = MeasureJob(PROGRAM, Path("/case.safetensors"), 1e-3, 1e-4, floor_s=2e-6)

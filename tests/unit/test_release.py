@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 from synthetic_store import CAPTURE, CONV, LLVMPIPE, MATMUL, RADEON, add_demo, baseline, failed, measure, ok, session
 
-from wgtune.database import layers as layers_module
-from wgtune.database.admin import check
-from wgtune.database.layers import open_layers, release_files
-from wgtune.database.merge import merge
-from wgtune.database.release import manifest_path, write_release
-from wgtune.database.snapshots import opened
+from wgtune.database.exchange.admin import check
+from wgtune.database.exchange.merge import merge
+from wgtune.database.exchange.release import manifest_path, write_release
+from wgtune.database.queries import layers as layers_module
+from wgtune.database.queries.layers import open_layers, release_files
+from wgtune.database.readonly import opened
 from wgtune.database.store import Store
-from wgtune.errors import DatabaseError, UsageError
-from wgtune.states import TrialState
+from wgtune.support.enums import TrialState
+from wgtune.support.errors import DatabaseError, UsageError
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ import pytest
 from synthetic_store import CONV, LLVMPIPE, MATMUL, TrialState, add_demo, failed, ok, session, start
 
 from wgtune.database.reader import is_superseded
-from wgtune.database.records import TrialKind
-from wgtune.database.rows import trial
+from wgtune.database.schema.records import TrialKind
+from wgtune.database.schema.rows import trial
 from wgtune.database.store import Store
-from wgtune.states import CacheState
+from wgtune.support.enums import CacheState
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ from synthetic_store import LLVMPIPE, failed, ok, session
 from tuning_kernels import matmul, softmax
 from typer.testing import CliRunner
 
-from wgtune.cli import app
-from wgtune.database import admin
-from wgtune.database.records import (
+from wgtune.cli.app import app
+from wgtune.database.exchange import admin
+from wgtune.database.schema.records import (
     Param,
     ReplayStatus,
     TrialEnd,
@@ -25,13 +25,13 @@ from wgtune.database.records import (
     WorkloadInfo,
 )
 from wgtune.database.store import Store
-from wgtune.devices.child import Child
 from wgtune.devices.limits import TIERS
-from wgtune.states import TrialState
-from wgtune.tuner.emit import emit
-from wgtune.tuner.program import Kernel
-from wgtune.tuner.replaying import replay_database
-from wgtune.tuner.schedules import baseline_schedules, trace_to_json
+from wgtune.support.child_process import Child
+from wgtune.support.enums import TrialState
+from wgtune.tuner.codegen.baseline_schedules import baseline_schedules, trace_to_json
+from wgtune.tuner.codegen.wgsl import emit
+from wgtune.tuner.interop.replay import replay_database
+from wgtune.tuner.ir import Kernel
 
 TIER = TIERS["default"]
 KERNEL, OTHER = matmul(), softmax()

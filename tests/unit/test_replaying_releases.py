@@ -12,19 +12,19 @@ from synthetic_store import CONV, LLVMPIPE, MATMUL, add_demo, failed, measure, o
 from test_replaying import KERNEL, NO_SUCH_BLOCK, TRACE, add, workload
 from typer.testing import CliRunner
 
-from wgtune.cli import app
-from wgtune.database.comparisons import top_schedules
-from wgtune.database.layers import Layers, open_layers
-from wgtune.database.lookup import lookup
-from wgtune.database.offers import Offers
+from wgtune.cli.app import app
+from wgtune.database.exchange.release import write_release
+from wgtune.database.queries.layers import Layers, open_layers
+from wgtune.database.queries.ranked_schedules import Offers
+from wgtune.database.queries.remeasured import top_schedules
+from wgtune.database.queries.replay_status import book, release_replays
+from wgtune.database.queries.transfer_lookup import lookup
 from wgtune.database.reader import Reader, installed_tvm
-from wgtune.database.records import DeviceInfo, ReplayRecord, ReplayStatus, TrialKind, TvmForm
-from wgtune.database.release import write_release
-from wgtune.database.replays import book, release_replays
-from wgtune.database.snapshots import opened
+from wgtune.database.readonly import opened
+from wgtune.database.schema.records import DeviceInfo, ReplayRecord, ReplayStatus, TrialKind, TvmForm
 from wgtune.database.store import Store
-from wgtune.states import Match, TrialState
-from wgtune.tuner.replaying import replay_database
+from wgtune.support.enums import Match, TrialState
+from wgtune.tuner.interop.replay import replay_database
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import pytest
 from synthetic_store import CAPTURE, LLVMPIPE, RADEON, add_demo, session
 
 from wgtune.database.store import Store
-from wgtune.errors import UsageError
 from wgtune.reports.selection import select_device, select_model
+from wgtune.support.errors import UsageError
 
 OTHER = "d" * 64
 

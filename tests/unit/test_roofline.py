@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from tvm import te
 
-from wgtune.devices.job import Peaks
-from wgtune.tuner.inventory import make_kernel
-from wgtune.tuner.roofline import BYTES_MARGIN, FLOPS_MARGIN, floor_seconds
+from wgtune.devices.measure.job import Peaks
+from wgtune.tuner.capture.kernel_table import make_kernel
+from wgtune.tuner.reference.roofline import BYTES_MARGIN, FLOPS_MARGIN, floor_seconds
 
 
 def matmul(n: int):

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import kendalltau
 
-from wgtune.database.records import Record, TrialKind
-from wgtune.reports.rounds import Times, agreement, kendall_tau, pooled
+from wgtune.database.schema.records import Record, TrialKind
+from wgtune.reports.rank_agreement import Times, agreement, kendall_tau, pooled
 
 
 def made(*rows, spread=0.0):

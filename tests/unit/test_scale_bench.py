@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from wgtune.database import admin
+from wgtune.database.exchange import admin
 from wgtune.database.store import Store
-from wgtune.states import Match
+from wgtune.support.enums import Match
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 

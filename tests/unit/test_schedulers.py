@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from wgtune.build.schedulers import (
+from wgtune.build.format.sampler_tables import (
     NotLinearError,
     Sampler,
     find_sampler,
@@ -23,7 +23,7 @@ from wgtune.build.schedulers import (
     tabulate,
     unpack,
 )
-from wgtune.errors import BundleError
+from wgtune.support.errors import BundleError
 
 SD15: dict[str, Any] = {
     "_class_name": "PNDMScheduler",

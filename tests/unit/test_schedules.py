@@ -11,13 +11,19 @@ from tvm import te, topi
 from tvm.s_tir import Schedule, dlight
 
 from wgtune.devices.limits import TIERS
-from wgtune.tuner.emit import emit
-from wgtune.tuner.inventory import make_kernel
-from wgtune.tuner.program import Kernel
-from wgtune.tuner.schedules import TraceError, baseline_schedules, replay, schedulable_module, trace_to_json
-from wgtune.tuner.search import search_context
-from wgtune.tuner.short_loops import MOST_ITERATIONS, ShortLoops, thread_iterations
-from wgtune.tuner.targets import emit_target
+from wgtune.tuner.capture.kernel_table import make_kernel
+from wgtune.tuner.codegen.baseline_schedules import (
+    TraceError,
+    baseline_schedules,
+    replay,
+    schedulable_module,
+    trace_to_json,
+)
+from wgtune.tuner.codegen.short_loops import MOST_ITERATIONS, ShortLoops, thread_iterations
+from wgtune.tuner.codegen.targets import emit_target
+from wgtune.tuner.codegen.wgsl import emit
+from wgtune.tuner.ir import Kernel
+from wgtune.tuner.search.evolutionary import search_context
 
 TIER = TIERS["default"]
 

@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 from synthetic_store import CAPTURE, LLVMPIPE, MATMUL, add_demo, baseline, failed, measure, ok, session, start
 
-from wgtune.database import admin, engine
-from wgtune.database.engine import parse_url
-from wgtune.database.records import SessionOutcome
+from wgtune.database.exchange import admin
+from wgtune.database.schema import engine
+from wgtune.database.schema.engine import parse_url
+from wgtune.database.schema.records import SessionOutcome
 from wgtune.database.store import Store
-from wgtune.errors import DatabaseError
-from wgtune.states import TrialState
+from wgtune.support.enums import TrialState
+from wgtune.support.errors import DatabaseError
 
 
 def refused(url, **options) -> DatabaseError:

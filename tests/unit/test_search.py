@@ -13,14 +13,14 @@ import tvm
 from tuning_kernels import conv2d, matmul, softmax, transpose
 from tvm.s_tir import Schedule
 
-from wgtune.database.records import TrialKind, TrialSummary
+from wgtune.database.schema.records import TrialKind, TrialSummary
 from wgtune.devices.limits import TIERS
-from wgtune.states import TrialState
-from wgtune.tuner.emit import emit
-from wgtune.tuner.program import Kernel
-from wgtune.tuner.schedules import replay, schedulable_module
-from wgtune.tuner.search import Candidate, KernelSearch, search_context, sketches
-from wgtune.tuner.space import ChoiceKnob, Decision, Sketch, TileKnob
+from wgtune.support.enums import TrialState
+from wgtune.tuner.codegen.baseline_schedules import replay, schedulable_module
+from wgtune.tuner.codegen.wgsl import emit
+from wgtune.tuner.ir import Kernel
+from wgtune.tuner.search.design_space import ChoiceKnob, Decision, Sketch, TileKnob
+from wgtune.tuner.search.evolutionary import Candidate, KernelSearch, search_context, sketches
 
 TIER = TIERS["default"]
 

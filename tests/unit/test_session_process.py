@@ -8,10 +8,10 @@ import sys
 
 SCRIPT = """
 import io, signal, sys, time
-from wgtune.devices.serving import _Answers
-from wgtune.tuner.events import KernelExhausted, Stopping
-from wgtune.tuner.interrupts import Interrupts
-from wgtune.tuner.session_process import _Teller
+from wgtune.support.child_main import _Answers
+from wgtune.tuner.session.events import KernelExhausted, Stopping
+from wgtune.support.signals import Interrupts
+from wgtune.tuner.fleet.session_process import _Teller
 
 class Pipe(io.BytesIO):
     "Ctrl-C comes while the first message is on its way."

@@ -9,9 +9,9 @@ from synthetic_store import CONV, LLVMPIPE, MATMUL, add_demo, measure, ok, sessi
 
 from wgtune.database.leases import claim
 from wgtune.database.store import Store
-from wgtune.states import Runtime
-from wgtune.tuner import sharing
-from wgtune.tuner.sharing import Sharing
+from wgtune.support.enums import Runtime
+from wgtune.tuner.session import sharing
+from wgtune.tuner.session.sharing import Sharing
 
 IDS = [MATMUL.id, CONV.id]
 

@@ -10,14 +10,14 @@ import pytest
 from rich.console import Console
 from synthetic_store import CAPTURE, CONV, LLVMPIPE, MATMUL, SOFTMAX, TrialState, add_demo, failed, ok, session, start
 
-from wgtune.database.comparisons import last_comparison, remeasured, top_schedules
-from wgtune.database.digests import digest_of
-from wgtune.database.records import SessionOutcome, TrialKind
+from wgtune.database.queries.remeasured import last_comparison, remeasured, top_schedules
+from wgtune.database.schema.records import SessionOutcome, TrialKind
 from wgtune.database.store import Store
-from wgtune.errors import UsageError, WgtuneError
+from wgtune.reports.html.stability_page import stability_page, write_stability_page
 from wgtune.reports.stability import check_against, heaviest, stability
-from wgtune.reports.stability_page import stability_page, write_stability_page
-from wgtune.states import Runtime
+from wgtune.support.enums import Runtime
+from wgtune.support.errors import UsageError, WgtuneError
+from wgtune.support.hashing import digest_of
 
 
 @pytest.fixture

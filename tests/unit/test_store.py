@@ -34,12 +34,12 @@ from synthetic_store import (
     workload,
 )
 
-from wgtune.database.records import SessionOutcome, TrialKind, TvmForm
-from wgtune.database.rows import MAX_TEXT
-from wgtune.database.schema import Session, Trial
+from wgtune.database.schema.records import SessionOutcome, TrialKind, TvmForm
+from wgtune.database.schema.rows import MAX_TEXT
+from wgtune.database.schema.tables import Session, Trial
 from wgtune.database.store import Store
-from wgtune.errors import DatabaseError
-from wgtune.states import Runtime, TrialState
+from wgtune.support.enums import Runtime, TrialState
+from wgtune.support.errors import DatabaseError
 
 FAULTS = [state for state in TrialState if state.fault]
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from wgtune.devices.limits import TIERS, Tier
-from wgtune.tuner.targets import emit_target, search_target
+from wgtune.tuner.codegen.targets import emit_target, search_target
 
 
 @pytest.mark.parametrize("tier", TIERS.values(), ids=TIERS)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tvm import te
 
-from wgtune.tuner.trigonometry import cos, sin
+from wgtune.tuner.capture.sincos import cos, sin
 
 LENGTH = 256
 

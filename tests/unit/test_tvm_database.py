@@ -21,15 +21,15 @@ from tvm.script import ir as I
 from tvm.script import relax as R
 
 from wgtune.database import ScheduleDatabase
-from wgtune.database.records import ReplayRecord, ReplayStatus, SessionOutcome, TrialEnd, TrialKind, TrialStart
-from wgtune.database.replays import book
+from wgtune.database.queries.replay_status import book
+from wgtune.database.schema.records import ReplayRecord, ReplayStatus, SessionOutcome, TrialEnd, TrialKind, TrialStart
 from wgtune.database.store import Store
 from wgtune.devices.limits import TIERS
-from wgtune.states import Runtime, TrialState
-from wgtune.tuner.inventory import make_kernel
-from wgtune.tuner.program import Kernel
-from wgtune.tuner.registration import register_workloads
-from wgtune.tuner.schedules import baseline_schedules, replay, trace_to_json
+from wgtune.support.enums import Runtime, TrialState
+from wgtune.tuner.capture.kernel_table import make_kernel
+from wgtune.tuner.codegen.baseline_schedules import baseline_schedules, replay, trace_to_json
+from wgtune.tuner.ir import Kernel
+from wgtune.tuner.session.registration import register_workloads
 
 
 def tripled() -> tvm.IRModule:

@@ -11,20 +11,20 @@ from tuning_kernels import capture_of, matmul, softmax
 
 from wgtune.database.store import Store
 from wgtune.devices.device import Device
-from wgtune.devices.discovery import CPU, discover, select_several
-from wgtune.devices.job import MeasureJob
+from wgtune.devices.discovery.discovery import CPU, discover, select_several
 from wgtune.devices.limits import TIERS
+from wgtune.devices.measure.job import MeasureJob
+from wgtune.devices.measure.protocol import job_from_json, job_to_json
 from wgtune.devices.native_program import NativeProgram, program_from_json
-from wgtune.devices.opening import TvmWorker, open_worker
-from wgtune.devices.wire import job_from_json, job_to_json
-from wgtune.errors import DeviceError
-from wgtune.states import Runtime, TrialState
-from wgtune.tuner.native import NativeTier, tier_for
-from wgtune.tuner.programs import emit
-from wgtune.tuner.reference import make_case
-from wgtune.tuner.schedules import baseline_schedules
-from wgtune.tuner.search import KernelSearch
-from wgtune.tuner.session import TuneRequest, tune
+from wgtune.devices.worker.factory import TvmWorker, open_worker
+from wgtune.support.enums import Runtime, TrialState
+from wgtune.support.errors import DeviceError
+from wgtune.tuner.codegen.baseline_schedules import baseline_schedules
+from wgtune.tuner.codegen.emit import emit
+from wgtune.tuner.codegen.tvm_native import NativeTier, tier_for
+from wgtune.tuner.reference.reference import make_case
+from wgtune.tuner.search.evolutionary import KernelSearch
+from wgtune.tuner.session.session import TuneRequest, tune
 
 CUDA = Device(
     "cuda:test-gpu", "cuda", "nvidia", "sm_90", "Test GPU", "", "discrete", False,

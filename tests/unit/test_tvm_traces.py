@@ -8,8 +8,8 @@ import tvm_ffi
 from tvm import te
 from tvm.s_tir import Schedule
 
-from wgtune.database.tvm_modules import describe_workload, named_by_position, stored_module, workload_of
-from wgtune.database.tvm_traces import apply_trace, is_trace, trace_values, translated
+from wgtune.database.tvm.modules import describe_workload, named_by_position, stored_module, workload_of
+from wgtune.database.tvm.traces import apply_trace, is_trace, trace_values, translated
 
 
 def chained(first: str, second: str) -> tvm.IRModule:

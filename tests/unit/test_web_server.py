@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from wgtune.errors import BundleError, UsageError
+from wgtune.support.errors import BundleError, UsageError
 from wgtune.web import app_dir, server
 from wgtune.web.server import BundleServer
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wgtune.build.weights import ShardLayout, ShardWriter, lay_out
-from wgtune.errors import BundleError
-from wgtune.tuner.program import Call, Operand, Stage, TensorSpec
+from wgtune.build.bundle.weights import ShardLayout, ShardWriter, lay_out
+from wgtune.support.errors import BundleError
+from wgtune.tuner.ir import Call, Operand, Stage, TensorSpec
 
 
 def stage(

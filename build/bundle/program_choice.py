@@ -1,0 +1,233 @@
+"""Which program runs each kernel: the device's best verified record, else a relative's schedule, else the baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ...database.queries.transfer_lookup import Found, lookup
+from ...database.reader import Reader
+from ...database.schema.records import Record, TrialKind
+from ...devices.limits import TIERS, Tier
+from ...devices.program import Program
+from ...support.enums import Match, TrialState
+from ...support.errors import BundleError, WgtuneError
+from ...tuner.ir import Capture, Kernel
+from ...tuner.session.transfer import fits_tier
+from ..format.manifest import BorrowedInfo
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The program that a kernel gets.
+
+    ``record`` verified it on the device itself; None where nothing did. ``borrowed`` is the other device's record whose
+    schedule it is, None for a record of its own and for a baseline.
+    """
+
+    program: Program
+    record: Record | None
+    borrowed: Found | None = None
+
+
+def choose_programs(
+    capture: Capture,
+    tier: Tier,
+    store: Reader | None,
+    device_key: str,
+    progress: Callable[[int, int], None],
+    warn: Callable[[str], None],
+    borrow: Match = Match.PORTABLE,
+) -> dict[str, Choice]:
+    """A choice for every kernel that the capture calls, by kernel id.
+
+    A kernel without a record of the device takes the schedule of the nearest device, as far as ``borrow`` says, emitted
+    for ``tier``, unless its program is known to fail here.
+
+    ``progress`` is told how many kernels of how many are done. Raises BundleError naming the kernel that does not
+    become WebGPU within ``tier``, and which tier would do.
+    """
+    ids = list(dict.fromkeys(call.kernel for stage in capture.stages.values() for call in stage.calls))
+
+    best, lent = _records(store, device_key, ids, fits_tier(tier), borrow)
+    choices: dict[str, Choice] = {}
+    for done, kernel_id in enumerate(ids):
+        progress(done, len(ids))
+        kernel = capture.kernels[kernel_id]
+        record = best.get(kernel_id)
+        program = _from_record(kernel, record, tier, warn) if record is not None else None
+        if program is not None:
+            choices[kernel_id] = Choice(program, record)
+            continue
+        faults = _faults(store, device_key, kernel_id)
+        found = lent.get(kernel_id)
+        program = _from_relative(kernel, found, tier, faults, warn) if found is not None else None
+        if program is not None:
+            choices[kernel_id] = Choice(program, None, found)
+        else:
+            choices[kernel_id] = Choice(_baseline(kernel, tier, faults, device_key), None)
+    progress(len(ids), len(ids))
+    return choices
+
+
+def _records(
+    store: Reader | None,
+    device_key: str,
+    ids: list[str],
+    fits: Callable[[Mapping[str, Any]], bool],
+    borrow: Match,
+) -> tuple[dict[str, Record], dict[str, Found]]:
+    """The device's own records, and other devices' for the kernels without one."""
+    if store is None or not device_key:
+        return {}, {}
+    device = next((known for known in store.devices() if known.key == device_key), None)
+    if device is None:
+        return store.best(device_key, ids, fits=fits), {}
+    found = lookup(store, device, ids, fits=fits, widest=borrow)
+    own = {key: one.record for key, one in found.items() if not one.match.borrowed}
+    return own, {key: one for key, one in found.items() if one.match.borrowed}
+
+
+def _from_record(kernel: Kernel, record: Record, tier: Tier, warn: Callable[[str], None]) -> Program | None:
+    """The record's program, or None where today's toolchain makes another one of its trace than was verified."""
+    from ...tuner.codegen.baseline_schedules import replay
+    from ...tuner.codegen.wgsl import emit
+
+    try:
+        program = emit(replay(kernel, record.trace).mod, tier)
+    except WgtuneError as error:
+        warn(f"{kernel.name}: the record of trial {record.trial_id} no longer becomes WebGPU: {error.message}")
+        return None
+    if program.digest != record.program_digest:
+        warn(f"{kernel.name}: the record of trial {record.trial_id} verified another program than TVM makes now")
+        return None
+    return program
+
+
+def _from_relative(
+    kernel: Kernel, found: Found, tier: Tier, faults: set[str], warn: Callable[[str], None]
+) -> Program | None:
+    """Another device's schedule, emitted here; None where it is the baseline, does not emit, or failed here."""
+    from ...tuner.codegen.baseline_schedules import replay
+    from ...tuner.codegen.wgsl import emit
+
+    if found.record.kind is TrialKind.BASELINE:
+        return None
+    try:
+        program = emit(replay(kernel, found.record.trace).mod, tier)
+    except WgtuneError as error:
+        warn(f"{kernel.name}: the schedule of {found.device.key} does not become WebGPU here: {error.message}")
+        return None
+    return None if program.digest in faults else program
+
+
+def _faults(store: Reader | None, device_key: str, kernel_id: str) -> set[str]:
+    """Digests of the programs that are known to fail on the device."""
+    if store is None or not device_key:
+        return set()
+    # A driver that was lost may have been the machine's doing; the others are facts about the program.
+    return {
+        t.program_digest
+        for t in store.tried(device_key, kernel_id)
+        if t.state.fault and t.state is not TrialState.DEVICE_LOST
+    }
+
+
+def _baseline(kernel: Kernel, tier: Tier, faults: set[str], device_key: str) -> Program:
+    """The first untuned program that becomes WebGPU within ``tier`` and is not known to fail on the device."""
+    reason, failed = "no schedule applies to it", False
+    for program in _baselines(kernel, tier):
+        if isinstance(program, WgtuneError):
+            reason = program.message
+        elif program.digest in faults:
+            failed = True
+        else:
+            return program
+    if failed:
+        raise BundleError(
+            f"the kernel {kernel.name} has no program that works on {device_key}: every untuned schedule failed there",
+            f"look for another with `wgtune tune --kernels {kernel.name}`, or build for another device",
+        )
+    raise BundleError(
+        f"the kernel {kernel.name} does not become WebGPU within the limits of tier {tier.name!r}: {reason}",
+        _way_out(kernel, tier),
+    )
+
+
+def _baselines(kernel: Kernel, tier: Tier) -> Iterator[Program | WgtuneError]:
+    from ...tuner.codegen.baseline_schedules import baseline_schedules
+    from ...tuner.codegen.wgsl import EmitError, emit
+
+    for schedule in baseline_schedules(kernel, tier):
+        try:
+            yield emit(schedule.mod, tier)
+        except EmitError as error:
+            yield error
+
+
+def _way_out(kernel: Kernel, tier: Tier) -> str:
+    for other in TIERS.values():
+        if other.name != tier.name and any(isinstance(p, Program) for p in _baselines(kernel, other)):
+            return f"--tier {other.name} would do"
+    return "no tier would do; a smaller image or batch may"
+
+
+def time_shares(capture: Capture, choices: Mapping[str, Choice], steps: int) -> dict[str, float] | None:
+    """The share of an image's time that each kernel without a record takes; None where no kernel has one.
+
+    Those kernels were never measured, so their time is estimated: as a roofline of the best FLOP and byte rates that
+    the measured ones reached would have it, slower by the factor that these fall short of it altogether.
+    """
+    calls: dict[str, int] = {}
+    for (_, kernel_id), count in capture.calls_per_image(steps).items():
+        calls[kernel_id] = calls.get(kernel_id, 0) + count
+    measured = {k: c.record.latency_s for k, c in choices.items() if c.record is not None and c.record.latency_s > 0}
+    if not measured:
+        return None
+    flop_rate = max(capture.kernels[k].flops / s for k, s in measured.items())
+    byte_rate = max(capture.kernels[k].nbytes / s for k, s in measured.items())
+
+    def roofline(kernel_id: str) -> float:
+        kernel = capture.kernels[kernel_id]
+        return max(kernel.flops / flop_rate if flop_rate else 0.0, kernel.nbytes / byte_rate)
+
+    known = sum(calls[k] * s for k, s in measured.items())
+    shortfall = known / sum(calls[k] * roofline(k) for k in measured)
+    unknown = {k: shortfall * calls[k] * roofline(k) for k in choices if k not in measured}
+    whole = known + sum(unknown.values())
+    return {kernel_id: seconds / whole for kernel_id, seconds in unknown.items()}
+
+
+def untuned_share(capture: Capture, choices: Mapping[str, Choice], steps: int) -> float | None:
+    """The share of an image's time that untuned baselines without a record take, as `time_shares` estimates it."""
+    shares = time_shares(capture, choices, steps)
+    return None if shares is None else sum(share for k, share in shares.items() if choices[k].borrowed is None)
+
+
+def lenders(capture: Capture, choices: Mapping[str, Choice], steps: int) -> tuple[BorrowedInfo, ...]:
+    """How many kernels run schedules of which other device, and their estimated share of an image's time."""
+    shares = time_shares(capture, choices, steps)
+    groups: dict[tuple[Match, str], list[str]] = {}
+    for kernel_id, choice in choices.items():
+        if (found := choice.borrowed) is not None:
+            groups.setdefault((found.match, found.device.key), []).append(kernel_id)
+    order = list(Match)
+    return tuple(
+        BorrowedInfo(match.value, key, len(ids), None if shares is None else sum(shares[k] for k in ids))
+        for (match, key), ids in sorted(groups.items(), key=lambda group: (order.index(group[0][0]), group[0][1]))
+    )
+
+
+def measured_seconds(capture: Capture, choices: Mapping[str, Choice], steps: int) -> float:
+    """Seconds per batch of images that the records of the chosen programs add up to."""
+    return sum(
+        count * record.latency_s
+        for (_, kernel_id), count in capture.calls_per_image(steps).items()
+        if (record := choices[kernel_id].record) is not None
+    )
+
+
+def searched(choices: Mapping[str, Choice]) -> int:
+    """How many kernels run a verified schedule of a search, here or elsewhere, rather than a baseline."""
+    return sum(1 for c in choices.values() if c.record is not None and c.record.kind is not TrialKind.BASELINE)

@@ -1,0 +1,146 @@
+"""Weight shards: every weight and constant of a plan, packed into few files of which each fills one GPU buffer."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Literal
+
+import numpy as np
+
+from ...support.errors import BundleError
+from ...tuner.ir import Stage, TensorSpec
+from ..format.buffer_sharing import aligned
+
+SHARD_BYTES = 64 << 20
+"""Most bytes in one shard, unless a single tensor is larger: small enough to fetch, hash and upload with progress."""
+
+Key = tuple[str, Literal["param", "constant"], int]
+"""Stage, space and index of a tensor that a shard holds."""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """``nbytes`` bytes at byte ``offset`` of shard ``shard``."""
+
+    shard: int
+    offset: int
+    nbytes: int
+
+
+@dataclass
+class ShardLayout:
+    """Where each tensor lies, and the bytes of each shard file. Tensors that no call reads are left out."""
+
+    slots: dict[Key, Slot] = field(default_factory=dict)
+    sizes: list[int] = field(default_factory=list)
+
+    @staticmethod
+    def file(shard: int) -> str:
+        """Path of a shard inside the bundle."""
+        return f"weights/shard-{shard:03d}.bin"
+
+
+def lay_out(stages: Mapping[str, Stage], shard_bytes: int = SHARD_BYTES) -> ShardLayout:
+    """Place the weights and constants that the stages' calls read, in order, at 256-byte offsets."""
+    layout = ShardLayout()
+    end = 0
+    for stage in stages.values():
+        used = {(o.space, o.index) for call in stage.calls for o in call.operands}
+        sizes: list[tuple[Key, int]] = []
+        sizes += [((stage.name, "param", i), p.nbytes) for i, p in enumerate(stage.params) if ("param", i) in used]
+        sizes += [
+            ((stage.name, "constant", i), c.nbytes) for i, c in enumerate(stage.constants) if ("constant", i) in used
+        ]
+        for key, nbytes in sizes:
+            if not layout.sizes or aligned(end) + nbytes > shard_bytes:
+                layout.sizes.append(0)
+                end = 0
+            offset = aligned(end)
+            layout.slots[key] = Slot(len(layout.sizes) - 1, offset, nbytes)
+            end = offset + nbytes
+            # WebGPU writes buffers in units of four bytes.
+            layout.sizes[-1] = -(-end // 4) * 4
+    return layout
+
+
+class ShardWriter:
+    """Writes the shards of a layout one after the other, hashing on the way; a context manager.
+
+    ``digests`` holds the SHA-256 of each finished shard; it is complete once the context has closed without an error.
+    """
+
+    def __init__(self, folder: Path, layout: ShardLayout) -> None:
+        self._folder = folder
+        self._layout = layout
+        self._shard = -1
+        self._position = 0
+        self.digests: list[str] = []
+
+    def __enter__(self) -> ShardWriter:
+        (self._folder / "weights").mkdir(parents=True, exist_ok=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self._finish()
+            if len(self.digests) != len(self._layout.sizes):
+                raise ValueError(f"{len(self.digests)} of {len(self._layout.sizes)} shards were written")
+        elif self._shard >= 0:
+            self._file.close()
+
+    def write_stage(self, stage: Stage, params: Sequence[np.ndarray]) -> None:
+        """Write the stage's weights (``params`` as `TensorSpec`s in ``stage.params`` say) and constants.
+
+        Stages come in the layout's order. Raises BundleError where a weight has another shape or dtype than captured.
+        """
+        if len(params) != len(stage.params):
+            raise BundleError(f"{stage.name} has {len(params)} weights, the capture expects {len(stage.params)}")
+        for index, (spec, value) in enumerate(zip(stage.params, params, strict=True)):
+            slot = self._layout.slots.get((stage.name, "param", index))
+            if slot is not None:
+                self._write(slot, _checked(stage, spec, value))
+        for index, constant in enumerate(stage.constants):
+            slot = self._layout.slots.get((stage.name, "constant", index))
+            if slot is not None:
+                self._write(slot, constant)
+
+    def _write(self, slot: Slot, value: np.ndarray) -> None:
+        if slot.shard != self._shard:
+            self._finish()
+            self._shard = slot.shard
+            self._file = open(self._folder / ShardLayout.file(slot.shard), "wb")  # noqa: SIM115
+            self._hash = hashlib.sha256()
+            self._position = 0
+        self._append(b"\0" * (slot.offset - self._position))
+        self._append(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
+
+    def _append(self, data: bytes | memoryview) -> None:
+        self._file.write(data)
+        self._hash.update(data)
+        self._position += len(data)
+
+    def _finish(self) -> None:
+        if self._shard < 0:
+            return
+        self._append(b"\0" * (self._layout.sizes[self._shard] - self._position))
+        self._file.close()
+        self.digests.append(self._hash.hexdigest())
+        self._shard = -1
+
+
+def _checked(stage: Stage, spec: TensorSpec, value: np.ndarray) -> np.ndarray:
+    if value.shape != spec.shape or value.dtype != np.dtype(spec.dtype):
+        raise BundleError(
+            f"the weight {spec.name} of {stage.name} is {value.dtype} {value.shape}, "
+            f"the capture expects {spec.dtype} {spec.shape}",
+            "the model's configuration and its weights do not belong together",
+        )
+    if value.dtype.kind == "f" and not np.isfinite(value).all():
+        raise BundleError(f"the weight {spec.name} of {stage.name} holds numbers that are not finite")
+    return value

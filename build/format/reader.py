@@ -1,0 +1,125 @@
+"""Reading a bundle folder, which may come from anywhere and be damaged: every file is checked against the manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...support.errors import BundleError
+from .manifest import MANIFEST, PLAN, TOKENIZER, Manifest
+from .plan import Plan
+from .sampler_tables import Run, Sampler, find_sampler, listed, unpack
+
+CHUNK = 16 << 20
+"""Bytes read, hashed and handed on at once."""
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """An opened bundle: its manifest and plan are sound, its other files are there with the right sizes."""
+
+    folder: Path
+    manifest: Manifest
+    plan: Plan
+
+    @staticmethod
+    def open(folder: Path | str) -> Bundle:
+        """The bundle in ``folder``; raises BundleError saying which file is missing, cut short or damaged."""
+        folder = Path(folder)
+        path = folder / MANIFEST
+        if not path.is_file():
+            where = "there is no folder" if not folder.is_dir() else f"there is no {MANIFEST} in"
+            raise BundleError(f"{where} {folder}", "give the folder that `wgtune build -o` wrote")
+        manifest = Manifest.from_json(_json(path.read_bytes(), MANIFEST))
+        for name, info in manifest.files.items():
+            file = folder / name
+            if not file.is_file():
+                raise _damaged(folder, name, "is missing")
+            if file.stat().st_size != info.nbytes:
+                raise _damaged(folder, name, f"has {file.stat().st_size} bytes instead of {info.nbytes}")
+        plan = Plan.from_json(_json(_read(folder, manifest, PLAN), PLAN))
+        for named in (
+            *(shader.file for shader in plan.shaders),
+            *(buffer.shard for buffer in plan.buffers if buffer.shard),
+            *(table.file for table in manifest.tables.values()),
+            TOKENIZER,
+        ):
+            if named not in manifest.files:
+                raise _damaged(folder, named, "is used but not listed in the manifest")
+        for buffer in plan.buffers:
+            if buffer.shard and manifest.files[buffer.shard].nbytes > buffer.nbytes:
+                raise _damaged(folder, PLAN, f"gives {buffer.shard} a buffer that is too small")
+        return Bundle(folder, manifest, plan)
+
+    def read(self, name: str) -> bytes:
+        """The content of a listed file, its hash checked."""
+        return _read(self.folder, self.manifest, name)
+
+    def chunks(self, name: str) -> Iterator[bytes]:
+        """The content of a listed file piece by piece; BundleError after the last one where the hash is wrong."""
+        digest = hashlib.sha256()
+        with open(self.folder / name, "rb") as file:
+            while chunk := file.read(CHUNK):
+                digest.update(chunk)
+                yield chunk
+        if digest.hexdigest() != self.manifest.files[name].sha256:
+            raise _damaged(self.folder, name, "has the wrong SHA-256")
+
+    def run(self, sampler: Sampler, steps: int) -> Run:
+        """The table of ``sampler`` for ``steps`` inference steps; BundleError lists what the bundle has instead."""
+        table = self.manifest.tables.get(sampler.value)
+        if table is None:
+            have = ", ".join(self.manifest.tables)
+            raise BundleError(f"the bundle has no scheduler {sampler.value!r}", f"it has: {have}")
+        if steps not in table.runs:
+            raise BundleError(
+                f"the bundle's scheduler {sampler.value} has no run of {steps} steps",
+                f"it has: {listed(sorted(table.runs))}",
+            )
+        offset, calls = table.runs[steps]
+        return unpack(np.frombuffer(self.read(table.file), "<f4"), offset, calls)
+
+    @property
+    def default_sampler(self) -> Sampler:
+        """The sampler of the model's own scheduler."""
+        return find_sampler(self.manifest.default_scheduler)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all listed files."""
+        return sum(info.nbytes for info in self.manifest.files.values())
+
+
+def is_bundle(folder: Path) -> bool:
+    """Whether ``folder`` holds a bundle of any version, whole or not."""
+    try:
+        data = json.loads((folder / MANIFEST).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(data, dict) and {"format", "wgtune", "files"} <= set(data)
+
+
+def _read(folder: Path, manifest: Manifest, name: str) -> bytes:
+    if name not in manifest.files:
+        raise _damaged(folder, name, "is not listed in the manifest")
+    data = (folder / name).read_bytes()
+    if hashlib.sha256(data).hexdigest() != manifest.files[name].sha256:
+        raise _damaged(folder, name, "has the wrong SHA-256")
+    return data
+
+
+def _json(data: bytes, name: str) -> Any:
+    try:
+        return json.loads(data)
+    except ValueError as error:
+        raise BundleError(f"{name} is not JSON: {error}", "copy or build the bundle again") from error
+
+
+def _damaged(folder: Path, name: str, what: str) -> BundleError:
+    return BundleError(f"the bundle in {folder} is damaged: {name} {what}", "copy or build the bundle again")

@@ -1,0 +1,248 @@
+"""Schedulers as tables: one row of coefficients per model call, read off diffusers' own scheduler.
+
+A deterministic sampler is linear in the first latent x and the model outputs e_0, e_1, … so far. So the sampling loop
+is run once on unit vectors in place of latents, and the numbers that come out are the coefficients (docs/bundle.md,
+"Scheduler tables"). A few columns of random numbers run along: where they do not agree with the coefficients the
+sampler is not linear.
+"""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+import numpy as np
+
+from ...support.errors import BundleError
+
+PROBES = 16
+"""Columns of random numbers that check linearity."""
+
+LINEAR_TOLERANCE = 1e-4
+"""Largest difference, relative to the largest magnitude in the run, between a row applied to the probes and the
+probes run.
+"""
+
+
+class Sampler(str, Enum):
+    """The samplers that a bundle can hold; the value is the name in manifests and on the command line."""
+
+    DDIM = "ddim"
+    EULER = "euler"
+    PNDM = "pndm"
+    DPM_SOLVER = "dpmsolver"
+
+    @property
+    def class_name(self) -> str:
+        """Name of the diffusers class."""
+        return _CLASS_NAMES[self]
+
+
+_CLASS_NAMES = {
+    Sampler.DDIM: "DDIMScheduler",
+    Sampler.EULER: "EulerDiscreteScheduler",
+    Sampler.PNDM: "PNDMScheduler",
+    Sampler.DPM_SOLVER: "DPMSolverMultistepScheduler",
+}
+
+
+class NotLinearError(Exception):
+    """The scheduler is no fixed linear combination: it clips, draws noise of its own, or adapts."""
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One sampling run of C model calls.
+
+    ``timesteps``: float32 [C], what the UNet is told. ``rows``: float32 [C + 1, C + 1]; row i gives the input of call
+    i and row C the final latent, as coefficients of (x, e_0, …, e_{C-1}).
+    """
+
+    timesteps: np.ndarray
+    rows: np.ndarray
+
+    @property
+    def calls(self) -> int:
+        """C, the number of UNet calls."""
+        return len(self.timesteps)
+
+
+@dataclass
+class Table:
+    """All runs of one sampler, by number of inference steps; ``refused`` says why a number of steps has none."""
+
+    sampler: Sampler
+    runs: dict[int, Run] = field(default_factory=dict)
+    refused: dict[int, str] = field(default_factory=dict)
+
+
+def find_sampler(name: str) -> Sampler:
+    """The sampler with this name or diffusers class name; BundleError lists the known ones."""
+    for sampler in Sampler:
+        if name in (sampler.value, sampler.class_name):
+            return sampler
+    known = ", ".join(s.value for s in Sampler)
+    raise BundleError(f"there is no table-driven sampler {name!r}", f"known samplers: {known}")
+
+
+def model_scheduler(config: Mapping[str, Any]) -> Any:
+    """The diffusers scheduler object that ``StableDiffusionPipeline`` would hold for this ``scheduler_config.json``.
+
+    Raises BundleError where diffusers knows no such class or it is none for denoising diffusion (a flow-matching one).
+    """
+    name = str(config.get("_class_name", ""))
+    cls = getattr(importlib.import_module("diffusers"), name, None)
+    if not name.endswith("Scheduler") or cls is None or not hasattr(cls, "_compatibles"):
+        raise BundleError(f"the model's scheduler {name!r} is not in the installed diffusers", "upgrade diffusers")
+    names = {c if isinstance(c, str) else c.__name__ for c in cls._compatibles}
+    if name not in _CLASS_NAMES.values() and not names & set(_CLASS_NAMES.values()):
+        raise BundleError(
+            f"the model's scheduler {name} has no sampler in common with a bundle",
+            f"a bundle draws with {', '.join(_CLASS_NAMES.values())}, and with models whose configuration those accept",
+        )
+    return _as_pipeline_holds(cls.from_config(dict(config)))
+
+
+def sampler_scheduler(base: Any, sampler: Sampler) -> Any:
+    """``sampler``'s diffusers object with the configuration of ``base``, so that the model's prediction type carries
+    over.
+    """
+    cls = getattr(importlib.import_module("diffusers"), sampler.class_name)
+    return _as_pipeline_holds(cls.from_config(base.config))
+
+
+def _as_pipeline_holds(scheduler: Any) -> Any:
+    """Mend the two outdated settings that the constructor of diffusers' ``StableDiffusionPipeline`` mends."""
+    from diffusers.configuration_utils import FrozenDict
+
+    mended = dict(scheduler.config)
+    if mended.get("steps_offset", 1) != 1:
+        mended["steps_offset"] = 1
+    if mended.get("clip_sample") is True:
+        mended["clip_sample"] = False
+    scheduler._internal_dict = FrozenDict(mended)
+    return scheduler
+
+
+def settings(scheduler: Any) -> dict[str, Any]:
+    """What of a diffusers scheduler's configuration shapes its runs: the parameters of its own class."""
+    import inspect
+
+    names = set(inspect.signature(type(scheduler).__init__).parameters) - {"self", "kwargs"}
+    return {name: scheduler.config[name] for name in sorted(names & set(scheduler.config))}
+
+
+def tabulate(scheduler: Any, steps: int) -> Run:
+    """The table of a run with ``steps`` inference steps.
+
+    ``scheduler`` must be fresh: diffusers schedulers keep state from one run to the next. Raises `NotLinearError`, and
+    whatever the scheduler itself raises for a number of steps that it refuses.
+    """
+    import torch
+
+    scheduler.set_timesteps(steps)
+    calls = len(scheduler.timesteps)
+    basis = torch.eye(calls + 1, dtype=torch.float64)
+    probes = 3 * torch.randn(calls + 1, PROBES, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    values = torch.cat([basis, probes], dim=1)
+    # Schedulers look at no more than the number of dimensions: batch, channels, height, width.
+    values = values.reshape(calls + 1, 1, 1, 1, -1)
+    latent = values[0] * scheduler.init_noise_sigma
+    rows = []
+    for call, timestep in enumerate(scheduler.timesteps):
+        rows.append(scheduler.scale_model_input(latent, timestep))
+        latent = scheduler.step(values[call + 1], timestep, latent).prev_sample
+    rows.append(latent)
+    table = torch.cat([row.reshape(1, -1).double() for row in rows])
+    matrix, probed = table[:, : calls + 1], table[:, calls + 1 :]
+    difference = float((matrix @ probes - probed).abs().max())
+    if not difference <= LINEAR_TOLERANCE * max(1.0, float(probed.abs().max())):
+        raise NotLinearError(f"it is not linear in its inputs (off by {difference:.1e})")
+    # A model call sees no output that is yet to come; what rounding left there would be read as zero anyway.
+    visible = np.tril(np.ones((calls + 1, calls + 1), dtype=bool))
+    return Run(
+        timesteps=scheduler.timesteps.double().numpy().astype(np.float32),
+        rows=np.where(visible, matrix.numpy(), 0.0).astype(np.float32),
+    )
+
+
+def make_table(base: Any, sampler: Sampler, steps: Iterable[int]) -> Table:
+    """Runs of ``sampler`` for each of ``steps``, configured as ``base``; what it refuses is noted, not raised."""
+    table = Table(sampler)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for count in steps:
+            try:
+                table.runs[count] = tabulate(sampler_scheduler(base, sampler), count)
+            except (NotLinearError, ValueError, IndexError, RuntimeError, NotImplementedError) as error:
+                table.refused[count] = (str(error).splitlines() or [type(error).__name__])[0]
+    return table
+
+
+def make_tables(
+    config: Mapping[str, Any],
+    samplers: Iterable[Sampler],
+    max_steps: int,
+    warn: Callable[[str], None],
+) -> tuple[Sampler, dict[Sampler, Table]]:
+    """The default sampler and the tables of a model with this scheduler configuration, for 1 to ``max_steps`` steps.
+
+    What is left out is told through ``warn``. Raises BundleError when nothing is left.
+    """
+    base = model_scheduler(config)
+    tables: dict[Sampler, Table] = {}
+    for sampler in samplers:
+        table = make_table(base, sampler, range(1, max_steps + 1))
+        if table.refused:
+            reason = next(iter(table.refused.values()))
+            warn(f"{sampler.class_name}: left out the runs of {listed(sorted(table.refused))} steps: {reason}")
+        if table.runs:
+            tables[sampler] = table
+    if not tables:
+        raise BundleError(
+            "no scheduler can be turned into a table for this model",
+            "the model's scheduler_config.json asks for clipping, thresholding or noise in every sampler chosen",
+        )
+    own = next((s for s in tables if s.class_name == type(base).__name__), None)
+    if own is None:
+        own = Sampler.EULER if Sampler.EULER in tables else next(iter(tables))
+        warn(f"the model's own scheduler {type(base).__name__} is not in the bundle; the default is {own.class_name}")
+    return own, tables
+
+
+def pack(table: Table) -> tuple[bytes, dict[int, int]]:
+    """The table as the bytes of its file, and the offset of each run in float32 elements."""
+    parts, offsets, position = [], {}, 0
+    for steps, run in sorted(table.runs.items()):
+        offsets[steps] = position
+        parts += [run.timesteps, run.rows.reshape(-1)]
+        position += run.timesteps.size + run.rows.size
+    return np.concatenate(parts).astype("<f4").tobytes(), offsets
+
+
+def unpack(data: np.ndarray, offset: int, calls: int) -> Run:
+    """The run of ``calls`` model calls at element ``offset`` of a table file's float32 elements; BundleError if it is
+    cut short.
+    """
+    size = calls + (calls + 1) ** 2
+    if offset < 0 or calls < 1 or offset + size > data.size:
+        raise BundleError(
+            f"a scheduler table has {data.size} numbers where {offset + size} are needed", "build it again"
+        )
+    part = data[offset : offset + size].astype(np.float32)
+    return Run(part[:calls], part[calls:].reshape(calls + 1, calls + 1))
+
+
+def listed(numbers: Sequence[int]) -> str:
+    """Ascending ``numbers`` for a message: ``1-20, 25, 50``."""
+    parts: list[list[int]] = []
+    for number in numbers:
+        if parts and number == parts[-1][-1] + 1:
+            parts[-1].append(number)
+        else:
+            parts.append([number])
+    return ", ".join(str(p[0]) if len(p) == 1 else f"{p[0]}-{p[-1]}" for p in parts)

@@ -1,0 +1,61 @@
+"""One picture from a bundle into a PNG file: what `wgtune generate --prompt` does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ...support.errors import UsageError
+from ..format.reader import Bundle
+from .painter import DrawOptions, Generated, Painter, Progress, settle
+from .pipeline import open_named_device
+from .torch_noise import check_seed
+
+LOADING, SHADERS, STEPS = 0.1, 0.05, 0.8
+"""Shares of the whole that progress gives to the weights, the shaders and the steps; the rest is decoding."""
+
+
+def _silent(what: str, done: float) -> None:
+    pass
+
+
+def generate(
+    bundle: Path,
+    prompt: str,
+    output: Path,
+    *,
+    negative_prompt: str = "",
+    seed: int = 0,
+    steps: int = 20,
+    guidance: float = 7.5,
+    scheduler: str | None = None,
+    device: str = "auto",
+    progress: Progress = _silent,
+) -> Generated:
+    """Draw ``prompt`` into the PNG file ``output``, whose text metadata tells how it was made.
+
+    ``scheduler`` is a name or diffusers class, None for the model's own. A bundle without guidance draws with
+    ``guidance`` 1.
+
+    Raises:
+        UsageError: a value makes no sense, or ``output`` cannot be written.
+        BundleError: the bundle is damaged, or lacks the scheduler or the number of steps.
+        DeviceError: no such device, or one that is too small or fails.
+    """
+    if output.suffix.lower() != ".png":
+        raise UsageError(f"{output} is not the name of a PNG file", "end it with .png")
+    if not output.absolute().parent.is_dir():
+        raise UsageError(f"there is no folder {output.absolute().parent}", "make it first, or choose another with -o")
+    check_seed(seed)
+    opened = Bundle.open(bundle)
+    settings = settle(opened, DrawOptions(negative_prompt, steps, guidance, scheduler))
+
+    def loading(what: str, done: float) -> None:
+        progress(what, LOADING * done if what == "load weights" else LOADING + SHADERS * done)
+
+    def stepping(done: int, calls: int) -> None:
+        progress(f"step {done} of {calls}", LOADING + SHADERS + STEPS * done / calls)
+
+    with Painter(opened, open_named_device(device), settings, loading) as painter:
+        made = painter.draw(prompt, seed, output, stepping)
+    progress("done", 1.0)
+    return made

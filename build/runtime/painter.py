@@ -1,0 +1,173 @@
+"""A bundle on a device that draws one picture after another into PNG files, which tell how they were made."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...support.errors import UsageError
+from ..bundle.tokenizer import load_tokenizer, token_ids
+from ..format.manifest import TOKENIZER
+from ..format.reader import Bundle
+from ..format.sampler_tables import Run, Sampler, find_sampler
+from .torch_noise import seeded_noise
+from .webgpu_runtime import NativeRuntime, Timing
+
+if TYPE_CHECKING:
+    from ...devices.device import Device
+
+Progress = Callable[[str, float], None]
+"""Receives what is being done, and how much of the whole is, from 0 to 1."""
+
+
+@dataclass(frozen=True)
+class DrawOptions:
+    """What pictures have in common. ``scheduler`` is a name or diffusers class, None for the model's own."""
+
+    negative_prompt: str = ""
+    steps: int = 20
+    guidance: float = 7.5
+    scheduler: str | None = None
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What was drawn: the file, its size in pixels, the device's key, what was chosen, and seconds for loading and
+    drawing.
+    """
+
+    path: Path
+    width: int
+    height: int
+    device: str
+    scheduler: str
+    steps: int
+    guidance: float
+    seed: int
+    load_s: float
+    timing: Timing
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`DrawOptions` as one bundle follows them; ``guidance`` is 1 where there is none."""
+
+    negative_prompt: str
+    sampler: Sampler
+    steps: int
+    run: Run
+    guidance: float
+
+
+def settle(bundle: Bundle, options: DrawOptions) -> Settings:
+    """What ``options`` mean for ``bundle``.
+
+    Raises UsageError for a value that makes no sense, BundleError where the bundle lacks the scheduler or the number
+    of steps.
+    """
+    if not math.isfinite(options.guidance):
+        raise UsageError(f"{options.guidance} is no guidance scale", "7.5 is usual; 1 means none")
+    if options.guidance > 1 and not bundle.manifest.image.guidance:
+        raise UsageError("the bundle was built without guidance", "add --guidance 1, or build one with guidance")
+    sampler = bundle.default_sampler if options.scheduler is None else find_sampler(options.scheduler)
+    run = bundle.run(sampler, options.steps)
+    return Settings(options.negative_prompt, sampler, options.steps, run, max(1.0, options.guidance))
+
+
+def description(bundle: Bundle, settings: Settings, prompt: str, seed: int) -> dict[str, str]:
+    """What a picture's text metadata says of how it was made, the device apart: the same values, the same picture."""
+    return {
+        "prompt": prompt,
+        "negative_prompt": settings.negative_prompt,
+        "seed": str(seed),
+        "steps": str(settings.steps),
+        "guidance": str(settings.guidance),
+        "scheduler": settings.sampler.value,
+        "model": bundle.manifest.model,
+    }
+
+
+class Painter:
+    """A bundle loaded onto a device, with settings for all its pictures; a context manager that frees the memory."""
+
+    def __init__(self, bundle: Bundle, device: Device, settings: Settings, loading: Progress | None = None) -> None:
+        """Raises as `NativeRuntime` does; ``loading`` is told of what it does."""
+        self._bundle = bundle
+        self._device = device
+        self._settings = settings
+        self._tokenizer = load_tokenizer(bundle.read(TOKENIZER))
+        started = time.perf_counter()
+        self._runtime = NativeRuntime(bundle, device, loading)
+        self.load_s = time.perf_counter() - started
+
+    def __enter__(self) -> Painter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._runtime.close()
+
+    def draw(
+        self, prompt: str, seed: int, output: Path, on_step: Callable[[int, int], None] | None = None
+    ) -> Generated:
+        """Draw ``prompt`` into the PNG file ``output``, whole or not at all; ``on_step`` hears (done, of how many).
+
+        Raises UsageError where the file cannot be written or the seed is none, DeviceError where the GPU fails.
+        """
+        image, settings = self._bundle.manifest.image, self._settings
+        noise = seeded_noise(seed, 1, image.latent).repeat(image.batch, axis=0)
+        texts = [self._ids(prompt)] * image.batch
+        if image.guidance:
+            texts = [self._ids(settings.negative_prompt)] * image.batch + texts
+        self._runtime.draw(texts, noise, settings.run, settings.guidance, on_step)
+        pixels = self._runtime.pixels()[0, ..., :3]
+        texts_of = description(self._bundle, settings, prompt, seed) | {
+            "device": self._device.key,
+            "software": f"wgtune {self._bundle.manifest.wgtune}",
+        }
+        save_png(pixels, output, texts_of)
+        return Generated(
+            path=output,
+            width=image.width,
+            height=image.height,
+            device=self._device.key,
+            scheduler=settings.sampler.value,
+            steps=settings.steps,
+            guidance=settings.guidance,
+            seed=seed,
+            load_s=self.load_s,
+            timing=self._runtime.timing,
+        )
+
+    def _ids(self, text: str) -> list[int]:
+        return token_ids(self._tokenizer, self._bundle.manifest.prompt, text)
+
+
+def save_png(pixels: np.ndarray, path: Path, texts: dict[str, str]) -> None:
+    """Write uint8 [height, width, 3] with ``texts`` as metadata; whoever looks sees the whole file or none.
+
+    Raises UsageError where it cannot be written.
+    """
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    for key, value in texts.items():
+        # International text chunks: a prompt may be in any script.
+        info.add_itxt(key, value)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        Image.fromarray(np.ascontiguousarray(pixels)).save(partial, format="PNG", pnginfo=info)
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise UsageError(f"cannot write {path}: {error.strerror or error}", "choose another file with -o") from error

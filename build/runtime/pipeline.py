@@ -1,0 +1,286 @@
+"""diffusers' ``StableDiffusionPipeline`` call over a bundle: a script changes the import and the line that loads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...support.errors import BundleError, UsageError
+from ..bundle.tokenizer import load_tokenizer, token_ids
+from ..format.reader import Bundle
+from ..format.sampler_tables import Sampler, find_sampler, model_scheduler, sampler_scheduler, settings
+from .torch_noise import generated_noise
+from .webgpu_runtime import NativeRuntime, Stopped
+
+if TYPE_CHECKING:
+    import torch
+
+    from ...devices.device import Device
+
+OUTPUT_TYPES = ("pil", "np", "pt", "latent")
+
+
+@dataclass
+class StableDiffusionPipelineOutput:
+    """What a call returns: ``images`` as asked for by ``output_type``; there is no safety checker in a bundle."""
+
+    images: Any
+    nsfw_content_detected: list[bool] | None = None
+
+    def __getitem__(self, key: int | str) -> Any:
+        """By position or by name, as diffusers' outputs can be read."""
+        return self.to_tuple()[key] if isinstance(key, int) else getattr(self, key)
+
+    def to_tuple(self) -> tuple[Any, list[bool] | None]:
+        """(images, nsfw_content_detected)."""
+        return (self.images, self.nsfw_content_detected)
+
+
+class StableDiffusionPipeline:
+    """A bundle on a device, called as diffusers' pipeline of the same name is.
+
+    What is compiled in, the image's size and whether there is guidance at all, cannot be chosen per call; any number
+    of images can: they are drawn in batches of the bundle's size.
+    """
+
+    def __init__(self, runtime: NativeRuntime) -> None:
+        self._runtime = runtime
+        self._bundle = runtime.bundle
+        self._tokenizer = load_tokenizer(self._bundle.read("tokenizer/tokenizer.json"))
+        self._sampler = self._bundle.default_sampler
+        self._scheduler: Any = None
+        self._progress_bar: dict[str, Any] = {}
+        self._interrupt = False
+
+    @classmethod
+    def from_bundle(cls, path: Path | str, device: str | Device = "auto") -> StableDiffusionPipeline:
+        """Load the bundle in the folder ``path`` onto ``device``: one of `wgtune devices`, by key, number or part of
+        its name.
+
+        Raises BundleError for a folder that is no whole bundle, and DeviceError for a device that is not there or too
+        small.
+        """
+        bundle = Bundle.open(path)
+        return cls(NativeRuntime(bundle, open_named_device(device) if isinstance(device, str) else device))
+
+    def to(self, *_args: Any, **_kwargs: Any) -> StableDiffusionPipeline:
+        """Change nothing and return the pipeline: the device was chosen when it was loaded."""
+        return self
+
+    def set_progress_bar_config(self, **kwargs: Any) -> None:
+        """Set options of tqdm for the bar of each call, such as ``disable=True``."""
+        self._progress_bar = kwargs
+
+    @property
+    def bundle(self) -> Bundle:
+        """What is drawn with."""
+        return self._bundle
+
+    @property
+    def runtime(self) -> NativeRuntime:
+        """What draws; its ``timing`` tells how long the last batch took."""
+        return self._runtime
+
+    @property
+    def interrupt(self) -> bool:
+        """Whether a callback has set ``_interrupt``, which ends the run after the current step."""
+        return self._interrupt
+
+    @property
+    def scheduler(self) -> Any:
+        """The diffusers scheduler whose table draws; set it to another of the bundle's, as an object or by name.
+
+        Setting raises BundleError where the bundle has no table of that class, or was built for other settings of it.
+        """
+        if self._scheduler is None:
+            self._scheduler = self._built(self._sampler)
+        return self._scheduler
+
+    @scheduler.setter
+    def scheduler(self, value: Any) -> None:
+        sampler = find_sampler(value if isinstance(value, str) else type(value).__name__)
+        if sampler.value not in self._bundle.manifest.tables:
+            raise BundleError(
+                f"the bundle has no scheduler {sampler.value!r}", f"it has: {', '.join(self._bundle.manifest.tables)}"
+            )
+        if isinstance(value, str):
+            self._sampler, self._scheduler = sampler, None
+            return
+        built, given = settings(self._built(sampler)), settings(value)
+        changed = [f"{k} = {given.get(k)!r} (built: {v!r})" for k, v in built.items() if given.get(k) != v]
+        if changed:
+            raise BundleError(
+                f"the bundle's table of {sampler.class_name} was made with other settings: {', '.join(changed)}",
+                f"use {sampler.class_name}.from_config(pipe.scheduler.config), or build the bundle from a model whose "
+                "scheduler_config.json says so",
+            )
+        self._sampler, self._scheduler = sampler, value
+
+    def _built(self, sampler: Sampler) -> Any:
+        """``sampler``'s scheduler with the settings that the builder gave it."""
+        base = model_scheduler(self._bundle.manifest.scheduler_config)
+        return base if type(base).__name__ == sampler.class_name else sampler_scheduler(base, sampler)
+
+    def __call__(
+        self,
+        prompt: str | Sequence[str] | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        num_inference_steps: int = 50,
+        timesteps: Sequence[int] | None = None,
+        sigmas: Sequence[float] | None = None,
+        guidance_scale: float = 7.5,
+        negative_prompt: str | Sequence[str] | None = None,
+        num_images_per_prompt: int | None = 1,
+        eta: float = 0.0,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
+        latents: torch.Tensor | np.ndarray | None = None,
+        prompt_embeds: Any = None,
+        negative_prompt_embeds: Any = None,
+        ip_adapter_image: Any = None,
+        ip_adapter_image_embeds: Any = None,
+        output_type: str | None = "pil",
+        return_dict: bool = True,
+        cross_attention_kwargs: dict[str, Any] | None = None,
+        guidance_rescale: float = 0.0,
+        clip_skip: int | None = None,
+        callback_on_step_end: Callable[[Any, int, Any, dict[str, Any]], Any] | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = (),
+    ) -> StableDiffusionPipelineOutput | tuple[Any, list[bool] | None]:
+        """Draw pictures; parameters mean what they mean in diffusers, in the same order.
+
+        ``generator`` lives on the CPU; without one torch's global generator is used. ``callback_on_step_end`` is
+        called with (pipeline, step, timestep, {}) after each model call: tensors stay on the device, so it can watch
+        the run, and end it by setting ``pipeline._interrupt``, but not change it. ``output_type`` is "pil", "np"
+        (float32 [n, height, width, 3] in 0..1), "pt" (the same as a tensor [n, 3, height, width]) or "latent".
+
+        Raises UsageError for a parameter that a bundle cannot follow, BundleError for steps that it does not have, and
+        DeviceError where the GPU fails.
+        """
+        refused = {
+            "timesteps": timesteps,
+            "sigmas": sigmas,
+            "prompt_embeds": prompt_embeds,
+            "negative_prompt_embeds": negative_prompt_embeds,
+            "ip_adapter_image": ip_adapter_image,
+            "ip_adapter_image_embeds": ip_adapter_image_embeds,
+            "cross_attention_kwargs": cross_attention_kwargs,
+            "clip_skip": clip_skip,
+            "eta": eta or None,
+            "guidance_rescale": guidance_rescale or None,
+            "callback_on_step_end_tensor_inputs": callback_on_step_end_tensor_inputs or None,
+        }
+        for name, value in refused.items():
+            if value is not None:
+                raise UsageError(f"a bundle is compiled and cannot follow {name}", f"leave {name} out")
+        image = self._bundle.manifest.image
+        for name, wanted, built in (("height", height, image.height), ("width", width, image.width)):
+            if wanted is not None and wanted != built:
+                raise UsageError(
+                    f"the bundle draws a {name} of {built}, not {wanted}", f"build one with --{name} {wanted}"
+                )
+        if output_type not in OUTPUT_TYPES:
+            raise UsageError(f"{output_type!r} is no output type", f"choose one of: {', '.join(OUTPUT_TYPES)}")
+        texts = _texts(prompt, negative_prompt, num_images_per_prompt or 1)
+        count = len(texts)
+        guidance = self._guidance(guidance_scale)
+        run = self._bundle.run(self._sampler, num_inference_steps)
+        noise = (
+            generated_noise(generator, count, image.latent) if latents is None else _given(latents, count, image.latent)
+        )
+
+        batches = range(0, count, image.batch)
+        parts = []
+        self._interrupt = False
+        with self._bar(len(batches) * run.calls) as bar:
+
+            def on_step(done: int, _calls: int) -> bool:
+                bar.update()
+                if callback_on_step_end is not None:
+                    callback_on_step_end(self, done - 1, run.timesteps[done - 1].item(), {})
+                return not self._interrupt
+
+            for first in batches:
+                # The last batch is filled up with copies of its last image.
+                chosen = [min(first + i, count - 1) for i in range(image.batch)]
+                rows = [self._ids(texts[i][0]) for i in chosen]
+                if image.guidance:
+                    rows = [self._ids(texts[i][1]) for i in chosen] + rows
+                try:
+                    self._runtime.draw(rows, noise[chosen], run, guidance, on_step, decode=output_type != "latent")
+                except Stopped:
+                    raise UsageError("the callback ended the run before the picture was made") from None
+                parts.append(self._result(output_type)[: count - first])
+        images = _joined(parts, output_type)
+        return StableDiffusionPipelineOutput(images) if return_dict else (images, None)
+
+    def _guidance(self, scale: float) -> float:
+        """The scale for the runtime: as in diffusers, 1 or less means none."""
+        if scale <= 1:
+            return 1.0
+        if not self._bundle.manifest.image.guidance:
+            raise UsageError(
+                "the bundle was built without guidance", "pass guidance_scale=1, or build one with guidance"
+            )
+        return float(scale)
+
+    def _ids(self, text: str) -> list[int]:
+        return token_ids(self._tokenizer, self._bundle.manifest.prompt, text)
+
+    def _bar(self, total: int) -> Any:
+        from tqdm.auto import tqdm
+
+        return tqdm(total=total, **self._progress_bar)
+
+    def _result(self, output_type: str) -> np.ndarray:
+        if output_type == "pil":
+            return self._runtime.pixels()
+        return self._runtime.latents() if output_type == "latent" else self._runtime.image()
+
+
+def open_named_device(spec: str) -> Device:
+    """The device that ``spec`` selects; raises DeviceError that lists what there is."""
+    from ...devices.discovery.discovery import discover, select
+
+    found = discover()
+    return select(spec, found.devices, found.problems)
+
+
+def _texts(
+    prompt: str | Sequence[str] | None, negative: str | Sequence[str] | None, per_prompt: int
+) -> list[tuple[str, str]]:
+    """(prompt, negative prompt) of each image, the images of one prompt side by side."""
+    if prompt is None:
+        raise UsageError("there is no prompt", "give a text, or a list of texts")
+    prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+    if not prompts or not all(isinstance(p, str) for p in prompts):
+        raise UsageError(f"{prompt!r} is no prompt", "give a text, or a list of texts")
+    negatives = [negative or ""] * len(prompts) if negative is None or isinstance(negative, str) else list(negative)
+    if len(negatives) != len(prompts):
+        raise UsageError(f"there are {len(negatives)} negative prompts for {len(prompts)} prompts", "give one for each")
+    return [pair for pair in zip(prompts, negatives, strict=True) for _ in range(per_prompt)]
+
+
+def _given(latents: torch.Tensor | np.ndarray, count: int, latent: tuple[int, int, int]) -> np.ndarray:
+    values = latents if isinstance(latents, np.ndarray) else latents.detach().cpu().numpy()
+    if values.shape != (count, *latent):
+        raise UsageError(f"latents have the shape {values.shape}, {(count, *latent)} is needed")
+    return np.ascontiguousarray(values, np.float32)
+
+
+def _joined(parts: list[np.ndarray], output_type: str) -> Any:
+    """The batches' results in the form that diffusers returns."""
+    whole = np.concatenate(parts)
+    if output_type == "np":
+        return np.ascontiguousarray(whole.transpose(0, 2, 3, 1))
+    if output_type == "pil":
+        from PIL import Image
+
+        return [Image.fromarray(np.ascontiguousarray(picture[..., :3])) for picture in whole]
+    import torch
+
+    return torch.from_numpy(whole)

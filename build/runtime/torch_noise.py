@@ -1,0 +1,58 @@
+"""The first latents of a picture: what a seed means in diffusers with a generator on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...support.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+MAX_SEED = (1 << 64) - 1
+"""The largest seed that torch takes."""
+
+
+def check_seed(seed: int) -> None:
+    """Raises UsageError for a seed that torch refuses."""
+    if not 0 <= seed <= MAX_SEED:
+        raise UsageError(f"{seed} is no seed", f"choose 0 to {MAX_SEED}")
+
+
+def seeded_noise(seed: int, count: int, latent: tuple[int, int, int]) -> np.ndarray:
+    """Float32 [count, channels, height, width] of unit variance for ``seed``; raises UsageError for a seed that torch
+    refuses.
+    """
+    import torch
+
+    check_seed(seed)
+    return generated_noise(torch.Generator("cpu").manual_seed(seed), count, latent)
+
+
+def generated_noise(
+    generator: torch.Generator | Sequence[torch.Generator] | None, count: int, latent: tuple[int, int, int]
+) -> np.ndarray:
+    """Float32 [count, channels, height, width] drawn as diffusers' ``randn_tensor`` draws it.
+
+    One generator (None: torch's global one) makes all latents at once, a list has one for each. Raises UsageError
+    where the list has another length, or a generator lives on a GPU, whose numbers only that GPU can make.
+    """
+    import torch
+
+    if isinstance(generator, Sequence):
+        if len(generator) == 1:
+            return generated_noise(generator[0], count, latent)
+        if len(generator) != count:
+            raise UsageError(
+                f"there are {len(generator)} generators for {count} images", "give one for each, or one alone"
+            )
+        return np.concatenate([generated_noise(one, 1, latent) for one in generator])
+    if generator is not None and generator.device.type != "cpu":
+        raise UsageError(
+            f"the generator lives on {generator.device}, whose random numbers cannot be made here",
+            'use torch.Generator("cpu")',
+        )
+    return torch.randn((count, *latent), generator=generator, dtype=torch.float32).numpy()

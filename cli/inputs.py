@@ -1,0 +1,56 @@
+"""What the words of several commands name: a model captured, devices found. Imports inside keep `--help` fast."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..support.console import progress, warn
+
+if TYPE_CHECKING:
+    from ..devices.device import Device
+    from ..tuner.ir import Capture, CaptureOptions
+
+
+def captured(model: str, options: CaptureOptions, stages: list[str] | None) -> Capture:
+    """Capture the model that `--model` names, with progress. Raises WgtuneError where it cannot be had."""
+    from ..tuner.capture.model_capture import capture_model
+    from ..tuner.capture.sources import resolve_model
+
+    with progress("Capturing") as report:
+        return capture_model(resolve_model(model), options, stages, progress=lambda what: report(what, 0.0))
+
+
+def found_device(spec: str) -> Device:
+    """Return the device that ``spec`` names, warning of drivers that fail. Raises DeviceError where there is none."""
+    from ..devices.discovery.discovery import discover, select
+
+    found = discover()
+    device = select(spec, found.devices, found.problems)
+    for problem in found.problems:
+        warn(problem)
+    return device
+
+
+def found_devices(specs: list[str] | None) -> list[Device]:
+    """Return the devices that ``specs`` name, warning of drivers that fail. Raises DeviceError where one is missing."""
+    from ..devices.discovery.discovery import CPU, discover, select_several
+    from ..support.enums import Runtime
+
+    asked = ",".join(specs or []).split(",")
+    found = discover(more=[CPU] if any(word.startswith(f"{CPU}:") for word in asked) else [])
+    devices = select_several(specs or [], found.devices, found.problems)
+    for problem in found.problems:
+        warn(problem)
+    for device in devices:
+        if device.runtime in (Runtime.TVM_CUDA, Runtime.TVM_METAL):
+            warn(
+                f"{device.key}: nobody has tried wgtune with TVM's {device.backend} runtime; look at the first records"
+            )
+    return devices
+
+
+def capture_options(width: int | None, height: int | None, batch: int, guidance: bool) -> CaptureOptions:
+    """Return the capture options that the words of a command stand for."""
+    from ..tuner.ir import CaptureOptions
+
+    return CaptureOptions(width=width, height=height, batch=batch, guidance=guidance)

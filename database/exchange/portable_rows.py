@@ -1,0 +1,173 @@
+"""What a database holds, apart from how: rows in which ids are replaced by what names a thing in every database."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from enum import Enum
+from typing import Any
+
+from sqlalchemy import Connection, Table, select
+
+from ..reader import Reader
+from ..schema.columns import BadValue
+from ..schema.rows import (
+    alias,
+    device,
+    model,
+    model_kernel,
+    opaque,
+    replay,
+    schedule,
+    session,
+    trial,
+    workload,
+    workload_form,
+)
+
+NAMES: Mapping[Table, str] = {
+    device: "key",
+    workload: "digest",
+    model: "capture_key",
+    session: "uid",
+    schedule: "digest",
+}
+"""The column that names a row of a table wherever there is a copy of it, for tables that others refer to."""
+
+KEYS: Mapping[Table, tuple[str, ...]] = {
+    device: ("key",),
+    workload: ("digest",),
+    workload_form: ("workload_id", "tvm_version"),
+    model: ("capture_key",),
+    model_kernel: ("model_id", "stage", "workload_id"),
+    session: ("uid",),
+    schedule: ("digest",),
+    trial: ("session_id", "number"),
+    replay: ("workload_id", "schedule_id", "tvm_version"),
+    alias: ("level", "name"),
+    opaque: ("digest",),
+}
+"""What is content, in an order in which rows come after those they refer to, and which columns tell rows apart.
+
+Leases and what a release says of itself are of one database, not content."""
+
+AT_ONCE = 1000
+"""Rows that are read or written together."""
+
+_BY_COLUMN = {f"{table.name}_id": table for table in NAMES}
+
+
+class Names:
+    """The names behind a database's ids, and the ids behind names, as far as `learn` was told."""
+
+    def __init__(self) -> None:
+        self._names: dict[Table, dict[int, str]] = {table: {} for table in NAMES}
+        self._ids: dict[Table, dict[str, int]] = {table: {} for table in NAMES}
+
+    def learn(self, table: Table, row_id: int, name: str) -> None:
+        """Takes note of a row of one of the tables in `NAMES`."""
+        self._names[table][row_id] = name
+        self._ids[table][name] = row_id
+
+    def id_of(self, table: Table, name: str) -> int | None:
+        """The row's id; None where it was not learned."""
+        return self._ids[table].get(name)
+
+    def knows(self, table: Table, row_id: int) -> bool:
+        """Whether the row with that id was learned."""
+        return row_id in self._names[table]
+
+    def named(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """A row's columns without its id, the ids in it replaced by names. Raises BadValue where one is unknown."""
+        named = {}
+        for column, value in values.items():
+            if column in _BY_COLUMN:
+                table = _BY_COLUMN[column]
+                if value not in self._names[table]:
+                    raise BadValue(f"it refers to a {table.name} {value!r}, which is not there")
+                named[column] = self._names[table][value]
+            elif column != "id":
+                named[column] = value
+        return named
+
+    def numbered(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The inverse of `named`."""
+        return {
+            column: self._ids[_BY_COLUMN[column]][value] if column in _BY_COLUMN else value
+            for column, value in values.items()
+        }
+
+
+def rows(connection: Connection, table: Table, names: Names) -> Iterator[dict[str, Any]]:
+    """Every row of a table as a dictionary with its ids, ordered by what names it, whatever the ids.
+
+    ``names`` learns the rows of tables that others refer to as they pass: read those first.
+    """
+    if table is trial:
+        uids = connection.execute(select(session.c.uid, session.c.id)).all()
+        for _, session_id in sorted(map(tuple, uids)):
+            query = select(trial).where(trial.c.session_id == session_id).order_by(trial.c.number)
+            for row in connection.execution_options(yield_per=AT_ONCE).execute(query):
+                yield dict(row._mapping)
+        return
+    query = select(table)
+    if table in (schedule, opaque):  # large; their digests sort alike in every database
+        query = query.order_by(table.c.digest)
+        for row in connection.execution_options(yield_per=AT_ONCE).execute(query):
+            if table is schedule:
+                names.learn(table, row.id, row.digest)
+            yield dict(row._mapping)
+        return
+    found = [dict(row._mapping) for row in connection.execute(query)]
+    if table in NAMES:
+        for values in found:
+            names.learn(table, values["id"], values[NAMES[table]])
+    try:
+        ordered = sorted(found, key=lambda values: key_of(table, names.named(values)))
+    except BadValue as error:
+        raise BadValue(f"a row of {table.name}: {error}") from None
+    yield from ordered
+
+
+def key_of(table: Table, named: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What tells a row of names apart from the others of its table."""
+    return tuple(_plain(named[column]) for column in KEYS[table])
+
+
+def canonical(values: Mapping[str, Any]) -> str:
+    """Columns as JSON that is the same for the same values: sorted, times in ISO 8601, no spaces."""
+    return json.dumps(values, sort_keys=True, separators=(",", ":"), default=_plain)
+
+
+def content_digest(reader: Reader) -> str:
+    """SHA-256 of everything that a database holds, in hexadecimal; the same for every copy, merge order and backend.
+
+    It is taken over the sorted SHA-256 of all rows in `canonical` form, ids replaced by names.
+    """
+    with reader.reading() as connection:
+        return digest_rows(connection)
+
+
+def digest_rows(connection: Connection) -> str:
+    """`content_digest` within a transaction."""
+    names = Names()
+    whole = hashlib.sha256()
+    for table in KEYS:
+        digests = sorted(
+            hashlib.sha256(canonical(names.named(values)).encode()).digest()
+            for values in rows(connection, table, names)
+        )
+        whole.update(f"{table.name} {len(digests)}\n".encode())
+        for one in digests:
+            whole.update(one)
+    return whole.hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return value

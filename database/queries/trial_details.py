@@ -1,0 +1,65 @@
+"""Everything that is kept of one session or of one trial."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import select
+
+from ...support.errors import UsageError
+from ..reader import Reader
+from ..schema.records import SessionRecord
+from ..schema.rows import SESSIONS, replay, schedule, session, to_session, trial, workload
+
+_KEYS = frozenset({"id", "session_id", "workload_id", "device_id", "schedule_id"})
+
+
+def show_session(store: Reader, session_id: int) -> SessionRecord:
+    """A session with its device, driver, toolchain, model, budget, reason and host.
+
+    Raises:
+        UsageError: there is none.
+    """
+    with store.reading() as connection:
+        row = connection.execute(SESSIONS.where(session.c.id == session_id)).first()
+    if row is None:
+        raise UsageError(f"{store.name} has no session {session_id}", "`wgtune db info` counts what there is")
+    return to_session(row)
+
+
+def show_trial(store: Reader, session_id: int, number: int) -> dict[str, Any]:
+    """Trial ``number`` of a session, counted from 1: every column, its kernel and its trace, by name.
+
+    ``replays`` says by version of TVM whether it applies the trace, or why it is stale, as far as it was asked.
+
+    Raises:
+        UsageError: there is none.
+    """
+    query = (
+        select(
+            workload.c.name.label("kernel"),
+            workload.c.digest.label("workload"),
+            *(column for column in trial.c if column.name not in _KEYS),
+            schedule.c.trace,
+            trial.c.workload_id.label("of_workload"),
+            trial.c.schedule_id.label("of_schedule"),
+        )
+        .join_from(trial, schedule)
+        .join(workload, workload.c.id == trial.c.workload_id)
+        .where(trial.c.session_id == session_id, trial.c.number == number)
+    )
+    with store.reading() as connection:
+        row = connection.execute(query).first()
+        if row is None:
+            raise UsageError(f"{store.name} has no trial {session_id}/{number}", "trials of a session count from 1")
+        shown = dict(row._mapping)
+        answers = (
+            select(replay.c.tvm_version, replay.c.status, replay.c.reason)
+            .where(replay.c.workload_id == shown.pop("of_workload"), replay.c.schedule_id == shown.pop("of_schedule"))
+            .order_by(replay.c.tvm_version)
+        )
+        shown["replays"] = {
+            version: f"{status.value}: {reason}" if reason else status.value
+            for version, status, reason in connection.execute(answers)
+        }
+    return shown

@@ -1,0 +1,57 @@
+"""Adding rows that may be there already, by this process or by another at this very moment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Table, bindparam, insert, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from ..support.hashing import digest_of
+from .schema.rows import schedule
+
+
+def insert_row(connection: Connection, table: Table, values: Mapping[str, Any]) -> int:
+    """Insert a row and return its id."""
+    # As parameters: a statement that holds the values is made anew for each row.
+    key = connection.execute(insert(table), dict(values)).inserted_primary_key
+    assert key is not None
+    return int(key[0])
+
+
+def insert_missing(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert the rows whose unique columns nobody has taken yet; the others are left out.
+
+    On PostgreSQL a row that another transaction is inserting just now is waited for: whoever comes second finds it.
+    """
+    if not rows:
+        return
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    connection.execute(dialect.insert(table).on_conflict_do_nothing(), [dict(row) for row in rows])
+
+
+def find_or_insert(connection: Connection, table: Table, column: str, values: Mapping[str, Any]) -> int:
+    """The id of the row with this value in the unique ``column``; inserted with ``values`` where there is none."""
+    query = select(table.c.id).where(table.c[column] == values[column])
+    found = connection.execute(query).scalar()
+    if found is None:
+        insert_missing(connection, table, [values])
+        found = connection.execute(query).scalar_one()
+    return int(found)
+
+
+def schedule_id(connection: Connection, trace: str) -> int:
+    """The id of the schedule with this text; added when it is new, as most are."""
+    values = {"digest": digest_of(trace), "trace": trace}
+    added = connection.execute(_NEW_SCHEDULE[connection.dialect.name], values).scalar()
+    if added is None:
+        added = connection.execute(_SCHEDULE, {"wanted": values["digest"]}).scalar_one()
+    return int(added)
+
+
+_SCHEDULE = select(schedule.c.id).where(schedule.c.digest == bindparam("wanted"))
+_NEW_SCHEDULE = {
+    "sqlite": sqlite.insert(schedule).on_conflict_do_nothing().returning(schedule.c.id),
+    "postgresql": postgresql.insert(schedule).on_conflict_do_nothing().returning(schedule.c.id),
+}

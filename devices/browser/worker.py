@@ -1,0 +1,130 @@
+"""The worker that measures through the page of a browser that lends its GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeVar
+
+from ...support.enums import SUSPEND_AFTER, TrialState
+from ...support.errors import DeviceError, WgtuneError
+from ..measure.case_file import CaseError
+from ..measure.job import MeasureJob, Measurement, Peaks, Timeouts
+from .bench import BrowserBench
+from .page_link import PageFault, PageGone, PageLink, PageTimeout
+from .page_registry import Loan
+
+_RESET_S = 20.0
+_MAX_VANISHED = 2
+"""A program with which the page breaks off so many times is to blame."""
+
+_DOUBTFUL = (TrialState.DEVICE_LOST, TrialState.RUN_ERROR)
+"""How a program ends that goes down, or one that is compiled beside it. A program that hangs does so by itself."""
+
+T = TypeVar("T")
+
+
+class BrowserWorker:
+    """A `MeasuringWorker` whose device is a browser's `Loan`, whichever page it has.
+
+    A page that is closed is waited for, and its job done again by the next: closing says nothing about a program. A
+    page that breaks off twice with the same program, hangs or loses its GPU is booked on the program; where another was
+    being compiled meanwhile, only if the same comes of it alone. A GPU that cannot be opened again within ``reset_s``
+    seconds is given up until its page comes back.
+    """
+
+    def __init__(self, loan: Loan, timeouts: Timeouts, reset_s: float = _RESET_S) -> None:
+        self._loan = loan
+        self._device = loan.device
+        self._reset_s = reset_s
+        self._timeouts = timeouts
+        self._bench: BrowserBench | None = None
+        self._peaks: Peaks | None = None
+        self._faults = 0
+
+    def measure(self, job: MeasureJob) -> Measurement:
+        """As `Worker.measure`; raises DeviceError where no page joins in time, too."""
+        if self._faults >= SUSPEND_AFTER:
+            self._check_health()
+        measurement = self._measured(job)
+        if measurement.state in _DOUBTFUL and job.upcoming is not None:
+            measurement = self._measured(replace(job, upcoming=None))
+        self._faults = self._faults + 1 if measurement.state.crash else 0
+        return measurement
+
+    def calibrate(self) -> Peaks:
+        """As `Worker.calibrate`."""
+        if self._peaks is None:
+            self._peaks = self._measure_peaks()
+        return self._peaks
+
+    def close(self) -> None:
+        """Lets go of the page, which goes on lending until its loan ends."""
+        self._bench = None
+
+    def _measured(self, job: MeasureJob) -> Measurement:
+        try:
+            return self._with_page(lambda bench: bench.measure(job))
+        except CaseError as error:
+            raise WgtuneError(str(error), "delete the file if it is damaged: it will be made again") from error
+        except _Vanished as vanished:
+            text = f"the page broke off {_MAX_VANISHED} times with this program, {vanished}"
+            return Measurement(TrialState.DEVICE_LOST, error=text)
+
+    def _measure_peaks(self) -> Peaks:
+        try:
+            return self._with_page(lambda bench: bench.measure_peaks())
+        except (PageTimeout, PageFault, _Vanished) as fault:
+            if self._bench is not None:
+                self._bench.hangs = True
+            raise DeviceError(
+                f"{self._device.key} failed at a simple test program: {str(fault) or 'it did not answer in time'}",
+                "restart the browser, and type the same command again, which goes on where it stopped",
+            ) from fault
+
+    def _check_health(self) -> None:
+        try:
+            self._measure_peaks()
+        except DeviceError as error:
+            raise DeviceError(
+                f"{self._device.key} is suspended: {self._faults} programs in a row hung or crashed, and now a simple "
+                f"one does too ({error.message})",
+                error.hint,
+            ) from error
+        self._faults = 0
+
+    def _with_page(self, work: Callable[[BrowserBench], T]) -> T:
+        vanished = 0
+        while True:
+            bench = self._ready()
+            try:
+                return work(bench)
+            except PageGone as gone:
+                vanished += not gone.deliberate
+                if vanished >= _MAX_VANISHED:
+                    raise _Vanished(f"last while {bench.phase.value}") from None
+
+    def _ready(self) -> BrowserBench:
+        """A page that is there and whose GPU is open; raises DeviceError where none joins in time."""
+        bench = self._bench
+        if bench is not None and not bench.page.gone and bench.hangs:
+            bench = self._reopened(bench.page)
+        if bench is None or bench.page.gone:
+            bench = BrowserBench(self._loan, self._loan.wait_for_page(), self._timeouts)
+        self._bench = bench
+        return bench
+
+    def _reopened(self, page: PageLink) -> BrowserBench | None:
+        """The bench of a page that has opened its GPU anew; None where it cannot."""
+        try:
+            page.ask("reset", {}, self._reset_s)
+        except PageGone:
+            return None
+        except (PageTimeout, PageFault) as error:
+            self._loan.reopen(page, str(error) or "it hangs")
+            return None
+        return BrowserBench(self._loan, page, self._timeouts)
+
+
+class _Vanished(Exception):
+    """The page broke off as often as is put up with."""

@@ -1,0 +1,34 @@
+"""The peaks of a device that wgpu reaches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..measure.job import Peaks
+from ..measure.peak_programs import ARITHMETIC, ARITHMETIC_GROUP_BYTES, COPY, COPY_GROUP_BYTES, SAMPLING, find_peaks
+from ..measure.protocol import Phase
+from . import gpu as layer
+from .timing import Timer
+
+
+def measure_peaks(gpu: Any, notify: Callable[[Phase], None]) -> Peaks:
+    """Measures on an open `wgpu.GPUDevice`; takes about a second, on a software adapter as well."""
+    timer = Timer(gpu, lambda: notify(Phase.RUNNING))
+    notify(Phase.COMPILING)
+    arithmetic = layer.make_pipeline(gpu, ARITHMETIC, "main")
+    copy = layer.make_pipeline(gpu, COPY, "main")
+
+    def best_s(pipeline: layer.Pipeline, sizes: list[int], groups: int) -> float:
+        buffers = [layer.storage_buffer(gpu, nbytes) for nbytes in sizes]
+        group = layer.bind(gpu, pipeline, [(buffer, 0, buffer.size) for buffer in buffers])
+        steps = [layer.Step(pipeline, group, (groups, 1, 1))]
+        seconds = min(timer.sample(steps, SAMPLING, timer.run(steps)).samples_s)
+        for buffer in buffers:
+            buffer.destroy()
+        return seconds
+
+    return find_peaks(
+        lambda groups: best_s(arithmetic, [groups * ARITHMETIC_GROUP_BYTES], groups),
+        lambda nbytes: best_s(copy, [nbytes, nbytes], nbytes // COPY_GROUP_BYTES),
+    )

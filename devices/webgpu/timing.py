@@ -1,0 +1,104 @@
+"""How long dispatches take: by GPU timestamp queries where they can be trusted, else by the wall clock."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import wgpu
+
+from ..measure.sampling import Sampler
+from . import gpu as layer
+from .cold import flushing_step
+
+_COLD_TICKS = 100
+"""Ticks of the timestamp clock that cold runs take together, for their mean to be good to a hundredth."""
+_MAX_COLD_RUNS = 16
+
+
+class Timer(Sampler[Sequence[layer.Step]]):
+    """Runs steps on one `wgpu.GPUDevice` and times them.
+
+    ``kind`` says what seconds are read from. It starts as ``timestamp`` where the device has the feature and falls
+    back to ``wall`` for good when the driver's timestamps contradict the wall clock. ``busy_s`` sums the wall-clock
+    seconds of all submissions. ``before_submit`` is called before each one.
+    """
+
+    # A timestamp's own error is some microseconds at worst; a submission and its wait cost a tenth of a millisecond,
+    # which only the wall clock sees.
+    pass_s: ClassVar[Mapping[str, float]] = {"timestamp": 1e-3, "wall": 10e-3}
+
+    def __init__(self, gpu: Any, before_submit: Callable[[], None] = lambda: None) -> None:
+        super().__init__("wall")
+        self._gpu = gpu
+        self.before_submit = before_submit
+        self._resolved = gpu.create_buffer(
+            size=16 * _MAX_COLD_RUNS,
+            usage=wgpu.BufferUsage.COPY_SRC | wgpu.BufferUsage.COPY_DST | wgpu.BufferUsage.QUERY_RESOLVE,
+        )
+        self._period_s = layer.timestamp_period_s(gpu)
+        self._stamps: Any = None
+        if self._period_s is not None:
+            self._stamps = gpu.create_query_set(type="timestamp", count=2 * _MAX_COLD_RUNS)
+            self.kind = "timestamp"
+        self._flush: layer.Step | None = None
+
+    def run(self, steps: Sequence[layer.Step], repeat: int = 1) -> float:
+        """Runs the steps ``repeat`` times in one pass, waits for the end, and returns the seconds that all took."""
+        encoder = self._gpu.create_command_encoder()
+        self._encode_pass(encoder, steps, repeat, 0)
+        return self._submit(encoder, 1)
+
+    def run_cold(self, steps: Sequence[layer.Step], count: int = 1) -> float:
+        """Runs the steps ``count`` times, after emptying the caches before each, which is not part of the seconds.
+
+        Where the wall clock is all there is, a run's submission is part of them, about a tenth of a millisecond.
+        """
+        if self._flush is None:
+            self._flush = flushing_step(self._gpu)
+        if self.kind == "wall":
+            return sum(self._flush_and_run(steps) for _ in range(count))
+        encoder = self._gpu.create_command_encoder()
+        for index in range(count):
+            self._encode_pass(encoder, [self._flush], 1, None)
+            self._encode_pass(encoder, steps, 1, index)
+        return self._submit(encoder, count)
+
+    def cold_runs(self, first_s: float) -> int:
+        """How many cold runs make a sample. The wall clock is good enough for one, as far as it is good at all."""
+        if self._period_s is None or self.kind == "wall":
+            return 1
+        return min(_MAX_COLD_RUNS, math.ceil(_COLD_TICKS * self._period_s / max(first_s, 1e-9)))
+
+    def _flush_and_run(self, steps: Sequence[layer.Step]) -> float:
+        assert self._flush is not None
+        self.run([self._flush])
+        return self.run(steps)
+
+    def _encode_pass(self, encoder: Any, steps: Sequence[layer.Step], repeat: int, index: int | None) -> None:
+        """Appends a pass, stamped as the submission's ``index``-th where timestamps are used; None is never."""
+        stamps = (self._stamps, 2 * index) if self.kind == "timestamp" and index is not None else None
+        layer.encode_pass(encoder, steps, repeat, stamps)
+
+    def _submit(self, encoder: Any, passes: int) -> float:
+        """Runs what is encoded; the seconds of its ``passes`` stamped passes together."""
+        stamped = self.kind == "timestamp"
+        if stamped:
+            encoder.resolve_query_set(self._stamps, 0, 2 * passes, self._resolved, 0)
+        commands = encoder.finish()
+        self.before_submit()
+        start = time.perf_counter()
+        self._gpu.queue.submit([commands])
+        ticks = layer.read(self._gpu, self._resolved, 16 * passes).view(np.uint64)  # also waits for the work
+        wall_s = time.perf_counter() - start
+        self.busy_s += wall_s
+        if not stamped or self._period_s is None:
+            return wall_s
+        spans = [(int(end) - int(begin)) * self._period_s for begin, end in zip(ticks[::2], ticks[1::2], strict=True)]
+        if min(spans) <= 0 or sum(spans) > 1.05 * wall_s:
+            self.kind = "wall"
+            return wall_s
+        return sum(spans)

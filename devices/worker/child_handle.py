@@ -1,0 +1,205 @@
+"""One child process with a device open, seen from the parent: requests, time limits by phase, and how it went down."""
+
+from __future__ import annotations
+
+import math
+import secrets
+import time
+from typing import Any
+
+from ...support.child_process import Child, ChildDied, ChildTimeout
+from ...support.enums import TrialState
+from ...support.errors import DeviceError, WgtuneError
+from ..device import Device
+from ..measure.job import Measurement, Timeouts
+from ..measure.protocol import Phase, measurement_from_json
+from ..native_program import AnyProgram
+
+_PHASES = [phase.value for phase in Phase]
+_TIMEOUT_STATES = {Phase.COMPILING: TrialState.COMPILE_TIMEOUT, Phase.RUNNING: TrialState.RUN_TIMEOUT}
+
+
+class Fault(Exception):
+    """A request took its process down; ``measurement`` says how. ``doubtful``: an earlier one may be to blame."""
+
+    def __init__(self, measurement: Measurement, doubtful: bool) -> None:
+        super().__init__(measurement.error)
+        self.measurement = measurement
+        self.doubtful = doubtful
+
+
+class BenchProcess:
+    """The process, from its start; it is killed by whatever ends a request in another way than by an answer.
+
+    It does one thing at a time. What it is asked by `prepare` it does while nobody waits.
+    """
+
+    def __init__(self, module: str, device: Device, timeouts: Timeouts) -> None:
+        """Starts ``python -m module``, which opens ``device``. Raises ChildDied where it ends at once."""
+        self._timeouts = timeouts
+        self._child = Child(module)
+        self._is_open = False
+        self._requests = 0
+        self._preparing: tuple[int, str] | None = None
+        try:
+            self._child.send({"open": device.to_json()})
+        except BaseException:
+            self._child.kill()
+            raise
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._child.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process still runs."""
+        return self._child.alive
+
+    def wait_until_open(self) -> None:
+        """Returns when the device is open. Raises ChildDied, ChildTimeout, and DeviceError where that is refused."""
+        if self._is_open:
+            return
+        try:
+            deadline = time.monotonic() + self._timeouts.start_s
+            while not (message := self._child.receive(deadline)).get("ready"):
+                if "refused" in message:
+                    raise DeviceError(str(message["refused"]), str(message.get("hint", "")))
+        except BaseException:
+            self.kill()
+            raise
+        self._is_open = True
+
+    def prepare(self, program: AnyProgram) -> None:
+        """Has ``program`` compiled, for the `measure` request that comes next. Raises ChildDied."""
+        self._preparing = self._send({"prepare": program.to_json()}), program.digest
+
+    def is_for(self, program: AnyProgram) -> bool:
+        """Whether ``program`` is what it was asked to prepare last."""
+        return self._preparing is not None and self._preparing[1] == program.digest
+
+    def wait_until_prepared(self) -> None:
+        """Returns when it is ready for the next request, whether or not preparing went well.
+
+        The time limits count from now. Raises Fault, and what `wait_until_open` raises.
+        """
+        self.wait_until_open()
+        preparing, self._preparing = self._preparing, None
+        if preparing is not None:
+            self._await_result(preparing[0])
+
+    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The result of one request. Raises Fault where the process hangs or dies, WgtuneError where it refuses."""
+        self._preparing = None
+        try:
+            number = self._send(request)
+        except ChildDied as died:
+            raise self._death(died, _PhaseClock()) from None
+        return self._await_result(number)
+
+    def stop(self) -> None:
+        """Asks the process to end, and makes it."""
+        self._child.stop()
+
+    def kill(self) -> None:
+        """Ends the process at once."""
+        self._child.kill()
+
+    def _send(self, request: dict[str, Any]) -> int:
+        number = secrets.randbits(53)
+        self._requests += 1
+        self._child.send({"id": number, **request})
+        return number
+
+    def _await_result(self, number: int) -> dict[str, Any]:
+        clock = _PhaseClock()
+        try:
+            message = self._await_end(number, clock)
+        except ChildTimeout:
+            self.kill()
+            state = _TIMEOUT_STATES.get(clock.phase, TrialState.RUN_ERROR)
+            text = f"{clock.phase.value} did not end within {self._limit_s(clock.phase):g} s"
+            raise Fault(clock.stop(state, text), doubtful=False) from None
+        except ChildDied as died:
+            raise self._death(died, clock) from None
+        except BaseException:
+            self.kill()  # Ctrl-C: it must not go on with what nobody waits for
+            raise
+        if "refused" in message:
+            raise WgtuneError(str(message["refused"]), "delete the file if it is damaged: it will be made again")
+        result: dict[str, Any] = message["result"]
+        return result
+
+    def _await_end(self, number: int, clock: _PhaseClock) -> dict[str, Any]:
+        """The last message about request ``number``; each phase that the process reports has its own time limit.
+
+        Whatever else comes is passed over, and does not extend the limit: garbage, and answers to other requests. An
+        answer cannot be there before its question, since nobody can guess a number.
+        """
+        deadline = time.monotonic() + self._limit_s(clock.phase)
+        while True:
+            message = self._child.receive(deadline)
+            if message.get("id") != number:
+                continue
+            if isinstance(message.get("result"), dict) or "refused" in message:
+                return message
+            if message.get("phase") in _PHASES:
+                clock.enter(Phase(message["phase"]))
+                deadline = time.monotonic() + self._limit_s(clock.phase)
+
+    def _death(self, died: ChildDied, clock: _PhaseClock) -> Fault:
+        self.kill()
+        where = f"while {clock.phase.value}" if clock.begun else "before it began"
+        text = f"the worker process {died.how} {where}" + (f"; its last words:\n{died.words}" if died.words else "")
+        return Fault(clock.stop(TrialState.RUN_ERROR, text), doubtful=self._requests > 1 or not clock.begun)
+
+    def _limit_s(self, phase: Phase) -> float:
+        if phase is Phase.COMPILING:
+            return self._timeouts.compile_s
+        if phase is Phase.RUNNING:
+            return self._timeouts.run_s
+        return self._timeouts.start_s
+
+
+def measurement_of(result: dict[str, Any]) -> Measurement:
+    """What a process answered; raises Fault where that is no measurement: nothing it says can be believed then."""
+    try:
+        measurement = measurement_from_json(result)
+        if not measurement.state.ended:
+            raise ValueError(f"{measurement.state.value} is no end of a job")
+        if measurement.state is TrialState.OK and not (measurement.samples_s and _is_number(measurement.max_error)):
+            raise ValueError("ok without samples or without a verification")
+        return measurement
+    except (KeyError, TypeError, ValueError) as error:
+        text = f"the worker process answered with garbage: {type(error).__name__}: {error}"
+        raise Fault(Measurement(TrialState.RUN_ERROR, error=text), doubtful=False) from None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+class _PhaseClock:
+    """The phase that a job is in, and the seconds spent in each, for jobs that do not live to tell."""
+
+    def __init__(self) -> None:
+        self.phase = Phase.LOADING
+        self.begun = False
+        self._since = time.monotonic()
+        self._seconds = dict.fromkeys(Phase, 0.0)
+
+    def enter(self, phase: Phase) -> None:
+        now = time.monotonic()
+        self._seconds[self.phase] += now - self._since
+        self.phase, self._since, self.begun = phase, now, True
+
+    def stop(self, state: TrialState, error: str) -> Measurement:
+        self._seconds[self.phase] += time.monotonic() - self._since
+        return Measurement(
+            state,
+            compile_s=self._seconds[Phase.COMPILING],
+            run_s=self._seconds[Phase.RUNNING],
+            verify_s=self._seconds[Phase.LOADING] + self._seconds[Phase.VERIFYING],
+            error=error,
+        )

@@ -1,0 +1,73 @@
+"""What was built into a bundle, and what was drawn from one, as text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.text import Text
+
+from ...support.formatting import duration, percent, size
+from ..tables import print_json
+
+if TYPE_CHECKING:
+    from ...build.bundle.builder import BuildSummary
+    from ...build.runtime.painter import Generated
+
+
+def print_built(summary: BuildSummary, *, json: bool, console: Console) -> None:
+    """Prints what `wgtune build` made: where, how large, from which records, what it asks of a browser."""
+    if json:
+        print_json(summary, console)
+        return
+    lines = [
+        f"bundle     {summary.folder}, built in {duration(summary.seconds)}",
+        f"size       {size(summary.nbytes)} ({size(summary.weight_bytes)} of weights); "
+        f"{size(summary.weight_bytes + summary.scratch_bytes)} of GPU memory",
+        f"kernels    {summary.kernels} in {summary.dispatches} dispatches: {summary.searched} tuned, "
+        f"{summary.from_records - summary.searched} where the baseline won, "
+        f"{sum(lender.kernels for lender in summary.borrowed)} borrowed, {summary.from_baseline} never measured",
+        f"samplers   {', '.join(summary.samplers)}",
+        f"needs      {', '.join(summary.features) or 'no features'}; "
+        + ", ".join(f"{name} {value}" for name, value in summary.limits.items()),
+    ]
+    if summary.measured_s:
+        lines.append(f"image      {duration(summary.measured_s)}, the sum of the kernels' records")
+    for lender in summary.borrowed:
+        share = "" if lender.time_share is None else f", about {percent(lender.time_share)} of an image's time"
+        near = "another GPU" if lender.match == "portable" else f"the same {lender.match}"
+        kernels = "1 kernel" if lender.kernels == 1 else f"{lender.kernels} kernels"
+        lines.append(f"borrowed   {kernels} from {lender.device} ({near}), not verified here{share}")
+    if summary.from_baseline:
+        share = (
+            "an unknown share of an image's time"
+            if summary.baseline_time_share is None
+            else f"about {percent(summary.baseline_time_share)} of an image's time"
+        )
+        lines.append(f"note       {summary.from_baseline} kernels run their untuned baseline: {share}; `wgtune tune`")
+    _print_lines([*lines, *(f"note       {warning}" for warning in summary.warnings)], console)
+
+
+def print_generated(made: Generated, *, json: bool, console: Console) -> None:
+    """Prints what `wgtune generate` drew, and how long each part took."""
+    if json:
+        print_json(made, console)
+        return
+    timing = made.timing
+    # The first call on a device includes what its driver compiles late.
+    later = timing.step_s[1:] or timing.step_s
+    _print_lines(
+        [
+            f"picture    {made.path}, {made.width} × {made.height}",
+            f"drawn by   {made.device}, {made.scheduler}, {made.steps} steps, "
+            f"guidance {made.guidance:g}, seed {made.seed}",
+            f"time       {duration(timing.total_s)}: text {duration(timing.text_s)}, "
+            f"{duration(sum(later) / len(later))} a step, decoding {duration(timing.decode_s)}; "
+            f"loading took {duration(made.load_s)}",
+        ],
+        console,
+    )
+
+
+def _print_lines(lines: list[str], console: Console) -> None:
+    console.print(Text("\n".join(lines)), soft_wrap=True)

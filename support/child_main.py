@@ -1,0 +1,58 @@
+"""The child's side of `support.child_process`: requests from standard input, answers on standard output, JSON lines."""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any, BinaryIO
+
+from .errors import WgtuneError
+from .json_lines import decode_line, encode_line
+
+Answer = Callable[[dict[str, Any]], None]
+"""Sends one message to the parent; may be called from any thread."""
+
+Requests = queue.SimpleQueue[dict[str, Any]]
+
+
+def serve(main: Callable[[Requests, Answer], int], on_orphaned: Callable[[], None] = lambda: os._exit(0)) -> int:
+    """Runs ``main`` with the parent's requests, and returns its exit status.
+
+    What a user can mend is answered as ``{"refused": message, "hint": hint}`` and ends in status 1. Ctrl-C is the
+    parent's business. ``on_orphaned`` is called in a thread of its own when standard input ends, which it does when
+    the parent is gone, however it went; by default the process ends at once, even while a driver hangs.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Drivers print where they like: answers get a descriptor of their own, and what others print goes to stderr.
+    answer = _Answers(os.fdopen(os.dup(sys.stdout.fileno()), "wb"))
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    requests: Requests = queue.SimpleQueue()
+    # Not sys.stdin: a thread that reads it still when the process ends makes Python abort.
+    stream = os.fdopen(os.dup(sys.stdin.fileno()), "rb")
+    threading.Thread(target=_read, args=(stream, requests, on_orphaned), daemon=True).start()
+    try:
+        return main(requests, answer)
+    except WgtuneError as error:
+        answer({"refused": error.message, "hint": error.hint})
+        return 1
+
+
+class _Answers:
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._lock = threading.Lock()
+
+    def __call__(self, message: dict[str, Any]) -> None:
+        with self._lock:
+            self._stream.write(encode_line(message))
+            self._stream.flush()
+
+
+def _read(stream: BinaryIO, requests: Requests, on_orphaned: Callable[[], None]) -> None:
+    for line in stream:
+        requests.put(decode_line(line))
+    on_orphaned()

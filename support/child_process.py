@@ -1,0 +1,149 @@
+"""A child process that answers requests in lines of JSON, and may die, hang or print at any moment."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import IO, Any
+
+from .json_lines import decode_line, encode_line
+
+_LONGEST_LINE = 4 << 20
+"""Bytes of one answer: far more than any measurement has."""
+_LONGEST_WORDS = 4 << 10
+
+
+class ChildDied(Exception):
+    """The child ended, was ended, or closed its pipes: ``how``, and the last ``words`` that it printed to stderr."""
+
+    def __init__(self, how: str, words: str) -> None:
+        super().__init__(f"{how}; its last words:\n{words}" if words else how)
+        self.how = how
+        self.words = words
+
+
+class ChildTimeout(Exception):
+    """The child did not answer in time."""
+
+    def __init__(self) -> None:
+        super().__init__("no answer in time")
+
+
+class Child:
+    """One process and the threads that read its pipes.
+
+    Answers of one child can never be taken for another's: each has pipes and a queue of its own, and they go with it.
+    """
+
+    def __init__(self, module: str, arguments: Sequence[str] = ()) -> None:
+        """Starts ``python -m module arguments``."""
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            # `-m` puts the working directory first on the path: a user's file must not stand in for a module of ours.
+            env={**os.environ, "PYTHONSAFEPATH": "1"},
+            # Ctrl-C goes to the terminal's whole process group; the child is to hear of it from us.
+            start_new_session=True,
+        )
+        self._answers: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self._last_words: deque[str] = deque(maxlen=20)
+        self._readers = [
+            threading.Thread(target=self._read_answers, args=(self._process.stdout,), daemon=True),
+            threading.Thread(target=self._read_errors, args=(self._process.stderr,), daemon=True),
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process still runs."""
+        return self._process.poll() is None
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Writes one request; raises ChildDied where nobody reads it."""
+        stdin = self._process.stdin
+        assert stdin is not None
+        self._last_words.clear()
+        try:
+            stdin.write(encode_line(message))
+            stdin.flush()
+        except OSError:
+            raise self._death() from None
+
+    def receive(self, deadline: float) -> dict[str, Any]:
+        """The next answer, until ``deadline`` (of time.monotonic); raises ChildTimeout or ChildDied."""
+        try:
+            message = self._answers.get(timeout=max(0.0, deadline - time.monotonic()))
+        except queue.Empty:
+            raise ChildTimeout() from None
+        if message is None:
+            raise self._death()
+        return message
+
+    def stop(self, grace_s: float = 2.0) -> None:
+        """Asks the child to end by closing its input, and kills it when it does not within ``grace_s``."""
+        with contextlib.suppress(OSError):
+            assert self._process.stdin is not None
+            self._process.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(grace_s)
+        self.kill()
+
+    def kill(self) -> None:
+        """Ends the child at once, and frees what it held here."""
+        if self.alive:
+            self._process.kill()
+        # A process stuck in a driver's kernel code cannot be reaped; it is left to the system rather than waited for.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(10)
+        for reader in self._readers:
+            reader.join(1)
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+
+    def _read_answers(self, stream: IO[bytes]) -> None:
+        for line in iter(lambda: stream.readline(_LONGEST_LINE), b""):
+            # A child that is killed while it writes leaves half a line; one that is out of its mind may write anything.
+            with contextlib.suppress(ValueError, RecursionError):
+                self._answers.put(decode_line(line))
+        self._answers.put(None)
+
+    def _read_errors(self, stream: IO[bytes]) -> None:
+        for line in iter(lambda: stream.readline(_LONGEST_WORDS), b""):
+            self._last_words.append(line.decode(errors="replace").rstrip())
+
+    def _death(self) -> ChildDied:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(5)
+        self._readers[1].join(1)
+        return ChildDied(describe_exit(self._process.returncode), "\n".join(self._last_words).strip())
+
+
+def describe_exit(returncode: int | None) -> str:
+    """How a process ended, in words: ``was ended by SIGSEGV (signal 11)``."""
+    if returncode is None:
+        return "closed its pipes"
+    if returncode >= 0:
+        return f"ended with exit status {returncode}"
+    try:
+        name = signal.Signals(-returncode).name
+    except ValueError:
+        return f"was ended by signal {-returncode}"
+    return f"was ended by {name} (signal {-returncode})"

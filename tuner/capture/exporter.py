@@ -1,0 +1,121 @@
+"""From a network in PyTorch to a stage: export on the meta device, TVM's importer, and lowering."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import tvm
+from tvm import relax
+from tvm.relax.frontend.torch.exported_program_translator import ExportedProgramImporter
+
+from ...support.errors import CaptureError
+from ..ir import CaptureOptions, Kernel, Stage
+from .lowering import lower
+from .networks import Network, build_network
+from .sources import ModelSource, canonical_weight_name
+from .torch_ops import UnsupportedOperator, make_converters, unsupported
+
+
+def import_stage(source: ModelSource, options: CaptureOptions, stage: str) -> tuple[Stage, dict[str, Kernel]]:
+    """Capture one stage. Raises CaptureError naming the stage, and the operator where one is the cause."""
+    network = build_network(source, options, stage)
+    exported = _export(network, stage)
+    importer = _Importer(stage)
+    module = importer.from_exported_program(exported, True, True, False, make_converters(options.max_binding))
+    # Assertions on a tensor's dtype kept what leads to them alive until here.
+    module = relax.transform.DeadCodeElimination(["main"])(module)
+    main = _without_unused_weights(module["main"].without_attr("params"))
+    module = tvm.IRModule({**dict(module.functions.items()), module.get_global_var("main"): main})
+    targets = {spec.arg.name: spec.target for spec in exported.graph_signature.input_specs}
+    weights = [_checkpoint_name(stage, network, targets[param.name]) for param in main.params[len(network.inputs) :]]
+    return lower(stage, module, [spec.name for spec in network.inputs], network.outputs, weights)
+
+
+def _without_unused_weights(main: relax.Function) -> relax.Function:
+    """``main`` without the weights of what it does not run: a VAE's encoder, a text encoder's last layer."""
+    count = int(main.attrs["num_input"])
+    used = set(relax.analysis.free_vars(main.body))
+    params = [*main.params[:count], *(param for param in main.params[count:] if param in used)]
+    return relax.Function(params, main.body, main.ret_ty, main.is_pure, main.attrs)
+
+
+def _export(network: Network, stage: str) -> torch.export.ExportedProgram:
+    try:
+        with torch.no_grad():
+            exported = torch.export.export(network.module, network.example_inputs(), strict=False)
+    except Exception as error:  # torch.export raises whatever the network's own code does
+        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CaptureError(
+            f"the stage {stage} cannot be exported: {first_line}", "check the model's configuration"
+        ) from error
+    # A branch whose result nobody reads (CLIP's pooling) goes before the importer has to understand it.
+    exported.graph.eliminate_dead_code()
+    exported.graph_module.recompile()
+    _give_buffers_values(exported, stage)
+    return exported
+
+
+def _give_buffers_values(exported: torch.export.ExportedProgram, stage: str) -> None:
+    """Replace buffers that lie on the meta device by what they hold in every model of their kind."""
+    for tensors in (exported.state_dict, exported.constants):
+        for name, tensor in list(tensors.items()):
+            if (
+                not isinstance(tensor, torch.Tensor)
+                or isinstance(tensor, torch.nn.Parameter)
+                or tensor.device.type != "meta"
+            ):
+                continue
+            if name.endswith("position_ids"):
+                positions = torch.arange(tensor.shape[-1], dtype=tensor.dtype)
+                tensors[name] = positions.expand(tensor.shape).contiguous()
+            elif name.endswith("token_type_ids"):
+                tensors[name] = torch.zeros(tensor.shape, dtype=tensor.dtype)
+            else:
+                raise CaptureError(
+                    f"the stage {stage} has a buffer {name} whose values are not known without its weights"
+                )
+
+
+def _checkpoint_name(stage: str, network: Network, target: str) -> str:
+    return canonical_weight_name(stage, target.removeprefix(network.prefix))
+
+
+class _Importer(ExportedProgramImporter):
+    """TVM's importer, for parameters without data, with errors that name the operator."""
+
+    convert_map: dict[str, Any]
+
+    def __init__(self, stage: str) -> None:
+        super().__init__()
+        self._stage = stage
+        self.stock = dict(self.convert_map)
+        """TVM's own converters, for those of ours that only treat special cases."""
+
+    @staticmethod
+    def _convert_pytorch_tensor_to_tvm(tensor_value: torch.Tensor) -> tvm.runtime.Tensor:
+        if tensor_value.device.type == "meta":
+            # Only fills an attribute that is dropped: the values come with the weights, much later.
+            return tvm.runtime.empty((0,), str(tensor_value.dtype).removeprefix("torch."))
+        return ExportedProgramImporter._convert_pytorch_tensor_to_tvm(tensor_value)
+
+    def _check_unsupported_func_type(self, nodes: Any) -> None:
+        calls = [node.target.__name__ for node in nodes if node.op == "call_function"]
+        missing = sorted({name for name in calls if name not in self.convert_map})
+        if missing:
+            raise unsupported(self._stage, missing)
+        self.convert_map = {name: self._named(name, convert) for name, convert in self.convert_map.items()}
+
+    def _named(self, name: str, convert: Callable[..., relax.Expr]) -> Callable[..., relax.Expr]:
+        def converted(*arguments: Any) -> relax.Expr:
+            try:
+                return convert(*arguments)
+            except CaptureError:
+                raise
+            except UnsupportedOperator as error:
+                raise unsupported(self._stage, [str(error)]) from error
+            except Exception as error:  # the importer asserts, indexes and casts; what matters is the operator
+                raise unsupported(self._stage, [f"{name} ({type(error).__name__}: {error})"]) from error
+
+        return converted

@@ -1,0 +1,334 @@
+"""From a Relax module to a stage: fusion into TensorIR kernels, then a straight line of calls over plain tensors.
+
+TVM's memory planner is not used: every intermediate stays a tensor of its own, and whoever builds a program decides
+which of them share memory. Views cost nothing: a reshape, and a range marked by the converters, is another name for the
+same bytes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tvm
+from tvm import relax, te
+from tvm.relax import transform as passes
+from tvm.tirx import PrimFunc
+
+from ...support.errors import CaptureError
+from ..ir import Call, Kernel, Operand, Stage, TensorSpec
+from .kernel_table import make_kernel
+from .sincos import legalize_cos, legalize_sin
+from .torch_ops import CONCAT, SLICE
+
+if TYPE_CHECKING:
+    import torch
+
+WGSL_DTYPES = frozenset({"float32", "float16", "int32", "uint32"})
+"""What a storage buffer can hold as TVM lays it out; WGSL has no 64-bit numbers and no stored booleans."""
+
+_TRANSFORM = "main_transform_params"
+
+
+@dataclass(frozen=True)
+class _Value:
+    """Where a Relax value lies: an operand, with the shape and dtype that it is read as."""
+
+    operand: Operand
+    shape: tuple[int, ...]
+    dtype: str
+
+
+def lower(
+    stage: str, module: tvm.IRModule, input_names: list[str], output_names: list[str], weights: list[str]
+) -> tuple[Stage, dict[str, Kernel]]:
+    """Fuse ``module`` and flatten it into a stage and its kernels by id.
+
+    ``module``'s function ``main`` takes the inputs (attribute ``num_input``) and then one parameter per entry of
+    ``weights``, the checkpoint names.
+    """
+    lifted = passes.LiftTransformParams()(module)
+    transform = tvm.IRModule({name: f for name, f in lifted.functions.items() if name.name_hint == _TRANSFORM})
+    rest = tvm.IRModule({name: f for name, f in lifted.functions.items() if name.name_hint != _TRANSFORM})
+    fuse = tvm.transform.Sequential(
+        [
+            passes.DecomposeOpsForInference(),
+            passes.CanonicalizeBindings(),
+            passes.LegalizeOps({"relax.sin": legalize_sin, "relax.cos": legalize_cos}),
+            passes.AnnotateTIROpPattern(),
+            passes.FoldConstant(),
+            passes.EliminateCommonSubexpr(),
+            passes.DeadCodeElimination(["main"]),
+            passes.FuseOps(),
+            passes.FuseTIR(),
+            passes.RewriteDataflowReshape(),
+            passes.DeadCodeElimination(["main"]),
+        ]
+    )
+    flat = _Flattener(fuse(rest)).run(stage, input_names, output_names)
+    flat.stage.weight_names = weights
+    flat.stage.weight_transform = tvm.ir.save_json(transform)
+    return flat.stage, flat.kernels
+
+
+def transform_weights(stage: Stage, weights: Mapping[str, torch.Tensor | np.ndarray]) -> list[np.ndarray]:
+    """The values of ``stage.params``: ``weights`` (checkpoint tensors by canonical name) through TVM's own transform on
+    the CPU.
+
+    Raises CaptureError naming the tensors that are missing or have another shape than the model's configuration says.
+    """
+    if not stage.params:
+        return []
+    module = tvm.ir.load_json(stage.weight_transform)
+    function = module[_TRANSFORM]
+    expected = [_spec(name, ty) for name, ty in zip(stage.weight_names, function.params[0].ty.fields, strict=True)]
+    missing = [spec.name for spec in expected if spec.name not in weights]
+    if missing:
+        listed = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+        raise CaptureError(
+            f"the checkpoint of {stage.name} lacks {listed}", "the weights must belong to the captured configuration"
+        )
+    tensors = [_tvm_tensor(_checked(stage.name, weights[spec.name], spec)) for spec in expected]
+    machine = relax.VirtualMachine(tvm.compile(module, target="llvm"), tvm.cpu())
+    results = machine[_TRANSFORM](tensors)
+    return [np.from_dlpack(result).reshape(spec.shape) for result, spec in zip(results, stage.params, strict=True)]
+
+
+def _checked(stage: str, weight: torch.Tensor | np.ndarray, spec: TensorSpec) -> torch.Tensor:
+    import torch
+
+    tensor = torch.from_numpy(weight) if isinstance(weight, np.ndarray) else weight
+    # Old checkpoints keep the decoder's attention as convolutions of one pixel: the same numbers with two more axes of
+    # 1.
+    if math.prod(tensor.shape) != math.prod(spec.shape) or tuple(d for d in tensor.shape if d != 1) != tuple(
+        d for d in spec.shape if d != 1
+    ):
+        raise CaptureError(
+            f"{stage}: {spec.name} is {tuple(tensor.shape)} in the checkpoint, the configuration says {spec.shape}",
+            "the weights must belong to the captured configuration",
+        )
+    return tensor.detach().to(getattr(torch, spec.dtype)).reshape(spec.shape).contiguous()
+
+
+def _tvm_tensor(tensor: torch.Tensor) -> tvm.runtime.Tensor:
+    # TVM takes over memory that is aligned to 64 bytes; in a mapped file tensors begin anywhere.
+    aligned = tensor.data_ptr() % 64 == 0
+    return tvm.runtime.from_dlpack(tensor) if aligned else tvm.runtime.tensor(tensor.numpy())
+
+
+def _dims(ty: Any) -> tuple[int, ...]:
+    return tuple(int(extent) for extent in ty.shape)
+
+
+def _spec(name: str, ty: Any) -> TensorSpec:
+    return TensorSpec(name, _dims(ty), str(ty.dtype))
+
+
+class _Flattener:
+    """Walks ``main`` once, giving every value its place; `stage` and `kernels` are the result."""
+
+    def __init__(self, module: tvm.IRModule) -> None:
+        self.module = module
+        self.kernels: dict[str, Kernel] = {}
+        self._ids: dict[str, str] = {}
+        self._values: dict[relax.Var, _Value] = {}
+        self._tuples: dict[relax.Var, list[_Value]] = {}
+        self._destinations: dict[relax.Var, tuple[relax.Var, int]] = {}
+        self._constants: list[np.ndarray] = []
+        self._constant_indices: dict[tuple[str, tuple[int, ...], bytes], int] = {}
+        self._temps: list[int] = []
+        self._calls: list[Call] = []
+        self.stage: Stage
+
+    def run(self, name: str, input_names: list[str], output_names: list[str]) -> _Flattener:
+        """Flatten the module; returns itself."""
+        main = self.module["main"]
+        count = int(main.attrs["num_input"])
+        if count != len(input_names):
+            raise CaptureError(f"{name}: {count} inputs were captured where {len(input_names)} were expected")
+        inputs = [_spec(given, p.ty) for given, p in zip(input_names, main.params[:count], strict=True)]
+        params = [_spec(f"param{i}", p.ty) for i, p in enumerate(main.params[count:])]
+        for index, (var, spec) in enumerate(zip(main.params, inputs + params, strict=True)):
+            operand = (
+                Operand("input", index, 0, spec.nbytes)
+                if index < count
+                else Operand("param", index - count, 0, spec.nbytes)
+            )
+            self._values[var] = _Value(operand, spec.shape, spec.dtype)
+        bindings = [binding for block in main.body.blocks for binding in block.bindings]
+        self._find_destinations(bindings)
+        for binding in bindings:
+            self._bind(binding.var, binding.value)
+        results = self._result_values(main.body.body)
+        outputs = [TensorSpec(n, value.shape, value.dtype) for n, value in zip(output_names, results, strict=True)]
+        self._name_outputs(results)
+        self._drop_unused_temps()
+        self.stage = Stage(name, inputs, outputs, params, self._constants, self._temps, self._calls)
+        return self
+
+    def _find_destinations(self, bindings: list[Any]) -> None:
+        """Note which values are to be made inside a concatenation: operand → (result, byte offset)."""
+        for binding in bindings:
+            if _marker(binding.value) != CONCAT:
+                continue
+            offset = 0
+            for part in binding.value.args[1].fields:
+                self._destinations[part] = (binding.var, offset)
+                offset += _spec("", part.ty).nbytes
+
+    def _bind(self, var: relax.Var, value: Any) -> None:
+        if isinstance(value, relax.Var):
+            self._values[var] = self._values[value]
+        elif _is_constant(value):
+            self._values[var] = self._constant(value)
+        elif isinstance(value, relax.Call):
+            self._bind_call(var, value)
+        elif isinstance(value, relax.Tuple):
+            self._tuples[var] = [self._read(item) for item in value.fields]
+        elif isinstance(value, relax.TupleGetItem):
+            self._values[var] = self._tuples[value.tuple_value][value.index]
+        else:
+            raise CaptureError(
+                f"the fused program holds a {type(value).__name__} ({var.name_hint}), which has no place in a plan"
+            )
+
+    def _bind_call(self, var: relax.Var, call: relax.Call) -> None:
+        operator = getattr(call.op, "name", "")
+        several = isinstance(var.ty, tvm.ir.TupleType)
+        if operator == "relax.call_tir":
+            arguments = [self._read(argument) for argument in call.args[1].fields]
+            if several:
+                made = self._tuples[var] = [self._new_temp(_spec("", item)) for item in var.ty.fields]
+            else:
+                made = [self._place(var, _spec("", var.ty))]
+                self._values[var] = made[0]
+            self._call(call.args[0].name_hint, arguments, made)
+            return
+        if several:
+            raise CaptureError(
+                f"TVM has no kernel for {operator or call.op}, which has several results", "leave the stage out"
+            )
+        spec = _spec("", var.ty)
+        if operator == "relax.reshape":
+            self._values[var] = replace(self._read(call.args[0]), shape=spec.shape)
+        elif _marker(call) == SLICE:
+            source, (start,) = self._read(call.args[1].fields[0]), call.args[1].fields[1].values
+            offset = source.operand.offset + int(start) * np.dtype(spec.dtype).itemsize
+            operand = Operand(source.operand.space, source.operand.index, offset, spec.nbytes)
+            self._values[var] = _Value(operand, spec.shape, spec.dtype)
+        elif _marker(call) == CONCAT:
+            self._concatenate(var, spec, call.args[1].fields)
+        else:
+            raise CaptureError(f"TVM has no kernel for {operator or call.op}", "leave the stage out")
+
+    def _concatenate(self, var: relax.Var, spec: TensorSpec, parts: Any) -> None:
+        if var not in self._values:
+            self._values[var] = self._new_temp(spec)
+        whole, offset = self._values[var].operand, 0
+        for part in parts:
+            made = self._read(part)
+            place = replace(whole, offset=whole.offset + offset, nbytes=made.operand.nbytes)
+            if made.operand != place:  # it is no kernel's result of its own: an input, a view, or a part of two wholes
+                self._copy(made, place)
+            offset += place.nbytes
+
+    def _copy(self, value: _Value, to: Operand) -> None:
+        kernel = self._add_kernel("copy", _copy_function(value.shape, value.dtype))
+        self._calls.append(Call(kernel, (value.operand, to)))
+
+    def _place(self, var: relax.Var, spec: TensorSpec) -> _Value:
+        """Where a kernel writes ``var``: a tensor of its own, or its range of a concatenation."""
+        if var not in self._destinations:
+            return self._new_temp(spec)
+        whole, offset = self._destinations[var]
+        if whole not in self._values:
+            self._values[whole] = self._new_temp(_spec("", whole.ty))
+        into = self._values[whole].operand
+        return _Value(Operand(into.space, into.index, into.offset + offset, spec.nbytes), spec.shape, spec.dtype)
+
+    def _new_temp(self, spec: TensorSpec) -> _Value:
+        self._temps.append(spec.nbytes)
+        return _Value(Operand("temp", len(self._temps) - 1, 0, spec.nbytes), spec.shape, spec.dtype)
+
+    def _read(self, value: Any) -> _Value:
+        return self._constant(value) if _is_constant(value) else self._values[value]
+
+    def _constant(self, value: Any) -> _Value:
+        array = value.value.numpy()
+        content = (str(array.dtype), array.shape, array.tobytes())
+        index = self._constant_indices.setdefault(content, len(self._constants))
+        if index == len(self._constants):
+            self._constants.append(array)
+        return _Value(Operand("constant", index, 0, array.nbytes), array.shape, str(array.dtype))
+
+    def _call(self, name: str, arguments: list[_Value], results: list[_Value]) -> None:
+        if name not in self._ids:
+            self._ids[name] = self._add_kernel(name, self.module[name], len(results))
+        self._calls.append(Call(self._ids[name], tuple(value.operand for value in arguments + results)))
+
+    def _add_kernel(self, name: str, func: PrimFunc, outputs: int = 1) -> str:
+        kernel = make_kernel(name, func, outputs)
+        foreign = sorted({spec.dtype for spec in kernel.params} - WGSL_DTYPES)
+        if foreign:
+            raise CaptureError(
+                f"the kernel {kernel.name} has tensors of {', '.join(foreign)}, which WGSL cannot hold",
+                "wgtune/tuner/converters.py needs a converter for the operators in its name",
+            )
+        self.kernels.setdefault(kernel.id, kernel)
+        return kernel.id
+
+    def _result_values(self, result: Any) -> list[_Value]:
+        if isinstance(result, relax.Tuple):
+            return [self._read(field) for field in result.fields]
+        return self._tuples[result] if result in self._tuples else [self._read(result)]
+
+    def _name_outputs(self, results: list[_Value]) -> None:
+        """Turn the temps that hold results into outputs; what is no whole temp of its own (an input, a range) is
+        copied."""
+        renamed: dict[int, int] = {}
+        for index, value in enumerate(results):
+            operand = value.operand
+            whole = operand.space == "temp" and operand.nbytes == self._temps[operand.index]
+            if whole and operand.index not in renamed:
+                renamed[operand.index] = index
+            else:
+                self._copy(value, Operand("output", index, 0, operand.nbytes))
+        self._calls = [_with_operands(call, lambda o: _renamed(o, renamed)) for call in self._calls]
+
+    def _drop_unused_temps(self) -> None:
+        used = sorted({o.index for call in self._calls for o in call.operands if o.space == "temp"})
+        order = {old: new for new, old in enumerate(used)}
+        self._temps = [self._temps[old] for old in used]
+        self._calls = [
+            _with_operands(call, lambda o: replace(o, index=order[o.index]) if o.space == "temp" else o)
+            for call in self._calls
+        ]
+
+
+def _is_constant(value: Any) -> bool:
+    return type(value).__name__ in ("GenericConst", "Constant")
+
+
+def _marker(value: Any) -> str:
+    """The name of the marker that ``value`` calls, empty for anything else."""
+    if isinstance(value, relax.Call) and getattr(value.op, "name", "") == "relax.call_dps_packed":
+        return value.args[0].global_symbol
+    return ""
+
+
+def _with_operands(call: Call, change: Any) -> Call:
+    return Call(call.kernel, tuple(change(operand) for operand in call.operands))
+
+
+def _renamed(operand: Operand, outputs: dict[int, int]) -> Operand:
+    if operand.space == "temp" and operand.index in outputs:
+        return Operand("output", outputs[operand.index], operand.offset, operand.nbytes)
+    return operand
+
+
+def _copy_function(shape: tuple[int, ...], dtype: str) -> PrimFunc:
+    source = te.placeholder(shape or (1,), dtype=dtype, name="source")
+    return te.create_prim_func([source, te.compute(source.shape, lambda *axes: source(*axes), name="copy")])

@@ -1,0 +1,257 @@
+"""Where a model comes from: a diffusers folder, a Hugging Face id or a built-in configuration, and how its weights are
+read.
+
+A `ModelSource` holds the configuration of each stage; weights are read only when asked for, so that a model can be
+captured and tuned from its configuration alone.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...support.errors import CaptureError
+
+if TYPE_CHECKING:
+    import torch
+
+COMPONENTS = {"clip": "text_encoder", "clip2": "text_encoder_2", "unet": "unet", "vae": "vae"}
+"""The folder of each stage in a diffusers pipeline, in order of execution."""
+
+_WEIGHT_BASES = ("diffusion_pytorch_model", "model", "pytorch_model")
+_CONFIG_PATTERNS = ["model_index.json", "*/*.json", "*/*.txt", "*/*.model"]
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A model to capture.
+
+    ``configs`` maps a stage (``clip``, ``clip2``, ``unet``, ``vae``) to its component's configuration, in order of
+    execution; ``scheduler`` is the sampler's, empty where there is none. ``folder`` is the pipeline's folder, None for
+    a built-in configuration; ``repo_id`` is set where the weights can still be downloaded from the Hugging Face hub.
+    ``token_length`` is the number of tokens in a prompt.
+    """
+
+    name: str
+    folder: Path | None
+    configs: dict[str, dict[str, Any]]
+    scheduler: dict[str, Any] = field(default_factory=dict)
+    token_length: int = 77
+    repo_id: str = ""
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether the weights of every stage are here, or can be downloaded."""
+        return bool(self.repo_id) or all(self._weight_files(stage) for stage in self.configs)
+
+    def select_stages(self, wanted: Sequence[str] | None) -> list[str]:
+        """The stages of that name, or all for None, in order of execution; raises CaptureError for one it has not."""
+        unknown = sorted(set(wanted or ()) - set(self.configs))
+        if unknown:
+            raise CaptureError(
+                f"{self.name} has no stage {', '.join(unknown)}", f"its stages: {', '.join(self.configs)}"
+            )
+        return [stage for stage in self.configs if wanted is None or stage in wanted]
+
+    def load_weights(self, stage: str) -> dict[str, torch.Tensor]:
+        """The checkpoint of ``stage`` on the CPU, in its own dtypes, by canonical name (see `canonical_weight_name`).
+
+        Tensors from safetensors files are mapped, not read: memory is used as they are touched. Raises CaptureError
+        where the stage, its files or its format are missing.
+        """
+        if stage not in self.configs:
+            raise CaptureError(f"{self.name} has no stage {stage!r}", f"its stages: {', '.join(self.configs)}")
+        files = self._weight_files(stage)
+        if not files and self.repo_id:
+            self._download_weights(stage)
+            files = self._weight_files(stage)
+        if not files:
+            where = self.folder / COMPONENTS[stage] if self.folder else f"the built-in configuration {self.name!r}"
+            raise CaptureError(f"there are no weights for {stage} in {where}", "give a diffusers folder with weights")
+        weights: dict[str, torch.Tensor] = {}
+        for path in files:
+            weights.update(_read_tensors(path))
+        return {canonical_weight_name(stage, name): tensor for name, tensor in weights.items()}
+
+    def _weight_files(self, stage: str) -> list[Path]:
+        if self.folder is None:
+            return []
+        folder = self.folder / COMPONENTS[stage]
+        if not folder.is_dir():
+            return []
+        present = {path.name for path in folder.iterdir()}
+        chosen = _choose_weights(present, lambda index: json.loads((folder / index).read_text(encoding="utf-8")))
+        return [folder / name for name in chosen if name in present] if set(chosen) <= present else []
+
+    def _download_weights(self, stage: str) -> None:
+        import huggingface_hub
+
+        component = COMPONENTS[stage]
+        try:
+            names = huggingface_hub.list_repo_files(self.repo_id)
+            present = {name.split("/", 1)[1] for name in names if name.startswith(f"{component}/")}
+
+            def read_index(index: str) -> dict[str, Any]:
+                path = huggingface_hub.hf_hub_download(self.repo_id, f"{component}/{index}")
+                return json.loads(Path(path).read_text(encoding="utf-8"))
+
+            wanted = _choose_weights(present, read_index)
+            for name in wanted:
+                huggingface_hub.hf_hub_download(self.repo_id, f"{component}/{name}")
+        except (OSError, huggingface_hub.errors.HfHubHTTPError) as error:
+            raise CaptureError(
+                f"cannot download the weights of {stage} of {self.repo_id}: {error}",
+                "check the network, or give a local diffusers folder",
+            ) from error
+
+
+def resolve_model(name: str) -> ModelSource:
+    """The model that ``name`` means: a folder, a built-in name, or a Hugging Face id, tried in this order.
+
+    Raises CaptureError saying what was looked for where nothing fits.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return _from_folder(path.resolve().name, path)
+    if name in builtin_names():
+        text = resources.files(__package__).joinpath("configs", f"{name}.json").read_text(encoding="utf-8")
+        data = json.loads(text)
+        return ModelSource(
+            name=name,
+            folder=None,
+            configs={stage: data[stage] for stage in COMPONENTS if stage in data},
+            scheduler=data["scheduler"],
+            token_length=data["token_length"],
+        )
+    if _HUB_ID.fullmatch(name):
+        return _from_hub(name)
+    raise CaptureError(
+        f"there is no model {name!r}: no such folder, and no built-in configuration of that name",
+        f"give a diffusers folder, a Hugging Face id (owner/name), or one of: {', '.join(builtin_names())}",
+    )
+
+
+def builtin_names() -> list[str]:
+    """The names of the configurations that come with wgtune."""
+    folder = resources.files(__package__).joinpath("configs")
+    return sorted(entry.name[: -len(".json")] for entry in folder.iterdir() if entry.name.endswith(".json"))
+
+
+def canonical_weight_name(stage: str, name: str) -> str:
+    """The name under which a tensor is known here, whatever library version wrote the checkpoint.
+
+    Text encoders lose the prefix of their inner model (transformers 5 dropped CLIP's ``text_model.``; BERT is published
+    with and without ``bert.``) and get today's names for layer norms; the decoder's attention gets the names that
+    diffusers has used since 0.18.
+    """
+    if stage.startswith("clip"):
+        name = re.sub(r"^(text_model|bert|roberta)\.", "", name)
+        return re.sub(r"\bLayerNorm\.(gamma|beta)$", lambda m: f"LayerNorm.{_NORM_NAMES[m[1]]}", name)
+    if stage == "vae":
+        return re.sub(
+            r"(\.attentions\.\d+)\.(query|key|value|proj_attn)\.", lambda m: f"{m[1]}.{_ATTENTION_NAMES[m[2]]}.", name
+        )
+    return name
+
+
+_NORM_NAMES = {"gamma": "weight", "beta": "bias"}
+_ATTENTION_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+
+
+def _from_folder(name: str, folder: Path, repo_id: str = "") -> ModelSource:
+    configs = {}
+    for stage, component in COMPONENTS.items():
+        path = folder / component / "config.json"
+        if path.is_file():
+            configs[stage] = _read_json(path)
+    if not configs:
+        raise CaptureError(
+            f"{folder} is no diffusers pipeline: none of {', '.join(COMPONENTS.values())} has a config.json",
+            "give the folder that holds model_index.json",
+        )
+    scheduler = folder / "scheduler" / "scheduler_config.json"
+    return ModelSource(
+        name=name,
+        folder=folder,
+        configs=configs,
+        scheduler=_read_json(scheduler) if scheduler.is_file() else {},
+        token_length=_token_length(folder, configs),
+        repo_id=repo_id,
+    )
+
+
+def _from_hub(repo_id: str) -> ModelSource:
+    import huggingface_hub
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        folder = huggingface_hub.snapshot_download(repo_id, allow_patterns=_CONFIG_PATTERNS)
+    except (OSError, HfHubHTTPError, LocalEntryNotFoundError, ValueError) as error:
+        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CaptureError(
+            f"cannot get {repo_id} from the Hugging Face hub: {first_line}",
+            f"check the name and the network, or give a local diffusers folder or one of: {', '.join(builtin_names())}",
+        ) from error
+    return _from_folder(repo_id.split("/")[-1], Path(folder), repo_id)
+
+
+def _token_length(folder: Path, configs: dict[str, dict[str, Any]]) -> int:
+    """The prompt's length as diffusers pads it: the tokenizer's, within what the text encoder has positions for."""
+    positions = int(configs.get("clip", configs.get("clip2", {})).get("max_position_embeddings", 77))
+    for tokenizer in ("tokenizer", "tokenizer_2"):
+        path = folder / tokenizer / "tokenizer_config.json"
+        if path.is_file():
+            return min(int(_read_json(path).get("model_max_length", positions)), positions)
+    return min(positions, 77)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CaptureError(f"cannot read {path}: {error}") from error
+    if not isinstance(data, dict):
+        raise CaptureError(f"{path} does not hold a JSON object")
+    return data
+
+
+def _choose_weights(present: set[str], read_index: Any) -> list[str]:
+    """The weight files to read of a component's folder: safetensors before torch's format, full precision before half.
+
+    A sharded checkpoint is found by its index (``read_index`` gives its JSON), which names the shards.
+    """
+    for extension in ("safetensors", "bin"):
+        for variant in ("", "fp16"):
+            for base in _WEIGHT_BASES:
+                single = ".".join(part for part in (base, variant, extension) if part)
+                if single in present:
+                    return [single]
+                index = ".".join(part for part in (base, extension, "index", variant, "json") if part)
+                if index in present:
+                    return sorted(set(read_index(index)["weight_map"].values()))
+    return []
+
+
+def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    from pickle import UnpicklingError
+
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except UnpicklingError as error:
+        raise CaptureError(
+            f"{path} holds more than tensors, and is not read: it could run code", "use safetensors"
+        ) from error
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise CaptureError(f"cannot read the weights in {path}: {error}", "download the file again") from error

@@ -1,0 +1,172 @@
+"""Captured stages on disk, each in one zip file named by the SHA-256 of everything that shaped it.
+
+A file that cannot be read is as good as none: the stage is captured again and the file written anew.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...support.paths import cache_dir
+from ..ir import Call, CaptureOptions, Kernel, Operand, Stage, TensorSpec
+from .sources import ModelSource
+
+FORMAT = 1
+"""Raised whenever a stage is stored differently."""
+
+_CODE = ("networks", "exporter", "torch_ops", "lowering", "../../database/tvm/kernel_identity", "kernel_table")
+"""The modules that decide how a model is captured: a change in any of them makes all that was kept stale."""
+
+_TOOLS = ("apache-tvm", "torch", "diffusers", "transformers")
+
+
+def stage_key(source: ModelSource, options: CaptureOptions, stage: str) -> str:
+    """SHA-256 over the stage's inputs: every configuration of the model (stages look at each other's), options,
+    versions."""
+    shaped_by = {
+        "format": FORMAT,
+        "code": _code_digest(),
+        "stage": stage,
+        "configs": source.configs,
+        "tokens": source.token_length,
+        "options": asdict(options),
+        "tools": {name: version(name) for name in _TOOLS},
+    }
+    return hashlib.sha256(json.dumps(shaped_by, sort_keys=True).encode()).hexdigest()
+
+
+@functools.cache
+def _code_digest() -> str:
+    sources = ((Path(__file__).parent / f"{name}.py").read_bytes() for name in _CODE)
+    return hashlib.sha256(b"".join(sources)).hexdigest()
+
+
+def capture_key(stage_keys: Sequence[str]) -> str:
+    """The key of a capture made of these stages, in order."""
+    return hashlib.sha256("\n".join(stage_keys).encode()).hexdigest()
+
+
+def save(key: str, stage: Stage, kernels: dict[str, Kernel]) -> None:
+    """Keep a stage; a reader sees the whole file or none."""
+    import tvm
+
+    path = _path(key)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    functions = tvm.IRModule({f"k{index}": kernel.func for index, kernel in enumerate(kernels.values())})
+    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
+    try:
+        with (
+            os.fdopen(handle, "wb") as file,
+            zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+        ):
+            archive.writestr("stage.json", json.dumps(_stage_json(stage)))
+            archive.writestr("kernels.json", json.dumps([_kernel_json(kernel) for kernel in kernels.values()]))
+            archive.writestr("functions.json", tvm.ir.save_json(functions))
+            archive.writestr("weight_transform.json", stage.weight_transform)
+            for index, array in enumerate(stage.constants):
+                buffer = io.BytesIO()
+                np.save(buffer, array, allow_pickle=False)
+                archive.writestr(f"constants/{index}.npy", buffer.getvalue())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def load(key: str) -> tuple[Stage, dict[str, Kernel]] | None:
+    """The stage kept under ``key`` with its kernels by id, or None where there is none or the file is damaged."""
+    path = _path(key)
+    if not path.is_file():
+        return None
+    import tvm
+
+    try:
+        with zipfile.ZipFile(path) as archive:
+            stage = _stage(json.loads(archive.read("stage.json")))
+            stage.weight_transform = archive.read("weight_transform.json").decode()
+            names = [name for name in archive.namelist() if name.startswith("constants/")]
+            stage.constants = [
+                np.load(io.BytesIO(archive.read(f"constants/{index}.npy")), allow_pickle=False)
+                for index in range(len(names))
+            ]
+            functions = tvm.ir.load_json(archive.read("functions.json").decode())
+            kernels = {}
+            for index, data in enumerate(json.loads(archive.read("kernels.json"))):
+                kernel = _kernel(data, functions[f"k{index}"].with_attr("global_symbol", "main"))
+                kernels[kernel.id] = kernel
+    except (zipfile.BadZipFile, OSError, KeyError, TypeError, ValueError, RuntimeError, EOFError):
+        return None
+    return stage, kernels
+
+
+def _path(key: str) -> Path:
+    return cache_dir() / "captures" / f"{key}.zip"
+
+
+def _stage_json(stage: Stage) -> dict[str, Any]:
+    return {
+        "name": stage.name,
+        "inputs": [asdict(spec) for spec in stage.inputs],
+        "outputs": [asdict(spec) for spec in stage.outputs],
+        "params": [asdict(spec) for spec in stage.params],
+        "temps": stage.temps,
+        "calls": [[c.kernel, [[o.space, o.index, o.offset, o.nbytes] for o in c.operands]] for c in stage.calls],
+        "weight_names": stage.weight_names,
+    }
+
+
+def _stage(data: dict[str, Any]) -> Stage:
+    return Stage(
+        name=data["name"],
+        inputs=[_spec(spec) for spec in data["inputs"]],
+        outputs=[_spec(spec) for spec in data["outputs"]],
+        params=[_spec(spec) for spec in data["params"]],
+        constants=[],
+        temps=data["temps"],
+        calls=[Call(kernel, tuple(Operand(*operand) for operand in operands)) for kernel, operands in data["calls"]],
+        weight_names=data["weight_names"],
+    )
+
+
+def _kernel_json(kernel: Kernel) -> dict[str, Any]:
+    return {
+        "id": kernel.id,
+        "name": kernel.name,
+        "text": kernel.text,
+        "params": [asdict(spec) for spec in kernel.params],
+        "outputs": kernel.outputs,
+        "flops": kernel.flops,
+        "nbytes": kernel.nbytes,
+    }
+
+
+def _kernel(data: dict[str, Any], func: Any) -> Kernel:
+    if hashlib.sha256(data["text"].encode()).hexdigest() != data["id"]:
+        raise ValueError("a kernel's text and id do not belong together")
+    return Kernel(
+        id=data["id"],
+        name=data["name"],
+        text=data["text"],
+        func=func,
+        params=tuple(_spec(spec) for spec in data["params"]),
+        outputs=tuple(data["outputs"]),
+        flops=data["flops"],
+        nbytes=data["nbytes"],
+    )
+
+
+def _spec(data: dict[str, Any]) -> TensorSpec:
+    return TensorSpec(data["name"], tuple(data["shape"]), data["dtype"])

@@ -1,0 +1,19 @@
+"""A scheduled kernel as the program that a tier's devices run: WGSL, or native code for TVM's runtimes."""
+
+from __future__ import annotations
+
+import tvm
+
+from ...devices.limits import Tier
+from ...devices.native_program import AnyProgram
+from .tvm_native import NativeTier, native_program
+from .wgsl import emit as emit_wgsl
+
+
+def emit(mod: tvm.IRModule, tier: Tier) -> AnyProgram:
+    """The program of ``mod``, which holds one scheduled PrimFunc ``main``; ``mod`` is left as it is.
+
+    Raises:
+        EmitError: TVM cannot make WGSL of it, or it breaks a limit of ``tier``. Native code is built where it runs.
+    """
+    return native_program(mod, tier) if isinstance(tier, NativeTier) else emit_wgsl(mod, tier)

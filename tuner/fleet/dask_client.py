@@ -1,0 +1,262 @@
+"""The tuner's side of a Dask cluster: the devices of its agents, and a worker that measures on them.
+
+A session runs here as for any other device: search, budget, references, interrupts and the database are the tuner's,
+and only single measurements travel. That keeps one copy of the search, needs neither a database nor a model on the
+agents, and makes a lost agent cost one measurement instead of a kernel.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from distributed import Client, Future
+from distributed.client import CancelledError
+from distributed.scheduler import KilledWorker
+
+from ...devices.device import Device
+from ...devices.measure.job import MeasureJob, Measurement, Peaks, Timeouts
+from ...devices.measure.protocol import job_to_json, measurement_from_json
+from ...devices.worker.factory import OpenWorker
+from ...support.errors import DeviceError, WgtuneError
+from . import dask_agent as agent
+
+_CHUNK = 8 << 20
+"""Bytes of a case that travel at once."""
+
+_CONNECT_S = 10.0
+_RESTARTS = 20
+"""Attempts at one measurement while agents come and go, each of which outlives several lost agents."""
+
+_PAUSE_S = 1.0
+
+
+@dataclass(frozen=True)
+class Agents:
+    """The devices that are there now, and what is wrong with agents that are left out."""
+
+    devices: list[Device]
+    problems: list[str]
+
+
+class Cluster:
+    """A connection to a Dask scheduler; a context manager."""
+
+    def __init__(self, scheduler: str) -> None:
+        """Raises DeviceError where no scheduler answers at the address."""
+        self.scheduler = scheduler
+        self.client = connect(scheduler)
+
+    def __enter__(self) -> Cluster:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        close(self.client)
+
+    def agents(self) -> Agents:
+        """What the agents lend; raises DeviceError where the scheduler does not answer any more.
+
+        A device of a kind that several agents have stands there once for each, told apart by ``index``.
+        """
+        try:
+            workers = self.client.scheduler_info(n_workers=-1)["workers"]
+        except (OSError, TimeoutError, CancelledError) as error:
+            raise _gone(self.scheduler) from error
+        ours = metadata.version("wgtune")
+        found: dict[str, list[Device]] = {}
+        problems = []
+        for address in sorted(workers):
+            said = workers[address].get(agent.ANNOUNCEMENT)
+            if not isinstance(said, dict):
+                continue
+            if said["version"] != ours:
+                problems.append(f"the agent on {said['host']} runs wgtune {said['version']}, this is {ours}: left out")
+                continue
+            for data in said["devices"]:
+                device = Device.from_json(data)
+                found.setdefault(agent.kind_of(device), []).append(device)
+        devices = [replace(d, index=i) for same in found.values() for i, d in enumerate(same)]
+        return Agents(devices, problems)
+
+    def wait_for_agents(self, timeout_s: float, waiting: Callable[[], None] = lambda: None) -> Agents:
+        """As `agents`, after the first has come; ``waiting`` is called once where none is there yet.
+
+        Raises DeviceError where none comes within ``timeout_s``.
+        """
+        deadline = time.monotonic() + timeout_s
+        told = False
+        while not (found := self.agents()).devices:
+            if time.monotonic() > deadline:
+                details = "".join(f"\n  {problem}" for problem in found.problems)
+                raise DeviceError(
+                    f"no agent lends a device at {self.scheduler}" + details,
+                    f"on each machine with a GPU: wgtune agent --scheduler {self.scheduler}",
+                )
+            if not told:
+                waiting()
+                told = True
+            time.sleep(_PAUSE_S)
+        return found
+
+
+class AgentDevices:
+    """What agents lend, as a fleet's visitors."""
+
+    def __init__(self, cluster: Cluster, keys: Collection[str] | None, every_s: float = 2.0) -> None:
+        """Those with one of ``keys``, or all; the scheduler is asked every ``every_s`` seconds at most."""
+        self._cluster = cluster
+        self._keys = keys
+        self._every_s = every_s
+        self._known: list[Device] = []
+        self._asked = 0.0
+
+    def there(self) -> list[Device]:
+        """As `Visitors.there`; the same as before when the scheduler is gone, for the sessions will say so."""
+        if time.monotonic() - self._asked >= self._every_s:
+            self._asked = time.monotonic()
+            with suppress(DeviceError):
+                found = self._cluster.agents().devices
+                self._known = [device for device in found if self._keys is None or device.key in self._keys]
+        return self._known
+
+    def absence(self, device: Device) -> str:
+        """As `Visitors.absence`."""
+        return "no agent lends it any more"
+
+    def expected(self) -> str:
+        """As `Visitors.expected`: a first agent was waited for, others may come."""
+        return ""
+
+    def invitation(self) -> str:
+        """As `Visitors.invitation`."""
+        return ""
+
+    def worker(self, device: Device, timeouts: Timeouts) -> None:
+        """As `Visitors.worker`: each session's process is a client of the scheduler."""
+
+    def release(self, device: Device) -> None:
+        """As `Visitors.release`: nothing is to be done, other tuners may use it."""
+
+
+def connect(scheduler: str) -> Client:
+    """A Dask client; raises DeviceError where no scheduler answers at the address."""
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # errors reach the user as ours
+    try:
+        return Client(scheduler, timeout=_CONNECT_S, set_as_default=False, name="wgtune")
+    except (OSError, TimeoutError, ValueError, ImportError) as error:
+        line = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise DeviceError(
+            f"no Dask scheduler answers at {scheduler}: {line}", "start one: dask scheduler --host 127.0.0.1"
+        ) from error
+
+
+def close(client: Client) -> None:
+    """Ends a connection, whatever has become of the scheduler."""
+    client.close(timeout=2)
+
+
+def cluster_opener(scheduler: str) -> OpenWorker:
+    """Makes the workers of sessions whose devices are agents'."""
+    return lambda device, timeouts: ClusterWorker(scheduler, device, timeouts)
+
+
+class ClusterWorker:
+    """A `MeasuringWorker` whose device is lent by whichever agent has one of its kind.
+
+    A measurement waits as long as no such agent is there; Dask gives one whose agent is lost to another.
+    """
+
+    def __init__(self, scheduler: str, device: Device, timeouts: Timeouts) -> None:
+        """Raises DeviceError where no scheduler answers at the address."""
+        self._scheduler = scheduler
+        self._device = device
+        self._kind = agent.kind_of(device)
+        self._timeouts = asdict(timeouts)
+        self._client = connect(scheduler)
+        self._digests: dict[tuple[Path, int, int], str] = {}
+
+    def measure(self, job: MeasureJob) -> Measurement:
+        """As `Worker.measure`."""
+        data, digest = job_to_json(job), self._digest(job.case)
+        for _ in range(_RESTARTS):
+            answer = self._ask(agent.measure, self._kind, data, digest, self._timeouts)
+            if "missing" not in answer:
+                return measurement_from_json(answer["result"])
+            self._send_case(answer["missing"], job.case, digest)
+        raise DeviceError(
+            f"no agent with a {self._device.key} keeps the case {job.case.name}", "look at the disks of the agents"
+        )
+
+    def calibrate(self) -> Peaks:
+        """As `Worker.calibrate`."""
+        return Peaks(**self._ask(agent.calibrate, self._kind, self._timeouts)["result"])
+
+    def close(self) -> None:
+        """Ends the connection; an agent that is measuring for it finishes that, and is free."""
+        close(self._client)
+
+    def _ask(self, function: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
+        """The answer of whichever agent takes the task; raises what it refuses with."""
+        for _ in range(_RESTARTS):
+            future: Future | None = None
+            try:
+                future = self._client.submit(function, *arguments, resources={self._kind: 1}, pure=False)
+                answer: dict[str, Any] = future.result()
+            except KilledWorker:
+                # Candidates run in a process below the agent's, so agents were cut off, not crashed by this one.
+                continue
+            except CancelledError as error:
+                raise _gone(self._scheduler) from error
+            except (OSError, TimeoutError) as error:
+                if self._client.status == "running":
+                    time.sleep(_PAUSE_S)
+                    continue
+                raise _gone(self._scheduler) from error
+            except BaseException:
+                if future is not None:
+                    future.cancel()  # Ctrl-C: nobody waits for the result
+                raise
+            if "refused" in answer:
+                kind = DeviceError if answer["device"] else WgtuneError
+                raise kind(answer["refused"], answer["hint"])
+            return answer
+        raise DeviceError(
+            f"every agent that measured on {self._device.key} was lost", "look at the agents; the same command goes on"
+        )
+
+    def _send_case(self, address: str, path: Path, digest: str) -> None:
+        """Sends a case to one agent; where the agent is lost meanwhile, the next measurement notices."""
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            for offset in range(0, max(1, size), _CHUNK):
+                data = file.read(_CHUNK)
+                last = offset + _CHUNK >= size
+                try:
+                    self._client.run(agent.receive_case, digest, offset, data, last, workers=[address])
+                except (OSError, TimeoutError, ValueError, KeyError):
+                    time.sleep(_PAUSE_S)
+                    return
+
+    def _digest(self, path: Path) -> str:
+        stat = path.stat()
+        identity = (path, stat.st_mtime_ns, stat.st_size)
+        if identity not in self._digests:
+            digest = hashlib.sha256()
+            with path.open("rb") as file:
+                while chunk := file.read(_CHUNK):
+                    digest.update(chunk)
+            self._digests[identity] = digest.hexdigest()
+        return self._digests[identity]
+
+
+def _gone(scheduler: str) -> DeviceError:
+    return DeviceError(
+        f"the Dask scheduler at {scheduler} is gone", "start it again; the same command goes on where it stopped"
+    )

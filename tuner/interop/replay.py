@@ -1,0 +1,140 @@
+"""Applies kept schedules again under the installed TVM, each in a child process that it may take down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from ...database.queries.replay_status import (
+    ReplayTask,
+    StaleSchedule,
+    book,
+    check_keeps_answers,
+    stale_schedules,
+    unasked,
+)
+from ...database.reader import Reader, installed_tvm
+from ...database.schema.records import ReplayRecord, ReplayStatus, WorkloadInfo
+from ...database.store import Store
+from .child_pool import Isolated, Refused
+
+CHILD = "wgtune.tuner.interop.replay_child"
+LIMIT_S = 120.0
+"""Seconds for one schedule. Real ones take tens of milliseconds, the first of a child a few seconds more."""
+_BATCH = 20
+
+
+@dataclass
+class Replayed:
+    """What came of a run: schedules that apply, ``stale`` ones with (kernel's name, why), and how many of those that
+    apply emit another program than was measured (``changed``): these are built only if measured anew. ``known_stale``
+    are all that are stale under this TVM, those of earlier runs and of releases too.
+    """
+
+    tvm_version: str
+    asked: int = 0
+    replayable: int = 0
+    changed: int = 0
+    stale: list[tuple[str, str]] = field(default_factory=list)
+    known_stale: list[StaleSchedule] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """This as JSON values."""
+        return {
+            "tvm": self.tvm_version,
+            "asked": self.asked,
+            "replayable": self.replayable,
+            "changed": self.changed,
+            "stale": [{"kernel": kernel, "why": why} for kernel, why in self.stale],
+            "known_stale": [asdict(one) for one in self.known_stale],
+        }
+
+
+def replay_database(
+    store: Store,
+    progress: Callable[[str, float], None] = lambda what, done: None,
+    *,
+    releases: Sequence[Reader] = (),
+    again: bool = False,
+    everything: bool = False,
+    limit_s: float = LIMIT_S,
+) -> Replayed:
+    """Apply the schedules that `replay_status.unasked` names, and keep the answers as they come.
+
+    Those of ``releases`` too: ``store`` takes over each such kernel, and its schedules with their answers.
+
+    A schedule is stale where TVM refuses it, where what comes of it fits none of the tiers that it was measured on,
+    where it takes TVM down, and where it takes longer than ``limit_s`` seconds.
+
+    Raises:
+        DatabaseError: the database fails, or cannot be written to.
+    """
+    check_keeps_answers(store)
+    version = installed_tvm()
+    tasks = _tasks(store, releases, version, again, everything)
+    found = Replayed(version, len(tasks))
+    infos = _Workloads(store)
+    fresh: list[ReplayRecord] = []
+    with Isolated(CHILD, limit_s) as child:
+        try:
+            for done, task in enumerate(tasks):
+                info = infos[task.workload_id]
+                progress(info.name, done / len(tasks))
+                record = _ask(child, task, info, version)
+                fresh.append(record)
+                if record.status is ReplayStatus.STALE:
+                    found.stale.append((info.name, record.reason))
+                else:
+                    found.replayable += 1
+                    found.changed += bool(task.tiers) and record.program_digest not in task.digests
+                if len(fresh) >= _BATCH:
+                    book(store, fresh)
+                    fresh.clear()
+        finally:
+            book(store, fresh)
+    found.known_stale = stale_schedules(store, version)
+    return found
+
+
+def _tasks(store: Store, releases: Sequence[Reader], version: str, again: bool, everything: bool) -> list[ReplayTask]:
+    """What is to be asked: each schedule once, the store's own before releases', whose kernels it then has."""
+    lent = []
+    for release in releases:
+        tasks = unasked(release, version, own=store, again=again, everything=everything)
+        # Before the store's own are asked about: the installed TVM's form of a kernel may be a release's.
+        store.add_workloads(release.workloads({task.workload_id for task in tasks}).values())
+        lent += tasks
+    found: dict[tuple[str, str], ReplayTask] = {}
+    for task in (*unasked(store, version, again=again, everything=everything), *lent):
+        found.setdefault((task.workload_id, task.trace), task)
+    return sorted(found.values(), key=lambda task: task.workload_id)
+
+
+class _Workloads:
+    """One workload at a time: their texts are long, and tasks come by kernel."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._info: WorkloadInfo | None = None
+
+    def __getitem__(self, workload_id: str) -> WorkloadInfo:
+        if self._info is None or self._info.id != workload_id:
+            self._info = self._reader.workloads([workload_id])[workload_id]
+        return self._info
+
+
+def _ask(child: Isolated, task: ReplayTask, info: WorkloadInfo, version: str) -> ReplayRecord:
+    # Another version's form may do as well: whatever it is read as is compared with the kernel's text.
+    form = next((form for form in info.forms if form.tvm_version == version), info.forms[-1] if info.forms else None)
+    if form is None:
+        answer: dict[str, Any] = {"stale": "its kernel is stored in no form that TVM reads"}
+    else:
+        kernel = {"name": info.name, "text": info.text, "module": form.module, "outputs": len(info.outputs)}
+        try:
+            answer = child.ask({"trace": task.trace, "tiers": list(task.tiers)}, kernel, info.id)
+        except Refused as refusal:
+            answer = {"stale": str(refusal)}
+    if "stale" in answer:
+        return ReplayRecord(info.id, task.trace, version, ReplayStatus.STALE, str(answer["stale"]))
+    return ReplayRecord(info.id, task.trace, version, ReplayStatus.REPLAYABLE, "", str(answer["digest"]))

@@ -1,0 +1,336 @@
+"""Search for one kernel's schedules: MetaSchedule's sketches, postprocessing and cost model, evolved for few trials.
+
+MetaSchedule's own evolutionary strategy replays some hundreds of traces a round; at WebGPU's limits it needs 3 to 90 s
+on two cores to propose 8 convolutions, more than trying all of them takes. Here decisions are checked before they are
+replayed (see `wgtune.tuner.search.design_space`), and pools are small: a round costs a few dozen replays.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import tvm
+from tvm.s_tir import Schedule
+from tvm.s_tir import meta_schedule as ms
+from tvm.s_tir.meta_schedule.cost_model.xgb_model import XGBConfig, XGBModel
+
+from ...database.schema.records import TrialSummary
+from ...database.tvm.traces import ENTRY
+from ...devices.limits import Tier
+from ...devices.native_program import AnyProgram
+from ...support.errors import WgtuneError
+from ..codegen.baseline_schedules import replay, schedulable_module, trace_to_json
+from ..codegen.emit import emit
+from ..codegen.targets import search_target
+from ..codegen.tvm_native import NativeTier
+from ..codegen.wgsl import EmitError
+from ..ir import Kernel
+from .design_space import Decision, Limits, Sketch
+
+_POOL = 4
+"""Replayed schedules per proposed one, once the cost model can tell them apart."""
+
+_MODEL_WARMUP = 24
+"""Results, of all kernels together, before the cost model's ranking is believed."""
+
+_ELITES = 6
+"""The best results so far, from which others are bred."""
+
+_MUTATED = 0.5
+"""Share of a pool that is bred; the rest is drawn afresh."""
+
+_RANDOM_PICK = 0.2
+"""Share of proposals taken from the pool whatever the model says of them, so that it learns where it is wrong."""
+
+_EMPTY_ROUNDS = 3
+"""Rounds without one new program after which a kernel is exhausted."""
+
+_RECALLED = 64
+"""Earlier trials that a new search replays to learn from: the best and the latest, at some 20 ms each."""
+
+# TVM reports on each round through this logger. What matters of it reaches the user as events of the session. A handler
+# of ours here would break `tune_tir` in the same process, whose own logging set-up asks every handler for its name.
+logging.getLogger("tvm.s_tir.meta_schedule").setLevel(logging.CRITICAL)
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A schedule that search proposes. ``program`` is None where none could be emitted, and ``error`` then says why."""
+
+    schedule: Schedule
+    trace: str
+    program: AnyProgram | None
+    error: str
+    origin: _Origin
+
+
+@dataclass(frozen=True)
+class _Origin:
+    """Where a schedule lies in the search space."""
+
+    sketch: int
+    decisions: tuple[Decision, ...]
+
+
+class CostModel:
+    """MetaSchedule's XGBoost model over features of the lowered loops; one serves all kernels of a session.
+
+    What it learns about tilings of one kernel helps to rank those of the next.
+    """
+
+    def __init__(self, threads: int = 1) -> None:
+        self._model = XGBModel(config=XGBConfig(nthread=threads), num_warmup_samples=_MODEL_WARMUP)
+
+    @property
+    def trained(self) -> bool:
+        """Whether it has seen enough to rank."""
+        return self._model.booster is not None and self._model.data_size >= _MODEL_WARMUP
+
+    def rank(self, context: ms.TuneContext, candidates: list[ms.MeasureCandidate]) -> list[float]:
+        """A score for each candidate, higher for faster."""
+        return [float(score) for score in self._model.predict(context, candidates)]
+
+    def learn(
+        self, context: ms.TuneContext, candidates: list[ms.MeasureCandidate], latencies: Sequence[float | None]
+    ) -> None:
+        """Takes in measured ``latencies`` in seconds, None for a candidate that failed."""
+        results = [
+            ms.runner.RunnerResult(None, "failed") if seconds is None else ms.runner.RunnerResult([seconds], None)
+            for seconds in latencies
+        ]
+        self._model.update(context, candidates, results)
+
+
+class KernelSearch:
+    """Proposes schedules of one kernel, no GPU program twice.
+
+    Args:
+        kernel: what to schedule.
+        tier: the limits to keep.
+        seed: of the random state; the same seed, earlier trials and answers give the same proposals.
+        model: the session's cost model; a fresh one by default.
+        tried: trials of this kernel on this device that ended earlier: their programs are not proposed again, and what
+            they took guides the search. The random state differs from the one that led to them.
+    """
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        tier: Tier,
+        seed: int = 0,
+        model: CostModel | None = None,
+        tried: Sequence[TrialSummary] = (),
+    ) -> None:
+        self.kernel = kernel
+        self._tier = tier
+        self._model = model or CostModel()
+        self._random = random.Random(f"{kernel.id}:{seed + len(tried)}")
+        self._module = schedulable_module(kernel)
+        self._args = ms.arg_info.ArgInfo.from_prim_func(self._module[ENTRY])
+        self._context, self._postprocs = search_context(self._module, tier, self._random.randrange(1, 2**31 - 1))
+        self._sketches = sketches(self._module, tier, self._context)
+        self._drawn: set[_Origin] = set()
+        self._known: dict[str, float | None] = {}
+        """Latency by program digest, None for a program that failed."""
+        self._elites: list[tuple[float, _Origin]] = []
+        self._empty_rounds = 0
+        self.exhausted = not self._sketches
+        """No schedule that is not known already could be found."""
+        self.emit_s = 0.0
+        """Seconds spent on lowering schedules to WGSL so far."""
+        if tried:
+            self._recall(tried)
+
+    def propose(self, count: int) -> list[Candidate]:
+        """Up to ``count`` schedules whose programs nobody has tried, the most promising first.
+
+        Empty when the kernel is exhausted. A schedule that does not lower is a proposal too: its failure is a result.
+        """
+        found: list[Candidate] = []
+        while len(found) < count and not self.exhausted:
+            pool = self._pool(count - len(found))
+            fresh = [c for c in map(self._lower, self._choose(pool, count - len(found))) if self._is_new(c)]
+            found += fresh
+            self._empty_rounds = 0 if fresh else self._empty_rounds + 1
+            self.exhausted = self._empty_rounds >= _EMPTY_ROUNDS
+        return found
+
+    def tell(self, results: Iterable[tuple[Candidate, float | None]]) -> None:
+        """Takes in what candidates took, in seconds; None where the trial failed."""
+        told = list(results)
+        for candidate, latency in told:
+            if candidate.program is not None:
+                self._known[candidate.program.digest] = latency
+            self._rank_among_elites(candidate.origin, latency)
+        if told:
+            self._model.learn(self._context, [self._measurable(c.schedule) for c, _ in told], [s for _, s in told])
+
+    def _pool(self, count: int) -> list[tuple[_Origin, Schedule]]:
+        """Replayed schedules to choose ``count`` from: bred from the best so far and drawn afresh."""
+        size = count * _POOL if self._model.trained else count
+        pool: list[tuple[_Origin, Schedule]] = []
+        for _ in range(2 * size):
+            if len(pool) == size:
+                break
+            origin = self._draw()
+            if origin is None:
+                break
+            schedule = self._replay(origin)
+            if schedule is not None:
+                pool.append((origin, schedule))
+        return pool
+
+    def _draw(self) -> _Origin | None:
+        """A point of the search space not seen before; None after many draws without one."""
+        for _ in range(50):
+            origin = None
+            if self._elites and self._random.random() < _MUTATED:
+                parent = self._random.choice(self._elites)[1]
+                decisions = self._sketches[parent.sketch].mutate(parent.decisions, self._random)
+                origin = None if decisions is None else _Origin(parent.sketch, decisions)
+            if origin is None:
+                index = self._random.randrange(len(self._sketches))
+                decisions = self._sketches[index].draw(self._random)
+                origin = None if decisions is None else _Origin(index, decisions)
+            if origin is not None and origin not in self._drawn:
+                self._drawn.add(origin)
+                return origin
+        return None
+
+    def _replay(self, origin: _Origin) -> Schedule | None:
+        """The schedule at ``origin``, postprocessed; None where TVM finds it illegal."""
+        # A seed for the rare sampling instruction that is no knob, such as a compute location.
+        seed = self._random.randrange(1, 2**31 - 1)
+        schedule = Schedule(self._module, seed=seed, error_render_level="none", enable_check=False)
+        try:
+            trace = self._sketches[origin.sketch].trace(origin.decisions)
+            trace.apply_to_schedule(schedule, remove_postproc=True)
+            schedule.enter_postproc()
+            legal = all(postproc.apply(schedule) for postproc in self._postprocs)
+        except Exception:  # TVM raises several kinds where a decision does not fit; such a schedule just is not one
+            return None
+        return schedule if legal else None
+
+    def _choose(self, pool: list[tuple[_Origin, Schedule]], count: int) -> list[tuple[_Origin, Schedule]]:
+        if len(pool) <= count or not self._model.trained:
+            return pool[:count]
+        scores = self._model.rank(self._context, [self._measurable(schedule) for _, schedule in pool])
+        order = sorted(range(len(pool)), key=lambda i: -scores[i])
+        picked: list[int] = []
+        while len(picked) < count:
+            index = self._random.choice(order) if self._random.random() < _RANDOM_PICK else order[0]
+            order.remove(index)
+            picked.append(index)
+        return [pool[i] for i in picked]
+
+    def _lower(self, chosen: tuple[_Origin, Schedule]) -> Candidate:
+        origin, schedule = chosen
+        program, error = None, ""
+        start = time.perf_counter()
+        try:
+            program = emit(schedule.mod, self._tier)
+        except EmitError as failure:
+            error = failure.message
+        self.emit_s += time.perf_counter() - start
+        return Candidate(schedule, trace_to_json(schedule), program, error, origin)
+
+    def _is_new(self, candidate: Candidate) -> bool:
+        """Whether nobody has tried the candidate's program; what is known of it is learned at once otherwise."""
+        if candidate.program is None:
+            return True
+        digest = candidate.program.digest
+        if digest not in self._known:
+            self._known[digest] = None  # proposed: not to be proposed again while its result is out
+            return True
+        self._rank_among_elites(candidate.origin, self._known[digest])
+        return False
+
+    def _rank_among_elites(self, origin: _Origin, latency: float | None) -> None:
+        if latency is not None:
+            ranked = sorted([*self._elites, (latency, origin)], key=lambda elite: elite[0])
+            self._elites = ranked[:_ELITES]
+
+    def _measurable(self, schedule: Schedule) -> Any:
+        return ms.MeasureCandidate(schedule, self._args)
+
+    def _recall(self, tried: Sequence[TrialSummary]) -> None:
+        """Learns from trials of earlier sessions."""
+        for trial in tried:
+            if trial.program_digest:
+                best = self._known.get(trial.program_digest)
+                self._known[trial.program_digest] = _faster(best, trial.latency_s)
+        by_speed = sorted((t for t in tried if t.latency_s is not None), key=lambda t: t.latency_s or 0.0)
+        chosen = {t.trial_id: t for t in [*by_speed[: _RECALLED // 2], *tried[-(_RECALLED // 2) :]]}
+        schedules, latencies = [], []
+        for trial in chosen.values():
+            schedule = self._replay_stored(trial)
+            if schedule is not None:
+                schedules.append(self._measurable(schedule))
+                latencies.append(trial.latency_s)
+        if schedules:
+            self._model.learn(self._context, schedules, latencies)
+
+    def _replay_stored(self, trial: TrialSummary) -> Schedule | None:
+        if not trial.trace:
+            return None
+        try:
+            schedule = replay(self.kernel, trial.trace)
+        except WgtuneError:  # another TVM's trace teaches nothing, and is no reason not to search
+            return None
+        for index, sketch in enumerate(self._sketches):
+            decisions = sketch.decisions_of(schedule.trace)
+            if decisions is not None:
+                origin = _Origin(index, decisions)
+                self._drawn.add(origin)
+                self._rank_among_elites(origin, trial.latency_s)
+                break
+        return schedule
+
+
+def _faster(one: float | None, other: float | None) -> float | None:
+    times = [t for t in (one, other) if t is not None]
+    return min(times, default=None)
+
+
+def search_context(module: tvm.IRModule, tier: Tier, seed: int = 1) -> tuple[ms.TuneContext, list[Any]]:
+    """MetaSchedule's context for a module, and the postprocessors that make a replayed trace a legal GPU schedule."""
+    # By default the rules follow from the target, which for CUDA would be those of its matrix units.
+    rules = tier.rules if isinstance(tier, NativeTier) else "from-target"
+    space = ms.space_generator.PostOrderApply(sch_rules=rules, postprocs=rules, mutator_probs=rules)
+    with _without_tensor_intrinsics():
+        context = ms.TuneContext(
+            module, target=search_target(tier), space_generator=space, rand_state=seed, num_threads=1
+        )
+    return context, list(space.postprocs)
+
+
+def sketches(module: tvm.IRModule, tier: Tier, context: ms.TuneContext) -> list[Sketch]:
+    """The sketches of a kernel: MetaSchedule's rules applied in post order."""
+    threads = min(tier.limits["maxComputeInvocationsPerWorkgroup"], tier.limits["maxComputeWorkgroupSizeX"])
+    limits = Limits(threads, tier.limits["maxComputeWorkgroupStorageSize"])
+    return [Sketch(module, schedule.trace, limits) for schedule in context.generate_design_space()]
+
+
+@contextmanager
+def _without_tensor_intrinsics() -> Iterator[None]:
+    """Keeps `TuneContext` from importing the intrinsics of CUDA's, ROCm's and Hexagon's matrix units.
+
+    It imports them for their side effect, 15 s of parsing on two cores, and no rule for a WebGPU target uses one.
+    """
+    name = "tvm.s_tir.tensor_intrin"
+    if name in sys.modules:
+        yield
+        return
+    sys.modules[name] = ModuleType(name)
+    try:
+        yield
+    finally:
+        del sys.modules[name]

@@ -1,0 +1,40 @@
+"""Kernels and schedules out of the database, ready to be measured again: no model has to be captured for it."""
+
+from __future__ import annotations
+
+import tvm
+
+from ...database.schema.records import TrialKind, WorkloadInfo
+from ...devices.limits import Tier
+from ...support.errors import WgtuneError
+from ..codegen.baseline_schedules import TraceError, replay
+from ..codegen.emit import emit
+from ..codegen.wgsl import EmitError
+from ..ir import Kernel, TensorSpec
+from .trials import Attempt
+
+
+def stored_kernel(info: WorkloadInfo) -> Kernel:
+    """The kernel that a workload was made of.
+
+    Raises:
+        WgtuneError: the installed TVM did not write it, and none of its forms can be read.
+    """
+    form = next((form for form in info.forms if form.tvm_version == tvm.__version__), None)
+    if form is None:
+        known = ", ".join(form.tvm_version for form in info.forms) or "none"
+        raise WgtuneError(
+            f"the kernel {info.name} is stored as TVM {known} writes it, and this is TVM {tvm.__version__}",
+            "capture its model again with `wgtune tune --trials 0`, which adds it for this TVM",
+        )
+    params = tuple(TensorSpec(param.name, param.shape, param.dtype) for param in info.params)
+    func = tvm.ir.load_json(form.module)
+    return Kernel(info.id, info.name, info.text, func, params, info.outputs, info.flops, info.nbytes)
+
+
+def stored_attempt(kernel: Kernel, trace: str, tier: Tier, kind: TrialKind, *, repeat: bool = False) -> Attempt:
+    """The schedule that ``trace`` tells, lowered once more; without a program where that fails."""
+    try:
+        return Attempt(kind, trace, emit(replay(kernel, trace).mod, tier), "", repeat)
+    except (TraceError, EmitError) as failure:
+        return Attempt(kind, trace, None, failure.message, repeat)
