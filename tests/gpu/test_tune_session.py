@@ -168,7 +168,7 @@ def test_a_baseline_that_fails_gives_way_to_the_next(device, store, monkeypatch)
 
 
 def test_a_kernel_without_reference_is_left_out(device, store, monkeypatch):
-    import wgtune.tuner.session.trials as trials_module
+    import wgtune.tuner.session.trial_runner as trials_module
 
     bad, good, real = softmax(), transpose(), trials_module.make_case
 

@@ -10,7 +10,7 @@ from wgtune.database.schema.records import TrialKind
 from wgtune.support.enums import TrialState
 from wgtune.tuner.session import drift
 from wgtune.tuner.session.drift import INTERVAL_S, DriftWatch
-from wgtune.tuner.session.trials import Attempt, Outcome
+from wgtune.tuner.session.trial import Attempt, Outcome
 
 KERNEL = SimpleNamespace(id="k", name="matmul_1")
 OTHER = SimpleNamespace(id="o", name="softmax_2")

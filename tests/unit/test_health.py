@@ -16,7 +16,7 @@ from wgtune.database.sql_helpers import digest_of
 from wgtune.database.store import Store
 from wgtune.reports.listings.health import print_health, sentences
 from wgtune.support.enums import QUARANTINE_AFTER, SUSPEND_AFTER, Runtime
-from wgtune.tuner.session.quarantine import Quarantine
+from wgtune.tuner.session.trial_runner import Quarantine
 
 
 @pytest.fixture

@@ -24,9 +24,9 @@ from wgtune.support.errors import DeviceError
 from wgtune.support.signals import Interrupted
 from wgtune.tuner.reference.reference import CaseError
 from wgtune.tuner.session import search_loop as rounds
-from wgtune.tuner.session import trials as trials_module
+from wgtune.tuner.session import trial_runner as trials_module
 from wgtune.tuner.session.events import Event, Phase, TrialEnded
-from wgtune.tuner.session.phase_timer import Stopwatch
+from wgtune.tuner.session.phase_timer import PhaseTimer
 from wgtune.tuner.session.session import TuneRequest, tune
 
 DEVICE = Device("vulkan:gpu", "vulkan", "v", "a", "gpu", "1", "discrete", False, {}, (), Runtime.WGPU, 0)
@@ -315,7 +315,7 @@ def test_what_was_prepared_is_dropped_when_another_tuner_was_at_the_kernel(store
 
 
 def test_time_that_the_session_waited_is_its_own_and_the_rest_passed_beside_it() -> None:
-    stopwatch = Stopwatch()
+    stopwatch = PhaseTimer()
     stopwatch.take_over({Phase.SEARCH: 3.0, Phase.BUILD: 1.0}, 1.0)
     assert stopwatch.seconds == {Phase.SEARCH: 0.75, Phase.BUILD: 0.25}
     assert stopwatch.overlapped == {Phase.SEARCH: 2.25, Phase.BUILD: 0.75}

@@ -17,9 +17,10 @@ from wgtune.support.signals import Interrupts
 from wgtune.tuner.codegen.baseline_schedules import baseline_schedules, trace_to_json
 from wgtune.tuner.codegen.wgsl import emit
 from wgtune.tuner.session.events import Event
-from wgtune.tuner.session.phase_timer import Stopwatch
+from wgtune.tuner.session.phase_timer import PhaseTimer
 from wgtune.tuner.session.registration import register_model
-from wgtune.tuner.session.trials import Attempt, Trials
+from wgtune.tuner.session.trial import Attempt
+from wgtune.tuner.session.trial_runner import Trials
 
 
 class Deadly:
@@ -63,7 +64,7 @@ def test_after_enough_crashes_nothing_is_run_and_nothing_is_booked(tmp_path):
                 worker,
                 worker.calibrate(),
                 0,
-                Stopwatch(),
+                PhaseTimer(),
                 interrupts,
                 Silent(),
             )

@@ -10,8 +10,8 @@ from synthetic_store import CONV, LLVMPIPE, MATMUL, add_demo, measure, ok, sessi
 from wgtune.database.leases import claim
 from wgtune.database.store import Store
 from wgtune.support.enums import Runtime
-from wgtune.tuner.session import sharing
-from wgtune.tuner.session.sharing import Sharing
+from wgtune.tuner.session import kernel_state
+from wgtune.tuner.session.kernel_state import KernelLeases
 
 IDS = [MATMUL.id, CONV.id]
 
@@ -23,9 +23,9 @@ def store():
         yield store
 
 
-def join(store: Store) -> tuple[Sharing, int]:
+def join(store: Store) -> tuple[KernelLeases, int]:
     session_id = store.begin_session(session())
-    shared = Sharing(store, LLVMPIPE.key, Runtime.WGPU, IDS)
+    shared = KernelLeases(store, LLVMPIPE.key, Runtime.WGPU, IDS)
     shared.join(session_id)
     return shared, session_id
 
@@ -55,7 +55,7 @@ def test_only_what_others_ended_is_news(store):
 def test_a_kernel_that_was_taken_over_is_not_kept(store, monkeypatch):
     (mine, my_session), (_, other_session) = join(store), join(store)
     with mine.holding([MATMUL.id]) as kernel:
-        monkeypatch.setattr(sharing, "_RENEW_AFTER_S", 0.0)
+        monkeypatch.setattr(kernel_state, "_RENEW_AFTER_S", 0.0)
         assert mine.keep(kernel)
         claim(store, my_session, [MATMUL.id], 0.0)
         time.sleep(0.001)

@@ -20,10 +20,10 @@ from ..codegen.tvm_native import tier_for
 from ..ir import Kernel
 from ..reference.reference import CaseError
 from ..session.events import Event
-from ..session.phase_timer import Stopwatch
+from ..session.phase_timer import PhaseTimer
 from ..session.registration import own_session
-from ..session.stored_kernel import stored_attempt, stored_kernel
-from ..session.trials import Attempt, Trials
+from ..session.trial import Attempt, stored_attempt, stored_kernel
+from ..session.trial_runner import Trials
 
 ROUNDS = 24
 """Rounds by default: so many tell schedules apart that differ by about one per cent, on a quiet machine."""
@@ -150,7 +150,7 @@ def _measure(
     try:
         with interrupts.cutting_short():
             peaks = worker.calibrate()
-        trials = Trials(store, session, worker, peaks, info.seed, Stopwatch(), interrupts, _Unwatched(), info.cache)
+        trials = Trials(store, session, worker, peaks, info.seed, PhaseTimer(), interrupts, _Unwatched(), info.cache)
         for number in range(contest.rounds):
             if number:
                 worker.close()

@@ -16,10 +16,10 @@ from ..ir import Kernel
 from ..search.task_scheduler import Progress
 from .context import SessionContext
 from .events import Phase
-from .phase_timer import Stopwatch
+from .phase_timer import PhaseTimer
 from .prefetch import Pending
-from .session_trials import SessionTrials
-from .trials import Attempt
+from .trial import Attempt
+from .trial_runner import SessionTrials
 
 _AHEAD = 2
 """Kernels prepared beside the one that is measured: what the driver is to compile next must be lowered by then."""
@@ -126,7 +126,7 @@ class _Lowering:
         self._tier = tier
         self._schedules = baseline_schedules(kernel, tier)
 
-    def next(self, stopwatch: Stopwatch) -> Attempt | None:
+    def next(self, stopwatch: PhaseTimer) -> Attempt | None:
         """The next of them; None where there is none."""
         with stopwatch.timing(Phase.BUILD):
             schedule = next(self._schedules, None)

@@ -10,11 +10,10 @@ from ...database.processes import host_name
 from ...database.store import Store
 from ...support.signals import Interrupts
 from .events import Phase, TuneListener, Working
-from .kernel_state import Standing
-from .phase_timer import Stopwatch
-from .prefetch import Ahead
+from .kernel_state import KernelLeases, KernelStates
+from .phase_timer import PhaseTimer
+from .prefetch import Prefetcher
 from .request import TuneRequest
-from .sharing import Sharing
 
 _POLL_S = 0.5
 """How often to look whether another tuner has given a kernel back."""
@@ -28,10 +27,10 @@ class SessionContext:
     store: Store
     listener: TuneListener
     interrupts: Interrupts
-    stopwatch: Stopwatch
-    ahead: Ahead
-    sharing: Sharing
-    standing: Standing
+    stopwatch: PhaseTimer
+    ahead: Prefetcher
+    sharing: KernelLeases
+    standing: KernelStates
     started: float
 
     @property

@@ -16,7 +16,7 @@ from ...support.enums import TrialState
 from ...support.formatting import percent
 from ...support.order_statistics import median_interval
 from ..ir import Kernel
-from .trials import Attempt, Outcome
+from .trial import Attempt, Outcome
 
 TOLERANCE = 0.03
 """The most that the baseline may move without consequences."""

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from .events import Phase
 
 
-class Stopwatch:
+class PhaseTimer:
     """Seconds by phase.
 
     ``seconds`` are the session's own: one phase at a time, so that they add up to no more than what has passed.

@@ -18,10 +18,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Generic, TypeVar
 
-from .phase_timer import Stopwatch
+from .phase_timer import PhaseTimer
 
 T = TypeVar("T")
-Work = Callable[[Stopwatch], T]
+Work = Callable[[PhaseTimer], T]
 """A piece of work, which counts its seconds by phase on the stopwatch that it is given."""
 
 _STACK_BYTES = 64 << 20
@@ -47,7 +47,7 @@ class Pending(Generic[T]):
         return self._result()
 
 
-class Ahead:
+class Prefetcher:
     """Prepares work in a thread of its own where ``overlapping``, and otherwise when its result is asked for.
 
     A context manager: what is not begun when it ends is dropped, and what is under way is awaited. An exception is
@@ -58,12 +58,12 @@ class Ahead:
         overlapping: whether to have a thread at all.
     """
 
-    def __init__(self, stopwatch: Stopwatch, overlapping: bool) -> None:
+    def __init__(self, stopwatch: PhaseTimer, overlapping: bool) -> None:
         self.overlapping = overlapping
         self._stopwatch = stopwatch
         self._thread = _started_thread() if overlapping else None
 
-    def __enter__(self) -> Ahead:
+    def __enter__(self) -> Prefetcher:
         return self
 
     def __exit__(
@@ -76,7 +76,7 @@ class Ahead:
         """Begins ``work`` as soon as the work before it is done."""
         if self._thread is None:
             return Pending(lambda: work(self._stopwatch))
-        own = Stopwatch()
+        own = PhaseTimer()
         future = self._thread.submit(work, own)
         return Pending(lambda: self._await(future, own), future)
 
@@ -84,7 +84,7 @@ class Ahead:
         """The result of ``work``, which is needed at once."""
         return self.prepare(work).result()
 
-    def _await(self, future: Future[T], own: Stopwatch) -> T:
+    def _await(self, future: Future[T], own: PhaseTimer) -> T:
         start = time.perf_counter()
         try:
             return future.result()

@@ -19,10 +19,10 @@ from ..search.evolutionary import Candidate, CostModel, KernelSearch
 from ..search.task_scheduler import Progress
 from .context import SessionContext
 from .events import KernelExhausted, Phase, Working
-from .phase_timer import Stopwatch
+from .phase_timer import PhaseTimer
 from .prefetch import Pending
-from .session_trials import SessionTrials
-from .trials import Attempt
+from .trial import Attempt
+from .trial_runner import SessionTrials
 
 _Results = list[tuple[Candidate, float | None]]
 
@@ -36,7 +36,7 @@ class _Round:
     last: bool
 
 
-class Rounds:
+class SearchLoop:
     """Spends a session's budget on search trials."""
 
     def __init__(self, context: SessionContext, trials: SessionTrials) -> None:
@@ -112,7 +112,7 @@ class Rounds:
         search = self._searches.get(kernel.id)
         tried = self._standing.tried(kernel) if search is None else []
 
-        def work(stopwatch: Stopwatch) -> _Round:
+        def work(stopwatch: PhaseTimer) -> _Round:
             with stopwatch.timing(Phase.SEARCH):
                 for other, results in untold:
                     other.tell(results)
@@ -133,7 +133,7 @@ class Rounds:
             self._prepared.pop(kernel, None)
 
 
-def _propose(search: KernelSearch, count: int, stopwatch: Stopwatch) -> _Round:
+def _propose(search: KernelSearch, count: int, stopwatch: PhaseTimer) -> _Round:
     emitting = search.emit_s
     with stopwatch.timing(Phase.SEARCH):
         candidates = search.propose(count)

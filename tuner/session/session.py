@@ -12,25 +12,21 @@ from ...database.schema.records import SessionOutcome
 from ...database.store import Store
 from ...devices.measure.job import Peaks
 from ...devices.worker.factory import MeasuringWorker, OpenWorker, open_worker
+from ...support.enums import TrialState
 from ...support.signals import Interrupted, Interrupts
 from ..codegen.tvm_native import tier_for
 from ..reference.roofline import floor_seconds
 from .baselines import Baselines
 from .context import SessionContext
-from .events import Phase, SessionEnded, Stopping, TuneListener, TuneSummary
-from .kernel_state import Standing
-from .overview import session_started, summarize
-from .phase_timer import Stopwatch
-from .prefetch import Ahead
-from .registration import check_cache_state, register_model, session_info
-from .relatives import try_relatives
+from .events import KernelPlan, Phase, SessionEnded, SessionStarted, Stopping, TuneListener, TuneSummary
+from .kernel_state import KernelLeases, KernelStates
+from .phase_timer import PhaseTimer
+from .prefetch import Prefetcher
+from .registration import check_cache_state, register_model, select_kernels, session_info
 from .request import TuneRequest
-from .search_loop import Rounds
-from .selection import select_kernels
-from .session_trials import SessionTrials
-from .sharing import Sharing
-from .transfer import untried_relatives
-from .trials import Trials
+from .search_loop import SearchLoop
+from .transfer import try_relatives, untried_relatives
+from .trial_runner import SessionTrials, Trials
 
 __all__ = ["TuneRequest", "tune"]
 
@@ -54,14 +50,14 @@ def tune(request: TuneRequest, store: Store, listener: TuneListener, opener: Ope
     kernels = {kernel.id: kernel for kernel in select_kernels(request.capture, request.stages, request.kernels)}
     check_cache_state(store, request.device, request.cache)
     abandoned = store.abandon_dead(host_name())
-    sharing = Sharing(store, request.device.key, request.device.runtime, kernels)
-    standing = Standing(request, store, listener, kernels)
-    stopwatch = Stopwatch()
+    sharing = KernelLeases(store, request.device.key, request.device.runtime, kernels)
+    standing = KernelStates(request, store, listener, kernels)
+    stopwatch = PhaseTimer()
     interrupts = Interrupts(
         on_request=lambda: listener.on(Stopping()),
         on_leave=lambda: listener.on(Stopping(at_once=True)),
     )
-    with interrupts, Ahead(stopwatch, request.overlapping) as ahead:
+    with interrupts, Prefetcher(stopwatch, request.overlapping) as ahead:
         context = SessionContext(request, store, listener, interrupts, stopwatch, ahead, sharing, standing, started)
         return _Session(context, abandoned).run(opener)
 
@@ -128,7 +124,7 @@ class _Session:
             try:
                 baselines.measure(trials)
                 try_relatives(context, trials, transfers)
-                Rounds(context, trials).run()
+                SearchLoop(context, trials).run()
                 outcome = SessionOutcome.INTERRUPTED if context.interrupts.requested else SessionOutcome.COMPLETED
             except Interrupted:
                 outcome = SessionOutcome.INTERRUPTED
@@ -153,3 +149,67 @@ class _Session:
         with suppress(Exception):  # whoever watches must not turn a finished session into a failed one
             self._context.listener.on(SessionEnded(summary))
         return summary
+
+
+def session_started(session: int, request: TuneRequest, standing: KernelStates, abandoned: int) -> SessionStarted:
+    """The plan of a session; ``abandoned`` are the trials that a dead one had left running."""
+    stages = {
+        identity: tuple(
+            stage.name
+            for stage in request.capture.stages.values()
+            if any(call.kernel == identity for call in stage.calls)
+        )
+        for identity in standing.kernels
+    }
+    return SessionStarted(
+        session_id=session,
+        model=request.capture.model,
+        device=request.device.key,
+        software=request.device.software,
+        tier=request.tier.name,
+        kernels=tuple(
+            KernelPlan(
+                id=progress.id,
+                name=standing.kernels[progress.id].name,
+                stages=stages[progress.id],
+                calls=progress.calls,
+                trials=progress.trials,
+                baseline_s=standing.baselines.get(progress.id),
+                best_s=progress.best_s,
+            )
+            for progress in standing.budget.kernels.values()
+        ),
+        trials_left=standing.budget.left,
+        minutes=request.minutes,
+        abandoned=abandoned,
+    )
+
+
+def summarize(
+    session: int | None,
+    outcome: SessionOutcome,
+    standing: KernelStates,
+    stopwatch: PhaseTimer,
+    started: float,
+    states: Mapping[TrialState, int],
+    drift: tuple[str, ...],
+) -> TuneSummary:
+    """The summary of a session that began at ``started`` (of time.monotonic); None as ``session`` where none did."""
+    measured = [p for p in standing.budget.kernels.values() if p.best_s is not None]
+    both = [p for p in measured if p.id in standing.baselines]
+    return TuneSummary(
+        session_id=session,
+        outcome=outcome,
+        kernels=len(standing.kernels),
+        tuned=sum(1 for p in measured if p.best_s != standing.baselines.get(p.id)),
+        measured=len(measured),
+        baseline_s=sum(p.calls * standing.baselines[p.id] for p in both),
+        best_s=sum(p.calls * (p.best_s or 0.0) for p in both),
+        trials=dict(states),
+        seconds=dict(stopwatch.seconds),
+        elapsed_s=time.monotonic() - started,
+        trials_left=standing.budget.left,
+        skipped=dict(standing.skipped),
+        drift=drift,
+        overlapped=dict(stopwatch.overlapped),
+    )

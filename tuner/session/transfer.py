@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import islice
+from functools import partial
+from itertools import islice, zip_longest
 from typing import Any
 
 from ...database.queries.ranked_schedules import Offers
@@ -14,7 +15,13 @@ from ...devices.device import Device
 from ...devices.limits import Tier
 from ...devices.program import Requirements
 from ..ir import Kernel
+from .context import SessionContext
+from .events import Phase
+from .phase_timer import PhaseTimer
+from .prefetch import Pending
 from .registration import device_info
+from .trial import Attempt, stored_attempt
+from .trial_runner import SessionTrials
 
 _TOP = 3
 """Schedules that a kernel takes over from others: the nearest devices' best, and another program's."""
@@ -79,3 +86,39 @@ def _whole(value: Any) -> int:
     if type(value) is not int or value < 0:
         raise ValueError(f"{value!r} is no count")
     return value
+
+
+def try_relatives(context: SessionContext, trials: SessionTrials, traces: Mapping[str, Sequence[str]]) -> None:
+    """Tries ``traces`` by kernel id, as `transfer.untried_relatives` gives them; the heaviest first.
+
+    While a kernel's are measured, the next kernel's are lowered. Raises as `SessionTrials.run` does.
+    """
+    standing, tier = context.standing, context.request.tier
+    due = [progress for progress in standing.by_weight() if progress.id in traces and not progress.exhausted]
+    prepared: dict[str, list[Pending[Attempt]]] = {}
+    for number, progress in enumerate(due):
+        # Whoever holds the kernel tries them.
+        with context.sharing.holding([progress.id]) as mine:
+            if mine is None:
+                continue
+            for soon in due[number : number + 2]:
+                if soon.id not in prepared:
+                    kernel = standing.kernels[soon.id]
+                    lowered = [partial(_lower, kernel, trace, tier) for trace in traces[soon.id]]
+                    prepared[soon.id] = [context.ahead.prepare(work) for work in lowered]
+            known = {trial.program_digest for trial in standing.tried(standing.kernels[progress.id])}
+            own = prepared.pop(progress.id)
+            for pending, following in zip_longest(own, own[1:]):
+                if context.over:
+                    return
+                if progress.exhausted or not context.sharing.keep(progress.id):
+                    break
+                attempt = pending.result()
+                if attempt.program is None or attempt.program.digest not in known:
+                    upcoming = following.glance() if following else None
+                    trials.run(progress, attempt, upcoming.program if upcoming else None)
+
+
+def _lower(kernel: Kernel, trace: str, tier: Tier, stopwatch: PhaseTimer) -> Attempt:
+    with stopwatch.timing(Phase.BUILD):
+        return stored_attempt(kernel, trace, tier, TrialKind.TRANSFER)

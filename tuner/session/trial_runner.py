@@ -7,20 +7,24 @@ import time
 from collections import Counter
 from dataclasses import asdict, dataclass
 
+from ...database.queries.health import crashes
 from ...database.schema.records import TrialEnd, TrialKind, TrialStart
 from ...database.store import Store
 from ...devices.measure.job import MeasureJob, Measurement, Peaks, Sampling
 from ...devices.native_program import AnyProgram
 from ...devices.worker.factory import MeasuringWorker
-from ...support.enums import CacheState, TrialState
+from ...support.enums import QUARANTINE_AFTER, CacheState, TrialState
 from ...support.signals import Interrupts
 from ..ir import Kernel
-from ..reference.reference import Case, make_case
+from ..reference.reference import Case, CaseError, make_case
 from ..reference.roofline import floor_seconds
-from .events import Phase, TuneListener, Working
-from .phase_timer import Stopwatch
-from .prefetch import Ahead, Pending
-from .quarantine import Quarantine
+from ..search.task_scheduler import Progress
+from .context import SessionContext
+from .drift import DriftWatch, suitability
+from .events import Drifted, Phase, TrialEnded, TrialStarted, TuneListener, Working
+from .phase_timer import PhaseTimer
+from .prefetch import Pending, Prefetcher
+from .trial import Attempt, Outcome, stored_attempt
 
 _LONG_S = 0.02
 """Runs of this length vary little from one to the next, and repeating them is what a session's time goes to."""
@@ -34,30 +38,6 @@ _RIVAL = 1.5
 
 _MIN_GIVE_UP_S = 0.001
 """Shorter runs cost nothing, and a first run of a few microseconds says little."""
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """A schedule as a trial takes it: ``program`` is None where none could be emitted, for the reason ``error``.
-
-    A ``repeat`` takes the place of what was measured of the schedule before.
-    """
-
-    kind: TrialKind
-    trace: str
-    program: AnyProgram | None
-    error: str
-    repeat: bool = False
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a trial ended; ``latency_s`` is the median of its samples, None unless it is `ok`."""
-
-    state: TrialState
-    latency_s: float | None
-    error: str
-    samples_s: tuple[float, ...] = ()
 
 
 class Trials:
@@ -83,11 +63,11 @@ class Trials:
         worker: MeasuringWorker,
         peaks: Peaks,
         seed: int,
-        stopwatch: Stopwatch,
+        stopwatch: PhaseTimer,
         interrupts: Interrupts,
         listener: TuneListener,
         cache: CacheState = CacheState.WARM,
-        ahead: Ahead | None = None,
+        ahead: Prefetcher | None = None,
     ) -> None:
         self._store = store
         self._session_id = session_id
@@ -98,7 +78,7 @@ class Trials:
         self._interrupts = interrupts
         self._listener = listener
         self._cache = cache
-        self._ahead = ahead or Ahead(stopwatch, overlapping=False)
+        self._ahead = ahead or Prefetcher(stopwatch, overlapping=False)
         self._cases: dict[str, Case] = {}
         self._prepared: dict[str, Pending[Case]] = {}
         self._quarantine = Quarantine(store, session_id)
@@ -109,7 +89,7 @@ class Trials:
         if kernel.id in self._cases or kernel.id in self._prepared:
             return
 
-        def work(stopwatch: Stopwatch) -> Case:
+        def work(stopwatch: PhaseTimer) -> Case:
             with stopwatch.timing(Phase.REFERENCE):
                 return make_case(kernel, self._seed)
 
@@ -212,6 +192,131 @@ class Trials:
                 ),
             )
         self.states[measurement.state] += 1
+
+
+class SessionTrials:
+    """Makes ``trials`` for a session, in the session's thread, and keeps an eye on the device's speed."""
+
+    def __init__(self, context: SessionContext, trials: Trials) -> None:
+        self._context = context
+        self._standing = context.standing
+        self._trials = trials
+        self._drift = DriftWatch(self._again, self._known_baseline)
+
+    @property
+    def states(self) -> dict[TrialState, int]:
+        """How many trials ended in each state."""
+        return dict(self._trials.states)
+
+    def notes(self) -> list[str]:
+        """How the device's speed changed, in words."""
+        return self._drift.notes()
+
+    def prepare(self, kernel: Kernel) -> None:
+        """Says that the kernel's reference will be needed soon."""
+        self._trials.prepare(kernel)
+
+    def run(self, progress: Progress, attempt: Attempt, upcoming: AnyProgram | None = None) -> float | None:
+        """One trial of a kernel; its latency in seconds, None where it failed.
+
+        Where work overlaps, ``upcoming`` is compiled meanwhile: the program that is likely to be tried next. A kernel
+        without a reference is left out from now on. Raises as `Trials.run` does otherwise.
+        """
+        kernel = self._standing.kernels[progress.id]
+        if (moved := self._drift.look()) is not None:
+            self._context.listener.on(Drifted(moved.kernel.id, moved.ratio, str(moved)))
+        self._context.listener.on(TrialStarted(kernel.id, attempt.kind))
+        try:
+            beside = upcoming if self._context.ahead.overlapping else None
+            outcome = self._trials.run(kernel, attempt, progress.best_s, beside)
+        except CaseError as error:
+            self._standing.leave_out(progress, error.message)
+            return None
+        self._standing.record(progress, attempt.kind, outcome.latency_s)
+        self._drift.saw(kernel, attempt, outcome)
+        self._tell(progress, attempt.kind, outcome)
+        return outcome.latency_s
+
+    def _again(self, kernel: Kernel, attempt: Attempt) -> Outcome:
+        """Measures a schedule once more: a check, or a repeat, after which the database says what is best."""
+        self._context.listener.on(TrialStarted(kernel.id, TrialKind.CHECK))
+        try:
+            outcome = self._trials.run(kernel, attempt, None)
+        except CaseError as error:
+            return Outcome(TrialState.BUILD_ERROR, None, error.message)
+        self._context.sharing.booked(kernel.id)
+        progress = self._standing.budget.kernels[kernel.id]
+        if attempt.repeat:
+            self._standing.read_best(progress)
+        self._tell(progress, TrialKind.CHECK, outcome)
+        return outcome
+
+    def _known_baseline(self) -> tuple[Kernel, Attempt] | None:
+        """A baseline of an earlier session that is good to be watched."""
+        known = self._standing.baselines
+        identity = max(known, key=lambda one: suitability(known[one]), default=None)
+        if identity is None or not suitability(known[identity]):
+            return None
+        kernel, request = self._standing.kernels[identity], self._context.request
+        record = self._context.store.baselines(request.device.key, [identity], request.device.runtime)[identity]
+
+        def lower(stopwatch: PhaseTimer) -> Attempt:
+            with stopwatch.timing(Phase.BUILD):
+                return stored_attempt(kernel, record.trace, request.tier, TrialKind.CHECK)
+
+        return kernel, self._context.ahead.do(lower)
+
+    def _tell(self, progress: Progress, kind: TrialKind, outcome: Outcome) -> None:
+        self._context.listener.on(
+            TrialEnded(
+                kernel_id=progress.id,
+                kind=kind,
+                state=outcome.state,
+                latency_s=outcome.latency_s,
+                baseline_s=self._standing.baselines.get(progress.id),
+                best_s=progress.best_s,
+                trials_left=self._standing.budget.left,
+                error=outcome.error,
+            )
+        )
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a program is not run: ``state`` is how it ended last."""
+
+    state: TrialState
+    words: str
+
+
+class Quarantine:
+    """What has crashed on a session's device, through its runtime, under its driver: a new driver is a new chance."""
+
+    def __init__(self, store: Store, session_id: int) -> None:
+        self._store = store
+        self._session_id = session_id
+        self._crashes: dict[str, dict[str, tuple[int, TrialState]]] = {}
+
+    def refusal(self, workload_id: str, program_digest: str) -> Refusal | None:
+        """Why a program of a workload is not to be run; None where it may be."""
+        count, state = self._of(workload_id).get(program_digest, (0, TrialState.RUN_ERROR))
+        if count < QUARANTINE_AFTER:
+            return None
+        return Refusal(
+            state,
+            f"in quarantine: it took the worker down {count} times under this driver, {state.value} the last time",
+        )
+
+    def saw(self, workload_id: str, program_digest: str, state: TrialState) -> None:
+        """Counts how a trial ended."""
+        if state.crash:
+            known = self._of(workload_id)
+            known[program_digest] = (known.get(program_digest, (0, state))[0] + 1, state)
+
+    def _of(self, workload_id: str) -> dict[str, tuple[int, TrialState]]:
+        if workload_id not in self._crashes:
+            self._crashes[workload_id] = crashes(self._store, self._session_id, workload_id)
+        return self._crashes[workload_id]
 
 
 def _sampling(best_s: float | None, cache: CacheState) -> Sampling:

@@ -1,17 +1,44 @@
-"""Kernels and schedules out of the database, ready to be measured again: no model has to be captured for it."""
+"""What a trial takes and how it ends; kernels and schedules read back from the database."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import tvm
 
 from ...database.schema.records import TrialKind, WorkloadInfo
 from ...devices.limits import Tier
+from ...devices.native_program import AnyProgram
+from ...support.enums import TrialState
 from ...support.errors import WgtuneError
 from ..codegen.baseline_schedules import TraceError, replay
 from ..codegen.emit import emit
 from ..codegen.wgsl import EmitError
 from ..ir import Kernel, TensorSpec
-from .trials import Attempt
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A schedule as a trial takes it: ``program`` is None where none could be emitted, for the reason ``error``.
+
+    A ``repeat`` takes the place of what was measured of the schedule before.
+    """
+
+    kind: TrialKind
+    trace: str
+    program: AnyProgram | None
+    error: str
+    repeat: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a trial ended; ``latency_s`` is the median of its samples, None unless it is `ok`."""
+
+    state: TrialState
+    latency_s: float | None
+    error: str
+    samples_s: tuple[float, ...] = ()
 
 
 def stored_kernel(info: WorkloadInfo) -> Kernel:
