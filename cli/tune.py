@@ -103,7 +103,7 @@ def tune(
     from ..devices.limits import find_tier
     from ..devices.worker.factory import open_worker
     from ..reports.live.session import watching
-    from ..tuner.session.session import TuneRequest
+    from ..tuner.session.request import TuneRequest
     from ..tuner.session.session import tune as run_session
 
     limits = find_tier(tier)

@@ -71,7 +71,8 @@ def _tune(paths: _Paths, minutes: float, device: Device) -> bool:
     from ...reports.live.session import watching
     from ...tuner.capture.model_capture import capture_model
     from ...tuner.capture.sources import resolve_model
-    from ...tuner.session.session import TuneRequest, tune
+    from ...tuner.session.request import TuneRequest
+    from ...tuner.session.session import tune
 
     _heading(2, f"Tuning every kernel, {minutes:g} minutes")
     with progress("Capturing") as report:

@@ -15,20 +15,20 @@ from ...tuner.session.events import (
     KernelExhausted,
     KernelPlan,
     KernelSkipped,
-    Phase,
+    PhaseStarted,
     SessionEnded,
+    SessionPhase,
     SessionStarted,
     Stopping,
     TrialEnded,
     TrialStarted,
     TuneSummary,
-    Working,
 )
 
 _DOING = {
-    Phase.SEARCH: "searching",
-    Phase.REFERENCE: "computing its reference",
-    Phase.WAIT: "another tuner is at it",
+    SessionPhase.SEARCH: "searching",
+    SessionPhase.REFERENCE: "computing its reference",
+    SessionPhase.WAIT: "another tuner is at it",
 }
 
 _TRYING = {
@@ -85,7 +85,7 @@ class SessionView:
         match event:
             case SessionStarted():
                 self._begin(event)
-            case Working():
+            case PhaseStarted():
                 self._turn_to(event.kernel_id, _DOING.get(event.phase, event.phase.value))
             case TrialStarted():
                 self._turn_to(event.kernel_id, _TRYING.get(event.kind, "trying a candidate"))
@@ -96,12 +96,12 @@ class SessionView:
             case KernelSkipped():
                 self.skipped[event.name] = event.reason
             case Drifted():
-                self.drift.append(event.words)
+                self.drift.append(event.message)
             case Stopping():
                 self.stopping = True
             case SessionEnded():
                 self.summary = event.summary
-        if not isinstance(event, TrialStarted | Working):
+        if not isinstance(event, TrialStarted | PhaseStarted):
             self._last_event = now
 
     @property

@@ -18,8 +18,8 @@ from ...support.formatting import duration
 from ...tuner.session.events import (
     Drifted,
     Event,
-    Phase,
     SessionEnded,
+    SessionPhase,
     SessionStarted,
     Stopping,
     TuneListener,
@@ -84,7 +84,7 @@ class PlainLines:
         if isinstance(event, SessionStarted):
             self._print(_title(event))
         elif isinstance(event, Drifted):
-            self._print(event.words)
+            self._print(event.message)
         elif isinstance(event, Stopping):
             self._print("left at once" if event.at_once else "stopping; a second Ctrl-C leaves at once")
         elif isinstance(event, SessionEnded):
@@ -197,7 +197,7 @@ def _plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def _spent(seconds: dict[Phase, float]) -> str:
+def _spent(seconds: dict[SessionPhase, float]) -> str:
     parts = sorted(seconds.items(), key=lambda item: -item[1])
     return ", ".join(f"{phase.value} {s:.1f} s" for phase, s in parts if s >= 0.05)
 

@@ -27,8 +27,9 @@ from wgtune.devices.limits import find_tier
 from wgtune.tuner.capture.model_capture import capture_model
 from wgtune.tuner.capture.sources import resolve_model
 from wgtune.tuner.ir import Capture, Kernel
-from wgtune.tuner.session.events import Event, Phase
-from wgtune.tuner.session.session import TuneRequest, tune
+from wgtune.tuner.session.events import Event, SessionPhase
+from wgtune.tuner.session.request import TuneRequest
+from wgtune.tuner.session.session import tune
 
 OPERATORS = ("conv2d_add", "matmul_add", "attention_scores", "softmax")
 TRIALS = 24
@@ -80,7 +81,7 @@ def measure_wgtune(capture: Capture, kernels: list[Kernel], database: Path) -> S
     )
     with Store.open(str(database)) as store:
         summary = tune(request, store, _Silent())
-    excluded = summary.seconds.get(Phase.RUN, 0.0) + summary.seconds.get(Phase.COMPILE, 0.0)
+    excluded = summary.seconds.get(SessionPhase.RUN, 0.0) + summary.seconds.get(SessionPhase.COMPILE, 0.0)
     parts = {phase.value: seconds for phase, seconds in summary.seconds.items()}
     return Share("wgtune", sum(summary.trials.values()), summary.elapsed_s, excluded, parts)
 

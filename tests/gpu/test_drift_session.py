@@ -19,7 +19,8 @@ from wgtune.support.enums import CacheState, TrialState
 from wgtune.support.errors import UsageError
 from wgtune.tuner.session import drift
 from wgtune.tuner.session.events import Drifted, Event
-from wgtune.tuner.session.session import TuneRequest, tune
+from wgtune.tuner.session.request import TuneRequest
+from wgtune.tuner.session.session import tune
 
 
 class Recorder:
@@ -61,9 +62,9 @@ def test_drift_is_told_booked_and_makes_trials_repeated(device, store, monkeypat
     summary = tune(request, store, recorder)
     told = [event for event in recorder.events if isinstance(event, Drifted)]
     assert len(told) == 1 and told[0].ratio == pytest.approx(3)
-    assert summary.drift == (told[0].words,) and "+200.0 %" in told[0].words
+    assert summary.drift == (told[0].message,) and "+200.0 %" in told[0].message
     (record,) = store.sessions()
-    assert record.note == told[0].words
+    assert record.note == told[0].message
     with store.reading() as connection:
         rows = connection.execute(select(trial.c.kind, trial.c.repeat, trial.c.state)).all()
     checks = [row for row in rows if row.kind is TrialKind.CHECK]

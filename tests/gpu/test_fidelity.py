@@ -18,7 +18,8 @@ from wgtune.reports.fidelity import fidelity, kernel_class
 from wgtune.support.enums import Runtime
 from wgtune.support.errors import UsageError
 from wgtune.tuner.session.events import Event
-from wgtune.tuner.session.session import TuneRequest, tune
+from wgtune.tuner.session.request import TuneRequest
+from wgtune.tuner.session.session import tune
 
 
 class Silent:

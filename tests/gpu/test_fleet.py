@@ -28,7 +28,7 @@ from wgtune.tuner.fleet.browser_source import Browsers
 from wgtune.tuner.fleet.fleet import Fleet, tune_fleet
 from wgtune.tuner.ir import CaptureOptions
 from wgtune.tuner.session.events import Event, TrialEnded
-from wgtune.tuner.session.session import TuneRequest
+from wgtune.tuner.session.request import TuneRequest
 
 MODULE = "wgtune.tuner.fleet.session_process"
 

@@ -21,7 +21,8 @@ from wgtune.support.enums import TrialState
 from wgtune.support.errors import DeviceError, UsageError
 from wgtune.tuner.remeasure.stability import StabilityRequest, measure_again
 from wgtune.tuner.session.events import Event
-from wgtune.tuner.session.session import TuneRequest, tune
+from wgtune.tuner.session.request import TuneRequest
+from wgtune.tuner.session.session import tune
 
 
 class Silent:

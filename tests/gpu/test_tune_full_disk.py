@@ -11,7 +11,8 @@ from wgtune.devices.limits import TIERS
 from wgtune.support.enums import TrialState
 from wgtune.support.errors import DatabaseError
 from wgtune.tuner.session.events import Event, TrialEnded
-from wgtune.tuner.session.session import TuneRequest, tune
+from wgtune.tuner.session.request import TuneRequest
+from wgtune.tuner.session.session import tune
 
 
 class FillsUp:

@@ -26,12 +26,13 @@ from wgtune.tuner.session.events import (
     Event,
     KernelExhausted,
     KernelSkipped,
-    Phase,
     SessionEnded,
+    SessionPhase,
     SessionStarted,
     TrialEnded,
 )
-from wgtune.tuner.session.session import TuneRequest, tune
+from wgtune.tuner.session.request import TuneRequest
+from wgtune.tuner.session.session import tune
 
 TIER = TIERS["default"]
 
@@ -84,9 +85,15 @@ def test_every_kernel_is_baselined_searched_and_verified(device, store):
     assert [event.kernel_id for event in recorder.events if isinstance(event, KernelExhausted)] == [kernels[3].id]
     assert sum(1 for event in ended if event.kind is TrialKind.SEARCH) == 20
     spent = summary.seconds
-    assert {Phase.SEARCH, Phase.BUILD, Phase.REFERENCE, Phase.COMPILE, Phase.RUN, Phase.VERIFY, Phase.COMMIT} <= set(
-        spent
-    )
+    assert {
+        SessionPhase.SEARCH,
+        SessionPhase.BUILD,
+        SessionPhase.REFERENCE,
+        SessionPhase.COMPILE,
+        SessionPhase.RUN,
+        SessionPhase.VERIFY,
+        SessionPhase.COMMIT,
+    } <= set(spent)
     assert 0.5 * summary.elapsed_s < sum(spent.values()) <= summary.elapsed_s
 
     recorder = Recorder()

@@ -14,7 +14,8 @@ from wgtune.database.store import Store
 from wgtune.devices.device import Device
 from wgtune.devices.limits import TIERS
 from wgtune.tuner.session.events import Event, SessionStarted, Stopping, TrialEnded
-from wgtune.tuner.session.session import TuneRequest, tune
+from wgtune.tuner.session.request import TuneRequest
+from wgtune.tuner.session.session import tune
 
 
 class Printer:

@@ -25,14 +25,14 @@ from wgtune.tuner.session.events import (
     KernelExhausted,
     KernelPlan,
     KernelSkipped,
-    Phase,
+    PhaseStarted,
     SessionEnded,
+    SessionPhase,
     SessionStarted,
     Stopping,
     TrialEnded,
     TrialStarted,
     TuneSummary,
-    Working,
 )
 
 LONG = "conv2d_add_multiply_sigmoid_multiply_add_and_many_more_operators_1f3a9c2e"
@@ -79,10 +79,10 @@ def view_after(events: Iterable[tuple[float, Event]]) -> tuple[SessionView, Cloc
 
 SCRIPT: list[tuple[float, Event]] = [
     (1.0, started()),
-    (0.0, Working("a", Phase.REFERENCE)),
+    (0.0, PhaseStarted("a", SessionPhase.REFERENCE)),
     (1.0, TrialStarted("a", TrialKind.BASELINE)),
     (1.0, ended("a", TrialKind.BASELINE, TrialState.OK, 0.01, 0.01, 0.01, 20)),
-    (0.5, Working("a", Phase.SEARCH)),
+    (0.5, PhaseStarted("a", SessionPhase.SEARCH)),
     (0.5, TrialStarted("a", TrialKind.SEARCH)),
     (2.0, ended("a", TrialKind.SEARCH, TrialState.OK, 0.005, 0.01, 0.005, 19)),
     (0.0, TrialStarted("a", TrialKind.SEARCH)),
@@ -180,7 +180,7 @@ def summary(**changes: object) -> TuneSummary:
         "baseline_s": 0.108,
         "best_s": 0.054,
         "trials": {TrialState.OK: 2, TrialState.WRONG_RESULT: 1},
-        "seconds": {Phase.COMPILE: 3.0, Phase.COMMIT: 0.01},
+        "seconds": {SessionPhase.COMPILE: 3.0, SessionPhase.COMMIT: 0.01},
         "elapsed_s": 61.0,
         "trials_left": 0,
         "skipped": {},
@@ -189,7 +189,7 @@ def summary(**changes: object) -> TuneSummary:
 
 
 def test_the_summary_tells_overlapped_work_apart():
-    lines = summary_lines(summary(overlapped={Phase.SEARCH: 2.0, Phase.BUILD: 0.01}), started())
+    lines = summary_lines(summary(overlapped={SessionPhase.SEARCH: 2.0, SessionPhase.BUILD: 0.01}), started())
     assert lines[-2] == "time went to: compile 3.0 s"
     assert lines[-1] == "and beside it, while the device was measuring: search 2.0 s"
 

@@ -25,9 +25,10 @@ from wgtune.support.signals import Interrupted
 from wgtune.tuner.reference.reference import CaseError
 from wgtune.tuner.session import search_loop as rounds
 from wgtune.tuner.session import trial_runner as trials_module
-from wgtune.tuner.session.events import Event, Phase, TrialEnded
+from wgtune.tuner.session.events import Event, SessionPhase, TrialEnded
 from wgtune.tuner.session.phase_timer import PhaseTimer
-from wgtune.tuner.session.session import TuneRequest, tune
+from wgtune.tuner.session.request import TuneRequest
+from wgtune.tuner.session.session import tune
 
 DEVICE = Device("vulkan:gpu", "vulkan", "v", "a", "gpu", "1", "discrete", False, {}, (), Runtime.WGPU, 0)
 PATIENCE_S = 60
@@ -146,7 +147,7 @@ def test_the_next_round_is_proposed_while_one_is_measured(store: Store, proposal
     assert gpu.jobs[1:] == [program for _, programs in proposals for program in programs]
     assert_booked(store, [kernel], gpu.jobs)
     # What was done meanwhile is told, and counted once.
-    assert summary.overlapped[Phase.SEARCH] > 0
+    assert summary.overlapped[SessionPhase.SEARCH] > 0
     assert sum(summary.seconds.values()) <= summary.elapsed_s
     assert store.sessions()[0].info.budget["overlap"] is True
 
@@ -316,11 +317,11 @@ def test_what_was_prepared_is_dropped_when_another_tuner_was_at_the_kernel(store
 
 def test_time_that_the_session_waited_is_its_own_and_the_rest_passed_beside_it() -> None:
     stopwatch = PhaseTimer()
-    stopwatch.take_over({Phase.SEARCH: 3.0, Phase.BUILD: 1.0}, 1.0)
-    assert stopwatch.seconds == {Phase.SEARCH: 0.75, Phase.BUILD: 0.25}
-    assert stopwatch.overlapped == {Phase.SEARCH: 2.25, Phase.BUILD: 0.75}
-    stopwatch.take_over({Phase.SEARCH: 1.0}, 9.0)  # behind other work in the queue
-    assert stopwatch.seconds[Phase.SEARCH] == 1.75 and stopwatch.overlapped[Phase.SEARCH] == 2.25
+    stopwatch.take_over({SessionPhase.SEARCH: 3.0, SessionPhase.BUILD: 1.0}, 1.0)
+    assert stopwatch.seconds == {SessionPhase.SEARCH: 0.75, SessionPhase.BUILD: 0.25}
+    assert stopwatch.overlapped == {SessionPhase.SEARCH: 2.25, SessionPhase.BUILD: 0.75}
+    stopwatch.take_over({SessionPhase.SEARCH: 1.0}, 9.0)  # behind other work in the queue
+    assert stopwatch.seconds[SessionPhase.SEARCH] == 1.75 and stopwatch.overlapped[SessionPhase.SEARCH] == 2.25
 
 
 def running(store: Store) -> str:

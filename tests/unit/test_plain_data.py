@@ -16,7 +16,7 @@ from wgtune.support.enums import Runtime
 from wgtune.support.serialization import from_plain, restored_fields, to_plain
 from wgtune.tuner.fleet.session_process import event_from_json, event_to_json
 from wgtune.tuner.session.events import Event, KernelExhausted, KernelSkipped, SessionEnded, Stopping
-from wgtune.tuner.session.session import TuneRequest
+from wgtune.tuner.session.request import TuneRequest
 
 EVENTS: list[Any] = [
     *(event for _, event in SCRIPT),

@@ -24,7 +24,8 @@ from wgtune.tuner.codegen.emit import emit
 from wgtune.tuner.codegen.tvm_native import NativeTier, tier_for
 from wgtune.tuner.reference.reference import make_case
 from wgtune.tuner.search.evolutionary import KernelSearch
-from wgtune.tuner.session.session import TuneRequest, tune
+from wgtune.tuner.session.request import TuneRequest
+from wgtune.tuner.session.session import tune
 
 CUDA = Device(
     "cuda:test-gpu", "cuda", "nvidia", "sm_90", "Test GPU", "", "discrete", False,

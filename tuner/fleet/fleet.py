@@ -24,7 +24,7 @@ from ...support.serialization import to_plain
 from ...support.signals import Interrupts
 from ..ir import CaptureOptions
 from ..session.events import Event, SessionEnded, TrialEnded, TuneSummary
-from ..session.session import TuneRequest
+from ..session.request import TuneRequest
 from .device_source import Visitors
 from .measure_proxy import Relay
 from .session_process import SessionTask, event_from_json

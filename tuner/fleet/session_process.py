@@ -73,7 +73,8 @@ def main(requests: Requests, answer: Answer) -> int:
     from ...database.store import Store
     from ..capture.model_capture import capture_model
     from ..capture.sources import resolve_model
-    from ..session.session import TuneRequest, tune
+    from ..session.request import TuneRequest
+    from ..session.session import tune
 
     fields = restored_fields(TuneRequest, task.request)
     capture = capture_model(resolve_model(task.model), task.options, fields["stages"])

@@ -15,7 +15,7 @@ from ..codegen.wgsl import EmitError
 from ..ir import Kernel
 from ..search.task_scheduler import Progress
 from .context import SessionContext
-from .events import Phase
+from .events import SessionPhase
 from .phase_timer import PhaseTimer
 from .prefetch import Pending
 from .trial import Attempt
@@ -128,7 +128,7 @@ class _Lowering:
 
     def next(self, stopwatch: PhaseTimer) -> Attempt | None:
         """The next of them; None where there is none."""
-        with stopwatch.timing(Phase.BUILD):
+        with stopwatch.timing(SessionPhase.BUILD):
             schedule = next(self._schedules, None)
             if schedule is None:
                 return None

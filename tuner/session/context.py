@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ...database.processes import host_name
 from ...database.store import Store
 from ...support.signals import Interrupts
-from .events import Phase, TuneListener, Working
+from .events import PhaseStarted, SessionPhase, TuneListener
 from .kernel_state import KernelLeases, KernelStates
 from .phase_timer import PhaseTimer
 from .prefetch import Prefetcher
@@ -42,7 +42,7 @@ class SessionContext:
 
     def wait_for_others(self, kernel_ids: Sequence[str]) -> None:
         """Waits a moment for kernels that other tuners hold, the first of them above all."""
-        self.listener.on(Working(kernel_ids[0], Phase.WAIT))
-        with self.stopwatch.timing(Phase.WAIT):
+        self.listener.on(PhaseStarted(kernel_ids[0], SessionPhase.WAIT))
+        with self.stopwatch.timing(SessionPhase.WAIT):
             time.sleep(_POLL_S)
             self.store.abandon_dead(host_name())  # what a dead tuner of this host holds need not run out

@@ -10,7 +10,7 @@ from ...database.schema.records import SessionOutcome, TrialKind
 from ...support.enums import TrialState
 
 
-class Phase(str, Enum):
+class SessionPhase(str, Enum):
     """What a session spends its time on."""
 
     SEARCH = "search"
@@ -63,11 +63,11 @@ class SessionStarted:
 
 
 @dataclass(frozen=True)
-class Working:
+class PhaseStarted:
     """The session turns to a phase that takes a while."""
 
     kernel_id: str
-    phase: Phase
+    phase: SessionPhase
 
 
 @dataclass(frozen=True)
@@ -113,12 +113,12 @@ class KernelSkipped:
 class Drifted:
     """The device is not as fast, or as slow, as it was: the baseline that is watched takes ``ratio`` times as long.
 
-    ``words`` say it to people, with what was done about it.
+    ``message`` is the text shown to users, with the number of trials to be repeated.
     """
 
     kernel_id: str
     ratio: float
-    words: str
+    message: str
 
 
 @dataclass(frozen=True)
@@ -147,14 +147,14 @@ class TuneSummary:
     baseline_s: float
     best_s: float
     trials: dict[TrialState, int] = field(default_factory=dict)
-    seconds: dict[Phase, float] = field(default_factory=dict)
+    seconds: dict[SessionPhase, float] = field(default_factory=dict)
     elapsed_s: float = 0.0
     trials_left: int | None = 0
     skipped: dict[str, str] = field(default_factory=dict)
     """Why kernels could not be tuned, by name."""
     drift: tuple[str, ...] = ()
     """How the device's speed changed meanwhile, in words."""
-    overlapped: dict[Phase, float] = field(default_factory=dict)
+    overlapped: dict[SessionPhase, float] = field(default_factory=dict)
     """Seconds of work done while the device was measuring; none of them is in ``seconds``."""
 
     @property
@@ -179,7 +179,7 @@ class TuneSummary:
         return {**asdict(self), **plain}
 
 
-def _rounded(spent: dict[Phase, float]) -> dict[str, float]:
+def _rounded(spent: dict[SessionPhase, float]) -> dict[str, float]:
     return {phase.value: round(seconds, 3) for phase, seconds in spent.items()}
 
 
@@ -192,7 +192,7 @@ class SessionEnded:
 
 Event = (
     SessionStarted
-    | Working
+    | PhaseStarted
     | TrialStarted
     | TrialEnded
     | KernelExhausted

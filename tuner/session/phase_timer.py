@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from .events import Phase
+from .events import SessionPhase
 
 
 class PhaseTimer:
@@ -17,15 +17,15 @@ class PhaseTimer:
     """
 
     def __init__(self) -> None:
-        self.seconds: dict[Phase, float] = {}
-        self.overlapped: dict[Phase, float] = {}
+        self.seconds: dict[SessionPhase, float] = {}
+        self.overlapped: dict[SessionPhase, float] = {}
 
-    def add(self, phase: Phase, seconds: float) -> None:
+    def add(self, phase: SessionPhase, seconds: float) -> None:
         """Counts ``seconds`` towards ``phase``."""
         self.seconds[phase] = self.seconds.get(phase, 0.0) + seconds
 
     @contextmanager
-    def timing(self, phase: Phase) -> Iterator[None]:
+    def timing(self, phase: SessionPhase) -> Iterator[None]:
         """Counts what runs inside towards ``phase``."""
         start = time.perf_counter()
         try:
@@ -33,7 +33,7 @@ class PhaseTimer:
         finally:
             self.add(phase, time.perf_counter() - start)
 
-    def take_over(self, work: Mapping[Phase, float], waited_s: float) -> None:
+    def take_over(self, work: Mapping[SessionPhase, float], waited_s: float) -> None:
         """Books ``work`` done in another thread, for whose end the session waited ``waited_s`` of its own time.
 
         The time waited goes to the work's phases in proportion; the rest of the work cost the session nothing.
@@ -43,7 +43,7 @@ class PhaseTimer:
         for phase, seconds in work.items():
             self.add_partly(phase, seconds, share * seconds)
 
-    def add_partly(self, phase: Phase, seconds: float, waited_s: float) -> None:
+    def add_partly(self, phase: SessionPhase, seconds: float, waited_s: float) -> None:
         """Counts ``seconds`` towards ``phase``, of which the session waited ``waited_s``."""
         self.add(phase, waited_s)
         if seconds > waited_s:

@@ -18,7 +18,7 @@ from ..ir import Kernel
 from ..search.evolutionary import Candidate, CostModel, KernelSearch
 from ..search.task_scheduler import Progress
 from .context import SessionContext
-from .events import KernelExhausted, Phase, Working
+from .events import KernelExhausted, PhaseStarted, SessionPhase
 from .phase_timer import PhaseTimer
 from .prefetch import Pending
 from .trial import Attempt
@@ -66,7 +66,7 @@ class SearchLoop:
                     self._round(*due[mine])
 
     def _round(self, progress: Progress, count: int) -> None:
-        self._context.listener.on(Working(progress.id, Phase.SEARCH))
+        self._context.listener.on(PhaseStarted(progress.id, SessionPhase.SEARCH))
         self._prepare(progress, count)
         now = self._prepared.pop(progress.id).result()
         self._searches[progress.id] = now.search
@@ -113,7 +113,7 @@ class SearchLoop:
         tried = self._standing.tried(kernel) if search is None else []
 
         def work(stopwatch: PhaseTimer) -> _Round:
-            with stopwatch.timing(Phase.SEARCH):
+            with stopwatch.timing(SessionPhase.SEARCH):
                 for other, results in untold:
                     other.tell(results)
                 proposing = search or self._new_search(kernel, tried)
@@ -135,8 +135,8 @@ class SearchLoop:
 
 def _propose(search: KernelSearch, count: int, stopwatch: PhaseTimer) -> _Round:
     emitting = search.emit_s
-    with stopwatch.timing(Phase.SEARCH):
+    with stopwatch.timing(SessionPhase.SEARCH):
         candidates = search.propose(count)
-    stopwatch.add(Phase.BUILD, search.emit_s - emitting)
-    stopwatch.add(Phase.SEARCH, emitting - search.emit_s)
+    stopwatch.add(SessionPhase.BUILD, search.emit_s - emitting)
+    stopwatch.add(SessionPhase.SEARCH, emitting - search.emit_s)
     return _Round(search, candidates, search.exhausted)

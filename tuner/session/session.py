@@ -18,7 +18,7 @@ from ..codegen.tvm_native import tier_for
 from ..reference.roofline import floor_seconds
 from .baselines import Baselines
 from .context import SessionContext
-from .events import KernelPlan, Phase, SessionEnded, SessionStarted, Stopping, TuneListener, TuneSummary
+from .events import KernelPlan, SessionEnded, SessionPhase, SessionStarted, Stopping, TuneListener, TuneSummary
 from .kernel_state import KernelLeases, KernelStates
 from .phase_timer import PhaseTimer
 from .prefetch import Prefetcher
@@ -27,8 +27,6 @@ from .request import TuneRequest
 from .search_loop import SearchLoop
 from .transfer import try_relatives, untried_relatives
 from .trial_runner import SessionTrials, Trials
-
-__all__ = ["TuneRequest", "tune"]
 
 
 def tune(request: TuneRequest, store: Store, listener: TuneListener, opener: OpenWorker = open_worker) -> TuneSummary:
@@ -84,7 +82,7 @@ class _Session:
         register_model(self._store, request.capture, request.steps)
         worker = opener(request.device, request.timeouts)
         try:
-            with context.interrupts.cutting_short(), context.stopwatch.timing(Phase.WORKER):
+            with context.interrupts.cutting_short(), context.stopwatch.timing(SessionPhase.WORKER):
                 peaks = worker.calibrate()
             return self._measure(worker, peaks, baselines, transfers)
         except Interrupted:

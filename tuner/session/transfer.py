@@ -16,7 +16,7 @@ from ...devices.limits import Tier
 from ...devices.program import Requirements
 from ..ir import Kernel
 from .context import SessionContext
-from .events import Phase
+from .events import SessionPhase
 from .phase_timer import PhaseTimer
 from .prefetch import Pending
 from .registration import device_info
@@ -120,5 +120,5 @@ def try_relatives(context: SessionContext, trials: SessionTrials, traces: Mappin
 
 
 def _lower(kernel: Kernel, trace: str, tier: Tier, stopwatch: PhaseTimer) -> Attempt:
-    with stopwatch.timing(Phase.BUILD):
+    with stopwatch.timing(SessionPhase.BUILD):
         return stored_attempt(kernel, trace, tier, TrialKind.TRANSFER)

@@ -21,7 +21,7 @@ from ..reference.roofline import floor_seconds
 from ..search.task_scheduler import Progress
 from .context import SessionContext
 from .drift import DriftWatch, suitability
-from .events import Drifted, Phase, TrialEnded, TrialStarted, TuneListener, Working
+from .events import Drifted, PhaseStarted, SessionPhase, TrialEnded, TrialStarted, TuneListener
 from .phase_timer import PhaseTimer
 from .prefetch import Pending, Prefetcher
 from .trial import Attempt, Outcome, stored_attempt
@@ -90,7 +90,7 @@ class Trials:
             return
 
         def work(stopwatch: PhaseTimer) -> Case:
-            with stopwatch.timing(Phase.REFERENCE):
+            with stopwatch.timing(SessionPhase.REFERENCE):
                 return make_case(kernel, self._seed)
 
         self._prepared[kernel.id] = self._ahead.prepare(work)
@@ -111,7 +111,7 @@ class Trials:
         if attempt.program is not None and (refusal := self._quarantine.refusal(kernel.id, attempt.program.digest)):
             return Outcome(refusal.state, None, refusal.words)
         case = self._case(kernel)
-        with self._stopwatch.timing(Phase.COMMIT):
+        with self._stopwatch.timing(SessionPhase.COMMIT):
             trial = self._store.begin_trial(self._start(kernel, attempt))
         try:
             measurement = self._measure(kernel, attempt, case, best_s, upcoming)
@@ -127,7 +127,7 @@ class Trials:
     def _case(self, kernel: Kernel) -> Case:
         """The kernel's reference, computed when it is first asked for unless that was done ahead."""
         if kernel.id not in self._cases:
-            self._listener.on(Working(kernel.id, Phase.REFERENCE))
+            self._listener.on(PhaseStarted(kernel.id, SessionPhase.REFERENCE))
             self.prepare(kernel)
             self._cases[kernel.id] = self._prepared.pop(kernel.id).result()
         return self._cases[kernel.id]
@@ -164,17 +164,17 @@ class Trials:
         with self._interrupts.cutting_short():
             measurement = self._worker.measure(job)
         elapsed = time.perf_counter() - start
-        self._stopwatch.add(Phase.RUN, measurement.run_s)
-        self._stopwatch.add(Phase.VERIFY, measurement.verify_s)
+        self._stopwatch.add(SessionPhase.RUN, measurement.run_s)
+        self._stopwatch.add(SessionPhase.VERIFY, measurement.verify_s)
         # What was compiled while the trial before was measured does not fit into this one's time.
         rest_s = max(0.0, elapsed - measurement.run_s - measurement.verify_s)
         waited_s = min(measurement.compile_s, rest_s)
-        self._stopwatch.add_partly(Phase.COMPILE, measurement.compile_s, waited_s)
-        self._stopwatch.add(Phase.WORKER, rest_s - waited_s)
+        self._stopwatch.add_partly(SessionPhase.COMPILE, measurement.compile_s, waited_s)
+        self._stopwatch.add(SessionPhase.WORKER, rest_s - waited_s)
         return measurement
 
     def _end(self, trial: int, measurement: Measurement, case: Case) -> None:
-        with self._stopwatch.timing(Phase.COMMIT):
+        with self._stopwatch.timing(SessionPhase.COMMIT):
             self._store.end_trial(
                 trial,
                 TrialEnd(
@@ -261,7 +261,7 @@ class SessionTrials:
         record = self._context.store.baselines(request.device.key, [identity], request.device.runtime)[identity]
 
         def lower(stopwatch: PhaseTimer) -> Attempt:
-            with stopwatch.timing(Phase.BUILD):
+            with stopwatch.timing(SessionPhase.BUILD):
                 return stored_attempt(kernel, record.trace, request.tier, TrialKind.CHECK)
 
         return kernel, self._context.ahead.do(lower)
