@@ -30,6 +30,8 @@ lint: $(VENV)/.installed-dev
 	  -p wgtune.build -p wgtune.database -p wgtune.devices -p wgtune.reports -p wgtune.tuner -p wgtune.web
 
 test-web: web/app/index.html
+	$(NPM) run lint
+	$(NPM) run format:check
 	$(NPM) run typecheck
 	$(NPM) test
 

@@ -3,9 +3,16 @@
 import { textOf, WgtuneError } from "../src/errors";
 import { MAP_READ, USAGE } from "../src/gpu";
 import { ShaderCompiler, bindingKinds, type BindingKind, type CompiledShader } from "../src/shader";
-import { BenchError, type Adapter, type BufferRequest, type DispatchRequest, type RunResult, type ShaderRequest } from "./protocol";
+import {
+  BenchError,
+  type Adapter,
+  type BufferRequest,
+  type DispatchRequest,
+  type RunResult,
+  type ShaderRequest,
+} from "./protocol";
 
-const FEATURES: GPUFeatureName[] = ["shader-f16", "subgroups" as GPUFeatureName, "timestamp-query"];
+const FEATURES: GPUFeatureName[] = ["shader-f16", "subgroups", "timestamp-query"];
 const QUERY_RESOLVE = 0x200;
 const POISON_BYTES = 1 << 20;
 const READ_BYTES = 16 << 20;
@@ -54,7 +61,9 @@ export class Bench {
     this.lost.catch(() => undefined); // Nobody waiting for the device is not an error.
     this.poison = device.createBuffer({ size: POISON_BYTES, usage: USAGE.copySrc | USAGE.copyDst });
     device.queue.writeBuffer(this.poison, 0, new Uint8Array(POISON_BYTES).fill(0xff));
-    this.queries = adapter.features.includes("timestamp-query") ? device.createQuerySet({ type: "timestamp", count: 2 * MAX_PASSES }) : null;
+    this.queries = adapter.features.includes("timestamp-query")
+      ? device.createQuerySet({ type: "timestamp", count: 2 * MAX_PASSES })
+      : null;
     this.resolved = device.createBuffer({ size: 16 * MAX_PASSES, usage: QUERY_RESOLVE | USAGE.copySrc });
     this.readable = device.createBuffer({ size: 16 * MAX_PASSES, usage: USAGE.mapRead | USAGE.copyDst });
   }
@@ -78,7 +87,7 @@ export class Bench {
       if (typeof value === "number") limits[name] = value;
     }
     const features = FEATURES.filter((feature) => adapter.features.has(feature));
-    const info: Partial<GPUAdapterInfo> = adapter.info ?? {};
+    const info: Partial<GPUAdapterInfo> = (adapter as Partial<GPUAdapter>).info ?? {};
     const device = await adapter.requestDevice({ requiredFeatures: features, requiredLimits: limits });
     return new Bench(
       device,
@@ -113,7 +122,8 @@ export class Bench {
       this.buffers.delete(name);
     }
     await this.scoped(() => {
-      for (const [name, size] of wanted) if (!this.buffers.has(name)) this.buffers.set(name, this.device.createBuffer(storage(size)));
+      for (const [name, size] of wanted)
+        if (!this.buffers.has(name)) this.buffers.set(name, this.device.createBuffer(storage(size)));
     });
     for (const request of fill) {
       const buffer = this.buffers.get(request.name)!;
@@ -130,7 +140,8 @@ export class Bench {
       this.device.pushErrorScope("validation");
       this.device.pushErrorScope("out-of-memory");
       const compiled = this.compiler.compile(source, entry, entry);
-      for (const begun of [compiled, this.device.popErrorScope(), this.device.popErrorScope()]) begun.catch(() => undefined);
+      for (const begun of [compiled, this.device.popErrorScope(), this.device.popErrorScope()])
+        begun.catch(() => undefined);
       this.ahead.set(shaderKey(entry, source), compiled);
     }
   }
@@ -147,7 +158,10 @@ export class Bench {
       const kinds = bindingKinds(source);
       try {
         const compile = () => this.scoped(() => this.compiler.compile(source, entry, entry));
-        compiled.push({ ...(await this.guard(this.ahead.get(shaderKey(entry, source))?.catch(compile) ?? compile())), kinds });
+        compiled.push({
+          ...(await this.guard(this.ahead.get(shaderKey(entry, source))?.catch(compile) ?? compile())),
+          kinds,
+        });
       } catch (error) {
         if (error instanceof WgtuneError) throw new BenchError("shader", error.message);
         throw error;
@@ -160,14 +174,25 @@ export class Bench {
         const bound = dispatch.buffers.map((name) => this.buffers.get(name)!);
         if (dispatch.uniform.length > 0) bound.push(this.uniform(dispatch.uniform));
         if (bound.length !== shader.kinds.length) {
-          throw new BenchError("shader", `the shader declares ${shader.kinds.length} bindings, and its dispatch has ${bound.length}`);
+          throw new BenchError(
+            "shader",
+            `the shader declares ${shader.kinds.length} bindings, and its dispatch has ${bound.length}`,
+          );
         }
         dispatch.buffers.forEach((name, binding) => shader.kinds[binding] === "storage" && written.add(name));
         const entries = bound.map((buffer, binding) => ({ binding, resource: { buffer } }));
-        return { pipeline: shader.pipeline, group: this.device.createBindGroup({ layout: shader.layout, entries }), grid: dispatch.grid };
+        return {
+          pipeline: shader.pipeline,
+          group: this.device.createBindGroup({ layout: shader.layout, entries }),
+          grid: dispatch.grid,
+        };
       });
       const encoder = this.device.createCommandEncoder();
-      encodePass(encoder, this.launches.map((launch) => ({ ...launch, grid: [0, 0, 0] })), 1);
+      encodePass(
+        encoder,
+        this.launches.map((launch) => ({ ...launch, grid: [0, 0, 0] })),
+        1,
+      );
       this.device.queue.submit([encoder.finish()]);
     });
     await this.done();
@@ -222,7 +247,8 @@ export class Bench {
     await this.guard(this.readable.mapAsync(MAP_READ, 0, 16 * count));
     const wall = (performance.now() - start) / 1000;
     const ticks = new BigUint64Array(this.readable.getMappedRange(0, 16 * count));
-    const spans = this.queries === null ? null : Array.from({ length: count }, (_, i) => Number(ticks[2 * i + 1]! - ticks[2 * i]!));
+    const spans =
+      this.queries === null ? null : Array.from({ length: count }, (_, i) => Number(ticks[2 * i + 1]! - ticks[2 * i]!));
     this.readable.unmap();
     await this.complaint();
     return { wall, spans };
@@ -259,7 +285,8 @@ export class Bench {
 
   private async complaint(): Promise<void> {
     for (const error of await this.guard(Promise.all(this.complaints.splice(0)))) {
-      if (error !== null) throw new BenchError("GPUOutOfMemoryError" === error.constructor.name ? "out-of-memory" : "gpu", error.message);
+      if (error !== null)
+        throw new BenchError("GPUOutOfMemoryError" === error.constructor.name ? "out-of-memory" : "gpu", error.message);
     }
   }
 
@@ -332,13 +359,22 @@ export class Bench {
     const shader = await this.compiler.compile(FLUSH, "main", "flush");
     return this.scoped(() => {
       const buffer = this.device.createBuffer(storage(size));
-      const group = this.device.createBindGroup({ layout: shader.layout, entries: [{ binding: 0, resource: { buffer } }] });
+      const group = this.device.createBindGroup({
+        layout: shader.layout,
+        entries: [{ binding: 0, resource: { buffer } }],
+      });
       return { pipeline: shader.pipeline, group, grid: [size / (16 * FLUSH_THREADS), 1, 1] };
     });
   }
 }
 
-function encodePass(encoder: GPUCommandEncoder, launches: Launch[], repeat: number, queries: GPUQuerySet | null = null, index = 0): void {
+function encodePass(
+  encoder: GPUCommandEncoder,
+  launches: Launch[],
+  repeat: number,
+  queries: GPUQuerySet | null = null,
+  index = 0,
+): void {
   const stamps = { querySet: queries!, beginningOfPassWriteIndex: 2 * index, endOfPassWriteIndex: 2 * index + 1 };
   const pass = encoder.beginComputePass(queries === null ? {} : { timestampWrites: stamps });
   for (let round = 0; round < repeat; round++) {

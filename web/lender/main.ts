@@ -44,7 +44,10 @@ class Lender {
   }
 
   async start(): Promise<void> {
-    if (this.token === "" && this.key === "") return show("This page was opened without its token.", FRESH);
+    if (this.token === "" && this.key === "") {
+      show("This page was opened without its token.", FRESH);
+      return;
+    }
     await this.alone();
     try {
       this.bench = await this.open();
@@ -60,7 +63,10 @@ class Lender {
   private alone(): Promise<void> {
     const locks = navigator.locks as LockManager | undefined; // not there on insecure pages
     if (locks === undefined) return Promise.resolve();
-    const waiting = setTimeout(() => show("Another tab of this browser lends its GPU.", "This one goes on when that is closed."), WAIT_MS);
+    const waiting = setTimeout(
+      () => show("Another tab of this browser lends its GPU.", "This one goes on when that is closed."),
+      WAIT_MS,
+    );
     return new Promise((granted) => {
       void locks.request(LOCK, () => {
         clearTimeout(waiting);
@@ -90,8 +96,9 @@ class Lender {
     if (event.code === OVER || event.code === REFUSED || this.key === "") {
       storage()?.removeItem(KEY);
       this.end();
-      if (event.code === OVER) return show("Tuning has ended.", "Thank you. This page can be closed.");
-      return show(event.reason || "The tuner refused this page.", FRESH);
+      if (event.code === OVER) show("Tuning has ended.", "Thank you. This page can be closed.");
+      else show(event.reason || "The tuner refused this page.", FRESH);
+      return;
     }
     show(event.reason || "The tuner does not answer.", "This page goes on as soon as it can.");
     setTimeout(() => void this.rejoin(), REJOIN_MS);
@@ -103,7 +110,10 @@ class Lender {
     try {
       this.bench = await this.open();
     } catch (error) {
-      show(`The GPU cannot be opened now: ${textOf(error)}.`, "This page tries again; restarting the browser may help.");
+      show(
+        `The GPU cannot be opened now: ${textOf(error)}.`,
+        "This page tries again; restarting the browser may help.",
+      );
       setTimeout(() => void this.rejoin(), REJOIN_MS);
       return;
     }
@@ -146,7 +156,8 @@ class Lender {
         element("now").textContent = "fetching inputs";
         return bench.fill(request.keep, request.fill);
       case "prepare":
-        return bench.prepare(request.shaders);
+        bench.prepare(request.shaders);
+        return null;
       case "compile":
         element("now").textContent = "compiling";
         element("measured").textContent = String(++measured);
@@ -176,9 +187,15 @@ try {
   const token = new URLSearchParams(location.search).get("token") ?? "";
   await new Lender(token).start();
   // A phone that falls asleep stops lending; browsers without wake locks need its owner's finger.
-  const keepAwake = async (): Promise<void> => void (await navigator.wakeLock?.request("screen").catch(() => undefined));
+  const wakeLock = navigator.wakeLock as WakeLock | undefined;
+  const keepAwake = async (): Promise<void> => {
+    await wakeLock?.request("screen").catch(() => undefined);
+  };
   document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && void keepAwake());
   await keepAwake();
 } catch (error) {
-  show(`This browser cannot lend a GPU: ${textOf(error)}.`, "Use a current Chrome, Edge or Safari, with hardware acceleration on.");
+  show(
+    `This browser cannot lend a GPU: ${textOf(error)}.`,
+    "Use a current Chrome, Edge or Safari, with hardware acceleration on.",
+  );
 }

@@ -5,7 +5,11 @@ import { WgtuneError } from "./errors";
 export type Json = Record<string, unknown>;
 
 function wrong(where: string, expected: string): WgtuneError {
-  return new WgtuneError("format", `${where} is not ${expected}.`, "The bundle is damaged: build it again with “wgtune build”.");
+  return new WgtuneError(
+    "format",
+    `${where} is not ${expected}.`,
+    "The bundle is damaged: build it again with “wgtune build”.",
+  );
 }
 
 export function object(value: unknown, where: string): Json {

@@ -49,7 +49,9 @@ export class Executor {
     onShader: (done: number, all: number) => void,
   ): Promise<Executor> {
     const watch = new DeviceWatch(device);
-    const buffers = await scoped(device, `${megabytes(memoryBytes(plan))} MB of GPU memory`, () => allocate(device, plan.buffers));
+    const buffers = await scoped(device, `${megabytes(memoryBytes(plan))} MB of GPU memory`, () =>
+      allocate(device, plan.buffers),
+    );
     const [shaders] = await watch.guard(
       Promise.all([compile(device, plan, source, onShader), upload(device, plan.buffers, buffers, source)]),
     );
@@ -58,10 +60,17 @@ export class Executor {
   }
 
   /** Writes `data` at byte `offset` of the place `name`, in order with what is run. */
-  write(name: PlaceName, data: Int32Array<ArrayBuffer> | Float32Array<ArrayBuffer> | Uint32Array<ArrayBuffer>, offset = 0): void {
+  write(
+    name: PlaceName,
+    data: Int32Array<ArrayBuffer> | Float32Array<ArrayBuffer> | Uint32Array<ArrayBuffer>,
+    offset = 0,
+  ): void {
     const place = this.plan.names[name];
     if (offset + data.byteLength > place.size) {
-      throw new WgtuneError("format", `${name} has ${place.size} bytes; ${data.byteLength} at byte ${offset} do not fit.`);
+      throw new WgtuneError(
+        "format",
+        `${name} has ${place.size} bytes; ${data.byteLength} at byte ${offset} do not fit.`,
+      );
     }
     this.device.queue.writeBuffer(this.buffers[place.buffer]!, place.offset + offset, data);
   }
@@ -102,7 +111,7 @@ export class Executor {
       onPart(finished / launches.length);
     };
     let finished = 0;
-    for (let at = 0; at < launches.length; ) {
+    for (let at = 0; at < launches.length;) {
       throwIfCancelled(signal);
       const part = launches.slice(at, at + this.pacer.size);
       this.submit(part);
@@ -162,7 +171,10 @@ async function upload(device: GPUDevice, specs: PlanBuffer[], buffers: GPUBuffer
       const shard = specs[i]!.shard!;
       const data = await source.read(shard);
       if (data.byteLength > specs[i]!.bytes) {
-        throw new WgtuneError("format", `${shard} has ${data.byteLength} bytes, more than its buffer's ${specs[i]!.bytes}.`);
+        throw new WgtuneError(
+          "format",
+          `${shard} has ${data.byteLength} bytes, more than its buffer's ${specs[i]!.bytes}.`,
+        );
       }
       for (let at = 0; at < data.byteLength; at += UPLOAD_BYTES) {
         device.queue.writeBuffer(buffers[i]!, at, padded(data.subarray(at, at + UPLOAD_BYTES)));
@@ -197,7 +209,12 @@ function compile(
   );
 }
 
-function bind(device: GPUDevice, plan: Plan, buffers: GPUBuffer[], shaders: CompiledShader[]): Record<StageName, Launch[]> {
+function bind(
+  device: GPUDevice,
+  plan: Plan,
+  buffers: GPUBuffer[],
+  shaders: CompiledShader[],
+): Record<StageName, Launch[]> {
   const groups = new Map<string, GPUBindGroup>();
   const launch = ({ shader, bindings, grid }: Dispatch, where: string): Launch => {
     const compiled = shaders[shader]!;

@@ -57,7 +57,11 @@ export async function openGpu(manifest: Manifest): Promise<Gpu> {
     });
     return { device, ...describe(adapter) };
   } catch (error) {
-    throw new WgtuneError("gpu", `The GPU could not be opened: ${textOf(error)}.`, "Close other tabs that use the GPU, then reload.");
+    throw new WgtuneError(
+      "gpu",
+      `The GPU could not be opened: ${textOf(error)}.`,
+      "Close other tabs that use the GPU, then reload.",
+    );
   }
 }
 
@@ -90,7 +94,11 @@ function requireLimits(adapter: GPUAdapter, manifest: Manifest): void {
 function amount(name: string, value: number | undefined): string {
   if (value === undefined) return "none";
   if (!/(BufferSize|BindingSize|StorageSize)$/.test(name)) return String(value);
-  return value >= 1 << 20 ? `${round(value / (1 << 20))} MiB` : value >= 1024 ? `${round(value / 1024)} KiB` : `${value} bytes`;
+  return value >= 1 << 20
+    ? `${round(value / (1 << 20))} MiB`
+    : value >= 1024
+      ? `${round(value / 1024)} KiB`
+      : `${value} bytes`;
 }
 
 function round(value: number): number {
@@ -98,10 +106,13 @@ function round(value: number): number {
 }
 
 function describe(adapter: GPUAdapter): { name: string; software: boolean } {
-  const info: Partial<GPUAdapterInfo> = adapter.info ?? {};
+  const info: Partial<GPUAdapterInfo> = (adapter as Partial<GPUAdapter>).info ?? {};
   // A driver's own description is the best name; browsers give it to some pages only.
-  const name = info.description || [info.vendor, info.architecture, info.device].filter(Boolean).join(" ") || "this GPU";
-  const software = info.isFallbackAdapter === true || /swiftshader|llvmpipe|lavapipe|basic render/i.test(Object.values(words(info)).join(" "));
+  const name =
+    info.description || [info.vendor, info.architecture, info.device].filter(Boolean).join(" ") || "this GPU";
+  const software =
+    info.isFallbackAdapter === true ||
+    /swiftshader|llvmpipe|lavapipe|basic render/i.test(Object.values(words(info)).join(" "));
   return { name, software };
 }
 

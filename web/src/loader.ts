@@ -22,7 +22,9 @@ export interface LoadProgress {
 
 /** Fetches and reads `manifest.json` of the bundle at `base`. */
 export async function fetchManifest(base: URL, signal?: AbortSignal): Promise<Manifest> {
-  const response = await retried(signal, () => request(new URL("manifest.json", base), "manifest.json", "no-cache", signal));
+  const response = await retried(signal, () =>
+    request(new URL("manifest.json", base), "manifest.json", "no-cache", signal),
+  );
   let value: unknown;
   try {
     value = await response.json();
@@ -76,7 +78,11 @@ export class BundleFiles {
   async read(path: string): Promise<Uint8Array<ArrayBuffer>> {
     const file = this.manifest.files.get(path);
     if (file === undefined) {
-      throw new WgtuneError("format", `The manifest does not list ${path}.`, "Build the bundle again with “wgtune build”.");
+      throw new WgtuneError(
+        "format",
+        `The manifest does not list ${path}.`,
+        "Build the bundle again with “wgtune build”.",
+      );
     }
     return this.slots.run(async () => {
       throwIfCancelled(this.signal);
@@ -89,7 +95,11 @@ export class BundleFiles {
     try {
       return JSON.parse(text);
     } catch (error) {
-      throw new WgtuneError("format", `${path} is not JSON: ${textOf(error)}`, "Build the bundle again with “wgtune build”.");
+      throw new WgtuneError(
+        "format",
+        `${path} is not JSON: ${textOf(error)}`,
+        "Build the bundle again with “wgtune build”.",
+      );
     }
   }
 
@@ -99,11 +109,12 @@ export class BundleFiles {
 
   /** Forgets stored files of this bundle that its manifest no longer lists, so that an update does not leave the old model. */
   async prune(): Promise<void> {
-    if (this.store === undefined) return;
+    const store = this.store;
+    if (store === undefined) return;
     const listed = new Set([...this.manifest.files.values()].map((file) => storeKey(file)));
     try {
-      const keys = await this.store.keys();
-      await Promise.all(keys.filter((key) => !listed.has(key.url)).map((key) => this.store?.delete(key)));
+      const keys = await store.keys();
+      await Promise.all(keys.filter((key) => !listed.has(key.url)).map((key) => store.delete(key)));
     } catch {
       // Storage that went away in between costs nothing but the space.
     }
@@ -230,7 +241,12 @@ async function retried<T>(signal: AbortSignal | undefined, task: () => Promise<T
   }
 }
 
-async function request(url: URL, path: string, cache: RequestCache, signal: AbortSignal | undefined): Promise<Response> {
+async function request(
+  url: URL,
+  path: string,
+  cache: RequestCache,
+  signal: AbortSignal | undefined,
+): Promise<Response> {
   let response: Response;
   try {
     response = await fetch(url, { cache, signal: signal ?? null });
@@ -252,7 +268,11 @@ async function request(url: URL, path: string, cache: RequestCache, signal: Abor
 function pause(milliseconds: number, signal: AbortSignal | undefined): Promise<void> {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(resolve, milliseconds);
-    signal?.addEventListener("abort", () => (clearTimeout(timer), reject(cancelled())), { once: true });
+    const stop = (): void => {
+      clearTimeout(timer);
+      reject(cancelled());
+    };
+    signal?.addEventListener("abort", stop, { once: true });
   });
 }
 

@@ -60,7 +60,8 @@ class MersenneTwister {
  * @param seed a whole number from 0 to 2^53 − 1
  */
 export function randn(seed: number, size: number): Float32Array<ArrayBuffer> {
-  if (!Number.isSafeInteger(seed) || seed < 0) throw new RangeError(`a seed is a whole number from 0 to 2^53 − 1, not ${seed}`);
+  if (!Number.isSafeInteger(seed) || seed < 0)
+    throw new RangeError(`a seed is a whole number from 0 to 2^53 − 1, not ${seed}`);
   const twister = new MersenneTwister(seed);
   return size < GROUP ? oneByOne(twister, size) : inGroups(twister, size);
 }

@@ -84,7 +84,7 @@ export class Pipeline {
     // Stops the other downloads when one fails.
     const failed = new AbortController();
     const signal = AbortSignal.any(options.signal ? [options.signal, failed.signal] : [failed.signal]);
-    const folder = new URL(base, globalThis.location?.href);
+    const folder = new URL(base, (globalThis.location as Location | undefined)?.href);
     if (!folder.pathname.endsWith("/")) folder.pathname += "/";
     const manifest = await fetchManifest(folder, signal);
     options.onManifest?.(manifest);
@@ -117,7 +117,7 @@ export class Pipeline {
 
   /** Resolves with the reason when the GPU is gone; the pipeline is of no use then. */
   get lost(): Promise<WgtuneError> {
-    return this.executor.lost.catch((error: WgtuneError) => error);
+    return this.executor.lost.catch((error: unknown) => error as WgtuneError);
   }
 
   tokenize(text: string): Tokens {
@@ -217,7 +217,11 @@ export class Pipeline {
     const name = options.scheduler ?? this.manifest.defaultScheduler;
     const table = this.manifest.schedulers.get(name);
     if (table === undefined) {
-      throw new WgtuneError("usage", `This bundle has no scheduler “${name}”.`, `It has ${[...this.schedulers.keys()].join(", ")}.`);
+      throw new WgtuneError(
+        "usage",
+        `This bundle has no scheduler “${name}”.`,
+        `It has ${[...this.schedulers.keys()].join(", ")}.`,
+      );
     }
     const steps = options.steps ?? nearestSteps(table, 20);
     const run = table.runs.get(steps);
@@ -249,7 +253,9 @@ export class Pipeline {
 
 /** The number of steps that a table has closest to `wanted`. */
 export function nearestSteps(table: SchedulerTable, wanted: number): number {
-  return [...table.runs.keys()].reduce((best, steps) => (Math.abs(steps - wanted) < Math.abs(best - wanted) ? steps : best));
+  return [...table.runs.keys()].reduce((best, steps) =>
+    Math.abs(steps - wanted) < Math.abs(best - wanted) ? steps : best,
+  );
 }
 
 function checkedSeed(seed: number): number {

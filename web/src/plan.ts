@@ -60,7 +60,10 @@ export function parsePlan(value: unknown): Plan {
   const buffers = array(root["buffers"], "buffers").map((item, i) => parseBuffer(item, `buffers[${i}]`));
   const shaders = array(root["shaders"], "shaders").map((item, i) => {
     const shader = object(item, `shaders[${i}]`);
-    return { file: string(shader["file"], `shaders[${i}].file`), entry: string(shader["entry"], `shaders[${i}].entry`) };
+    return {
+      file: string(shader["file"], `shaders[${i}].file`),
+      entry: string(shader["entry"], `shaders[${i}].entry`),
+    };
   });
   const range = (item: unknown, where: string): Range => parseRange(item, where, buffers);
   const names = entries(root["names"], "names", range);

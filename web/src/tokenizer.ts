@@ -27,7 +27,10 @@ export class PromptTokenizer {
   ) {
     const parsed = object(definition, "tokenizer/tokenizer.json");
     const preTokenizer = withExplicitSplit(parsed["pre_tokenizer"]);
-    this.tokenizer = new Tokenizer({ ...parsed, pre_tokenizer: preTokenizer }, object(config, "tokenizer/tokenizer_config.json"));
+    this.tokenizer = new Tokenizer(
+      { ...parsed, pre_tokenizer: preTokenizer },
+      object(config, "tokenizer/tokenizer_config.json"),
+    );
     this.lowercases = JSON.stringify(parsed["normalizer"] ?? null).includes('"Lowercase"');
   }
 

@@ -9,11 +9,21 @@ function manifest(): any {
     image: { width: 128, height: 64, batch: 1, guidance: true, latent: [4, 8, 16] },
     tier: "default",
     requires: { limits: { maxBufferSize: 1024 }, features: ["shader-f16"] },
-    tuned: { device: "", software: false, created: "", kernels: 3, from_records: 1, from_baseline: 2, baseline_time_share: null },
+    tuned: {
+      device: "",
+      software: false,
+      created: "",
+      kernels: 3,
+      from_records: 1,
+      from_baseline: 2,
+      baseline_time_share: null,
+    },
     prompt: { length: 77, bos: 1, eos: 2, pad: 3 },
     schedulers: {
       default: "ddim",
-      tables: { ddim: { file: "schedulers/ddim.bin", class: "DDIMScheduler", runs: { "20": { offset: 9, calls: 20 } } } },
+      tables: {
+        ddim: { file: "schedulers/ddim.bin", class: "DDIMScheduler", runs: { "20": { offset: 9, calls: 20 } } },
+      },
     },
     files: { "plan.json": { bytes: 5, sha256: "ab" } },
   };

@@ -10,7 +10,12 @@ async function simulate(milliseconds: number, submissions: number): Promise<numb
     const count = pacer.size;
     sizes.push(count);
     // A promise that moves the clock when it is waited for: submissions end in order, each after the one before.
-    const done = { then: (resolve: () => void) => ((now += count * milliseconds), resolve()) } as unknown as Promise<void>;
+    const done = {
+      then: (resolve: () => void): void => {
+        now += count * milliseconds;
+        resolve();
+      },
+    } as unknown as Promise<void>;
     await pacer.submitted(done, count, () => undefined);
   }
   return sizes;
@@ -18,7 +23,8 @@ async function simulate(milliseconds: number, submissions: number): Promise<numb
 
 test("slow dispatches go one by one", async () => expect((await simulate(500, 12)).at(-1)).toBe(1));
 
-test("fast dispatches go in large parts, but not all at once", async () => expect((await simulate(0.001, 40)).at(-1)).toBe(1024));
+test("fast dispatches go in large parts, but not all at once", async () =>
+  expect((await simulate(0.001, 40)).at(-1)).toBe(1024));
 
 test("submissions come to take between a half and twice the target", async () => {
   const size = (await simulate(1, 40)).at(-1)!;

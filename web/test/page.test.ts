@@ -4,7 +4,14 @@ import { estimate } from "../src/page/estimate";
 import * as format from "../src/page/format";
 import { fileName, fromHash, toHash, type Settings } from "../src/page/settings";
 
-const settings: Settings = { prompt: "tea & cakes #1\n☕", negative: "", scheduler: "ddim", steps: 20, guidance: 7.5, seed: 2 ** 53 - 1 };
+const settings: Settings = {
+  prompt: "tea & cakes #1\n☕",
+  negative: "",
+  scheduler: "ddim",
+  steps: 20,
+  guidance: 7.5,
+  seed: 2 ** 53 - 1,
+};
 
 test("a link carries the settings there and back", () => {
   const { negative, ...rest } = settings;
@@ -12,9 +19,12 @@ test("a link carries the settings there and back", () => {
   expect(fromHash(toHash(settings))).toEqual(rest);
 });
 
-test.each(["", "#", "#steps=0&seed=1.5&guidance=99", "#steps=1e400&seed=-1&guidance=", "#steps=ten"])("%s has no settings", (hash) => {
-  expect(fromHash(hash)).toEqual({});
-});
+test.each(["", "#", "#steps=0&seed=1.5&guidance=99", "#steps=1e400&seed=-1&guidance=", "#steps=ten"])(
+  "%s has no settings",
+  (hash) => {
+    expect(fromHash(hash)).toEqual({});
+  },
+);
 
 test.each([
   ["A red boat, at dawn!", 1, "a-red-boat-at-dawn-7.png"],
@@ -28,24 +38,54 @@ test.each([
 
 test("bytes", () => {
   expect([0, 1499, 999_499, 999_500, 9_940_000, 12_345_678, 999_600_000, 4.13e9, 12e9].map(format.bytes)).toEqual([
-    "0 kB", "1 kB", "999 kB", "1.0 MB", "9.9 MB", "12 MB", "1.0 GB", "4.1 GB", "12 GB",
+    "0 kB",
+    "1 kB",
+    "999 kB",
+    "1.0 MB",
+    "9.9 MB",
+    "12 MB",
+    "1.0 GB",
+    "4.1 GB",
+    "12 GB",
   ]);
 });
 
 test("seconds", () => {
   expect([0.0042, 0.042, 0.42, 9.99, 12.34, 59.96, 185, 4805].map(format.seconds)).toEqual([
-    "4.2 ms", "42 ms", "0.42 s", "9.99 s", "12.3 s", "1 min 00 s", "3 min 05 s", "1 h 20 min",
+    "4.2 ms",
+    "42 ms",
+    "0.42 s",
+    "9.99 s",
+    "12.3 s",
+    "1 min 00 s",
+    "3 min 05 s",
+    "1 h 20 min",
   ]);
 });
 
-test("time left", () => expect([0.2, 3.6, 59.4, 60, 3599.9].map(format.timeLeft)).toEqual(["1 s", "4 s", "59 s", "1 min 00 s", "1 h 00 min"]));
+test("time left", () =>
+  expect([0.2, 3.6, 59.4, 60, 3599.9].map(format.timeLeft)).toEqual([
+    "1 s",
+    "4 s",
+    "59 s",
+    "1 min 00 s",
+    "1 h 00 min",
+  ]));
 
 test("schedulers' names", () => {
   const classes = ["DDIMScheduler", "EulerDiscreteScheduler", "PNDMScheduler", "DPMSolverMultistepScheduler"];
   expect(classes.map(format.schedulerLabel)).toEqual(["DDIM", "Euler Discrete", "PNDM", "DPM Solver Multistep"]);
 });
 
-const progress: DrawProgress = { stage: "denoise", call: 0, calls: 10, part: 0, seconds: 0, partSeconds: 0, callSeconds: [] };
+const progress: DrawProgress = {
+  stage: "denoise",
+  call: 0,
+  calls: 10,
+  part: 0,
+  seconds: 0,
+  partSeconds: 0,
+  callSeconds: [],
+};
 
 test("nothing is promised before the first step", () => {
   expect(estimate(progress)).toEqual({ share: 0, perCall: undefined, secondsLeft: undefined });
@@ -53,7 +93,11 @@ test("nothing is promised before the first step", () => {
 
 test("a part of the first step tells how long it takes", () => {
   expect(estimate({ ...progress, part: 0.1, partSeconds: 1 }).perCall).toBeUndefined();
-  expect(estimate({ ...progress, part: 0.5, partSeconds: 2 }, 2)).toEqual({ share: 0.5 / 12, perCall: 4, secondsLeft: 46 });
+  expect(estimate({ ...progress, part: 0.5, partSeconds: 2 }, 2)).toEqual({
+    share: 0.5 / 12,
+    perCall: 4,
+    secondsLeft: 46,
+  });
   expect(estimate({ ...progress, stage: "text", part: 0.5, partSeconds: 2 }).perCall).toBeUndefined();
 });
 

@@ -10,7 +10,19 @@ function plan(): Record<string, unknown> {
     names: { ...Object.fromEntries(NAMES.map((name) => [name, [0, 256, 16]])), extra: [0, 0, 512] },
     shaders: [{ file: "kernels/a.wgsl", entry: "main" }],
     stages: Object.fromEntries(
-      STAGES.map((name) => [name, [{ shader: 0, bindings: [[0, 0, 256], [1, 0, 16]], grid: [3, 2, 1] }]]),
+      STAGES.map((name) => [
+        name,
+        [
+          {
+            shader: 0,
+            bindings: [
+              [0, 0, 256],
+              [1, 0, 16],
+            ],
+            grid: [3, 2, 1],
+          },
+        ],
+      ]),
     ),
   };
 }

@@ -55,8 +55,14 @@ async function load(): Promise<Pipeline> {
       form.offer(manifest);
     },
     beforeDownload: confirmDownload,
-    onProgress: (progress) => ((files = progress), show()),
-    onShader: (done, all) => ((shaders = { done, all }), show()),
+    onProgress: (progress) => {
+      files = progress;
+      show();
+    },
+    onShader: (done, all) => {
+      shaders = { done, all };
+      show();
+    },
   });
   pipeline = loaded;
   view.hideProgress();
@@ -128,7 +134,8 @@ function setDrawing(on: boolean): void {
   } else {
     view.hideProgress();
     page.placeholder.textContent = "Your picture appears here.";
-    if (document.activeElement === document.body || document.activeElement === page.cancel) page.generate.focus({ preventScroll: true });
+    if (document.activeElement === document.body || document.activeElement === page.cancel)
+      page.generate.focus({ preventScroll: true });
   }
 }
 

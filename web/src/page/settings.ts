@@ -42,6 +42,6 @@ export function fileName(settings: Settings, index: number, of: number): string 
     .toLowerCase()
     .replace(/[^\p{L}\p{N}]+/gu, "-")
     .replace(/^-|-$/g, "");
-  const slug = [...words].slice(0, 48).join("").replace(/-$/, "") || "picture";
+  const slug = Array.from(words).slice(0, 48).join("").replace(/-$/, "") || "picture";
   return `${slug}-${settings.seed}${of > 1 ? `-${index + 1}` : ""}.png`;
 }

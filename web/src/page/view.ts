@@ -45,7 +45,10 @@ export function showDevice(pipeline: Pipeline): void {
     `${format.bytes(pipeline.memory)} of its memory are in use.`;
 }
 
-export function showLoading(progress: LoadProgress | undefined, shaders: { done: number; all: number } | undefined): void {
+export function showLoading(
+  progress: LoadProgress | undefined,
+  shaders: { done: number; all: number } | undefined,
+): void {
   if (progress === undefined) {
     showProgress("Opening the bundle …", undefined, "");
     return;
@@ -65,7 +68,9 @@ export function showDrawing(progress: DrawProgress, decodeCalls: number | undefi
   const { share, perCall, secondsLeft } = estimate(progress, decodeCalls);
   const { stage, calls } = progress;
   const step = Math.min(progress.call + 1, calls);
-  const title = { text: "Reading the prompt …", denoise: `Step ${step} of ${calls}`, decode: "Decoding the picture …" }[stage];
+  const title = { text: "Reading the prompt …", denoise: `Step ${step} of ${calls}`, decode: "Decoding the picture …" }[
+    stage
+  ];
   const facts: string[] = [];
   if (perCall !== undefined) facts.push(`${format.seconds(perCall)} per step`);
   if (secondsLeft !== undefined) facts.push(`${format.timeLeft(secondsLeft)} left`);
