@@ -13,7 +13,7 @@ import typer
 from ..support.console import note, warn
 
 if TYPE_CHECKING:
-    from ..devices.browser.page_registry import Loans
+    from ..devices.browser.page_registry import PageRegistry
     from ..devices.browser.server import BrowserServer
     from ..devices.device import Device
     from ..devices.worker.factory import OpenWorker
@@ -63,15 +63,15 @@ def lending(
     from ..devices.browser.worker import BrowserWorker
 
     with page_served(note, host, port, certificate, key, at_most=1) as server:
-        loan = server.loans.first()
-        note(f"{loan.device.model} in {loan.device.driver} joined as {loan.device.key}")
-        yield Lent(loan.device, lambda device, timeouts: BrowserWorker(loan, timeouts))
+        browser = server.registry.wait_for_first()
+        note(f"{browser.device.model} in {browser.device.driver} joined as {browser.device.key}")
+        yield Lent(browser.device, lambda device, timeouts: BrowserWorker(browser, timeouts))
 
 
 @contextmanager
 def browsers_lending(
     specs: Sequence[str] | None, host: str, port: int | None, certificate: Path | None, key: Path | None
-) -> Iterator[Loans | None]:
+) -> Iterator[PageRegistry | None]:
     """Where ``specs`` name a browser, too: serves the page until the end, to any number of browsers.
 
     Raises UsageError for a browser's options without one.
@@ -81,7 +81,7 @@ def browsers_lending(
         yield None
         return
     with page_served(lambda text: None, host, port, certificate, key, at_most=None) as server:
-        yield server.loans
+        yield server.registry
 
 
 @contextmanager
@@ -95,7 +95,7 @@ def page_served(
 ) -> Iterator[BrowserServer]:
     """The server of the page, with a word on what keeps browsers from lending; as `BrowserServer` raises."""
     from ..devices.browser.server import BrowserServer
-    from ..web import lender_dir
+    from ..web.built_pages import lender_dir
 
     with BrowserServer(lender_dir(), announce, host, port, certificate, key, at_most=at_most) as server:
         if server.advice:

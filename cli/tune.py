@@ -37,7 +37,7 @@ from .options import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..devices.browser.page_registry import Loans
+    from ..devices.browser.page_registry import PageRegistry
     from ..devices.device import Device
     from ..tuner.fleet.dask_client import Cluster
     from ..tuner.fleet.device_source import Visitors
@@ -108,14 +108,14 @@ def tune(
 
     limits = find_tier(tier)
     cluster = None
-    loans = None
+    registry = None
     if scheduler is not None:
         refuse_options(port, certificate, key)
         cluster = _join_cluster(scheduler)
         chosen = _agents_devices(cluster, device)
     else:
-        loans = context.with_resource(browsers_lending(device, host, port, certificate, key))
-        chosen = _own_devices(loans, device)
+        registry = context.with_resource(browsers_lending(device, host, port, certificate, key))
+        chosen = _own_devices(registry, device)
     options = capture_options(width, height, batch, guidance)
     with Store.open(db) as store:
         request = TuneRequest(
@@ -133,14 +133,14 @@ def tune(
             transfer=transfer,
             overlap=overlap,
         )
-        alone = len(chosen) == 1 and cluster is None and loans is None
+        alone = len(chosen) == 1 and cluster is None and registry is None
         if alone:
             with watching(stderr()) as listener:
                 summary = run_session(request, store, listener, open_worker)
     if not alone:
         from ..tuner.fleet.fleet import Fleet
 
-        visitors = _visitors(cluster, chosen if words_of(device) not in ([], ["all"]) else None, loans, minutes)
+        visitors = _visitors(cluster, chosen if words_of(device) not in ([], ["all"]) else None, registry, minutes)
         _tune_fleet(Fleet(model, options, request, db, scheduler or ""), chosen, visitors, json)
         return
     if json:
@@ -180,10 +180,10 @@ def agent(
         if error.name not in ("distributed", "dask"):
             raise
         raise UsageError("Dask is not installed", "pip install 'wgtune[cluster]'") from None
-    loans = context.with_resource(browsers_lending(device, host, port, certificate, key))
+    registry = context.with_resource(browsers_lending(device, host, port, certificate, key))
     others = [word for word in words_of(device) if word != BROWSER]
-    devices = found_devices(others or ["all"]) if others or loans is None else []
-    asyncio.run(serve_agent(scheduler, devices, note, loans=loans))
+    devices = found_devices(others or ["all"]) if others or registry is None else []
+    asyncio.run(serve_agent(scheduler, devices, note, registry=registry))
     context.close()  # so that pages that lend hear of it
     # A measurement may still be under way in one of Dask's threads, which Python would wait for at the end. Its process
     # ends with this one.
@@ -215,30 +215,30 @@ def _agents_devices(cluster: Cluster, specs: list[str] | None) -> list[Device]:
     return [device for device in found.devices if device.key in keys]
 
 
-def _own_devices(loans: Loans | None, specs: list[str] | None) -> list[Device]:
+def _own_devices(registry: PageRegistry | None, specs: list[str] | None) -> list[Device]:
     """The devices of this machine that ``specs`` name; where they are browsers alone, the first one that joins."""
-    if loans is None:
+    if registry is None:
         return found_devices(specs)
     others = [word for word in words_of(specs) if word != BROWSER]
     if others:
         return found_devices(others)
-    device = loans.first(note).device
+    device = registry.wait_for_first(note).device
     note(f"{device.model} in {device.driver} joined as {device.key}")
     return [device]
 
 
 def _visitors(
-    cluster: Cluster | None, devices: Sequence[Device] | None, loans: Loans | None, minutes: float | None
+    cluster: Cluster | None, devices: Sequence[Device] | None, registry: PageRegistry | None, minutes: float | None
 ) -> Visitors | None:
     """Who may join later: agents' devices like ``devices``, or of any kind, or browsers."""
     if cluster is not None:
         from ..tuner.fleet.dask_client import AgentDevices
 
         return AgentDevices(cluster, None if devices is None else {device.key for device in devices})
-    if loans is not None:
+    if registry is not None:
         from ..tuner.fleet.browser_source import Browsers
 
-        return Browsers(loans, minutes)
+        return Browsers(registry, minutes)
     return None
 
 

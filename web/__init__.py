@@ -1,29 +1,7 @@
-"""The browser's side: the built page, and a server for a bundle on this machine (the TypeScript lies in ``src``)."""
+"""The built web pages, and a server for bundles. The TypeScript sources are in ``src`` and ``lender``.
 
-from __future__ import annotations
+May import `wgtune.support` only. Reading order:
 
-from pathlib import Path
-
-from ..support.errors import BundleError, WgtuneError
-
-
-def app_dir() -> Path:
-    """The folder with the built page: ``index.html`` and ``assets/``, ready to be copied into a bundle.
-
-    Raises BundleError where the page has not been built.
-    """
-    folder = Path(__file__).parent / "app"
-    if not (folder / "index.html").is_file():
-        raise BundleError(f"the page has not been built: {folder / 'index.html'} is missing", "type: make web")
-    return folder
-
-
-def lender_dir() -> Path:
-    """The folder with the built page that lends a browser's GPU to the tuner: ``index.html`` and ``assets/``.
-
-    Raises WgtuneError where the page has not been built.
-    """
-    folder = Path(__file__).parent / "lender-app"
-    if not (folder / "index.html").is_file():
-        raise WgtuneError(f"the page has not been built: {folder / 'index.html'} is missing", "type: make web")
-    return folder
+- `built_pages`: folders of the two built pages, the bundle's page and the measuring page.
+- `server`: HTTP server for one bundle on this machine.
+"""

@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from ..support.errors import BundleError, UsageError
-from . import app_dir
+from .built_pages import app_dir
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 8000

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ...devices.program import Program, Shader
-from ...devices.webgpu.gpu import binding_types
+from ...devices.wgsl_bindings import binding_types
 from ...support.errors import BundleError
 from ...tuner.ir import Capture, Stage, TensorSpec
 from ..format.buffer_sharing import Lifetime, MemoryPlan, aligned, share

@@ -256,7 +256,7 @@ def _known_device(store: Reader | None, device_key: str) -> bool:
 
 def _page_files() -> list[tuple[str, Path]]:
     """The page's files by their path in the bundle; BundleError where the page has not been built."""
-    from ...web import app_dir
+    from ...web.built_pages import app_dir
 
     root = app_dir()
     files = [(path.relative_to(root).as_posix(), path) for path in sorted(root.rglob("*")) if path.is_file()]

@@ -15,14 +15,14 @@ from ..device import Device
 from ..measure.case_file import CaseArrays, CaseError, identify, read_case
 from ..measure.job import MeasureJob, Measurement, Peaks, Timeouts
 from ..measure.peak_programs import ARITHMETIC, ARITHMETIC_GROUP_BYTES, COPY, COPY_GROUP_BYTES, SAMPLING, find_peaks
-from ..measure.protocol import Phase
+from ..measure.protocol import JobPhase
 from ..measure.sampling import Sampler
 from ..measure.verify import believe, judge, out_of_memory, oversized, refusal
 from ..program import Buffer, Program
 from .page_link import BYTES_PER_S, PageFault, PageGone, PageLink, PageTimeout
-from .page_registry import Loan
+from .page_registry import RegisteredBrowser
 
-_TIMEOUT_STATES = {Phase.COMPILING: TrialState.COMPILE_TIMEOUT, Phase.RUNNING: TrialState.RUN_TIMEOUT}
+_TIMEOUT_STATES = {JobPhase.COMPILING: TrialState.COMPILE_TIMEOUT, JobPhase.RUNNING: TrialState.RUN_TIMEOUT}
 _MAX_COLD_RUNS = 16
 _COLD_S = 5e-3
 _TICK_S = 100e-6
@@ -35,12 +35,12 @@ class BrowserBench:
     use. ``phase`` is what it does now, or did last.
     """
 
-    def __init__(self, loan: Loan, page: PageLink, timeouts: Timeouts) -> None:
+    def __init__(self, browser: RegisteredBrowser, page: PageLink, timeouts: Timeouts) -> None:
         self.page = page
         self.hangs = False
-        self.phase = Phase.LOADING
-        self._loan = loan
-        self._device = loan.device
+        self.phase = JobPhase.LOADING
+        self._browser = browser
+        self._device = browser.device
         self._timeouts = timeouts
         self._case: CaseArrays | None = None
         self._identity: tuple[Path, int, int] | None = None
@@ -57,10 +57,10 @@ class BrowserBench:
         unfit = refusal(self._device, program)
         if unfit:
             return Measurement(TrialState.BUILD_ERROR, error=unfit)
-        spent = dict.fromkeys(Phase, 0.0)
-        self.phase, since = Phase.LOADING, time.perf_counter()
+        spent = dict.fromkeys(JobPhase, 0.0)
+        self.phase, since = JobPhase.LOADING, time.perf_counter()
 
-        def enter(phase: Phase) -> None:
+        def enter(phase: JobPhase) -> None:
             nonlocal since
             now = time.perf_counter()
             spent[self.phase] += now - since
@@ -73,16 +73,16 @@ class BrowserBench:
             if unfit:
                 return Measurement(TrialState.BUILD_ERROR, error=unfit)
             self._fill(program, case)
-            enter(Phase.COMPILING)
+            enter(JobPhase.COMPILING)
             self._compile(program)
             if isinstance(job.upcoming, Program):
                 self.page.tell("prepare", {"shaders": _shaders(job.upcoming)})
-            enter(Phase.RUNNING)
+            enter(JobPhase.RUNNING)
             first_s = sampler.run(None)
-            enter(Phase.VERIFYING)
+            enter(JobPhase.VERIFYING)
             result = judge(job, case.expected, lambda index: self._output(index, case.expected[index]))
             if result.state is TrialState.OK:
-                enter(Phase.RUNNING)
+                enter(JobPhase.RUNNING)
                 taken = sampler.sample(None, job.sampling, first_s)
                 result = replace(result, samples_s=taken.samples_s, warmup_s=taken.warmup_s, timer=sampler.kind)
                 result = believe(result, job.floor_s)
@@ -91,16 +91,16 @@ class BrowserBench:
             state = _TIMEOUT_STATES.get(self.phase, TrialState.RUN_ERROR)
             result = Measurement(state, error=f"{self.phase.value} did not end within {self._limit_s():g} s")
         except PageFault as fault:
-            if fault.fault == "network" or (fault.fault == "device-lost" and self.phase is Phase.LOADING):
+            if fault.fault == "network" or (fault.fault == "device-lost" and self.phase is JobPhase.LOADING):
                 self.hangs = True
                 raise PageGone(deliberate=False) from None  # nothing of this program has run yet
             result = self._failure(fault)
         enter(self.phase)
         return replace(
             result,
-            compile_s=spent[Phase.COMPILING],
+            compile_s=spent[JobPhase.COMPILING],
             run_s=sampler.busy_s,
-            verify_s=spent[Phase.LOADING] + spent[Phase.VERIFYING],
+            verify_s=spent[JobPhase.LOADING] + spent[JobPhase.VERIFYING],
         )
 
     def measure_peaks(self) -> Peaks:
@@ -109,14 +109,14 @@ class BrowserBench:
         self._fresh.clear()
 
         def best_s(source: str, sizes: list[int], groups: int) -> float:
-            self.phase = Phase.LOADING
+            self.phase = JobPhase.LOADING
             names = [f"peak{i}" for i in range(len(sizes))]
             self._make(dict(zip(names, sizes, strict=True)), [])
-            self.phase = Phase.COMPILING
+            self.phase = JobPhase.COMPILING
             dispatch = {"shader": 0, "buffers": names, "grid": [groups, 1, 1], "uniform": []}
             shaders = [{"entry": "main", "source": source}]
             self.page.ask("compile", {"shaders": shaders, "dispatches": [dispatch]}, self._timeouts.compile_s)
-            self.phase = Phase.RUNNING
+            self.phase = JobPhase.RUNNING
             return min(sampler.sample(None, SAMPLING, sampler.run(None)).samples_s)
 
         return find_peaks(
@@ -130,7 +130,7 @@ class BrowserBench:
             self._case, self._identity = read_case(job.case), identity
             self._fresh.clear()
             # Names are new with each case: a page must not take one case's inputs for another's.
-            self._loan.resources = {f"arg{index}": array for index, array in self._case.arguments.items()}
+            self._browser.resources = {f"arg{index}": array for index, array in self._case.arguments.items()}
         sizes = self._case.sizes()
         for dispatch in program.dispatches:
             for buffer in dispatch.buffers:
@@ -191,11 +191,11 @@ class BrowserBench:
             return Measurement(TrialState.DEVICE_LOST, error=f"{text} (while {self.phase.value})")
         if fault.fault == "out-of-memory":
             return out_of_memory(self.phase, text)
-        early = fault.fault == "shader" or self.phase in (Phase.LOADING, Phase.COMPILING)
+        early = fault.fault == "shader" or self.phase in (JobPhase.LOADING, JobPhase.COMPILING)
         return Measurement(TrialState.BUILD_ERROR if early else TrialState.RUN_ERROR, error=text)
 
     def _limit_s(self) -> float:
-        limits = {Phase.COMPILING: self._timeouts.compile_s, Phase.RUNNING: self._timeouts.run_s}
+        limits = {JobPhase.COMPILING: self._timeouts.compile_s, JobPhase.RUNNING: self._timeouts.run_s}
         return limits.get(self.phase, self._timeouts.start_s)
 
 

@@ -16,7 +16,7 @@ BYTES_PER_S = 1e6
 """The slowest network that is waited for."""
 
 
-class Farewell(IntEnum):
+class CloseCode(IntEnum):
     """With which code the tuner closes a page's connection; web/lender/main.ts knows them."""
 
     OVER = 4000
@@ -54,7 +54,7 @@ class PageLink:
     """
 
     def __init__(
-        self, key: str, device: Device, send: Callable[[Any], None], hang_up: Callable[[Farewell, str], None]
+        self, key: str, device: Device, send: Callable[[Any], None], hang_up: Callable[[CloseCode, str], None]
     ) -> None:
         self.key = key
         self.device = device

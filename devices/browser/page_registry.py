@@ -1,4 +1,7 @@
-"""Which browsers lend their GPUs: pages come and go, a loan stays. For several threads, and without a network."""
+"""Registry of the browsers whose GPUs are measured, and of the page that each has open. Thread-safe, no network.
+
+A browser stays registered while its pages come and go: another page of the same browser and GPU continues its work.
+"""
 
 from __future__ import annotations
 
@@ -13,131 +16,141 @@ import numpy as np
 
 from ...support.errors import DeviceError
 from ..device import Device
-from .page_link import Farewell, PageLink
+from .page_link import CloseCode, PageLink
 
 _JOIN_S = 3.0
-"""A page whose address was opened needs a moment to join."""
+"""Seconds that a page needs at most between its address being opened and joining."""
 
-_GO_ON = "type the same command again, which goes on where it stopped, and open the address that it prints"
+_HINT = "type the same command again, which goes on where it stopped, and open the address that it prints"
 
 
-class Loan:
-    """One browser's GPU, lent by the page that joined first, or by the one that took its place.
+class RegisteredBrowser:
+    """One browser's GPU, and the page that gives access to it.
 
-    ``device`` is told from others of its key by ``index``. ``resources`` are arrays that the page may fetch, by name.
+    Attributes:
+        device: The GPU. ``index`` tells apart browsers that have the same key.
+        page: The current page, connected or not.
+        resources: Arrays that the page may fetch, by name.
+        fetched_bytes: Bytes of resources fetched so far.
+        released: Whether the GPU is no longer needed.
     """
 
-    def __init__(self, loans: Loans, device: Device, page: PageLink) -> None:
+    def __init__(self, registry: PageRegistry, device: Device, page: PageLink) -> None:
         self.device = device
         self.page = page
         self.resources: dict[str, np.ndarray] = {}
         self.fetched_bytes = 0
-        self.over = False
-        self._loans = loans
-        self._why = ""
+        self.released = False
+        self._registry = registry
+        self._reopen_reason = ""
 
     @property
-    def why(self) -> str:
-        """Why no page lends the GPU now; "" where one does."""
+    def absence_reason(self) -> str:
+        """Why no page is connected; "" where one is."""
         if not self.page.gone:
             return ""
-        return self._why or ("the page was closed" if self.page.left else "the page does not answer")
+        return self._reopen_reason or ("the page was closed" if self.page.left else "the page does not answer")
 
-    def take(self, page: PageLink) -> None:
-        """Goes on with ``page``; called by `Loans`."""
-        before, self.page, self._why = self.page, page, ""
-        if not before.gone:
-            before.end(deliberate=False)
-            before.hang_up(Farewell.REFUSED, "Another page of this browser has taken this one's place.")
+    def replace_page(self, page: PageLink) -> None:
+        """Continue with ``page``, and close the previous page's connection. Called by `PageRegistry`."""
+        previous, self.page, self._reopen_reason = self.page, page, ""
+        if not previous.gone:
+            previous.end(deliberate=False)
+            previous.hang_up(CloseCode.REFUSED, "Another page of this browser has taken this one's place.")
 
     def wait_for_page(self) -> PageLink:
-        """The page that is there, or the next that takes its place; raises DeviceError where none does in time."""
-        return self._loans.wait_for_page(self)
+        """Return the connected page, or the next one to join; raises DeviceError where none joins in time."""
+        return self._registry.wait_for_page(self)
 
-    def reopen(self, page: PageLink, reason: str) -> None:
-        """Sends ``page`` away until it has opened its GPU anew; ``reason`` says why it must."""
-        self._why = f"its GPU could not be opened again ({reason}); wait, or restart the browser"
+    def require_reopen(self, page: PageLink, reason: str) -> None:
+        """Disconnect ``page`` until it has reopened its GPU; ``reason`` says why that is needed."""
+        self._reopen_reason = f"its GPU could not be opened again ({reason}); wait, or restart the browser"
         page.end(deliberate=False)
-        page.hang_up(Farewell.REOPEN, f"The GPU could not be opened again: {reason}.")
+        page.hang_up(CloseCode.REOPEN, f"The GPU could not be opened again: {reason}.")
 
-    def end(self) -> None:
-        """Nothing more is asked of the page."""
-        self._loans.end(self)
+    def release(self) -> None:
+        """Tell the page that it may be closed. Nothing more is asked of it."""
+        self._registry.release(self)
 
 
-class Loans:
-    """Lets pages in, each by a token that serves once, or by the key that it was given when it was here before.
+class PageRegistry:
+    """Admits pages, and assigns each to a registered browser.
 
-    A page takes the place of one that is away, where its browser and its GPU are the same, or begins a loan of its own:
-    as many as there are browsers, or ``at_most`` so many.
+    A page is admitted by a token, valid once, or by the key that it was given when it joined before. A page whose
+    browser and GPU equal those of a registered browser without a page continues that one; otherwise it registers a new
+    browser, up to ``at_most`` of them.
     """
 
     def __init__(
         self, address: Callable[[str], str], announce: Callable[[str], None], wait_s: float, at_most: int | None
     ) -> None:
-        """``address`` makes an address of a token; ``announce`` is told in words what to open while a page is missing.
+        """Start an empty registry.
 
-        A page is waited for ``wait_s`` seconds.
+        Args:
+            address: Makes the address to open from a token.
+            announce: Called with a sentence that says what to open, while a page is waited for.
+            wait_s: Seconds to wait for a page.
+            at_most: Number of browsers that may register; None for any number.
         """
         self.wait_s = wait_s
         self.until = float("inf")
-        """No page is waited for beyond this time (of time.monotonic)."""
+        """Time (of time.monotonic) after which no page is waited for."""
         self._address = address
         self._announce = announce
         self._at_most = at_most
         self._token = secrets.token_urlsafe(16)
         self._keys: set[str] = set()
-        self._loans: list[Loan] = []
-        self._over = False
+        self._browsers: list[RegisteredBrowser] = []
+        self._closed = False
         self._changed = threading.Condition()
 
     @property
     def address(self) -> str:
-        """What to open in a browser now; it serves once."""
+        """Address to open in a browser next; valid for one page."""
         return self._address(self._token)
 
-    def all(self) -> list[Loan]:
-        """Every loan that was ever begun, in that order."""
+    def browsers(self) -> list[RegisteredBrowser]:
+        """Return every browser that ever registered, in order of registration."""
         with self._changed:
-            return list(self._loans)
+            return list(self._browsers)
 
-    def first(self, announce: Callable[[str], None] | None = None) -> Loan:
-        """The first loan whose page is there; waited for, and raises DeviceError where no page joins in time.
+    def wait_for_first(self, announce: Callable[[str], None] | None = None) -> RegisteredBrowser:
+        """Return the first browser with a connected page; raises DeviceError where no page joins in time.
 
-        ``announce`` is told instead of the usual one.
+        ``announce`` replaces the registry's own for this wait.
         """
-        self._wait(lambda: any(not loan.page.gone for loan in self._loans), lambda: "", announce or self._announce)
-        return next(loan for loan in self.all() if not loan.page.gone)
+        self._wait(lambda: any(not each.page.gone for each in self._browsers), lambda: "", announce or self._announce)
+        return next(each for each in self.browsers() if not each.page.gone)
 
-    def wait_for_page(self, loan: Loan) -> PageLink:
-        """As `Loan.wait_for_page`."""
-        self._wait(lambda: not loan.page.gone, lambda: loan.why, self._announce)
-        return loan.page
+    def wait_for_page(self, browser: RegisteredBrowser) -> PageLink:
+        """Return the connected page of ``browser``, as `RegisteredBrowser.wait_for_page`."""
+        self._wait(lambda: not browser.page.gone, lambda: browser.absence_reason, self._announce)
+        return browser.page
 
-    def end(self, loan: Loan) -> None:
-        """As `Loan.end`."""
+    def release(self, browser: RegisteredBrowser) -> None:
+        """Release ``browser``, as `RegisteredBrowser.release`; its page's key is no longer valid."""
         with self._changed:
-            loan.over = True
-            self._keys.discard(loan.page.key)
-        if not loan.page.gone:
-            loan.page.hang_up(Farewell.OVER, "")
+            browser.released = True
+            self._keys.discard(browser.page.key)
+        if not browser.page.gone:
+            browser.page.hang_up(CloseCode.OVER, "")
 
-    def end_all(self) -> None:
-        """Ends every loan; whoever waits for a page waits no more."""
-        for loan in self.all():
-            self.end(loan)
+    def close(self) -> None:
+        """Release every browser. Threads that wait for a page get a DeviceError."""
+        for browser in self.browsers():
+            self.release(browser)
         with self._changed:
-            self._over = True
+            self._closed = True
             self._changed.notify_all()
 
-    # What the server asks
+    # Called by the server.
 
-    def knows(self, token: str) -> bool:
-        """Whether an address with this token may still join."""
+    def accepts(self, token: str) -> bool:
+        """Return whether a page with this token may join."""
         return _same(token, self._token)
 
     def admit(self, token: str, key: str) -> str | None:
-        """The page's key; None where it is not let in."""
+        """Return the key of a page that opens with ``token`` or ``key``; None where neither is valid."""
         with self._changed:
             if key and any(_same(key, known) for known in self._keys):
                 return key
@@ -148,67 +161,67 @@ class Loans:
                 return key
         return None
 
-    def lent_by(self, key: str) -> Loan | None:
-        """The loan of the page with this key."""
+    def find(self, key: str) -> RegisteredBrowser | None:
+        """Return the browser whose current page has this key."""
         with self._changed:
-            return next((loan for loan in self._loans if _same(key, loan.page.key)), None)
+            return next((browser for browser in self._browsers if _same(key, browser.page.key)), None)
 
     def join(self, page: PageLink) -> str:
-        """Lets a page lend; what to tell it where it may not, else ""."""
+        """Assign ``page`` to a browser; returns "", or the reason to tell the page where it may not join."""
         with self._changed:
-            open_loans = [loan for loan in self._loans if not loan.over]
-            fitting = [loan for loan in open_loans if _fits(loan.device, page.device)]
-            loan = next((loan for loan in fitting if _same(page.key, loan.page.key)), None)
-            loan = loan or next((loan for loan in fitting if loan.page.gone), None)
-            if loan is None and self._at_most is not None and len(self._loans) >= self._at_most:
-                if not fitting:
-                    tuned = ", ".join(loan.device.key for loan in self._loans)
+            candidates = [each for each in self._browsers if not each.released and _fits(each.device, page.device)]
+            browser = next((each for each in candidates if _same(page.key, each.page.key)), None)
+            browser = browser or next((each for each in candidates if each.page.gone), None)
+            if browser is None and self._at_most is not None and len(self._browsers) >= self._at_most:
+                if not candidates:
+                    tuned = ", ".join(each.device.key for each in self._browsers)
                     self._announce(f"a page joined with {page.device.key} in {page.device.driver}: it was sent away")
                     return f"{tuned} is being tuned, and this is {page.device.key} in {page.device.driver}."
-                loan = fitting[0]
-            if loan is None:
-                index = sum(1 for loan in self._loans if loan.device.key == page.device.key)
-                self._loans.append(Loan(self, replace(page.device, index=index), page))
+                browser = candidates[0]
+            if browser is None:
+                index = sum(1 for each in self._browsers if each.device.key == page.device.key)
+                self._browsers.append(RegisteredBrowser(self, replace(page.device, index=index), page))
             else:
-                loan.take(page)
+                browser.replace_page(page)
             self._changed.notify_all()
         return ""
 
-    def notice(self) -> None:
-        """A page's connection has ended."""
+    def page_disconnected(self) -> None:
+        """Wake threads that wait: a page's connection has ended."""
         with self._changed:
             self._changed.notify_all()
 
-    def _wait(self, holds: Callable[[], bool], why: Callable[[], str], announce: Callable[[str], None]) -> None:
-        begun = time.monotonic()
-        deadline = max(begun, min(begun + self.wait_s, self.until))
-        told, told_s = "", 0.0
+    def _wait(self, holds: Callable[[], bool], reason: Callable[[], str], announce: Callable[[str], None]) -> None:
+        """Return once ``holds``; announce the address meanwhile. Raises DeviceError after the time, or if closed."""
+        started = time.monotonic()
+        deadline = max(started, min(started + self.wait_s, self.until))
+        announced_token, announced_at = "", 0.0
         while True:
             with self._changed:
-                if self._over:
-                    raise DeviceError("the page is served no more", _GO_ON)
+                if self._closed:
+                    raise DeviceError("the page is served no more", _HINT)
                 if holds():
                     return
-                token, reason = self._token, why()
-            # An address that was opened in vain is told anew, but a page that opened it needs a moment to join.
-            if told != token and time.monotonic() - told_s > _JOIN_S:
+                token, why = self._token, reason()
+            # A token that was used without joining is replaced: announce the new one, after the page had time to join.
+            if announced_token != token and time.monotonic() - announced_at > _JOIN_S:
                 address = self._address(token)
-                if reason:
-                    announce(f"{reason}: open {address} there")
+                if why:
+                    announce(f"{why}: open {address} there")
                 else:
                     announce(f"open {address} in the browser whose GPU is to be tuned")
-                told, told_s = token, time.monotonic()
+                announced_token, announced_at = token, time.monotonic()
             if time.monotonic() >= deadline:
-                ended = f"{reason}, and " if reason else ""
-                raise DeviceError(f"{ended}no browser joined within {deadline - begun:.3g} s", _GO_ON)
+                ended = f"{why}, and " if why else ""
+                raise DeviceError(f"{ended}no browser joined within {deadline - started:.3g} s", _HINT)
             with self._changed:
                 if not holds():
                     self._changed.wait(min(max(0.0, deadline - time.monotonic()), 0.5))
 
 
-def _fits(lent: Device, found: Device) -> bool:
-    """Whether a page's GPU is the one that a loan is about: another version of the browser is another driver."""
-    return lent.key == found.key and lent.driver == found.driver
+def _fits(registered: Device, found: Device) -> bool:
+    """Return whether both are the same GPU in the same browser; another version of the browser is another driver."""
+    return registered.key == found.key and registered.driver == found.driver
 
 
 def _same(given: str, wanted: str) -> bool:

@@ -24,8 +24,8 @@ from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
 from ...support.errors import DeviceError, UsageError
 from .identity import browser_device
-from .page_link import Farewell, PageLink
-from .page_registry import Loans
+from .page_link import CloseCode, PageLink
+from .page_registry import PageRegistry
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 8765
@@ -45,7 +45,7 @@ _LEFT = frozenset({1000, 1001})
 
 
 class BrowserServer:
-    """A server in a thread of its own; a context manager. ``loans`` are what the pages that it let in lend."""
+    """A server in a thread of its own; a context manager. ``registry`` are what the pages that it let in lend."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class BrowserServer:
         wait_s: float = WAIT_S,
         at_most: int | None = None,
     ) -> None:
-        """``app`` is the built page's folder; the rest is as `Loans` takes it.
+        """``app`` is the built page's folder; the rest is as `PageRegistry` takes it.
 
         Raises UsageError where ``port`` is taken, or the certificate cannot be read.
         """
@@ -67,7 +67,7 @@ class BrowserServer:
         self._tls = _tls(certificate, key)
         self._sockets = _bind(host, port)
         self._port = self._sockets[0].getsockname()[1]
-        self.loans = Loans(self._address, announce, wait_s, at_most)
+        self.registry = PageRegistry(self._address, announce, wait_s, at_most)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._serve, name="browser-server", daemon=True)
 
@@ -82,7 +82,7 @@ class BrowserServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         loop = self._loop
-        self.loans.end_all()
+        self.registry.close()
         if loop is not None:
             asyncio.run_coroutine_threadsafe(self._end(), loop).result(10)
             loop.call_soon_threadsafe(loop.stop)
@@ -154,7 +154,7 @@ class _Index(RequestHandler):
     def get(self) -> None:
         # A tab that lent before, and was reloaded, has a key of its own: the page itself is nobody's secret.
         token = self.get_query_argument("token", "")
-        if token and not self._server.loans.knows(token):
+        if token and not self._server.registry.accepts(token):
             self.set_status(403)
             self.set_header("Content-Type", "text/plain; charset=utf-8")
             self.finish("An address serves one page once. Open the one that wgtune shows now, in the terminal.\n")
@@ -171,9 +171,9 @@ class _Data(RequestHandler):
         _protect(self)
 
     async def get(self, key: str, name: str) -> None:
-        loan = self._server.loans.lent_by(key)
-        array = loan.resources.get(name) if loan is not None else None
-        if loan is None or array is None:
+        browser = self._server.registry.find(key)
+        array = browser.resources.get(name) if browser is not None else None
+        if browser is None or array is None:
             raise HTTPError(404)
         data = array.reshape(-1).view(np.uint8)
         self.set_header("Content-Type", "application/octet-stream")
@@ -182,7 +182,7 @@ class _Data(RequestHandler):
         for offset in range(0, data.nbytes, _CHUNK):
             self.write(data[offset : offset + _CHUNK].tobytes())
             await self.flush()
-        loan.fetched_bytes += data.nbytes
+        browser.fetched_bytes += data.nbytes
 
 
 class _Socket(WebSocketHandler):
@@ -193,10 +193,10 @@ class _Socket(WebSocketHandler):
         self._admitted: str | None = None
 
     def open(self, *args: str, **kwargs: str) -> None:
-        loans = self._server.loans
-        self._admitted = loans.admit(self.get_query_argument("token", ""), self.get_query_argument("key", ""))
+        registry = self._server.registry
+        self._admitted = registry.admit(self.get_query_argument("token", ""), self.get_query_argument("key", ""))
         if self._admitted is None:
-            self.close(Farewell.REFUSED, "This address has been used, or tuning has ended.")
+            self.close(CloseCode.REFUSED, "This address has been used, or tuning has ended.")
 
     def on_message(self, message: str | bytes) -> None:
         if self.link is not None:
@@ -208,7 +208,7 @@ class _Socket(WebSocketHandler):
             refusal = self._join(self._admitted, _decoded(message))
             if refusal:
                 self._admitted = None
-                self.close(Farewell.REFUSED, _cut(refusal))
+                self.close(CloseCode.REFUSED, _cut(refusal))
 
     def _join(self, key: str, greeting: Any) -> str:
         """Lets the page lend; why it may not, else ""."""
@@ -217,7 +217,7 @@ class _Socket(WebSocketHandler):
         except (KeyError, TypeError, DeviceError):
             return "This page does not say what its GPU is."
         link = PageLink(key, device, self._send_soon, self._hang_up)
-        refusal = self._server.loans.join(link)
+        refusal = self._server.registry.join(link)
         if not refusal:
             self.link = link
             self.write_message({"key": key})  # before anything that the tuner's threads ask of the page
@@ -226,7 +226,7 @@ class _Socket(WebSocketHandler):
     def on_close(self) -> None:
         if self.link is not None and not self.link.gone:
             self.link.end(self.close_code in _LEFT)
-            self._server.loans.notice()
+            self._server.registry.page_disconnected()
 
     def _send_soon(self, message: Any) -> None:
         def send() -> None:
@@ -237,7 +237,7 @@ class _Socket(WebSocketHandler):
 
         self._server._call(send)
 
-    def _hang_up(self, code: Farewell, reason: str) -> None:
+    def _hang_up(self, code: CloseCode, reason: str) -> None:
         self._server._call(lambda: self.close(code, _cut(reason)))
 
 

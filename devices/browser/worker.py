@@ -12,7 +12,7 @@ from ..measure.case_file import CaseError
 from ..measure.job import MeasureJob, Measurement, Peaks, Timeouts
 from .bench import BrowserBench
 from .page_link import PageFault, PageGone, PageLink, PageTimeout
-from .page_registry import Loan
+from .page_registry import RegisteredBrowser
 
 _RESET_S = 20.0
 _MAX_VANISHED = 2
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 class BrowserWorker:
-    """A `MeasuringWorker` whose device is a browser's `Loan`, whichever page it has.
+    """A `MeasuringWorker` whose device is a browser's `RegisteredBrowser`, whichever page it has.
 
     A page that is closed is waited for, and its job done again by the next: closing says nothing about a program. A
     page that breaks off twice with the same program, hangs or loses its GPU is booked on the program; where another was
@@ -33,9 +33,9 @@ class BrowserWorker:
     seconds is given up until its page comes back.
     """
 
-    def __init__(self, loan: Loan, timeouts: Timeouts, reset_s: float = _RESET_S) -> None:
-        self._loan = loan
-        self._device = loan.device
+    def __init__(self, browser: RegisteredBrowser, timeouts: Timeouts, reset_s: float = _RESET_S) -> None:
+        self._browser = browser
+        self._device = browser.device
         self._reset_s = reset_s
         self._timeouts = timeouts
         self._bench: BrowserBench | None = None
@@ -59,7 +59,7 @@ class BrowserWorker:
         return self._peaks
 
     def close(self) -> None:
-        """Lets go of the page, which goes on lending until its loan ends."""
+        """Lets go of the page, which goes on lending until its browser ends."""
         self._bench = None
 
     def _measured(self, job: MeasureJob) -> Measurement:
@@ -110,7 +110,7 @@ class BrowserWorker:
         if bench is not None and not bench.page.gone and bench.hangs:
             bench = self._reopened(bench.page)
         if bench is None or bench.page.gone:
-            bench = BrowserBench(self._loan, self._loan.wait_for_page(), self._timeouts)
+            bench = BrowserBench(self._browser, self._browser.wait_for_page(), self._timeouts)
         self._bench = bench
         return bench
 
@@ -121,9 +121,9 @@ class BrowserWorker:
         except PageGone:
             return None
         except (PageTimeout, PageFault) as error:
-            self._loan.reopen(page, str(error) or "it hangs")
+            self._browser.require_reopen(page, str(error) or "it hangs")
             return None
-        return BrowserBench(self._loan, page, self._timeouts)
+        return BrowserBench(self._browser, page, self._timeouts)
 
 
 class _Vanished(Exception):

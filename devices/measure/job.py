@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from ...support.enums import CacheState, TrialState
-from ..native_program import AnyProgram
-from ..program import Program
+from ..program import AnyProgram, Program
 
 
 @dataclass(frozen=True)

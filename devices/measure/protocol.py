@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from ...support.enums import CacheState, TrialState
-from ..native_program import program_from_json
+from ..program import program_from_json
 from .job import MeasureJob, Measurement, Sampling
 
 
-class Phase(str, Enum):
+class JobPhase(str, Enum):
     """What the child is doing; it says so before each, and the parent's clock starts anew."""
 
     LOADING = "loading"

@@ -10,6 +10,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 import tvm
+from tvm import te
+from tvm.s_tir import Schedule
 from tvm.target import Target
 
 from ...support.enums import TrialState
@@ -18,13 +20,18 @@ from ..device import Device
 from ..measure.case_file import CaseError, identify, read_case
 from ..measure.job import MeasureJob, Measurement, Peaks
 from ..measure.precompile import Compiler
-from ..measure.protocol import Phase
+from ..measure.protocol import JobPhase
 from ..measure.sampling import Sampler
 from ..measure.verify import believe, judge
-from ..native_program import AnyProgram, NativeProgram
+from ..program import AnyProgram, NativeProgram
 
 _FLUSHED_BYTES = 128 << 20
 """Written before each cold run: more than the last cache of today's CPUs and GPUs holds, but for a few."""
+
+_PEAK_THREADS = 256
+_PEAK_GROUPS = 4096
+_PEAK_ROUNDS = 1024
+_PEAK_COPY_BYTES = 64 << 20
 
 
 class TvmBench:
@@ -40,14 +47,14 @@ class TvmBench:
         self._case: _Case | None = None
         self._compiler = Compiler(_build)
 
-    def prepare(self, program: AnyProgram, notify: Callable[[Phase], None]) -> bool:
+    def prepare(self, program: AnyProgram, notify: Callable[[JobPhase], None]) -> bool:
         """Builds ``program``, which is to be measured next; False where that fails, as it will then."""
         if not isinstance(program, NativeProgram):
             return False
-        notify(Phase.COMPILING)
+        notify(JobPhase.COMPILING)
         return self._compiler.prepare(program)
 
-    def measure(self, job: MeasureJob, notify: Callable[[Phase], None]) -> Measurement:
+    def measure(self, job: MeasureJob, notify: Callable[[JobPhase], None]) -> Measurement:
         """Builds, runs, verifies and times ``job``; ``notify`` is told of each phase before it begins.
 
         Never raises for what the program does; raises CaseError for a case that is of no use to it.
@@ -55,49 +62,49 @@ class TvmBench:
         program = job.program
         if not isinstance(program, NativeProgram):
             return Measurement(TrialState.BUILD_ERROR, error=f"{self.device.key} does not run WGSL")
-        phase = Phase.LOADING
+        phase = JobPhase.LOADING
 
-        def enter(now: Phase) -> float:
+        def enter(now: JobPhase) -> float:
             nonlocal phase
             phase = now
             notify(now)
             return time.perf_counter()
 
         compile_s = verify_s = 0.0
-        clock = _Clock(self._device, lambda: notify(Phase.RUNNING))
+        clock = _Clock(self._device, lambda: notify(JobPhase.RUNNING))
         try:
-            start = enter(Phase.LOADING)
+            start = enter(JobPhase.LOADING)
             case = self._load(job)
             case.prepare()
             verify_s = time.perf_counter() - start
 
-            start = enter(Phase.COMPILING)
+            start = enter(JobPhase.COMPILING)
             library, ahead_s = self._compiler.take(program)
             compile_s = ahead_s + time.perf_counter() - start
 
-            enter(Phase.RUNNING)
+            enter(JobPhase.RUNNING)
             runnable = (library, case.tensors)
             first_s = clock.first(runnable)
 
-            start = enter(Phase.VERIFYING)
+            start = enter(JobPhase.VERIFYING)
             result = judge(job, case.arrays.expected, case.output)
             verify_s += time.perf_counter() - start
 
             if result.state is TrialState.OK:
-                enter(Phase.RUNNING)
+                enter(JobPhase.RUNNING)
                 taken = clock.sample(runnable, job.sampling, first_s)
                 result = replace(result, samples_s=taken.samples_s, warmup_s=taken.warmup_s, timer=clock.kind)
                 result = believe(result, job.floor_s)
         except CaseError:
             raise
         except Exception as error:  # TVM raises several kinds, some of its own
-            early = phase in (Phase.LOADING, Phase.COMPILING)
+            early = phase in (JobPhase.LOADING, JobPhase.COMPILING)
             result = Measurement(TrialState.BUILD_ERROR if early else TrialState.RUN_ERROR, error=_reason(error))
         return replace(result, compile_s=compile_s, run_s=clock.busy_s, verify_s=verify_s)
 
-    def measure_peaks(self, notify: Callable[[Phase], None]) -> Peaks:
+    def measure_peaks(self, notify: Callable[[JobPhase], None]) -> Peaks:
         """What the device does at best at arithmetic and at copying; raises DeviceError where it does neither."""
-        notify(Phase.RUNNING)
+        notify(JobPhase.RUNNING)
         return _cpu_peaks() if self.device.backend == "llvm" else self._gpu_peaks()
 
     def _load(self, job: MeasureJob) -> _Case:
@@ -107,8 +114,6 @@ class TvmBench:
 
     def _gpu_peaks(self) -> Peaks:
         """From multiply-adds in registers, and a copy of 64 MiB."""
-        from .tvm_peaks import arithmetic_program, copy_program
-
         threads = self.device.limits["maxComputeInvocationsPerWorkgroup"]
         target = {
             "kind": self.device.backend,
@@ -117,7 +122,7 @@ class TvmBench:
             "max_num_threads": threads,
         }
         best = []
-        for make in (arithmetic_program, copy_program):
+        for make in (_arithmetic_program, _copy_program):
             module, shapes, work = make()
             try:
                 library = tvm.tirx.build(module, target=Target(target))
@@ -230,3 +235,32 @@ def _reason(error: Exception) -> str:
     """The line of TVM's message that says what is wrong: the last one, below its own traceback."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__
+
+
+def _arithmetic_program() -> tuple[tvm.IRModule, list[tuple[int, ...]], float]:
+    """A module whose ``main`` multiplies and adds in registers; its parameters' shapes, and its operations."""
+    count = _PEAK_GROUPS * _PEAK_THREADS
+    x = te.placeholder((count,), "float32")
+    k = te.reduce_axis((0, _PEAK_ROUNDS))
+    y = te.compute((count,), lambda i: te.sum(x[i] * (x[i] + k.astype("float32")), k))
+    return _on_threads(te.create_prim_func([x, y])), [(count,), (count,)], 3.0 * _PEAK_ROUNDS * count
+
+
+def _copy_program() -> tuple[tvm.IRModule, list[tuple[int, ...]], float]:
+    """A module whose ``main`` copies; its parameters' shapes, and the bytes that it reads and writes."""
+    count = _PEAK_COPY_BYTES // 4
+    x = te.placeholder((count,), "float32")
+    y = te.compute((count,), lambda i: x[i])
+    return _on_threads(te.create_prim_func([x, y])), [(count,), (count,)], 2.0 * _PEAK_COPY_BYTES
+
+
+def _on_threads(func: tvm.tirx.PrimFunc) -> tvm.IRModule:
+    schedule = Schedule(tvm.IRModule({"main": func.with_attr("global_symbol", "main")}))
+    (block,) = schedule.get_child_blocks(schedule.get_sblock("root"))
+    results, *reduction = schedule.get_loops(block)
+    group, thread = schedule.split(results, [None, _PEAK_THREADS])
+    schedule.bind(group, "blockIdx.x")
+    schedule.bind(thread, "threadIdx.x")
+    if reduction:
+        schedule.decompose_reduction(block, reduction[0])
+    return schedule.mod

@@ -15,10 +15,9 @@ from ..measure.case_file import CaseError, identify
 from ..measure.job import MeasureJob, Measurement
 from ..measure.peak_programs import ARITHMETIC, ARITHMETIC_GROUP_BYTES
 from ..measure.precompile import Compiler
-from ..measure.protocol import Phase
+from ..measure.protocol import JobPhase
 from ..measure.verify import believe, judge, out_of_memory, oversized, refusal
-from ..native_program import AnyProgram
-from ..program import Buffer, Program
+from ..program import AnyProgram, Buffer, Program
 from . import gpu as layer
 from .cpu_affinity import give_each_thread_a_core
 from .device_case import Case, Poison
@@ -44,7 +43,7 @@ class Bench:
         self._case: Case | None = None
         self._compiler = Compiler(self._pipelines)
 
-    def prepare(self, program: AnyProgram, notify: Callable[[Phase], None]) -> bool:
+    def prepare(self, program: AnyProgram, notify: Callable[[JobPhase], None]) -> bool:
         """Makes the pipelines of ``program``, which is to be measured next; False where that fails, as it will then.
 
         Nothing is submitted, because something else may be timed on the device. So drivers that compile at the first
@@ -52,10 +51,10 @@ class Bench:
         """
         if not isinstance(program, Program) or refusal(self.device, program):
             return False
-        notify(Phase.COMPILING)
+        notify(JobPhase.COMPILING)
         return self._compiler.prepare(program)
 
-    def measure(self, job: MeasureJob, notify: Callable[[Phase], None]) -> Measurement:
+    def measure(self, job: MeasureJob, notify: Callable[[JobPhase], None]) -> Measurement:
         """Runs, verifies and times ``job``; ``notify`` is told of each phase before it begins.
 
         Never raises for what the program does; raises CaseError for a case that is of no use to it.
@@ -63,19 +62,19 @@ class Bench:
         unfit = refusal(self.device, job.wgsl)
         if unfit:
             return Measurement(TrialState.BUILD_ERROR, error=unfit)
-        phase = Phase.LOADING
+        phase = JobPhase.LOADING
 
-        def enter(now: Phase) -> float:
+        def enter(now: JobPhase) -> float:
             nonlocal phase
             phase = now
             notify(now)
             return time.perf_counter()
 
-        self.timer.before_submit = lambda: notify(Phase.RUNNING)
+        self.timer.before_submit = lambda: notify(JobPhase.RUNNING)
         self.timer.busy_s = compile_s = verify_s = 0.0
         scratch: list[Any] = []
         try:
-            start = enter(Phase.LOADING)
+            start = enter(JobPhase.LOADING)
             case = self._load(job)
             unfit = oversized(self.device, job.wgsl, case.sizes())
             if unfit:
@@ -86,20 +85,20 @@ class Bench:
             layer.wait(self.gpu)
             verify_s = time.perf_counter() - start
 
-            start = enter(Phase.COMPILING)
+            start = enter(JobPhase.COMPILING)
             pipelines, ahead_s = self._compiler.take(job.wgsl)
             steps = self._bind(job.wgsl, pipelines, case, scratch)
             compile_s = ahead_s + time.perf_counter() - start
 
-            enter(Phase.RUNNING)
+            enter(JobPhase.RUNNING)
             first_s = self.timer.run(steps)
 
-            start = enter(Phase.VERIFYING)
+            start = enter(JobPhase.VERIFYING)
             result = judge(job, case.expected, case.output)
             verify_s += time.perf_counter() - start
 
             if result.state is TrialState.OK:
-                enter(Phase.RUNNING)
+                enter(JobPhase.RUNNING)
                 taken = self.timer.sample(steps, job.sampling, first_s)
                 result = replace(result, samples_s=taken.samples_s, warmup_s=taken.warmup_s, timer=self.timer.kind)
                 result = believe(result, job.floor_s)
@@ -166,14 +165,14 @@ class Bench:
         return steps
 
 
-def failure(error: Exception, phase: Phase) -> Measurement:
+def failure(error: Exception, phase: JobPhase) -> Measurement:
     """The state that an exception amounts to which came up while ``phase`` was under way."""
     text = str(error).strip() or type(error).__name__
     if "device is lost" in text.lower() or "device lost" in text.lower():
         state = TrialState.DEVICE_LOST
     elif isinstance(error, wgpu.GPUOutOfMemoryError | MemoryError) or "not enough memory" in text.lower():
         return out_of_memory(phase, text)
-    elif phase in (Phase.LOADING, Phase.COMPILING):
+    elif phase in (JobPhase.LOADING, JobPhase.COMPILING):
         state = TrialState.BUILD_ERROR
     else:
         state = TrialState.RUN_ERROR

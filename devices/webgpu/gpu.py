@@ -19,6 +19,7 @@ from ...support.enums import Runtime
 from ...support.errors import DeviceError
 from ..device import Device
 from ..naming import device_key, driver_name, model_and_architecture, vendor_name
+from ..wgsl_bindings import binding_types
 
 # What of WebGPU's limits compute work can run into (W3C WebGPU, section 3.6.2).
 _LIMITS = (
@@ -154,26 +155,6 @@ def timestamp_period_s(gpu: Any) -> float | None:
 
     period_ns = getattr(lib, "wgpuQueueGetTimestampPeriod", None)
     return float(period_ns(gpu.queue._internal)) * 1e-9 if period_ns is not None else None
-
-
-def binding_types(source: str) -> list[str]:
-    """The type of each binding of group 0 that a WGSL module declares, as WebGPU's ``GPUBufferBindingType``, in order.
-
-    Raises ValueError where the numbers are not 0, 1, 2, …
-    """
-    code = re.sub(r"//[^\n]*|/\*.*?\*/", " ", source, flags=re.DOTALL)
-    found: dict[int, str] = {}
-    for attributes, space, access in re.findall(
-        r"((?:@\w+\s*\([^)]*\)\s*)+)var\s*<\s*(storage|uniform)\s*(?:,\s*(\w+)\s*,?\s*)?>", code
-    ):
-        number = re.search(r"@binding\s*\(\s*(\d+)", attributes)
-        if number is None:
-            continue
-        kind = "storage" if access == "read_write" else "read-only-storage"
-        found[int(number.group(1))] = "uniform" if space == "uniform" else kind
-    if sorted(found) != list(range(len(found))):
-        raise ValueError(f"the shader's bindings are numbered {sorted(found)}, not from 0 without gaps")
-    return [found[number] for number in sorted(found)]
 
 
 def make_pipeline(gpu: Any, source: str, entry: str) -> Pipeline:

@@ -23,10 +23,10 @@ from ...support.child_main import Answer, Requests, serve
 from ...support.enums import TrialState
 from ..device import Device
 from ..measure.job import MeasureJob, Measurement, Peaks
-from ..measure.protocol import Phase, job_from_json, measurement_to_json
-from ..native_program import AnyProgram, program_from_json
+from ..measure.protocol import JobPhase, job_from_json, measurement_to_json
+from ..program import AnyProgram, program_from_json
 
-Notify = Callable[[Phase], None]
+Notify = Callable[[JobPhase], None]
 """Told of each phase of a job before it begins."""
 
 
@@ -65,7 +65,7 @@ def answer_jobs(
         request = requests.get()
         number = request["id"]
 
-        def notify(phase: Phase, number: int = number) -> None:
+        def notify(phase: JobPhase, number: int = number) -> None:
             answer({"id": number, "phase": phase.value})
 
         if "calibrate" in request:

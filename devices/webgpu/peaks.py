@@ -7,15 +7,15 @@ from typing import Any
 
 from ..measure.job import Peaks
 from ..measure.peak_programs import ARITHMETIC, ARITHMETIC_GROUP_BYTES, COPY, COPY_GROUP_BYTES, SAMPLING, find_peaks
-from ..measure.protocol import Phase
+from ..measure.protocol import JobPhase
 from . import gpu as layer
 from .timing import Timer
 
 
-def measure_peaks(gpu: Any, notify: Callable[[Phase], None]) -> Peaks:
+def measure_peaks(gpu: Any, notify: Callable[[JobPhase], None]) -> Peaks:
     """Measures on an open `wgpu.GPUDevice`; takes about a second, on a software adapter as well."""
-    timer = Timer(gpu, lambda: notify(Phase.RUNNING))
-    notify(Phase.COMPILING)
+    timer = Timer(gpu, lambda: notify(JobPhase.RUNNING))
+    notify(JobPhase.COMPILING)
     arithmetic = layer.make_pipeline(gpu, ARITHMETIC, "main")
     copy = layer.make_pipeline(gpu, COPY, "main")
 

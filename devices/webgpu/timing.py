@@ -12,11 +12,22 @@ import wgpu
 
 from ..measure.sampling import Sampler
 from . import gpu as layer
-from .cold import flushing_step
 
 _COLD_TICKS = 100
 """Ticks of the timestamp clock that cold runs take together, for their mean to be good to a hundredth."""
 _MAX_COLD_RUNS = 16
+
+_FLUSH_BYTES = 128 << 20
+"""More than the last-level caches of GPUs of 2026 (NVIDIA Blackwell's 126 MB; AMD's 128 MB at most), and what every
+WebGPU adapter can bind."""
+
+_FLUSH_THREADS = 256
+
+_FLUSH = f"""
+@group(0) @binding(0) var<storage, read_write> memory: array<vec4<u32>>;
+@compute @workgroup_size({_FLUSH_THREADS})
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {{ memory[id.x] = memory[id.x] + vec4<u32>(1u); }}
+"""
 
 
 class Timer(Sampler[Sequence[layer.Step]]):
@@ -102,3 +113,12 @@ class Timer(Sampler[Sequence[layer.Step]]):
             self.kind = "wall"
             return wall_s
         return sum(spans)
+
+
+def flushing_step(gpu: Any) -> layer.Step:
+    """A step on an open `wgpu.GPUDevice` that reads and writes 128 MiB, or as much as can be bound."""
+    nbytes = min(_FLUSH_BYTES, gpu.limits["max-storage-buffer-binding-size"])
+    nbytes -= nbytes % (16 * _FLUSH_THREADS)
+    pipeline = layer.make_pipeline(gpu, _FLUSH, "main")
+    group = layer.bind(gpu, pipeline, [(layer.storage_buffer(gpu, nbytes), 0, nbytes)])
+    return layer.Step(pipeline, group, (nbytes // (16 * _FLUSH_THREADS), 1, 1))

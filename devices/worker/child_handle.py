@@ -12,11 +12,11 @@ from ...support.enums import TrialState
 from ...support.errors import DeviceError, WgtuneError
 from ..device import Device
 from ..measure.job import Measurement, Timeouts
-from ..measure.protocol import Phase, measurement_from_json
-from ..native_program import AnyProgram
+from ..measure.protocol import JobPhase, measurement_from_json
+from ..program import AnyProgram
 
-_PHASES = [phase.value for phase in Phase]
-_TIMEOUT_STATES = {Phase.COMPILING: TrialState.COMPILE_TIMEOUT, Phase.RUNNING: TrialState.RUN_TIMEOUT}
+_PHASES = [phase.value for phase in JobPhase]
+_TIMEOUT_STATES = {JobPhase.COMPILING: TrialState.COMPILE_TIMEOUT, JobPhase.RUNNING: TrialState.RUN_TIMEOUT}
 
 
 class Fault(Exception):
@@ -145,7 +145,7 @@ class BenchProcess:
             if isinstance(message.get("result"), dict) or "refused" in message:
                 return message
             if message.get("phase") in _PHASES:
-                clock.enter(Phase(message["phase"]))
+                clock.enter(JobPhase(message["phase"]))
                 deadline = time.monotonic() + self._limit_s(clock.phase)
 
     def _death(self, died: ChildDied, clock: _PhaseClock) -> Fault:
@@ -154,10 +154,10 @@ class BenchProcess:
         text = f"the worker process {died.how} {where}" + (f"; its last words:\n{died.words}" if died.words else "")
         return Fault(clock.stop(TrialState.RUN_ERROR, text), doubtful=self._requests > 1 or not clock.begun)
 
-    def _limit_s(self, phase: Phase) -> float:
-        if phase is Phase.COMPILING:
+    def _limit_s(self, phase: JobPhase) -> float:
+        if phase is JobPhase.COMPILING:
             return self._timeouts.compile_s
-        if phase is Phase.RUNNING:
+        if phase is JobPhase.RUNNING:
             return self._timeouts.run_s
         return self._timeouts.start_s
 
@@ -184,12 +184,12 @@ class _PhaseClock:
     """The phase that a job is in, and the seconds spent in each, for jobs that do not live to tell."""
 
     def __init__(self) -> None:
-        self.phase = Phase.LOADING
+        self.phase = JobPhase.LOADING
         self.begun = False
         self._since = time.monotonic()
-        self._seconds = dict.fromkeys(Phase, 0.0)
+        self._seconds = dict.fromkeys(JobPhase, 0.0)
 
-    def enter(self, phase: Phase) -> None:
+    def enter(self, phase: JobPhase) -> None:
         now = time.monotonic()
         self._seconds[self.phase] += now - self._since
         self.phase, self._since, self.begun = phase, now, True
@@ -198,8 +198,8 @@ class _PhaseClock:
         self._seconds[self.phase] += time.monotonic() - self._since
         return Measurement(
             state,
-            compile_s=self._seconds[Phase.COMPILING],
-            run_s=self._seconds[Phase.RUNNING],
-            verify_s=self._seconds[Phase.LOADING] + self._seconds[Phase.VERIFYING],
+            compile_s=self._seconds[JobPhase.COMPILING],
+            run_s=self._seconds[JobPhase.RUNNING],
+            verify_s=self._seconds[JobPhase.LOADING] + self._seconds[JobPhase.VERIFYING],
             error=error,
         )

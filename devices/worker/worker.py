@@ -13,7 +13,7 @@ from ...support.errors import DeviceError, WgtuneError
 from ..device import Device
 from ..measure.job import MeasureJob, Measurement, Peaks, Timeouts
 from ..measure.protocol import job_to_json
-from ..native_program import AnyProgram
+from ..program import AnyProgram
 from .child_handle import BenchProcess, Fault, measurement_of
 
 _MODULE = "wgtune.devices.webgpu.main"

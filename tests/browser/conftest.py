@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 from synthetic_bundle import SyntheticBundle, make_bundle
 
 from wgtune.support.errors import BundleError
-from wgtune.web import app_dir
+from wgtune.web.built_pages import app_dir
 from wgtune.web.server import BundleServer
 
 

@@ -23,7 +23,7 @@ from wgtune.devices.browser.worker import BrowserWorker
 from wgtune.devices.measure.job import Measurement, Sampling, Timeouts
 from wgtune.support.enums import CacheState, Runtime, TrialState
 from wgtune.support.errors import DeviceError, UsageError
-from wgtune.web import lender_dir
+from wgtune.web.built_pages import lender_dir
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "gpu"))
 
@@ -69,14 +69,14 @@ def server(said: list[str]) -> Iterator[BrowserServer]:
 
 @pytest.fixture
 def worker(server: BrowserServer, browser: Browser) -> Iterator[BrowserWorker]:
-    page = lend(browser, server.loans.address)
-    yield BrowserWorker(server.loans.first(), TIMEOUTS)
+    page = lend(browser, server.registry.address)
+    yield BrowserWorker(server.registry.wait_for_first(), TIMEOUTS)
     page.close()
 
 
 def test_a_page_becomes_a_device(server: BrowserServer, browser: Browser) -> None:
-    page = lend(browser, server.loans.address)
-    device = server.loans.first().device
+    page = lend(browser, server.registry.address)
+    device = server.registry.wait_for_first().device
     assert device.key == "browser:chrome-google-swiftshader" and device.runtime is Runtime.BROWSER
     assert device.software and device.driver.startswith("chrome ")
     assert device.limits["maxComputeInvocationsPerWorkgroup"] >= 256 and "timestamp-query" in device.features
@@ -121,8 +121,8 @@ def test_a_gpu_lost_while_the_next_program_compiles_is_tried_again_alone(
     server: BrowserServer, browser: Browser, doubling: Path
 ) -> None:
     browser = start_another(browser)
-    page = lend(browser, server.loans.address)
-    worker = BrowserWorker(server.loans.first(), replace(TIMEOUTS, run_s=60))
+    page = lend(browser, server.registry.address)
+    worker = BrowserWorker(server.registry.wait_for_first(), replace(TIMEOUTS, run_s=60))
     results = []
     running = threading.Thread(target=lambda: results.append(worker.measure(job(SLOW, doubling, upcoming=DOUBLING))))
     running.start()
@@ -138,15 +138,15 @@ def test_a_gpu_lost_while_the_next_program_compiles_is_tried_again_alone(
 def test_inputs_travel_once_and_fresh_ones_after_they_were_overwritten(
     server: BrowserServer, worker: BrowserWorker, doubling: Path
 ) -> None:
-    loan = server.loans.first()
+    registered = server.registry.wait_for_first()
     for _ in range(3):
         assert worker.measure(job(DOUBLING, doubling)).state is TrialState.OK
-    assert loan.fetched_bytes == SIZE * 4
+    assert registered.fetched_bytes == SIZE * 4
     source = DOUBLING.shaders[0].source.replace("var<storage, read> x", "var<storage, read_write> x")
     vandal = replace(DOUBLING, shaders=(replace(DOUBLING.shaders[0], source=source.replace("}", "x[id.x] = 7.0; }")),))
     for program in (vandal, DOUBLING, DOUBLING):
         assert worker.measure(job(program, doubling)).state is TrialState.OK
-    assert loan.fetched_bytes == 2 * SIZE * 4
+    assert registered.fetched_bytes == 2 * SIZE * 4
 
 
 def test_half_precision_and_odd_sizes_keep_their_last_bytes(worker: BrowserWorker, tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_cold_caches_and_peaks(worker: BrowserWorker, doubling: Path) -> None:
 
 
 def test_an_address_serves_one_page(server: BrowserServer, browser: Browser, said: list[str]) -> None:
-    address = server.loans.address
+    address = server.registry.address
     with pytest.raises(urllib.error.HTTPError, match="403"):
         urllib.request.urlopen(address[:-1] + "!")
     uninvited = browser.new_page()
@@ -185,7 +185,7 @@ def test_an_address_serves_one_page(server: BrowserServer, browser: Browser, sai
     thief.goto(address)
     assert "serves one page once" in thief.inner_text("body")
     data = address.split("?")[0] + "data/guess/arg0"
-    server.loans.first().resources = {"arg0": np.zeros(4)}
+    server.registry.wait_for_first().resources = {"arg0": np.zeros(4)}
     with pytest.raises(urllib.error.HTTPError, match="404"):
         urllib.request.urlopen(data)
     thief.close()
@@ -195,8 +195,8 @@ def test_an_address_serves_one_page(server: BrowserServer, browser: Browser, sai
 def test_a_closed_page_is_waited_for_and_its_program_done_by_the_next(
     server: BrowserServer, browser: Browser, doubling: Path, said: list[str]
 ) -> None:
-    page = lend(browser, server.loans.address)
-    worker = BrowserWorker(server.loans.first(), TIMEOUTS)
+    page = lend(browser, server.registry.address)
+    worker = BrowserWorker(server.registry.wait_for_first(), TIMEOUTS)
     assert worker.measure(job(DOUBLING, doubling)).state is TrialState.OK
     page.close()
     results: list[Measurement] = []
@@ -213,13 +213,13 @@ def test_a_closed_page_is_waited_for_and_its_program_done_by_the_next(
 
 def test_a_reloaded_tab_goes_on_where_it_was(server: BrowserServer, browser: Browser, doubling: Path) -> None:
     """Phones throw tabs away that are not in front, and load them again."""
-    page = lend(browser, server.loans.address)
-    worker = BrowserWorker(server.loans.first(), TIMEOUTS)
+    page = lend(browser, server.registry.address)
+    worker = BrowserWorker(server.registry.wait_for_first(), TIMEOUTS)
     assert worker.measure(job(DOUBLING, doubling)).state is TrialState.OK
-    unused = server.loans.address
+    unused = server.registry.address
     page.reload()
     assert worker.measure(job(DOUBLING, doubling)).state is TrialState.OK
-    assert len(server.loans.all()) == 1 and server.loans.address == unused
+    assert len(server.registry.browsers()) == 1 and server.registry.address == unused
     page.close()
 
 
@@ -227,27 +227,27 @@ def test_a_second_tab_of_a_browser_waits_for_the_first(browser: Browser) -> None
     with BrowserServer(lender_dir(), print, port=0) as server:
         context = browser.new_context()
         first, second = context.new_page(), context.new_page()
-        first.goto(server.loans.address)
+        first.goto(server.registry.address)
         first.wait_for_function("document.getElementById('status').textContent.includes('lent')")
-        second.goto(server.loans.address)
+        second.goto(server.registry.address)
         second.wait_for_function("document.getElementById('status').textContent.includes('Another tab')")
-        assert len(server.loans.all()) == 1
+        assert len(server.registry.browsers()) == 1
         first.close()
         second.wait_for_function("document.getElementById('status').textContent.includes('lent')")
-        (loan,) = server.loans.all()
-        assert not loan.page.gone
+        (registered,) = server.registry.browsers()
+        assert not registered.page.gone
         context.close()
 
 
 def test_a_run_that_waits_in_vain_ends_with_the_reason(said: list[str]) -> None:
     in_vain = pytest.raises(DeviceError, match=r"no browser joined within 0\.3 s")
     with BrowserServer(lender_dir(), said.append, port=0, wait_s=0.3) as server, in_vain:
-        server.loans.first()
-    assert said[0].startswith(f"open {server.loans.address.split('?')[0]}")
+        server.registry.wait_for_first()
+    assert said[0].startswith(f"open {server.registry.address.split('?')[0]}")
 
 
 def test_what_cannot_be_served_says_so(tmp_path: Path, server: BrowserServer) -> None:
-    port = int(server.loans.address.split(":")[2].split("/")[0])
+    port = int(server.registry.address.split(":")[2].split("/")[0])
     with pytest.raises(UsageError, match=f"port {port}"):
         BrowserServer(lender_dir(), print, port=port)
     with pytest.raises(UsageError, match="certificate"):
@@ -258,8 +258,8 @@ def test_a_lost_device_is_booked_on_what_was_running_and_opened_anew(
     server: BrowserServer, browser: Browser, doubling: Path
 ) -> None:
     browser = start_another(browser)
-    page = lend(browser, server.loans.address)
-    worker = BrowserWorker(server.loans.first(), TIMEOUTS)
+    page = lend(browser, server.registry.address)
+    worker = BrowserWorker(server.registry.wait_for_first(), TIMEOUTS)
     assert worker.measure(job(DOUBLING, doubling)).state is TrialState.OK
     results = []
     running = threading.Thread(target=lambda: results.append(worker.measure(job(SLOW, doubling))))
@@ -277,8 +277,8 @@ def test_a_lost_device_is_booked_on_what_was_running_and_opened_anew(
 def test_pages_closed_at_random_lose_nothing(server: BrowserServer, browser: Browser, doubling: Path) -> None:
     """The tab goes twenty times, at any moment of a job; each job ends, and ends right."""
     chance = random.Random(0)
-    page = lend(browser, server.loans.address)
-    worker = BrowserWorker(server.loans.first(), TIMEOUTS)
+    page = lend(browser, server.registry.address)
+    worker = BrowserWorker(server.registry.wait_for_first(), TIMEOUTS)
     jobs = [job(program, doubling) for program in (DOUBLING, TRIPLING, SILENT, BROKEN)] * 200
     ends: list[TrialState] = []
     over = threading.Event()
@@ -294,7 +294,7 @@ def test_pages_closed_at_random_lose_nothing(server: BrowserServer, browser: Bro
     for _ in range(20):
         page.wait_for_timeout(chance.uniform(0, 150))
         page.close()
-        page = lend(browser, server.loans.address)
+        page = lend(browser, server.registry.address)
     over.set()
     working.join(60)
     assert not working.is_alive()
@@ -307,8 +307,8 @@ def test_an_endless_program_times_out_and_a_restarted_browser_goes_on(
     server: BrowserServer, browser: Browser, doubling: Path, said: list[str]
 ) -> None:
     first = start_another(browser)
-    lend(first, server.loans.address)
-    worker = BrowserWorker(server.loans.first(), Timeouts(compile_s=20, run_s=2), reset_s=2)
+    lend(first, server.registry.address)
+    worker = BrowserWorker(server.registry.wait_for_first(), Timeouts(compile_s=20, run_s=2), reset_s=2)
     result = worker.measure(job(ENDLESS, doubling))
     assert result.state is TrialState.RUN_TIMEOUT and "within 2 s" in result.error
     results = []
@@ -319,7 +319,7 @@ def test_an_endless_program_times_out_and_a_restarted_browser_goes_on(
     assert "restart the browser" in said[0]
     first.close()
     second = start_another(browser)
-    lend(second, server.loans.address)
+    lend(second, server.registry.address)
     going_on.join(30)
     assert results and results[0].state is TrialState.OK
     second.close()

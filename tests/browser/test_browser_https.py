@@ -21,7 +21,7 @@ from wgtune.devices.browser.worker import BrowserWorker
 from wgtune.devices.measure.job import Timeouts
 from wgtune.support.enums import TrialState
 from wgtune.support.errors import UsageError
-from wgtune.web import lender_dir
+from wgtune.web.built_pages import lender_dir
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "gpu"))
 
@@ -52,15 +52,15 @@ def test_a_certificate_lets_other_machines_lend(
     certificate: tuple[Path, Path], elsewhere: Page, tmp_path: Path
 ) -> None:
     with BrowserServer(lender_dir(), print, "127.0.0.1", 0, *certificate) as server:
-        assert server.loans.address.startswith("https://") and not server.advice
+        assert server.registry.address.startswith("https://") and not server.advice
         with pytest.raises(urllib.error.URLError, match="CERTIFICATE_VERIFY_FAILED"):
-            urllib.request.urlopen(server.loans.address, context=ssl.create_default_context())
-        elsewhere.goto(server.loans.address.replace("127.0.0.1", NAME))
+            urllib.request.urlopen(server.registry.address, context=ssl.create_default_context())
+        elsewhere.goto(server.registry.address.replace("127.0.0.1", NAME))
         elsewhere.wait_for_function("document.getElementById('status').textContent.includes('lent')")
         assert elsewhere.evaluate("isSecureContext")
         x = np.linspace(-1, 1, SIZE, dtype=np.float32)
         save_file({"arg0": x, "expected1": 2 * x}, tmp_path / "case.safetensors")
-        worker = BrowserWorker(server.loans.first(), Timeouts(compile_s=20, run_s=15))
+        worker = BrowserWorker(server.registry.wait_for_first(), Timeouts(compile_s=20, run_s=15))
         assert worker.measure(job(DOUBLING, tmp_path / "case.safetensors")).state is TrialState.OK
 
 
@@ -68,10 +68,10 @@ def test_over_plain_http_both_ends_say_what_is_missing(elsewhere: Page) -> None:
     assert "--certificate" in advice("0.0.0.0", 8765) and "ssh -L 8765:127.0.0.1:8765" in advice("0.0.0.0", 8765)
     with BrowserServer(lender_dir(), print, "127.0.0.1", 0) as server:
         assert not server.advice
-        port = server.loans.address.split(":")[2].split("/")[0]
-        elsewhere.goto(f"http://{NAME}:{port}/{server.loans.address.split('/')[3]}")
+        port = server.registry.address.split(":")[2].split("/")[0]
+        elsewhere.goto(f"http://{NAME}:{port}/{server.registry.address.split('/')[3]}")
         elsewhere.wait_for_function("document.getElementById('status').textContent.includes('cannot lend')")
-        assert "plain HTTP" in elsewhere.inner_text("#status") and not server.loans.all()
+        assert "plain HTTP" in elsewhere.inner_text("#status") and not server.registry.browsers()
 
 
 def test_a_key_alone_or_one_that_does_not_fit_is_refused(certificate: tuple[Path, Path]) -> None:

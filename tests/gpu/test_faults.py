@@ -20,7 +20,7 @@ from sample_programs import BROKEN, CRASHING, DOUBLING, ENDLESS, NANS, SLOW_TO_C
 
 from wgtune.devices.device import Device
 from wgtune.devices.measure.job import Timeouts
-from wgtune.devices.measure.protocol import Phase
+from wgtune.devices.measure.protocol import JobPhase
 from wgtune.devices.webgpu.bench import Bench, failure
 from wgtune.devices.worker.worker import Worker
 from wgtune.support.enums import TrialState
@@ -193,7 +193,7 @@ def test_a_lost_device_is_named(device: Device, doubling: Path) -> None:
 
 
 def test_exhausted_memory_is_not_a_build_error() -> None:
-    result = failure(wgpu.GPUOutOfMemoryError("Not enough memory left"), Phase.LOADING)
+    result = failure(wgpu.GPUOutOfMemoryError("Not enough memory left"), JobPhase.LOADING)
     assert result.state is TrialState.RUN_ERROR and "memory" in result.error
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from wgtune.database.schema.records import SessionOutcome
 from wgtune.database.store import Store
-from wgtune.devices.browser.page_registry import Loans
+from wgtune.devices.browser.page_registry import PageRegistry
 from wgtune.devices.device import Device
 from wgtune.devices.limits import TIERS
 from wgtune.reports.live.fleet import FleetView
@@ -191,10 +191,12 @@ def test_when_the_command_is_killed_the_sessions_end(
 
 
 def test_a_browser_that_never_comes_holds_up_nobody(fleet: Fleet, device: Device) -> None:
-    loans = Loans(lambda token: f"http://127.0.0.1:1/?token={token}", lambda words: None, wait_s=0.5, at_most=None)
+    registry = PageRegistry(
+        lambda token: f"http://127.0.0.1:1/?token={token}", lambda words: None, wait_s=0.5, at_most=None
+    )
     watcher = Watcher()
-    summary = tune_fleet(fleet, [device], watcher, Browsers(loans, None))
+    summary = tune_fleet(fleet, [device], watcher, Browsers(registry, None))
     (native, browser) = summary.outcomes
     assert native.summary is not None and native.summary.measured == 3 and not native.error
     assert browser.device == "browser" and "no browser joined" in browser.error and "address" in browser.hint
-    assert watcher.state("browser").startswith("given up: no browser joined") and loans.address in watcher.invitation
+    assert watcher.state("browser").startswith("given up: no browser joined") and registry.address in watcher.invitation

@@ -2,7 +2,7 @@
 
 import pytest
 
-from wgtune.devices.webgpu.gpu import binding_types
+from wgtune.devices.wgsl_bindings import binding_types
 
 
 def test_bindings_are_read_in_order_whatever_the_spelling() -> None:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from wgtune.devices.measure.verifying import verify
+from wgtune.devices.measure.verify import verify
 
 FLOATS = arrays(np.float32, st.integers(1, 50), elements=st.floats(-1e6, 1e6, width=32))
 

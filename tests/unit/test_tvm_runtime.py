@@ -15,7 +15,7 @@ from wgtune.devices.discovery.discovery import CPU, discover, select_several
 from wgtune.devices.limits import TIERS
 from wgtune.devices.measure.job import MeasureJob
 from wgtune.devices.measure.protocol import job_from_json, job_to_json
-from wgtune.devices.native_program import NativeProgram, program_from_json
+from wgtune.devices.program import NativeProgram, program_from_json
 from wgtune.devices.worker.factory import TvmWorker, open_worker
 from wgtune.support.enums import Runtime, TrialState
 from wgtune.support.errors import DeviceError

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from wgtune.support.errors import BundleError, UsageError
-from wgtune.web import app_dir, server
+from wgtune.web.built_pages import app_dir, server
 from wgtune.web.server import BundleServer
 
 
@@ -123,7 +123,7 @@ def test_not_a_bundle(tmp_path: Path) -> None:
 
 
 def test_page_not_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wgtune.web.__file__", str(tmp_path / "__init__.py"))
+    monkeypatch.setattr("wgtune.web.built_pages.__file__", str(tmp_path / "built_pages.py"))
     with pytest.raises(BundleError) as caught:
         app_dir()
     assert caught.value.hint == "type: make web"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tvm
 
 from ...devices.limits import Tier
-from ...devices.native_program import AnyProgram
+from ...devices.program import AnyProgram
 from .tvm_native import NativeTier, native_program
 from .wgsl import emit as emit_wgsl
 

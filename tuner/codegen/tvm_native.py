@@ -19,8 +19,7 @@ from tvm.target import Target
 
 from ...devices.device import Device
 from ...devices.limits import Tier
-from ...devices.native_program import NativeProgram
-from ...devices.program import Requirements
+from ...devices.program import NativeProgram, Requirements
 from ...support.enums import Runtime
 
 RUNTIMES = frozenset({Runtime.TVM, Runtime.TVM_CUDA, Runtime.TVM_METAL})

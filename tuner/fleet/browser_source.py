@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from ...devices.browser.page_registry import Loan, Loans
+from ...devices.browser.page_registry import PageRegistry, RegisteredBrowser
 from ...devices.browser.worker import BrowserWorker
 from ...devices.device import Device
 from ...devices.measure.job import Timeouts
@@ -15,25 +15,25 @@ from ...support.errors import DeviceError
 class Browsers:
     """Browsers as visitors: each that opens an address becomes a device of its own."""
 
-    def __init__(self, loans: Loans, minutes: float | None) -> None:
+    def __init__(self, registry: PageRegistry, minutes: float | None) -> None:
         """A first browser is waited for as long as any page, and for ``minutes`` at most."""
-        self._loans = loans
-        self._until = time.monotonic() + loans.wait_s
+        self._registry = registry
+        self._until = time.monotonic() + registry.wait_s
         if minutes is not None:
-            loans.until = time.monotonic() + 60 * minutes
-            self._until = min(self._until, loans.until)
+            registry.until = time.monotonic() + 60 * minutes
+            self._until = min(self._until, registry.until)
 
     def there(self) -> list[Device]:
         """As `Visitors.there`."""
-        return [loan.device for loan in self._loans.all() if not loan.page.gone and not loan.over]
+        return [each.device for each in self._registry.browsers() if not each.page.gone and not each.released]
 
     def absence(self, device: Device) -> str:
         """As `Visitors.absence`."""
-        return self._loan(device).why
+        return self._browser(device).absence_reason
 
     def expected(self) -> str:
         """As `Visitors.expected`: the first browser is waited for, others may come."""
-        if self._loans.all():
+        if self._registry.browsers():
             return ""
         if time.monotonic() >= self._until:
             raise DeviceError(
@@ -43,21 +43,21 @@ class Browsers:
 
     def invitation(self) -> str:
         """As `Visitors.invitation`."""
-        loans = self._loans.all()
-        away = [loan.device.key for loan in loans if loan.page.gone and not loan.over]
+        browsers = self._registry.browsers()
+        away = [each.device.key for each in browsers if each.page.gone and not each.released]
         if away:
-            return f"open {self._loans.address} to go on with {', '.join(away)}"
-        if loans:
-            return f"open {self._loans.address} in another browser to tune its GPU, too"
-        return f"open {self._loans.address} in the browser whose GPU is to be tuned"
+            return f"open {self._registry.address} to go on with {', '.join(away)}"
+        if browsers:
+            return f"open {self._registry.address} in another browser to tune its GPU, too"
+        return f"open {self._registry.address} in the browser whose GPU is to be tuned"
 
     def worker(self, device: Device, timeouts: Timeouts) -> MeasuringWorker:
         """As `Visitors.worker`."""
-        return BrowserWorker(self._loan(device), timeouts)
+        return BrowserWorker(self._browser(device), timeouts)
 
     def release(self, device: Device) -> None:
         """As `Visitors.release`: its page says that it may be closed."""
-        self._loan(device).end()
+        self._browser(device).release()
 
-    def _loan(self, device: Device) -> Loan:
-        return next(loan for loan in self._loans.all() if loan.device == device)
+    def _browser(self, device: Device) -> RegisteredBrowser:
+        return next(browser for browser in self._registry.browsers() if browser.device == device)

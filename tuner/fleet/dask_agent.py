@@ -32,7 +32,7 @@ from typing import Any
 from distributed import Worker as DaskWorker
 from distributed import WorkerPlugin, get_worker
 
-from ...devices.browser.page_registry import Loan, Loans
+from ...devices.browser.page_registry import PageRegistry, RegisteredBrowser
 from ...devices.device import Device
 from ...devices.measure.job import Timeouts
 from ...devices.measure.protocol import job_from_json, measurement_to_json
@@ -75,12 +75,12 @@ async def serve_agent(
     devices: Sequence[Device],
     say: Callable[[str], None],
     retry_s: float = _RETRY_S,
-    loans: Loans | None = None,
+    registry: PageRegistry | None = None,
 ) -> None:
     """Lends ``devices`` to the cluster at ``scheduler`` until SIGINT or SIGTERM; joins again whenever it was cut off.
 
-    ``say`` is called with a line of text when something changes. With ``loans``, browsers that lend their GPUs here are
-    lent on, each as long as its page is there.
+    ``say`` is called with a line of text when something changes. With ``registry``, the browsers that register in
+    it are lent on, each as long as its page is there.
     """
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what a user must know is said by ``say``
     stop = asyncio.Event()
@@ -90,8 +90,8 @@ async def serve_agent(
     lending = []
     if devices:
         lending.append(_lend(scheduler, devices, DeviceBank(devices), stop, say, retry_s))
-    if loans is not None:
-        lending.append(_lend_browsers(scheduler, loans, stop, say, retry_s))
+    if registry is not None:
+        lending.append(_lend_browsers(scheduler, registry, stop, say, retry_s))
     await asyncio.gather(*lending)
 
 
@@ -141,30 +141,30 @@ async def _lend(
 
 
 async def _lend_browsers(
-    scheduler: str, loans: Loans, stop: asyncio.Event, say: Callable[[str], None], retry_s: float
+    scheduler: str, registry: PageRegistry, stop: asyncio.Event, say: Callable[[str], None], retry_s: float
 ) -> None:
     """Lends each browser on while its page is there, until ``stop``.
 
     What a page that left was measuring, Dask gives to another one of its kind. Whatever still waits for that page here
     is answered to nobody, and has the page to itself for that long where it comes back.
     """
-    banks: dict[Loan, DeviceBank] = {}
-    lent: dict[Loan, tuple[asyncio.Event, asyncio.Task[None]]] = {}
+    banks: dict[RegisteredBrowser, DeviceBank] = {}
+    lent: dict[RegisteredBrowser, tuple[asyncio.Event, asyncio.Task[None]]] = {}
     told = ""
     while not stop.is_set():
-        if told != loans.address:
-            told = loans.address
+        if told != registry.address:
+            told = registry.address
             say(f"open {told} in {'another' if banks else 'a'} browser to lend its GPU")
-        for loan in loans.all():
-            if not loan.page.gone and loan not in lent:
-                if loan not in banks:
-                    banks[loan] = DeviceBank([loan.device], partial(_browser_worker, loan))
+        for browser in registry.browsers():
+            if not browser.page.gone and browser not in lent:
+                if browser not in banks:
+                    banks[browser] = DeviceBank([browser.device], partial(_browser_worker, browser))
                 until = asyncio.Event()
-                lending = _lend(scheduler, [loan.device], banks[loan], until, say, retry_s)
-                lent[loan] = until, asyncio.create_task(lending)
-            elif loan.page.gone and loan in lent:
-                say(f"{loan.device.key}: {loan.why}")
-                await _end_lending(*lent.pop(loan))
+                lending = _lend(scheduler, [browser.device], banks[browser], until, say, retry_s)
+                lent[browser] = until, asyncio.create_task(lending)
+            elif browser.page.gone and browser in lent:
+                say(f"{browser.device.key}: {browser.absence_reason}")
+                await _end_lending(*lent.pop(browser))
         await _either(stop.wait(), asyncio.sleep(_LOOK_S))
     for until, lending_task in lent.values():
         await _end_lending(until, lending_task)
@@ -175,10 +175,10 @@ async def _end_lending(until: asyncio.Event, lending: asyncio.Task[None]) -> Non
     await lending
 
 
-def _browser_worker(loan: Loan, device: Device, timeouts: Timeouts) -> MeasuringWorker:
+def _browser_worker(browser: RegisteredBrowser, device: Device, timeouts: Timeouts) -> MeasuringWorker:
     from ...devices.browser.worker import BrowserWorker
 
-    return BrowserWorker(loan, timeouts)
+    return BrowserWorker(browser, timeouts)
 
 
 async def _either(*waits: Any) -> None:

@@ -25,7 +25,7 @@ from tvm.s_tir.meta_schedule.cost_model.xgb_model import XGBConfig, XGBModel
 from ...database.schema.records import TrialSummary
 from ...database.tvm.traces import ENTRY
 from ...devices.limits import Tier
-from ...devices.native_program import AnyProgram
+from ...devices.program import AnyProgram
 from ...support.errors import WgtuneError
 from ..codegen.baseline_schedules import replay, schedulable_module, trace_to_json
 from ..codegen.emit import emit

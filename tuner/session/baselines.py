@@ -7,7 +7,7 @@ from itertools import islice
 
 from ...database.schema.records import TrialKind, TrialSummary
 from ...devices.limits import Tier
-from ...devices.native_program import AnyProgram
+from ...devices.program import AnyProgram
 from ...support.enums import QUARANTINE_AFTER
 from ..codegen.baseline_schedules import baseline_schedules, trace_to_json
 from ..codegen.emit import emit

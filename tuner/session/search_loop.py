@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 
 from ...database.schema.records import TrialKind, TrialSummary
-from ...devices.native_program import AnyProgram
+from ...devices.program import AnyProgram
 from ..ir import Kernel
 from ..search.evolutionary import Candidate, CostModel, KernelSearch
 from ..search.task_scheduler import Progress

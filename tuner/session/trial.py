@@ -8,7 +8,7 @@ import tvm
 
 from ...database.schema.records import TrialKind, WorkloadInfo
 from ...devices.limits import Tier
-from ...devices.native_program import AnyProgram
+from ...devices.program import AnyProgram
 from ...support.enums import TrialState
 from ...support.errors import WgtuneError
 from ..codegen.baseline_schedules import TraceError, replay

@@ -11,7 +11,7 @@ from ...database.queries.health import crashes
 from ...database.schema.records import TrialEnd, TrialKind, TrialStart
 from ...database.store import Store
 from ...devices.measure.job import MeasureJob, Measurement, Peaks, Sampling
-from ...devices.native_program import AnyProgram
+from ...devices.program import AnyProgram
 from ...devices.worker.factory import MeasuringWorker
 from ...support.enums import QUARANTINE_AFTER, CacheState, TrialState
 from ...support.signals import Interrupts
