@@ -91,7 +91,7 @@ def _records(
 
 def _from_record(kernel: Kernel, record: Record, tier: Tier, warn: Callable[[str], None]) -> Program | None:
     """The record's program, or None where today's toolchain makes another one of its trace than was verified."""
-    from ...tuner.codegen.baseline_schedules import replay
+    from ...tuner.codegen.traces import replay
     from ...tuner.codegen.wgsl import emit
 
     try:
@@ -109,7 +109,7 @@ def _from_relative(
     kernel: Kernel, found: Found, tier: Tier, faults: set[str], warn: Callable[[str], None]
 ) -> Program | None:
     """Another device's schedule, emitted here; None where it is the baseline, does not emit, or failed here."""
-    from ...tuner.codegen.baseline_schedules import replay
+    from ...tuner.codegen.traces import replay
     from ...tuner.codegen.wgsl import emit
 
     if found.record.kind is TrialKind.BASELINE:

@@ -34,7 +34,8 @@ from wgtune.support.enums import TrialState
 from wgtune.support.errors import BundleError, DeviceError, UsageError
 from wgtune.tuner.capture.model_capture import capture_model
 from wgtune.tuner.capture.sources import resolve_model
-from wgtune.tuner.codegen.baseline_schedules import baseline_schedules, trace_to_json
+from wgtune.tuner.codegen.baseline_schedules import baseline_schedules
+from wgtune.tuner.codegen.traces import trace_to_json
 from wgtune.tuner.codegen.wgsl import emit
 from wgtune.tuner.ir import Kernel
 

@@ -20,9 +20,9 @@ from wgtune.devices.worker.worker import Worker
 from wgtune.support.enums import TrialState
 from wgtune.tuner.capture import sincos as trigonometry
 from wgtune.tuner.capture.kernel_table import make_kernel
-from wgtune.tuner.codegen.baseline_schedules import baseline_schedules, schedulable_module
-from wgtune.tuner.codegen.short_loops import ShortLoops
+from wgtune.tuner.codegen.baseline_schedules import ShortLoops, baseline_schedules
 from wgtune.tuner.codegen.targets import emit_target
+from wgtune.tuner.codegen.traces import schedulable_module
 from wgtune.tuner.codegen.wgsl import emit
 from wgtune.tuner.ir import Kernel
 from wgtune.tuner.reference.reference import make_case

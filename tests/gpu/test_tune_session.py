@@ -17,9 +17,9 @@ from wgtune.devices.limits import TIERS, Tier
 from wgtune.devices.program import Program
 from wgtune.support.enums import TrialState
 from wgtune.support.errors import DeviceError, UsageError
-from wgtune.tuner.codegen.baseline_schedules import replay
+from wgtune.tuner.codegen.traces import replay
 from wgtune.tuner.codegen.wgsl import emit
-from wgtune.tuner.reference.reference import CaseError
+from wgtune.tuner.reference.reference import NonFiniteReferenceError
 from wgtune.tuner.session import baselines as baselines_module
 from wgtune.tuner.session import search_loop as rounds_module
 from wgtune.tuner.session.events import (
@@ -181,7 +181,7 @@ def test_a_kernel_without_reference_is_left_out(device, store, monkeypatch):
 
     def failing(kernel: Any, seed: int) -> Any:
         if kernel.id == bad.id:
-            raise CaseError("softmax has no finite reference")
+            raise NonFiniteReferenceError("softmax has no finite reference")
         return real(kernel, seed)
 
     monkeypatch.setattr(trials_module, "make_case", failing)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wgtune.tuner.codegen.branches import without_branches
+from wgtune.tuner.codegen.wgsl import without_branches
 
 CHOICE = """\
     var condval : f32;

@@ -19,7 +19,8 @@ from wgtune.database.store import Store
 from wgtune.devices.limits import TIERS
 from wgtune.tuner.capture.model_capture import capture_model
 from wgtune.tuner.capture.sources import resolve_model
-from wgtune.tuner.codegen.baseline_schedules import baseline_schedules, trace_to_json
+from wgtune.tuner.codegen.baseline_schedules import baseline_schedules
+from wgtune.tuner.codegen.traces import trace_to_json
 from wgtune.tuner.codegen.wgsl import emit
 from wgtune.tuner.ir import Kernel
 

@@ -227,7 +227,7 @@ def test_an_entry_that_takes_tvm_down_costs_that_entry(
     child = tmp_path / "dying.py"
     child.write_text(
         "import os, sys\n"
-        "from wgtune.tuner import json_process as real\n"
+        "from wgtune.tuner.interop import json_child as real\n"
         "def dying(read):\n"
         "    def answer(module, request):\n"
         "        if request['record'] == 'die': os.kill(os.getpid(), 11)\n"

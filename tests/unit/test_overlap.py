@@ -22,7 +22,7 @@ from wgtune.devices.measure.job import MeasureJob, Measurement, Peaks, Timeouts
 from wgtune.support.enums import Runtime, TrialState
 from wgtune.support.errors import DeviceError
 from wgtune.support.signals import Interrupted
-from wgtune.tuner.reference.reference import CaseError
+from wgtune.tuner.reference.reference import NonFiniteReferenceError
 from wgtune.tuner.session import search_loop as rounds
 from wgtune.tuner.session import trial_runner as trials_module
 from wgtune.tuner.session.events import Event, SessionPhase, TrialEnded
@@ -288,7 +288,7 @@ def test_a_kernel_whose_reference_fails_ahead_is_left_out(store: Store, monkeypa
 
     def failing(kernel: Any, seed: int) -> Any:
         if kernel.id == bad.id:
-            raise CaseError("softmax has no finite reference")
+            raise NonFiniteReferenceError("softmax has no finite reference")
         return real(kernel, seed)
 
     monkeypatch.setattr(trials_module, "make_case", failing)

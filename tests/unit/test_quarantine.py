@@ -14,7 +14,8 @@ from wgtune.devices.limits import TIERS
 from wgtune.devices.measure.job import Measurement, Peaks
 from wgtune.support.enums import QUARANTINE_AFTER, TrialState
 from wgtune.support.signals import Interrupts
-from wgtune.tuner.codegen.baseline_schedules import baseline_schedules, trace_to_json
+from wgtune.tuner.codegen.baseline_schedules import baseline_schedules
+from wgtune.tuner.codegen.traces import trace_to_json
 from wgtune.tuner.codegen.wgsl import emit
 from wgtune.tuner.session.events import Event
 from wgtune.tuner.session.phase_timer import PhaseTimer

@@ -15,7 +15,7 @@ from tvm import te, tirx, topi
 
 from wgtune.tuner.capture.kernel_table import make_kernel
 from wgtune.tuner.ir import Kernel
-from wgtune.tuner.reference.reference import Case, CaseError, make_case
+from wgtune.tuner.reference.reference import Case, NonFiniteReferenceError, make_case
 
 
 def unary(operator, shape: tuple[int, ...] = (64, 64), dtype: str = "float32") -> Kernel:
@@ -121,7 +121,7 @@ def test_where_normal_inputs_have_no_result_positive_ones_do(tmp_path: Path, ope
 
 def test_a_kernel_without_finite_results_is_refused(tmp_path: Path) -> None:
     kernel = unary(lambda x: topi.log(topi.negative(topi.abs(x))))
-    with pytest.raises(CaseError, match=kernel.name):
+    with pytest.raises(NonFiniteReferenceError, match=kernel.name):
         make_case(kernel, 0, tmp_path)
     assert not list(tmp_path.iterdir())
 

@@ -28,7 +28,8 @@ from wgtune.database.store import Store
 from wgtune.devices.limits import TIERS
 from wgtune.support.child_process import Child
 from wgtune.support.enums import TrialState
-from wgtune.tuner.codegen.baseline_schedules import baseline_schedules, trace_to_json
+from wgtune.tuner.codegen.baseline_schedules import baseline_schedules
+from wgtune.tuner.codegen.traces import trace_to_json
 from wgtune.tuner.codegen.wgsl import emit
 from wgtune.tuner.interop.replay import replay_database
 from wgtune.tuner.ir import Kernel

@@ -12,15 +12,9 @@ from tvm.s_tir import Schedule, dlight
 
 from wgtune.devices.limits import TIERS
 from wgtune.tuner.capture.kernel_table import make_kernel
-from wgtune.tuner.codegen.baseline_schedules import (
-    TraceError,
-    baseline_schedules,
-    replay,
-    schedulable_module,
-    trace_to_json,
-)
-from wgtune.tuner.codegen.short_loops import MOST_ITERATIONS, ShortLoops, thread_iterations
+from wgtune.tuner.codegen.baseline_schedules import MOST_ITERATIONS, ShortLoops, baseline_schedules, thread_iterations
 from wgtune.tuner.codegen.targets import emit_target
+from wgtune.tuner.codegen.traces import TraceError, replay, schedulable_module, trace_to_json
 from wgtune.tuner.codegen.wgsl import emit
 from wgtune.tuner.ir import Kernel
 from wgtune.tuner.search.evolutionary import search_context

@@ -16,7 +16,7 @@ from tvm.s_tir import Schedule
 from wgtune.database.schema.records import TrialKind, TrialSummary
 from wgtune.devices.limits import TIERS
 from wgtune.support.enums import TrialState
-from wgtune.tuner.codegen.baseline_schedules import replay, schedulable_module
+from wgtune.tuner.codegen.traces import replay, schedulable_module
 from wgtune.tuner.codegen.wgsl import emit
 from wgtune.tuner.ir import Kernel
 from wgtune.tuner.search.design_space import ChoiceKnob, Decision, Sketch, TileKnob

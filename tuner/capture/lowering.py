@@ -275,7 +275,7 @@ class _Flattener:
         if foreign:
             raise CaptureError(
                 f"the kernel {kernel.name} has tensors of {', '.join(foreign)}, which WGSL cannot hold",
-                "wgtune/tuner/converters.py needs a converter for the operators in its name",
+                "wgtune/tuner/capture/torch_ops.py needs a converter for the operators in its name",
             )
         self.kernels.setdefault(kernel.id, kernel)
         return kernel.id

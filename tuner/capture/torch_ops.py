@@ -337,5 +337,5 @@ def unsupported(stage: str, operators: list[str]) -> CaptureError:
     """The error for PyTorch operators of ``stage`` that cannot be converted."""
     return CaptureError(
         f"the stage {stage} uses operators that TVM cannot convert: {', '.join(sorted(operators))}",
-        "leave the stage out, or add a converter in wgtune/tuner/converters.py",
+        "leave the stage out, or add a converter in wgtune/tuner/capture/torch_ops.py",
     )

@@ -1,38 +1,32 @@
-"""Schedules of a kernel: where they start, how they are written down, and how they are replayed.
-
-A trace names the blocks and buffers that it works on. A kernel's identity has no names, so every schedule here starts
-from `schedulable_module`, where names are positions: a trace recorded for a kernel replays on every kernel of its id.
-"""
+"""Untuned schedules of a kernel for a GPU: dlight's, and a plain one whose threads do not loop for long."""
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import Any
 
-import tvm
+from tvm import IRModule, tirx
 from tvm.s_tir import Schedule, dlight
+from tvm.s_tir.dlight.analysis import normalize_prim_func
+from tvm.s_tir.dlight.base import try_inline
+from tvm.s_tir.dlight.gpu.base import GPUScheduleRule
+from tvm.s_tir.schedule import LoopRV, SBlockRV
+from tvm.target import Target
 
-from ...database.tvm.traces import ENTRY, apply_trace, is_trace, trace_values
+from ...database.tvm.traces import ENTRY
 from ...devices.limits import Tier
-from ...support.errors import WgtuneError
 from ..ir import Kernel
-from .short_loops import MOST_ITERATIONS, ShortLoops, thread_iterations
 from .targets import emit_target
+from .traces import schedulable_module, trace_to_json
 from .tvm_native import NativeTier
 
+MOST_ITERATIONS = 1 << 15
+"""Iterations of all its loops that a GPU thread should make. Mesa's llvmpipe ends a thread's loops after 65,535,
+counted over all of them together, and says nothing."""
 
-class TraceError(WgtuneError):
-    """A stored trace that is damaged, or belongs to another kernel or another TVM."""
-
-
-def schedulable_module(kernel: Kernel) -> tvm.IRModule:
-    """A fresh module whose only function, ``main``, is the kernel unscheduled, every name replaced by its position.
-
-    Search and baselines start from it, so that traces and WGSL depend on the kernel's identity alone.
-    """
-    return tvm.IRModule({ENTRY: _without_names(kernel)})
+_LONG = 4096
+"""Terms of a reduction that one thread may sum alone."""
 
 
 def baseline_schedules(kernel: Kernel, tier: Tier) -> Iterator[Schedule]:
@@ -59,48 +53,6 @@ def baseline_schedules(kernel: Kernel, tier: Tier) -> Iterator[Schedule]:
     yield from long
 
 
-_BASELINE_RULES: tuple[tuple[Any, ...], ...] = (
-    (
-        dlight.gpu.Matmul(),
-        dlight.gpu.GEMV(),
-        dlight.gpu.Reduction(),
-        dlight.gpu.GeneralReduction(),
-        dlight.gpu.Fallback(),
-    ),
-    (ShortLoops(),),
-    (dlight.gpu.Fallback(),),
-)
-
-
-def trace_to_json(schedule: Schedule) -> str:
-    """The schedule's trace as JSON text, postprocessing included."""
-    return json.dumps(trace_values(schedule.trace), separators=(",", ":"))
-
-
-def replay(kernel: Kernel, trace_json: str) -> Schedule:
-    """The schedule of ``kernel`` that `trace_to_json` wrote down.
-
-    Nothing in the text is executed but TVM's own scheduling instructions.
-
-    Raises:
-        TraceError: the text is no trace, or does not fit this kernel.
-    """
-    try:
-        trace = json.loads(trace_json)
-    except (ValueError, RecursionError) as error:
-        raise TraceError(f"the trace stored for {kernel.name} is not JSON: {error}", _HINT) from error
-    if not is_trace(trace):
-        raise TraceError(f"the trace stored for {kernel.name} is not made of instructions and decisions", _HINT)
-    try:
-        return apply_trace(schedulable_module(kernel), trace)
-    except Exception as error:
-        line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise TraceError(f"the trace stored for {kernel.name} does not fit this kernel: {line}", _HINT) from error
-
-
-_HINT = "it was recorded for another kernel or by another version of TVM; tune this kernel again"
-
-
 def _apply(rules: tuple[Any, ...], kernel: Kernel, tier: Tier) -> Schedule | None:
     target = emit_target(tier)
     for rule in rules:
@@ -115,29 +67,64 @@ def _apply(rules: tuple[Any, ...], kernel: Kernel, tier: Tier) -> Schedule | Non
     return None
 
 
-@lru_cache(maxsize=4096)
-def _without_names(kernel: Kernel) -> tvm.tirx.PrimFunc:
-    """The kernel's function with variables, buffers and blocks named by their order of appearance in TVM's JSON graph.
+def thread_iterations(module: IRModule) -> int:
+    """How often one GPU thread goes round the innermost loops of the blocks of a scheduled ``main``, all together."""
+    total = 0
+    schedule = Schedule(module)  # one of its own: even to ask is written into a schedule's trace
+    waiting = [schedule.get_sblock("root")]
+    while waiting:
+        block = waiting.pop()
+        loops = [schedule.get(loop) for loop in schedule.get_loops(block)]
+        total += math.prod(int(loop.extent) for loop in loops if loop.thread_binding is None)
+        waiting += schedule.get_child_blocks(block)
+    return total
 
-    TVM's graph lists a node after what it refers to, in the order of a depth-first walk, which names do not change.
-    """
-    graph = json.loads(tvm.ir.save_json(kernel.func.with_attr("global_symbol", ENTRY)))
-    nodes = graph["nodes"]
 
-    def rename(data: dict[str, Any], field: str, name: str) -> None:
-        nodes.append({"type": "ffi.String", "data": name})
-        data[field] = len(nodes) - 1
+class ShortLoops(GPUScheduleRule):
+    """One thread for each result; where a result sums many terms, one workgroup for each."""
 
-    counts: dict[str, int] = {}
-    for node in list(nodes):
-        data = node.get("data")
-        if node["type"] == "ir.Var":
-            prefix = "b" if nodes[data["ty"]]["type"] == "tirx.BufferType" else "v"
-            rename(data, "name", f"{prefix}{counts.setdefault(prefix, 0)}")
-        elif node["type"] == "s_tir.SBlock" and nodes[data["name_hint"]]["data"] != "root":
-            prefix = "block"
-            rename(data, "name_hint", f"{prefix}{counts.setdefault(prefix, 0)}")
-        else:
-            continue
-        counts[prefix] += 1
-    return tvm.ir.load_json(json.dumps(graph))
+    def apply(self, func: tirx.PrimFunc, target: Target, _tunable: bool) -> Schedule | None:
+        """The schedule of ``func``, or None for shapes that are not static and for functions that are no loop nests."""
+        schedule = Schedule(func)
+        infos = normalize_prim_func(schedule)
+        if infos is None:
+            return None
+        threads = int(target.attrs["max_num_threads"])
+        for info in try_inline(schedule, infos):
+            kinds = info.dom_kind()
+            loops = schedule.get_loops(info.block_rv)
+            spatial = [loop for loop, kind in zip(loops, kinds, strict=True) if kind == "S"]
+            reduction = [loop for loop, kind in zip(loops, kinds, strict=True) if kind == "R"]
+            if len(spatial) + len(reduction) != len(loops):
+                return None
+            _bind(schedule, info.block_rv, spatial, reduction, threads)
+        return schedule
+
+
+def _bind(schedule: Schedule, block: SBlockRV, spatial: list[LoopRV], reduction: list[LoopRV], threads: int) -> None:
+    terms = math.prod(int(schedule.get(loop).extent) for loop in reduction)
+    results = schedule.fuse(*spatial) if spatial else schedule.add_unit_loop(block)
+    schedule.reorder(results, *reduction)
+    if terms > _LONG:
+        _, within = schedule.split(schedule.fuse(*reduction), [None, threads])
+        schedule.bind(results, "blockIdx.x")
+        schedule.bind(within, "threadIdx.x")
+        return
+    group, thread = schedule.split(results, [None, threads])
+    schedule.bind(group, "blockIdx.x")
+    schedule.bind(thread, "threadIdx.x")
+    if reduction:
+        schedule.decompose_reduction(block, reduction[0])
+
+
+_BASELINE_RULES: tuple[tuple[Any, ...], ...] = (
+    (
+        dlight.gpu.Matmul(),
+        dlight.gpu.GEMV(),
+        dlight.gpu.Reduction(),
+        dlight.gpu.GeneralReduction(),
+        dlight.gpu.Fallback(),
+    ),
+    (ShortLoops(),),
+    (dlight.gpu.Fallback(),),
+)

@@ -47,7 +47,7 @@ def _kernel(stored: dict[str, Any]) -> Any:
 
 
 def _replay(kernel: Any, trace: str, tiers: list[str]) -> dict[str, str]:
-    from ..codegen.baseline_schedules import TraceError, replay
+    from ..codegen.traces import TraceError, replay
     from ..codegen.wgsl import EmitError, emit
 
     if isinstance(kernel, str):

@@ -57,7 +57,7 @@ _PLAIN_INTEGERS = 128
 _ROUNDING_KEY = "rounding"
 
 
-class CaseError(WgtuneError):
+class NonFiniteReferenceError(WgtuneError):
     """A kernel has no finite reference."""
 
 
@@ -89,7 +89,7 @@ def make_case(kernel: Kernel, seed: int = 0, folder: Path | None = None) -> Case
     difference), the CPU in the kernel's own precision shows how large errors are: ``atol`` is at least 8 times that.
 
     Raises:
-        CaseError: the reference is not finite with either kind of input.
+        NonFiniteReferenceError: the reference is not finite with either kind of input.
         WgtuneError: ``folder`` takes no file, as when the disk is full; `wgtune.support.paths.cache_limit` is wrong.
     """
     folder = folder or paths.cache_dir() / "cases"
@@ -128,7 +128,7 @@ def _compute(kernel: Kernel, seed: int) -> dict[str, np.ndarray]:
             outputs = {f"expected{i}": arguments[i].astype(kernel.params[i].dtype) for i in kernel.outputs}
         if all(np.isfinite(o).all() for o in outputs.values()):
             return {**{f"arg{i}": a for i, a in inputs.items() if i not in kernel.outputs}, **outputs}
-    raise CaseError(
+    raise NonFiniteReferenceError(
         f"kernel {kernel.name} gives infinite or undefined numbers for normal and for positive inputs",
         "it cannot be verified, so it is not tuned; leave it out with --kernels",
     )

@@ -18,7 +18,7 @@ from ...support.errors import UsageError
 from ...support.signals import Interrupted, Interrupts
 from ..codegen.tvm_native import tier_for
 from ..ir import Kernel
-from ..reference.reference import CaseError
+from ..reference.reference import NonFiniteReferenceError
 from ..session.events import Event
 from ..session.phase_timer import PhaseTimer
 from ..session.registration import own_session
@@ -159,7 +159,9 @@ def _measure(
                     if interrupts.requested:
                         return
                     report(kernel.name, done / total)
-                    with suppress(CaseError):  # it had a reference once; without one it cannot be compared
+                    with suppress(
+                        NonFiniteReferenceError
+                    ):  # it had a reference once; without one it cannot be compared
                         trials.run(kernel, attempt, None)
                     done += 1
     except Interrupted:

@@ -27,9 +27,9 @@ from ...database.tvm.traces import ENTRY
 from ...devices.limits import Tier
 from ...devices.program import AnyProgram
 from ...support.errors import WgtuneError
-from ..codegen.baseline_schedules import replay, schedulable_module, trace_to_json
 from ..codegen.emit import emit
 from ..codegen.targets import search_target
+from ..codegen.traces import replay, schedulable_module, trace_to_json
 from ..codegen.tvm_native import NativeTier
 from ..codegen.wgsl import EmitError
 from ..ir import Kernel

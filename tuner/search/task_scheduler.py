@@ -17,7 +17,7 @@ _PATIENCE = 16
 
 
 @dataclass
-class Progress:
+class KernelProgress:
     """What is known of one kernel.
 
     ``calls`` are its launches per image, ``estimate_s`` the seconds of one launch as long as nothing is measured,
@@ -48,7 +48,7 @@ class Progress:
         return better
 
 
-class Budget:
+class TaskScheduler:
     """Shares out search trials.
 
     First every kernel gets one round, the heaviest first. Then each round goes to the kernel of largest
@@ -60,7 +60,7 @@ class Budget:
         trials: search trials per kernel on average, None for no limit.
     """
 
-    def __init__(self, kernels: Iterable[Progress], trials: int | None) -> None:
+    def __init__(self, kernels: Iterable[KernelProgress], trials: int | None) -> None:
         self.kernels = {kernel.id: kernel for kernel in kernels}
         self._total = None if trials is None else trials * len(self.kernels)
         self._first = ROUND if trials is None else min(ROUND, trials)
@@ -74,7 +74,7 @@ class Budget:
             return None
         return max(0, self._total - sum(kernel.trials for kernel in self.kernels.values()))
 
-    def due(self, underway: Mapping[str, int] | None = None) -> list[tuple[Progress, int]]:
+    def due(self, underway: Mapping[str, int] | None = None) -> list[tuple[KernelProgress, int]]:
         """The kernels that may get trials, the most urgent first, and how many each gets now; empty when none is left.
 
         Whoever shares the kernels with others takes the first that it can have. Trials ``underway``, by kernel id,
@@ -101,10 +101,10 @@ class Budget:
         ]
         return [(self.kernels[one], count if left is None else min(count, left)) for one, count in counts]
 
-    def next(self) -> tuple[Progress, int] | None:
+    def next(self) -> tuple[KernelProgress, int] | None:
         """The kernel that is due and how many trials it gets now; None when the budget is spent."""
         return next(iter(self.due()), None)
 
 
-def _promise(kernel: Progress) -> float:
+def _promise(kernel: KernelProgress) -> float:
     return kernel.time_s / (1 + kernel.trials) / (1 + kernel.stale / _PATIENCE)

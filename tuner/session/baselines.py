@@ -9,11 +9,12 @@ from ...database.schema.records import TrialKind, TrialSummary
 from ...devices.limits import Tier
 from ...devices.program import AnyProgram
 from ...support.enums import QUARANTINE_AFTER
-from ..codegen.baseline_schedules import baseline_schedules, trace_to_json
+from ..codegen.baseline_schedules import baseline_schedules
 from ..codegen.emit import emit
+from ..codegen.traces import trace_to_json
 from ..codegen.wgsl import EmitError
 from ..ir import Kernel
-from ..search.task_scheduler import Progress
+from ..search.task_scheduler import KernelProgress
 from .context import SessionContext
 from .events import SessionPhase
 from .phase_timer import PhaseTimer
@@ -36,7 +37,7 @@ class Baselines:
         self._standing = context.standing
         self._prepared: dict[str, tuple[_Lowering, Pending[Attempt | None]]] = {}
 
-    def missing(self) -> list[Progress]:
+    def missing(self) -> list[KernelProgress]:
         """Kernels without a baseline that may still get one, the heaviest first.
 
         Kernels whose untuned schedules all failed to become WGSL within the tier are left out.
@@ -63,7 +64,7 @@ class Baselines:
                         return
             missing = {kernel: p for kernel, p in missing.items() if kernel != mine and kernel not in known}
 
-    def _measure(self, trials: SessionTrials, progress: Progress) -> bool:
+    def _measure(self, trials: SessionTrials, progress: KernelProgress) -> bool:
         """Tries the kernel's untuned schedules until one works; False where there is no time for that any more."""
         tried = self._standing.tried(self._standing.kernels[progress.id])
         attempts = []
@@ -84,7 +85,7 @@ class Baselines:
         attempts = (pending.glance() for _, pending in self._prepared.values())
         return next((attempt.program for attempt in attempts if attempt), None)
 
-    def _has_untried(self, progress: Progress) -> bool:
+    def _has_untried(self, progress: KernelProgress) -> bool:
         tried = self._standing.tried(self._standing.kernels[progress.id])
         if not any(trial.kind is TrialKind.BASELINE for trial in tried):
             return True
@@ -96,7 +97,7 @@ class Baselines:
         self._leave_out_unless_emitted(progress, attempts)
         return False
 
-    def _leave_out_unless_emitted(self, progress: Progress, attempts: Sequence[Attempt]) -> None:
+    def _leave_out_unless_emitted(self, progress: KernelProgress, attempts: Sequence[Attempt]) -> None:
         """Leaves a kernel alone whose untuned schedules all failed to become WGSL within the tier: so would others."""
         if attempts and all(attempt.program is None for attempt in attempts):
             self._standing.leave_out(progress, attempts[-1].error)
@@ -110,7 +111,7 @@ class Baselines:
         lowering = _Lowering(self._standing.kernels[kernel_id], self._context.request.tier)
         return lowering, self._context.ahead.prepare(lowering.next)
 
-    def _attempts(self, progress: Progress) -> Iterator[Attempt]:
+    def _attempts(self, progress: KernelProgress) -> Iterator[Attempt]:
         """Untuned schedules in the order in which they should be tried, lowered one by one."""
         begun = self._prepared.pop(progress.id, None)
         lowering, pending = self._begin(progress.id) if begun is None else begun

@@ -11,7 +11,7 @@ from ...database.schema.records import TrialKind, TrialSummary
 from ...database.store import Store
 from ...support.enums import Runtime, TrialState
 from ..ir import Kernel
-from ..search.task_scheduler import Budget, Progress
+from ..search.task_scheduler import KernelProgress, TaskScheduler
 from .events import KernelSkipped, TuneListener
 from .request import TuneRequest
 
@@ -32,17 +32,17 @@ class KernelStates:
         self._store = store
         self._listener = listener
         self._calls = _calls_per_image(request, kernels)
-        self.budget = Budget([self._recall(kernel) for kernel in kernels.values()], request.trials)
+        self.scheduler = TaskScheduler([self._recall(kernel) for kernel in kernels.values()], request.trials)
 
     def tried(self, kernel: Kernel) -> list[TrialSummary]:
         """The kernel's trials on this device that ended, those of other tuners too."""
         return self._store.tried(self._request.device.key, kernel.id, self._request.device.runtime)
 
-    def by_weight(self) -> list[Progress]:
+    def by_weight(self) -> list[KernelProgress]:
         """Every kernel, the heaviest first."""
-        return sorted(self.budget.kernels.values(), key=lambda progress: -progress.time_s)
+        return sorted(self.scheduler.kernels.values(), key=lambda progress: -progress.time_s)
 
-    def record(self, progress: Progress, kind: TrialKind, latency_s: float | None) -> None:
+    def record(self, progress: KernelProgress, kind: TrialKind, latency_s: float | None) -> None:
         """Counts a trial that ended; ``latency_s`` is None for one that failed."""
         if kind is TrialKind.SEARCH:
             progress.record(latency_s)
@@ -51,7 +51,7 @@ class KernelStates:
             self.baselines[progress.id] = latency_s
         _admit(progress, latency_s)
 
-    def read_best(self, progress: Progress) -> None:
+    def read_best(self, progress: KernelProgress) -> None:
         """Takes the kernel's best and baseline from the database, which a repeated trial may have changed."""
         key, runtime = self._request.device.key, self._request.device.runtime
         for record in self._store.best(key, [progress.id], runtime).values():
@@ -63,20 +63,20 @@ class KernelStates:
         """Takes over what other tuners have found out about the kernels; those of which there was anything."""
         changed = sharing.news(kernel_ids)
         for identity in changed:
-            progress, known = self.budget.kernels[identity], self._recall(self.kernels[identity])
+            progress, known = self.scheduler.kernels[identity], self._recall(self.kernels[identity])
             progress.trials, progress.stale, progress.best_s = known.trials, known.stale, known.best_s
         return changed
 
-    def leave_out(self, progress: Progress, reason: str) -> None:
+    def leave_out(self, progress: KernelProgress, reason: str) -> None:
         """Gives the kernel no more trials."""
         name = self.kernels[progress.id].name
         self.skipped[name] = reason
         progress.exhausted = True
         self._listener.on(KernelSkipped(progress.id, name, reason))
 
-    def _recall(self, kernel: Kernel) -> Progress:
+    def _recall(self, kernel: Kernel) -> KernelProgress:
         """The kernel's progress in earlier sessions on this device."""
-        progress = Progress(kernel.id, self._calls[kernel.id])
+        progress = KernelProgress(kernel.id, self._calls[kernel.id])
         for trial in self.tried(kernel):
             if trial.kind is TrialKind.SEARCH:
                 progress.record(trial.latency_s)
@@ -98,7 +98,7 @@ def _calls_per_image(request: TuneRequest, kernels: Collection[str]) -> dict[str
     return calls
 
 
-def _admit(progress: Progress, latency_s: float | None) -> None:
+def _admit(progress: KernelProgress, latency_s: float | None) -> None:
     """Lets compete what is no part of the budget: the baseline, and what another device found."""
     if latency_s is not None and (progress.best_s is None or latency_s < progress.best_s):
         progress.best_s = latency_s

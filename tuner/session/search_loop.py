@@ -16,7 +16,7 @@ from ...database.schema.records import TrialKind, TrialSummary
 from ...devices.program import AnyProgram
 from ..ir import Kernel
 from ..search.evolutionary import Candidate, CostModel, KernelSearch
-from ..search.task_scheduler import Progress
+from ..search.task_scheduler import KernelProgress
 from .context import SessionContext
 from .events import KernelExhausted, PhaseStarted, SessionPhase
 from .phase_timer import PhaseTimer
@@ -52,7 +52,7 @@ class SearchLoop:
     def run(self) -> None:
         """Searches until the budget or the time is spent; raises as `SessionTrials.run` does."""
         context, sharing = self._context, self._context.sharing
-        while due := {progress.id: (progress, count) for progress, count in self._standing.budget.due()}:
+        while due := {progress.id: (progress, count) for progress, count in self._standing.scheduler.due()}:
             if context.over:
                 return
             # What is prepared comes first: it was due when the last round began.
@@ -65,7 +65,7 @@ class SearchLoop:
                 else:
                     self._round(*due[mine])
 
-    def _round(self, progress: Progress, count: int) -> None:
+    def _round(self, progress: KernelProgress, count: int) -> None:
         self._context.listener.on(PhaseStarted(progress.id, SessionPhase.SEARCH))
         self._prepare(progress, count)
         now = self._prepared.pop(progress.id).result()
@@ -89,21 +89,21 @@ class SearchLoop:
         self._untold.append((now.search, results))
         if now.last and not progress.exhausted:
             progress.exhausted = True
-            self._context.listener.on(KernelExhausted(progress.id, self._standing.budget.left))
+            self._context.listener.on(KernelExhausted(progress.id, self._standing.scheduler.left))
 
     def _first_prepared(self) -> AnyProgram | None:
         """What the next round begins with, if that is known by now."""
         rounds = (pending.glance() for pending in self._prepared.values())
         return next((one.candidates[0].program for one in rounds if one and one.candidates), None)
 
-    def _prepare_next(self, current: Progress, count: int, last: bool) -> None:
+    def _prepare_next(self, current: KernelProgress, count: int, last: bool) -> None:
         """Has the round proposed that will be due after ``count`` trials of ``current``, its ``last`` ones or not."""
-        for progress, trials in self._standing.budget.due({current.id: count}):
+        for progress, trials in self._standing.scheduler.due({current.id: count}):
             if progress is not current or not last:
                 self._prepare(progress, trials)
                 return
 
-    def _prepare(self, progress: Progress, count: int) -> None:
+    def _prepare(self, progress: KernelProgress, count: int) -> None:
         """Has a round of the kernel proposed, unless one is; what is measured by now will be known to it."""
         if progress.id in self._prepared:
             return

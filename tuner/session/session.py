@@ -77,7 +77,7 @@ class _Session:
             kernels = list(self._standing.kernels.values())
             transfers = untried_relatives(self._store, request.device, request.tier, kernels)
         baselines = Baselines(context)
-        if not baselines.missing() and not transfers and self._standing.budget.left == 0:
+        if not baselines.missing() and not transfers and self._standing.scheduler.left == 0:
             return self._end(None, None, SessionOutcome.COMPLETED)
         register_model(self._store, request.capture, request.steps)
         worker = opener(request.device, request.timeouts)
@@ -94,7 +94,7 @@ class _Session:
         self, worker: MeasuringWorker, peaks: Peaks, baselines: Baselines, transfers: Mapping[str, Sequence[str]]
     ) -> TuneSummary:
         context, request = self._context, self._request
-        for progress in self._standing.budget.kernels.values():
+        for progress in self._standing.scheduler.kernels.values():
             progress.estimate_s = floor_seconds(self._standing.kernels[progress.id], peaks)
         info = session_info(
             request.device, request.capture, request.tier, request.budget_json(), request.seed, request.reason
@@ -175,9 +175,9 @@ def session_started(session: int, request: TuneRequest, standing: KernelStates, 
                 baseline_s=standing.baselines.get(progress.id),
                 best_s=progress.best_s,
             )
-            for progress in standing.budget.kernels.values()
+            for progress in standing.scheduler.kernels.values()
         ),
-        trials_left=standing.budget.left,
+        trials_left=standing.scheduler.left,
         minutes=request.minutes,
         abandoned=abandoned,
     )
@@ -193,7 +193,7 @@ def summarize(
     drift: tuple[str, ...],
 ) -> TuneSummary:
     """The summary of a session that began at ``started`` (of time.monotonic); None as ``session`` where none did."""
-    measured = [p for p in standing.budget.kernels.values() if p.best_s is not None]
+    measured = [p for p in standing.scheduler.kernels.values() if p.best_s is not None]
     both = [p for p in measured if p.id in standing.baselines]
     return TuneSummary(
         session_id=session,
@@ -206,7 +206,7 @@ def summarize(
         trials=dict(states),
         seconds=dict(stopwatch.seconds),
         elapsed_s=time.monotonic() - started,
-        trials_left=standing.budget.left,
+        trials_left=standing.scheduler.left,
         skipped=dict(standing.skipped),
         drift=drift,
         overlapped=dict(stopwatch.overlapped),

@@ -11,8 +11,8 @@ from ...devices.limits import Tier
 from ...devices.program import AnyProgram
 from ...support.enums import TrialState
 from ...support.errors import WgtuneError
-from ..codegen.baseline_schedules import TraceError, replay
 from ..codegen.emit import emit
+from ..codegen.traces import TraceError, replay
 from ..codegen.wgsl import EmitError
 from ..ir import Kernel, TensorSpec
 

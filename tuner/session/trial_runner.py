@@ -16,9 +16,9 @@ from ...devices.worker.factory import MeasuringWorker
 from ...support.enums import QUARANTINE_AFTER, CacheState, TrialState
 from ...support.signals import Interrupts
 from ..ir import Kernel
-from ..reference.reference import Case, CaseError, make_case
+from ..reference.reference import Case, NonFiniteReferenceError, make_case
 from ..reference.roofline import floor_seconds
-from ..search.task_scheduler import Progress
+from ..search.task_scheduler import KernelProgress
 from .context import SessionContext
 from .drift import DriftWatch, suitability
 from .events import Drifted, PhaseStarted, SessionPhase, TrialEnded, TrialStarted, TuneListener
@@ -106,7 +106,7 @@ class Trials:
         Raises:
             Interrupted: the user asked to stop; the trial is committed as abandoned.
             DeviceError: the device does not work any more; so is the trial.
-            CaseError: the kernel has no reference; nothing was committed.
+            NonFiniteReferenceError: the kernel has no reference; nothing was committed.
         """
         if attempt.program is not None and (refusal := self._quarantine.refusal(kernel.id, attempt.program.digest)):
             return Outcome(refusal.state, None, refusal.words)
@@ -216,7 +216,7 @@ class SessionTrials:
         """Says that the kernel's reference will be needed soon."""
         self._trials.prepare(kernel)
 
-    def run(self, progress: Progress, attempt: Attempt, upcoming: AnyProgram | None = None) -> float | None:
+    def run(self, progress: KernelProgress, attempt: Attempt, upcoming: AnyProgram | None = None) -> float | None:
         """One trial of a kernel; its latency in seconds, None where it failed.
 
         Where work overlaps, ``upcoming`` is compiled meanwhile: the program that is likely to be tried next. A kernel
@@ -229,7 +229,7 @@ class SessionTrials:
         try:
             beside = upcoming if self._context.ahead.overlapping else None
             outcome = self._trials.run(kernel, attempt, progress.best_s, beside)
-        except CaseError as error:
+        except NonFiniteReferenceError as error:
             self._standing.leave_out(progress, error.message)
             return None
         self._standing.record(progress, attempt.kind, outcome.latency_s)
@@ -242,10 +242,10 @@ class SessionTrials:
         self._context.listener.on(TrialStarted(kernel.id, TrialKind.CHECK))
         try:
             outcome = self._trials.run(kernel, attempt, None)
-        except CaseError as error:
+        except NonFiniteReferenceError as error:
             return Outcome(TrialState.BUILD_ERROR, None, error.message)
         self._context.sharing.booked(kernel.id)
-        progress = self._standing.budget.kernels[kernel.id]
+        progress = self._standing.scheduler.kernels[kernel.id]
         if attempt.repeat:
             self._standing.read_best(progress)
         self._tell(progress, TrialKind.CHECK, outcome)
@@ -266,7 +266,7 @@ class SessionTrials:
 
         return kernel, self._context.ahead.do(lower)
 
-    def _tell(self, progress: Progress, kind: TrialKind, outcome: Outcome) -> None:
+    def _tell(self, progress: KernelProgress, kind: TrialKind, outcome: Outcome) -> None:
         self._context.listener.on(
             TrialEnded(
                 kernel_id=progress.id,
@@ -275,7 +275,7 @@ class SessionTrials:
                 latency_s=outcome.latency_s,
                 baseline_s=self._standing.baselines.get(progress.id),
                 best_s=progress.best_s,
-                trials_left=self._standing.budget.left,
+                trials_left=self._standing.scheduler.left,
                 error=outcome.error,
             )
         )
