@@ -28,7 +28,7 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from ..build.runtime.painter import DrawOptions
+    from ..build.runtime.painter import GenerateOptions
 
 
 def build(
@@ -117,10 +117,10 @@ def generate(
     With --prompts each device draws the next line as soon as it is free, in a process of its own. Ctrl-C stops; the
     same command goes on. Exits with 1 where a line could not be drawn.
     """
-    from ..build.runtime.painter import DrawOptions
+    from ..build.runtime.painter import GenerateOptions
     from ..support.errors import UsageError
 
-    options = DrawOptions(negative_prompt, steps, guidance, scheduler)
+    options = GenerateOptions(negative_prompt, steps, guidance, scheduler)
     if (prompt is None) == (prompts is None):
         raise UsageError("there must be one of --prompt and --prompts", '--prompt "a lighthouse at dusk"')
     if prompts is not None:
@@ -153,24 +153,24 @@ def _draw_prompts(
     prompts: Path,
     output: Path | None,
     seed: int,
-    options: DrawOptions,
+    options: GenerateOptions,
     device: list[str] | None,
     overwrite: bool,
     contact_sheet: bool,
     json: bool,
 ) -> None:
-    from ..build.runtime.batch import draw_gallery
+    from ..build.runtime.batch import generate_batch
     from ..build.runtime.contact_sheet import CONTACT_SHEET, write_contact_sheet
-    from ..build.runtime.prompts import plan_drawings, read_prompts
-    from ..reports.listings.gallery import print_gallery
+    from ..build.runtime.prompts import plan_images, read_prompts
+    from ..reports.listings.gallery import print_batch
 
     found, bad = read_prompts(prompts)
     for line in bad:
         warn(f"{prompts}, line {line.line}: {line.reason}; left out")
-    drawings = plan_drawings(found, seed, output or Path("pictures"))
+    drawings = plan_images(found, seed, output or Path("pictures"))
     try:
         with progress("Drawing") as report:
-            gallery = draw_gallery(
+            result = generate_batch(
                 bundle,
                 drawings,
                 found_devices(device) if drawings else [],
@@ -185,8 +185,8 @@ def _draw_prompts(
     sheet = None
     if contact_sheet:
         pictures = [drawing.path for drawing in drawings if drawing.path.is_file()]
-        sheet = gallery.folder / CONTACT_SHEET
+        sheet = result.folder / CONTACT_SHEET
         write_contact_sheet(pictures, sheet)
-    print_gallery(gallery, bad, sheet, json=json, console=stdout())
-    if bad or gallery.undrawn:
+    print_batch(result, bad, sheet, json=json, console=stdout())
+    if bad or result.failed:
         raise typer.Exit(1)

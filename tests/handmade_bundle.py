@@ -22,7 +22,7 @@ from wgtune.build.format.manifest import (
     TunedInfo,
     dump,
 )
-from wgtune.build.format.plan import Plan, PlanBuffer, PlanDispatch, PlanShader, Range
+from wgtune.build.format.plan import BufferRange, Plan, PlanBuffer, PlanDispatch, PlanShader
 
 BATCH, CHANNELS, LATENT_HEIGHT, LATENT_WIDTH, LENGTH, WIDTH = 2, 4, 3, 5, 6, 8
 HEIGHT_PIXELS, WIDTH_PIXELS = 24, 40
@@ -92,15 +92,15 @@ def write_bundle(folder: Path, *, guidance: bool = True, limits: dict[str, int] 
         "noise": copies * latent,
     }
     plan = Plan()
-    places: dict[str, Range] = {}
+    places: dict[str, BufferRange] = {}
     for name, nbytes in sizes.items():
-        places[name] = Range(len(plan.buffers), 0, nbytes)
+        places[name] = BufferRange(len(plan.buffers), 0, nbytes)
         plan.buffers.append(PlanBuffer(-(-nbytes // 256) * 256))
-    places["step"] = Range(len(plan.buffers), 0, 16)
+    places["step"] = BufferRange(len(plan.buffers), 0, 16)
     plan.buffers.append(PlanBuffer(16, usage="uniform"))
-    plane = Range(len(plan.buffers), 0, 16)
+    plane = BufferRange(len(plan.buffers), 0, 16)
     plan.buffers.append(PlanBuffer(16, usage="uniform", words=(HEIGHT_PIXELS * WIDTH_PIXELS,)))
-    scale = Range(len(plan.buffers), 256, 4)
+    scale = BufferRange(len(plan.buffers), 256, 4)
     plan.buffers.append(PlanBuffer(512, shard="weights/shard-000.bin"))
     plan.names = {name: place for name, place in places.items() if name not in ("unet_latents", "noise")}
 
@@ -111,7 +111,7 @@ def write_bundle(folder: Path, *, guidance: bool = True, limits: dict[str, int] 
         plan.shaders.append(PlanShader(f"kernels/{name}.wgsl", "main"))
         return len(plan.shaders) - 1
 
-    def stage(name: str, source: str, bindings: list[Range], grid: tuple[int, int, int]) -> None:
+    def stage(name: str, source: str, bindings: list[BufferRange], grid: tuple[int, int, int]) -> None:
         plan.stages[name] = [PlanDispatch(shader(name, source), tuple(bindings), grid)]
 
     p = places

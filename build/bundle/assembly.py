@@ -16,14 +16,14 @@ from ...devices.program import Program, Shader
 from ...devices.wgsl_bindings import binding_types
 from ...support.errors import BundleError
 from ...tuner.ir import Capture, Stage, TensorSpec
-from ..format.buffer_sharing import Lifetime, MemoryPlan, aligned, share
-from ..format.plan import STAGES, Plan, PlanBuffer, PlanDispatch, PlanShader, Range
+from ..format.buffer_sharing import Lifetime, MemoryPlan, aligned, assign_storages
+from ..format.plan import STAGES, BufferRange, Plan, PlanBuffer, PlanDispatch, PlanShader
 from .glue import ENTRY, THREADS, glue_grid, glue_source
 from .weights import ShardLayout
 
 
 @dataclass(frozen=True)
-class Interface:
+class PipelineTensors:
     """The tensors by which the networks meet, found by name in the capture."""
 
     token_ids: TensorSpec
@@ -42,7 +42,7 @@ class Interface:
         return (c, h, w)
 
 
-def find_interface(capture: Capture) -> Interface:
+def find_pipeline_tensors(capture: Capture) -> PipelineTensors:
     """The tensors between the networks of a Stable Diffusion pipeline.
 
     Raises BundleError where the capture is of another kind of pipeline, which the runtimes cannot drive.
@@ -61,7 +61,7 @@ def find_interface(capture: Capture) -> Interface:
                 f"a bundle gives it {', '.join(sorted(inputs))}",
                 "only text-to-image pipelines like Stable Diffusion 1 and 2 can be built",
             )
-    found = Interface(
+    found = PipelineTensors(
         token_ids=_named(clip.inputs, "token_ids"),
         text_embedding=_named(clip.outputs, "text_embedding"),
         unet_latents=_named(unet.inputs, "latents"),
@@ -124,7 +124,7 @@ class _Tensor:
 class _Launch:
     label: str
     shader: int
-    bindings: list[Range | _Shared]
+    bindings: list[BufferRange | _Shared]
     grid: tuple[int, int, int]
 
 
@@ -150,13 +150,13 @@ class _Assembler:
         self._sources: dict[str, str] = {}
         self._writable: list[list[bool]] = []
         self._shader_index: dict[tuple[str, str], int] = {}
-        self._uniforms: dict[tuple[int, ...], Range] = {}
+        self._uniforms: dict[tuple[int, ...], BufferRange] = {}
         self._tensors: list[_Tensor] = []
         self._launches: dict[str, list[_Launch]] = {stage: [] for stage in STAGES}
         self._clock = 0
 
     def run(self) -> Assembled:
-        io = find_interface(self.capture)
+        io = find_pipeline_tensors(self.capture)
         shards = [
             self._buffer(PlanBuffer(aligned(size), shard=ShardLayout.file(i)))
             for i, size in enumerate(self.layout.sizes)
@@ -203,27 +203,27 @@ class _Assembler:
         self.plan.check()
         return Assembled(self.plan, self._sources, memory)
 
-    def _network(self, stage: Stage, by_spec: Mapping[int, Range], shards: list[int]) -> None:
+    def _network(self, stage: Stage, by_spec: Mapping[int, BufferRange], shards: list[int]) -> None:
         temps = [self._tensor(f"{stage.name} temp {i}", nbytes) for i, nbytes in enumerate(stage.temps)]
         for number, call in enumerate(stage.calls):
             kernel, program = self.capture.kernels[call.kernel], self.programs[call.kernel]
             label = f"call {number} of {stage.name} ({kernel.name})"
-            args: list[Range | _Shared] = []
+            args: list[BufferRange | _Shared] = []
             for operand in call.operands:
                 if operand.space == "temp":
                     args.append(_Shared(temps[operand.index], operand.offset, operand.nbytes))
                     continue
                 if operand.space in ("param", "constant"):
                     slot = self.layout.slots[(stage.name, operand.space, operand.index)]
-                    base = Range(shards[slot.shard], slot.offset, slot.nbytes)
+                    base = BufferRange(shards[slot.shard], slot.offset, slot.nbytes)
                 else:
                     specs = stage.inputs if operand.space == "input" else stage.outputs
                     base = by_spec[id(specs[operand.index])]
-                args.append(Range(base.buffer, base.offset + operand.offset, operand.nbytes))
+                args.append(BufferRange(base.buffer, base.offset + operand.offset, operand.nbytes))
             scratch = [self._tensor(f"scratch {i} of {label}", nbytes) for i, nbytes in enumerate(program.scratch)]
             for dispatch in program.dispatches:
                 shader = program.shaders[dispatch.shader]
-                bindings: list[Range | _Shared] = [
+                bindings: list[BufferRange | _Shared] = [
                     args[b.index] if b.kind == "arg" else _Shared(scratch[b.index], 0, program.scratch[b.index])
                     for b in dispatch.buffers
                 ]
@@ -232,7 +232,7 @@ class _Assembler:
                 index = self._shader(kernel.name, shader)
                 self._launch(stage.name, _Launch(label, index, bindings, dispatch.grid))
 
-    def _glue(self, stage: str, name: str, ranges: list[Range], elements: int) -> None:
+    def _glue(self, stage: str, name: str, ranges: list[BufferRange], elements: int) -> None:
         shader = self._shader(name, Shader(ENTRY, glue_source(name), (THREADS, 1, 1)))
         self._launch(stage, _Launch(f"the glue stage {name}", shader, list(ranges), glue_grid(elements)))
 
@@ -271,13 +271,13 @@ class _Assembler:
         self.plan.buffers.append(buffer)
         return len(self.plan.buffers) - 1
 
-    def _whole(self, buffer: PlanBuffer) -> Range:
-        return Range(self._buffer(buffer), 0, buffer.nbytes)
+    def _whole(self, buffer: PlanBuffer) -> BufferRange:
+        return BufferRange(self._buffer(buffer), 0, buffer.nbytes)
 
-    def _storage(self, nbytes: int) -> Range:
-        return Range(self._buffer(PlanBuffer(aligned(nbytes))), 0, -(-nbytes // 4) * 4)
+    def _storage(self, nbytes: int) -> BufferRange:
+        return BufferRange(self._buffer(PlanBuffer(aligned(nbytes))), 0, -(-nbytes // 4) * 4)
 
-    def _uniform(self, words: tuple[int, ...]) -> Range:
+    def _uniform(self, words: tuple[int, ...]) -> BufferRange:
         if words not in self._uniforms:
             size = 16 * math.ceil(len(words) / 4)
             self._uniforms[words] = self._whole(PlanBuffer(size, usage="uniform", words=words))
@@ -286,7 +286,7 @@ class _Assembler:
     def _place(self) -> MemoryPlan:
         """Give the shared tensors their buffers, and write the dispatches down."""
         alive = [i for i, tensor in enumerate(self._tensors) if tensor.first >= 0]
-        memory = share(
+        memory = assign_storages(
             [Lifetime(self._tensors[i].nbytes, self._tensors[i].first, self._tensors[i].last) for i in alive]
         )
         buffers = [self._buffer(PlanBuffer(size)) for size in memory.storages]
@@ -295,14 +295,14 @@ class _Assembler:
             self.plan.stages[stage] = []
             for launch in launches:
                 ranges = tuple(
-                    Range(buffer_of[p.tensor], p.offset, -(-p.nbytes // 4) * 4) if isinstance(p, _Shared) else p
+                    BufferRange(buffer_of[p.tensor], p.offset, -(-p.nbytes // 4) * 4) if isinstance(p, _Shared) else p
                     for p in launch.bindings
                 )
                 self._check_aliasing(launch, ranges)
                 self.plan.stages[stage].append(PlanDispatch(launch.shader, ranges, launch.grid))
         return memory
 
-    def _check_aliasing(self, launch: _Launch, ranges: tuple[Range, ...]) -> None:
+    def _check_aliasing(self, launch: _Launch, ranges: tuple[BufferRange, ...]) -> None:
         """WebGPU refuses a buffer that one dispatch binds both ways, and writable ranges that overlap."""
         bound = list(zip(ranges, self._writable[launch.shader], strict=True))
         for i, (place, written) in enumerate(bound):

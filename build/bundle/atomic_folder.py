@@ -16,7 +16,7 @@ from ..format.reader import is_bundle
 
 
 @contextmanager
-def replacing(target: Path) -> Iterator[Path]:
+def replace_folder(target: Path) -> Iterator[Path]:
     """A new temporary folder that becomes ``target`` when the block ends well, and vanishes when it does not.
 
     Replaces an earlier bundle or an empty folder; raises BundleError for anything else that is there.
@@ -40,7 +40,7 @@ def replacing(target: Path) -> Iterator[Path]:
     except OSError as error:
         raise BundleError(f"cannot write the bundle {target}: {error}", "is the disk full?") from error
     finally:
-        _settle(target, retired)
+        _complete_replacement(target, retired)
         shutil.rmtree(partial, ignore_errors=True)
 
 
@@ -54,7 +54,7 @@ def check_target(target: Path) -> None:
         )
 
 
-def _settle(target: Path, retired: Path) -> None:
+def _complete_replacement(target: Path, retired: Path) -> None:
     """Delete the replaced folder, or put it back where its successor never arrived."""
     if retired.exists() and not target.exists():
         retired.rename(target)
@@ -69,6 +69,6 @@ def _clear_leftovers(target: Path) -> None:
         if match is None or psutil.pid_exists(int(match.group(2))):
             continue
         if match.group(1) == "replaced":
-            _settle(target, path)
+            _complete_replacement(target, path)
         else:
             shutil.rmtree(path, ignore_errors=True)

@@ -30,15 +30,22 @@ from ..format.manifest import (
     TunedInfo,
     dump,
 )
-from ..format.sampler_tables import Sampler, Table, make_tables, pack
-from .assembly import Assembled, Interface, assemble, find_interface
-from .atomic_folder import check_target, replacing
+from ..format.sampler_tables import Sampler, SamplerTable, make_tables, pack_table
+from .assembly import Assembled, PipelineTensors, assemble, find_pipeline_tensors
+from .atomic_folder import check_target, replace_folder
 from .device_limits import check_plan, check_tensors, required_limits
-from .program_choice import Choice, choose_programs, lenders, measured_seconds, searched, untuned_share
+from .program_choice import (
+    ProgramChoice,
+    borrowed_kernels,
+    choose_programs,
+    count_searched,
+    measured_seconds,
+    untuned_share,
+)
 from .tokenizer import tokenizer_files
-from .weights import ShardLayout, ShardWriter, lay_out
+from .weights import ShardLayout, ShardWriter, layout_shards
 
-Progress = Callable[[str, float], None]
+ProgressCallback = Callable[[str, float], None]
 """Receives what is being done, and how much of the whole is, from 0 to 1."""
 
 
@@ -99,7 +106,7 @@ def _silent(what: str, done: float) -> None:
     pass
 
 
-def build_bundle(request: BuildRequest, store: Reader | None, progress: Progress = _silent) -> BuildSummary:
+def build_bundle(request: BuildRequest, store: Reader | None, progress: ProgressCallback = _silent) -> BuildSummary:
     """Build ``request.output``; an earlier bundle there is replaced only when the new one is whole.
 
     Raises:
@@ -120,13 +127,13 @@ def build_bundle(request: BuildRequest, store: Reader | None, progress: Progress
     files, prompt = tokenizer_files(model_folder / "tokenizer", source.token_length)
     infos = {}
     for sampler, table in parts.tables.items():
-        data, offsets = pack(table)
+        data, offsets = pack_table(table)
         infos[sampler.value] = _table_info(sampler, table, offsets)
         files[infos[sampler.value].file] = data
     files |= {name: text.encode("utf-8") for name, text in parts.assembled.sources.items()}
     files[PLAN] = dump(parts.assembled.plan.to_json())
     manifest = _manifest(request, source, software, parts, prompt, infos)
-    with replacing(request.output) as folder:
+    with replace_folder(request.output) as folder:
         for name, data in files.items():
             _write(folder / name, data)
             manifest.files[name] = FileInfo(len(data), hashlib.sha256(data).hexdigest())
@@ -144,10 +151,10 @@ class _Parts:
     """What becomes of the model before anything is written."""
 
     capture: Capture
-    interface: Interface
+    interface: PipelineTensors
     default: Sampler
-    tables: dict[Sampler, Table]
-    choices: dict[str, Choice]
+    tables: dict[Sampler, SamplerTable]
+    choices: dict[str, ProgramChoice]
     layout: ShardLayout
     assembled: Assembled
     limits: dict[str, int]
@@ -171,14 +178,14 @@ def _make_parts(
     request: BuildRequest,
     source: ModelSource,
     store: Reader | None,
-    progress: Progress,
+    progress: ProgressCallback,
     warn: Callable[[str], None],
 ) -> _Parts:
     from ...tuner.capture.model_capture import capture_model
 
     progress("capture the model", 0.0)
     capture = capture_model(source, request.options, progress=lambda what: progress(what, 0.02))
-    interface = find_interface(capture)
+    interface = find_pipeline_tensors(capture)
     check_tensors(capture, request.tier)
     progress("tabulate the schedulers", 0.1)
     default, tables = make_tables(source.scheduler, request.samplers, request.max_steps, warn)
@@ -191,7 +198,7 @@ def _make_parts(
         warn,
         request.borrow,
     )
-    layout = lay_out(capture.stages)
+    layout = layout_shards(capture.stages)
     programs = {kernel: choice.program for kernel, choice in choices.items()}
     max_calls = max(run.calls for table in tables.values() for run in table.runs.values())
     assembled = assemble(capture, programs, layout, max_calls)
@@ -210,7 +217,7 @@ def _manifest(
     tables: dict[str, TableInfo],
 ) -> Manifest:
     _, _, height, width = parts.interface.image.shape
-    borrowed = lenders(parts.capture, parts.choices, request.steps)
+    borrowed = borrowed_kernels(parts.capture, parts.choices, request.steps)
     from_records = sum(1 for choice in parts.choices.values() if choice.record is not None)
     return Manifest(
         wgtune=metadata.version("wgtune"),
@@ -266,7 +273,7 @@ def _page_files() -> list[tuple[str, Path]]:
     return files
 
 
-def _table_info(sampler: Sampler, table: Table, offsets: dict[int, int]) -> TableInfo:
+def _table_info(sampler: Sampler, table: SamplerTable, offsets: dict[int, int]) -> TableInfo:
     return TableInfo(
         file=f"schedulers/{sampler.value}.bin",
         class_name=sampler.class_name,
@@ -274,7 +281,9 @@ def _table_info(sampler: Sampler, table: Table, offsets: dict[int, int]) -> Tabl
     )
 
 
-def _write_weights(folder: Path, parts: _Parts, source: ModelSource, manifest: Manifest, progress: Progress) -> None:
+def _write_weights(
+    folder: Path, parts: _Parts, source: ModelSource, manifest: Manifest, progress: ProgressCallback
+) -> None:
     """Write the shards stage by stage, so that one stage's weights are in memory at a time."""
     from ...tuner.capture.lowering import transform_weights
 
@@ -298,7 +307,7 @@ def _summary(
         folder=request.output,
         kernels=manifest.tuned.kernels,
         from_records=manifest.tuned.from_records,
-        searched=searched(parts.choices),
+        searched=count_searched(parts.choices),
         from_baseline=manifest.tuned.from_baseline,
         baseline_time_share=manifest.tuned.baseline_time_share,
         measured_s=measured_seconds(parts.capture, parts.choices, request.steps),

@@ -19,7 +19,7 @@ from ..format.manifest import BorrowedInfo
 
 
 @dataclass(frozen=True)
-class Choice:
+class ProgramChoice:
     """The program that a kernel gets.
 
     ``record`` verified it on the device itself; None where nothing did. ``borrowed`` is the other device's record whose
@@ -39,7 +39,7 @@ def choose_programs(
     progress: Callable[[int, int], None],
     warn: Callable[[str], None],
     borrow: Match = Match.PORTABLE,
-) -> dict[str, Choice]:
+) -> dict[str, ProgramChoice]:
     """A choice for every kernel that the capture calls, by kernel id.
 
     A kernel without a record of the device takes the schedule of the nearest device, as far as ``borrow`` says, emitted
@@ -51,22 +51,22 @@ def choose_programs(
     ids = list(dict.fromkeys(call.kernel for stage in capture.stages.values() for call in stage.calls))
 
     best, lent = _records(store, device_key, ids, fits_tier(tier), borrow)
-    choices: dict[str, Choice] = {}
+    choices: dict[str, ProgramChoice] = {}
     for done, kernel_id in enumerate(ids):
         progress(done, len(ids))
         kernel = capture.kernels[kernel_id]
         record = best.get(kernel_id)
         program = _from_record(kernel, record, tier, warn) if record is not None else None
         if program is not None:
-            choices[kernel_id] = Choice(program, record)
+            choices[kernel_id] = ProgramChoice(program, record)
             continue
         faults = _faults(store, device_key, kernel_id)
         found = lent.get(kernel_id)
         program = _from_relative(kernel, found, tier, faults, warn) if found is not None else None
         if program is not None:
-            choices[kernel_id] = Choice(program, None, found)
+            choices[kernel_id] = ProgramChoice(program, None, found)
         else:
-            choices[kernel_id] = Choice(_baseline(kernel, tier, faults, device_key), None)
+            choices[kernel_id] = ProgramChoice(_baseline(kernel, tier, faults, device_key), None)
     progress(len(ids), len(ids))
     return choices
 
@@ -173,7 +173,7 @@ def _way_out(kernel: Kernel, tier: Tier) -> str:
     return "no tier would do; a smaller image or batch may"
 
 
-def time_shares(capture: Capture, choices: Mapping[str, Choice], steps: int) -> dict[str, float] | None:
+def time_shares(capture: Capture, choices: Mapping[str, ProgramChoice], steps: int) -> dict[str, float] | None:
     """The share of an image's time that each kernel without a record takes; None where no kernel has one.
 
     Those kernels were never measured, so their time is estimated: as a roofline of the best FLOP and byte rates that
@@ -199,13 +199,13 @@ def time_shares(capture: Capture, choices: Mapping[str, Choice], steps: int) -> 
     return {kernel_id: seconds / whole for kernel_id, seconds in unknown.items()}
 
 
-def untuned_share(capture: Capture, choices: Mapping[str, Choice], steps: int) -> float | None:
+def untuned_share(capture: Capture, choices: Mapping[str, ProgramChoice], steps: int) -> float | None:
     """The share of an image's time that untuned baselines without a record take, as `time_shares` estimates it."""
     shares = time_shares(capture, choices, steps)
     return None if shares is None else sum(share for k, share in shares.items() if choices[k].borrowed is None)
 
 
-def lenders(capture: Capture, choices: Mapping[str, Choice], steps: int) -> tuple[BorrowedInfo, ...]:
+def borrowed_kernels(capture: Capture, choices: Mapping[str, ProgramChoice], steps: int) -> tuple[BorrowedInfo, ...]:
     """How many kernels run schedules of which other device, and their estimated share of an image's time."""
     shares = time_shares(capture, choices, steps)
     groups: dict[tuple[Match, str], list[str]] = {}
@@ -219,7 +219,7 @@ def lenders(capture: Capture, choices: Mapping[str, Choice], steps: int) -> tupl
     )
 
 
-def measured_seconds(capture: Capture, choices: Mapping[str, Choice], steps: int) -> float:
+def measured_seconds(capture: Capture, choices: Mapping[str, ProgramChoice], steps: int) -> float:
     """Seconds per batch of images that the records of the chosen programs add up to."""
     return sum(
         count * record.latency_s
@@ -228,6 +228,6 @@ def measured_seconds(capture: Capture, choices: Mapping[str, Choice], steps: int
     )
 
 
-def searched(choices: Mapping[str, Choice]) -> int:
+def count_searched(choices: Mapping[str, ProgramChoice]) -> int:
     """How many kernels run a verified schedule of a search, here or elsewhere, rather than a baseline."""
     return sum(1 for c in choices.values() if c.record is not None and c.record.kind is not TrialKind.BASELINE)

@@ -18,12 +18,12 @@ from ..format.buffer_sharing import aligned
 SHARD_BYTES = 64 << 20
 """Most bytes in one shard, unless a single tensor is larger: small enough to fetch, hash and upload with progress."""
 
-Key = tuple[str, Literal["param", "constant"], int]
+TensorKey = tuple[str, Literal["param", "constant"], int]
 """Stage, space and index of a tensor that a shard holds."""
 
 
 @dataclass(frozen=True)
-class Slot:
+class ShardSlot:
     """``nbytes`` bytes at byte ``offset`` of shard ``shard``."""
 
     shard: int
@@ -35,7 +35,7 @@ class Slot:
 class ShardLayout:
     """Where each tensor lies, and the bytes of each shard file. Tensors that no call reads are left out."""
 
-    slots: dict[Key, Slot] = field(default_factory=dict)
+    slots: dict[TensorKey, ShardSlot] = field(default_factory=dict)
     sizes: list[int] = field(default_factory=list)
 
     @staticmethod
@@ -44,13 +44,13 @@ class ShardLayout:
         return f"weights/shard-{shard:03d}.bin"
 
 
-def lay_out(stages: Mapping[str, Stage], shard_bytes: int = SHARD_BYTES) -> ShardLayout:
+def layout_shards(stages: Mapping[str, Stage], shard_bytes: int = SHARD_BYTES) -> ShardLayout:
     """Place the weights and constants that the stages' calls read, in order, at 256-byte offsets."""
     layout = ShardLayout()
     end = 0
     for stage in stages.values():
         used = {(o.space, o.index) for call in stage.calls for o in call.operands}
-        sizes: list[tuple[Key, int]] = []
+        sizes: list[tuple[TensorKey, int]] = []
         sizes += [((stage.name, "param", i), p.nbytes) for i, p in enumerate(stage.params) if ("param", i) in used]
         sizes += [
             ((stage.name, "constant", i), c.nbytes) for i, c in enumerate(stage.constants) if ("constant", i) in used
@@ -60,7 +60,7 @@ def lay_out(stages: Mapping[str, Stage], shard_bytes: int = SHARD_BYTES) -> Shar
                 layout.sizes.append(0)
                 end = 0
             offset = aligned(end)
-            layout.slots[key] = Slot(len(layout.sizes) - 1, offset, nbytes)
+            layout.slots[key] = ShardSlot(len(layout.sizes) - 1, offset, nbytes)
             end = offset + nbytes
             # WebGPU writes buffers in units of four bytes.
             layout.sizes[-1] = -(-end // 4) * 4
@@ -110,7 +110,7 @@ class ShardWriter:
             if slot is not None:
                 self._write(slot, constant)
 
-    def _write(self, slot: Slot, value: np.ndarray) -> None:
+    def _write(self, slot: ShardSlot, value: np.ndarray) -> None:
         if slot.shard != self._shard:
             self._finish()
             self._shard = slot.shard

@@ -49,7 +49,7 @@ class MemoryPlan:
         return sum(self.storages)
 
 
-def share(tensors: Sequence[Lifetime]) -> MemoryPlan:
+def assign_storages(tensors: Sequence[Lifetime]) -> MemoryPlan:
     """Give each tensor a storage such that two tensors alive at once never share one.
 
     Largest tensor first, each into the smallest storage that is free for its whole life ("greedy by size for shared
@@ -71,16 +71,3 @@ def share(tensors: Sequence[Lifetime]) -> MemoryPlan:
         tenants[chosen].append(tensor)
         storage_of[index] = chosen
     return MemoryPlan(tuple(storage_of), tuple(storages))
-
-
-def peak_bytes(tensors: Sequence[Lifetime]) -> int:
-    """The most bytes alive at any one dispatch: no memory plan can take less."""
-    changes: dict[int, int] = {}
-    for tensor in tensors:
-        changes[tensor.first] = changes.get(tensor.first, 0) + aligned(tensor.nbytes)
-        changes[tensor.last + 1] = changes.get(tensor.last + 1, 0) - aligned(tensor.nbytes)
-    alive = peak = 0
-    for when in sorted(changes):
-        alive += changes[when]
-        peak = max(peak, alive)
-    return peak

@@ -37,7 +37,7 @@ class PlanBuffer:
 
 
 @dataclass(frozen=True)
-class Range:
+class BufferRange:
     """``nbytes`` bytes at byte ``offset`` of buffer ``buffer``."""
 
     buffer: int
@@ -58,7 +58,7 @@ class PlanDispatch:
     """One launch: binding i of ``bindings`` is ``@group(0) @binding(i)``; ``grid`` in workgroups."""
 
     shader: int
-    bindings: tuple[Range, ...]
+    bindings: tuple[BufferRange, ...]
     grid: tuple[int, int, int]
 
 
@@ -67,7 +67,7 @@ class Plan:
     """Everything that a runtime walks."""
 
     buffers: list[PlanBuffer] = field(default_factory=list)
-    names: dict[str, Range] = field(default_factory=dict)
+    names: dict[str, BufferRange] = field(default_factory=dict)
     shaders: list[PlanShader] = field(default_factory=list)
     stages: dict[str, list[PlanDispatch]] = field(default_factory=dict)
 
@@ -135,7 +135,7 @@ class Plan:
                 for place in dispatch.bindings:
                     self._check_range(place, where)
 
-    def _check_range(self, place: Range, where: str) -> None:
+    def _check_range(self, place: BufferRange, where: str) -> None:
         if not 0 <= place.buffer < len(self.buffers):
             raise _unsound(f"{where} refers to buffer {place.buffer} of {len(self.buffers)}")
         buffer = self.buffers[place.buffer]
@@ -156,7 +156,7 @@ def _buffer_to_json(buffer: PlanBuffer) -> dict[str, Any]:
     return data
 
 
-def _range_to_json(place: Range) -> list[int]:
+def _range_to_json(place: BufferRange) -> list[int]:
     return [place.buffer, place.offset, place.nbytes]
 
 
@@ -166,9 +166,9 @@ def _count(value: Any) -> int:
     return value
 
 
-def _range(values: Any) -> Range:
+def _range(values: Any) -> BufferRange:
     buffer, offset, nbytes = values
-    return Range(_count(buffer), _count(offset), _count(nbytes))
+    return BufferRange(_count(buffer), _count(offset), _count(nbytes))
 
 
 def _grid(values: Any) -> tuple[int, int, int]:

@@ -14,7 +14,7 @@ import numpy as np
 from ...support.errors import BundleError
 from .manifest import MANIFEST, PLAN, TOKENIZER, Manifest
 from .plan import Plan
-from .sampler_tables import Run, Sampler, find_sampler, listed, unpack
+from .sampler_tables import Sampler, SamplerRun, find_sampler, format_ranges, unpack_run
 
 CHUNK = 16 << 20
 """Bytes read, hashed and handed on at once."""
@@ -71,7 +71,7 @@ class Bundle:
         if digest.hexdigest() != self.manifest.files[name].sha256:
             raise _damaged(self.folder, name, "has the wrong SHA-256")
 
-    def run(self, sampler: Sampler, steps: int) -> Run:
+    def run(self, sampler: Sampler, steps: int) -> SamplerRun:
         """The table of ``sampler`` for ``steps`` inference steps; BundleError lists what the bundle has instead."""
         table = self.manifest.tables.get(sampler.value)
         if table is None:
@@ -80,10 +80,10 @@ class Bundle:
         if steps not in table.runs:
             raise BundleError(
                 f"the bundle's scheduler {sampler.value} has no run of {steps} steps",
-                f"it has: {listed(sorted(table.runs))}",
+                f"it has: {format_ranges(sorted(table.runs))}",
             )
         offset, calls = table.runs[steps]
-        return unpack(np.frombuffer(self.read(table.file), "<f4"), offset, calls)
+        return unpack_run(np.frombuffer(self.read(table.file), "<f4"), offset, calls)
 
     @property
     def default_sampler(self) -> Sampler:

@@ -55,7 +55,7 @@ class NotLinearError(Exception):
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
+class SamplerRun:
     """One sampling run of C model calls.
 
     ``timesteps``: float32 [C], what the UNet is told. ``rows``: float32 [C + 1, C + 1]; row i gives the input of call
@@ -72,11 +72,11 @@ class Run:
 
 
 @dataclass
-class Table:
+class SamplerTable:
     """All runs of one sampler, by number of inference steps; ``refused`` says why a number of steps has none."""
 
     sampler: Sampler
-    runs: dict[int, Run] = field(default_factory=dict)
+    runs: dict[int, SamplerRun] = field(default_factory=dict)
     refused: dict[int, str] = field(default_factory=dict)
 
 
@@ -128,7 +128,7 @@ def _as_pipeline_holds(scheduler: Any) -> Any:
     return scheduler
 
 
-def settings(scheduler: Any) -> dict[str, Any]:
+def scheduler_settings(scheduler: Any) -> dict[str, Any]:
     """What of a diffusers scheduler's configuration shapes its runs: the parameters of its own class."""
     import inspect
 
@@ -136,7 +136,7 @@ def settings(scheduler: Any) -> dict[str, Any]:
     return {name: scheduler.config[name] for name in sorted(names & set(scheduler.config))}
 
 
-def tabulate(scheduler: Any, steps: int) -> Run:
+def tabulate(scheduler: Any, steps: int) -> SamplerRun:
     """The table of a run with ``steps`` inference steps.
 
     ``scheduler`` must be fresh: diffusers schedulers keep state from one run to the next. Raises `NotLinearError`, and
@@ -164,15 +164,15 @@ def tabulate(scheduler: Any, steps: int) -> Run:
         raise NotLinearError(f"it is not linear in its inputs (off by {difference:.1e})")
     # A model call sees no output that is yet to come; what rounding left there would be read as zero anyway.
     visible = np.tril(np.ones((calls + 1, calls + 1), dtype=bool))
-    return Run(
+    return SamplerRun(
         timesteps=scheduler.timesteps.double().numpy().astype(np.float32),
         rows=np.where(visible, matrix.numpy(), 0.0).astype(np.float32),
     )
 
 
-def make_table(base: Any, sampler: Sampler, steps: Iterable[int]) -> Table:
+def make_table(base: Any, sampler: Sampler, steps: Iterable[int]) -> SamplerTable:
     """Runs of ``sampler`` for each of ``steps``, configured as ``base``; what it refuses is noted, not raised."""
-    table = Table(sampler)
+    table = SamplerTable(sampler)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for count in steps:
@@ -188,18 +188,18 @@ def make_tables(
     samplers: Iterable[Sampler],
     max_steps: int,
     warn: Callable[[str], None],
-) -> tuple[Sampler, dict[Sampler, Table]]:
+) -> tuple[Sampler, dict[Sampler, SamplerTable]]:
     """The default sampler and the tables of a model with this scheduler configuration, for 1 to ``max_steps`` steps.
 
     What is left out is told through ``warn``. Raises BundleError when nothing is left.
     """
     base = model_scheduler(config)
-    tables: dict[Sampler, Table] = {}
+    tables: dict[Sampler, SamplerTable] = {}
     for sampler in samplers:
         table = make_table(base, sampler, range(1, max_steps + 1))
         if table.refused:
             reason = next(iter(table.refused.values()))
-            warn(f"{sampler.class_name}: left out the runs of {listed(sorted(table.refused))} steps: {reason}")
+            warn(f"{sampler.class_name}: left out the runs of {format_ranges(sorted(table.refused))} steps: {reason}")
         if table.runs:
             tables[sampler] = table
     if not tables:
@@ -214,7 +214,7 @@ def make_tables(
     return own, tables
 
 
-def pack(table: Table) -> tuple[bytes, dict[int, int]]:
+def pack_table(table: SamplerTable) -> tuple[bytes, dict[int, int]]:
     """The table as the bytes of its file, and the offset of each run in float32 elements."""
     parts, offsets, position = [], {}, 0
     for steps, run in sorted(table.runs.items()):
@@ -224,7 +224,7 @@ def pack(table: Table) -> tuple[bytes, dict[int, int]]:
     return np.concatenate(parts).astype("<f4").tobytes(), offsets
 
 
-def unpack(data: np.ndarray, offset: int, calls: int) -> Run:
+def unpack_run(data: np.ndarray, offset: int, calls: int) -> SamplerRun:
     """The run of ``calls`` model calls at element ``offset`` of a table file's float32 elements; BundleError if it is
     cut short.
     """
@@ -234,10 +234,10 @@ def unpack(data: np.ndarray, offset: int, calls: int) -> Run:
             f"a scheduler table has {data.size} numbers where {offset + size} are needed", "build it again"
         )
     part = data[offset : offset + size].astype(np.float32)
-    return Run(part[:calls], part[calls:].reshape(calls + 1, calls + 1))
+    return SamplerRun(part[:calls], part[calls:].reshape(calls + 1, calls + 1))
 
 
-def listed(numbers: Sequence[int]) -> str:
+def format_ranges(numbers: Sequence[int]) -> str:
     """Ascending ``numbers`` for a message: ``1-20, 25, 50``."""
     parts: list[list[int]] = []
     for number in numbers:

@@ -28,12 +28,12 @@ def main(requests: Requests, answer: Answer) -> int:
     # Imported here, so that a parent's death is noticed while a driver hangs at being loaded.
     from ...devices.webgpu.gpu import use_backend
     from ..format.reader import Bundle
-    from .painter import DrawOptions, Painter, settle
+    from .painter import GenerateOptions, Painter, resolve_options
 
     device = Device.from_json(first["device"])
     use_backend(device.backend)
     bundle = Bundle.open(first["bundle"])
-    settings = settle(bundle, DrawOptions(**first["options"]))
+    settings = resolve_options(bundle, GenerateOptions(**first["options"]))
     with Painter(bundle, device, settings, lambda what, done: answer({"loading": what, "done": done})) as painter:
         answer({"ready": True})
         while True:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ...support.errors import UsageError
 from ..format.reader import Bundle
-from .painter import DrawOptions, Generated, Painter, Progress, settle
+from .painter import GeneratedImage, GenerateOptions, Painter, ProgressCallback, resolve_options
 from .pipeline import open_named_device
 from .torch_noise import check_seed
 
@@ -29,8 +29,8 @@ def generate(
     guidance: float = 7.5,
     scheduler: str | None = None,
     device: str = "auto",
-    progress: Progress = _silent,
-) -> Generated:
+    progress: ProgressCallback = _silent,
+) -> GeneratedImage:
     """Draw ``prompt`` into the PNG file ``output``, whose text metadata tells how it was made.
 
     ``scheduler`` is a name or diffusers class, None for the model's own. A bundle without guidance draws with
@@ -47,7 +47,7 @@ def generate(
         raise UsageError(f"there is no folder {output.absolute().parent}", "make it first, or choose another with -o")
     check_seed(seed)
     opened = Bundle.open(bundle)
-    settings = settle(opened, DrawOptions(negative_prompt, steps, guidance, scheduler))
+    settings = resolve_options(opened, GenerateOptions(negative_prompt, steps, guidance, scheduler))
 
     def loading(what: str, done: float) -> None:
         progress(what, LOADING * done if what == "load weights" else LOADING + SHADERS * done)

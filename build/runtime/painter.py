@@ -14,22 +14,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...support.errors import UsageError
-from ..bundle.tokenizer import load_tokenizer, token_ids
 from ..format.manifest import TOKENIZER
 from ..format.reader import Bundle
-from ..format.sampler_tables import Run, Sampler, find_sampler
+from ..format.sampler_tables import Sampler, SamplerRun, find_sampler
+from ..format.tokenizer import load_tokenizer, token_ids
 from .torch_noise import seeded_noise
-from .webgpu_runtime import NativeRuntime, Timing
+from .webgpu_runtime import RunTiming, WebGpuRuntime
 
 if TYPE_CHECKING:
     from ...devices.device import Device
 
-Progress = Callable[[str, float], None]
+ProgressCallback = Callable[[str, float], None]
 """Receives what is being done, and how much of the whole is, from 0 to 1."""
 
 
 @dataclass(frozen=True)
-class DrawOptions:
+class GenerateOptions:
     """What pictures have in common. ``scheduler`` is a name or diffusers class, None for the model's own."""
 
     negative_prompt: str = ""
@@ -39,7 +39,7 @@ class DrawOptions:
 
 
 @dataclass(frozen=True)
-class Generated:
+class GeneratedImage:
     """What was drawn: the file, its size in pixels, the device's key, what was chosen, and seconds for loading and
     drawing.
     """
@@ -53,21 +53,21 @@ class Generated:
     guidance: float
     seed: int
     load_s: float
-    timing: Timing
+    timing: RunTiming
 
 
 @dataclass(frozen=True)
-class Settings:
-    """`DrawOptions` as one bundle follows them; ``guidance`` is 1 where there is none."""
+class ResolvedOptions:
+    """`GenerateOptions` as one bundle follows them; ``guidance`` is 1 where there is none."""
 
     negative_prompt: str
     sampler: Sampler
     steps: int
-    run: Run
+    run: SamplerRun
     guidance: float
 
 
-def settle(bundle: Bundle, options: DrawOptions) -> Settings:
+def resolve_options(bundle: Bundle, options: GenerateOptions) -> ResolvedOptions:
     """What ``options`` mean for ``bundle``.
 
     Raises UsageError for a value that makes no sense, BundleError where the bundle lacks the scheduler or the number
@@ -79,10 +79,10 @@ def settle(bundle: Bundle, options: DrawOptions) -> Settings:
         raise UsageError("the bundle was built without guidance", "add --guidance 1, or build one with guidance")
     sampler = bundle.default_sampler if options.scheduler is None else find_sampler(options.scheduler)
     run = bundle.run(sampler, options.steps)
-    return Settings(options.negative_prompt, sampler, options.steps, run, max(1.0, options.guidance))
+    return ResolvedOptions(options.negative_prompt, sampler, options.steps, run, max(1.0, options.guidance))
 
 
-def description(bundle: Bundle, settings: Settings, prompt: str, seed: int) -> dict[str, str]:
+def png_metadata(bundle: Bundle, settings: ResolvedOptions, prompt: str, seed: int) -> dict[str, str]:
     """What a picture's text metadata says of how it was made, the device apart: the same values, the same picture."""
     return {
         "prompt": prompt,
@@ -98,14 +98,16 @@ def description(bundle: Bundle, settings: Settings, prompt: str, seed: int) -> d
 class Painter:
     """A bundle loaded onto a device, with settings for all its pictures; a context manager that frees the memory."""
 
-    def __init__(self, bundle: Bundle, device: Device, settings: Settings, loading: Progress | None = None) -> None:
-        """Raises as `NativeRuntime` does; ``loading`` is told of what it does."""
+    def __init__(
+        self, bundle: Bundle, device: Device, settings: ResolvedOptions, loading: ProgressCallback | None = None
+    ) -> None:
+        """Raises as `WebGpuRuntime` does; ``loading`` is told of what it does."""
         self._bundle = bundle
         self._device = device
         self._settings = settings
         self._tokenizer = load_tokenizer(bundle.read(TOKENIZER))
         started = time.perf_counter()
-        self._runtime = NativeRuntime(bundle, device, loading)
+        self._runtime = WebGpuRuntime(bundle, device, loading)
         self.load_s = time.perf_counter() - started
 
     def __enter__(self) -> Painter:
@@ -118,7 +120,7 @@ class Painter:
 
     def draw(
         self, prompt: str, seed: int, output: Path, on_step: Callable[[int, int], None] | None = None
-    ) -> Generated:
+    ) -> GeneratedImage:
         """Draw ``prompt`` into the PNG file ``output``, whole or not at all; ``on_step`` hears (done, of how many).
 
         Raises UsageError where the file cannot be written or the seed is none, DeviceError where the GPU fails.
@@ -130,12 +132,12 @@ class Painter:
             texts = [self._ids(settings.negative_prompt)] * image.batch + texts
         self._runtime.draw(texts, noise, settings.run, settings.guidance, on_step)
         pixels = self._runtime.pixels()[0, ..., :3]
-        texts_of = description(self._bundle, settings, prompt, seed) | {
+        texts_of = png_metadata(self._bundle, settings, prompt, seed) | {
             "device": self._device.key,
             "software": f"wgtune {self._bundle.manifest.wgtune}",
         }
         save_png(pixels, output, texts_of)
-        return Generated(
+        return GeneratedImage(
             path=output,
             width=image.width,
             height=image.height,

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...support.errors import BundleError, UsageError
-from ..bundle.tokenizer import load_tokenizer, token_ids
 from ..format.reader import Bundle
-from ..format.sampler_tables import Sampler, find_sampler, model_scheduler, sampler_scheduler, settings
+from ..format.sampler_tables import Sampler, find_sampler, model_scheduler, sampler_scheduler, scheduler_settings
+from ..format.tokenizer import load_tokenizer, token_ids
 from .torch_noise import generated_noise
-from .webgpu_runtime import NativeRuntime, Stopped
+from .webgpu_runtime import RunStopped, WebGpuRuntime
 
 if TYPE_CHECKING:
     import torch
@@ -47,7 +47,7 @@ class StableDiffusionPipeline:
     of images can: they are drawn in batches of the bundle's size.
     """
 
-    def __init__(self, runtime: NativeRuntime) -> None:
+    def __init__(self, runtime: WebGpuRuntime) -> None:
         self._runtime = runtime
         self._bundle = runtime.bundle
         self._tokenizer = load_tokenizer(self._bundle.read("tokenizer/tokenizer.json"))
@@ -65,7 +65,7 @@ class StableDiffusionPipeline:
         small.
         """
         bundle = Bundle.open(path)
-        return cls(NativeRuntime(bundle, open_named_device(device) if isinstance(device, str) else device))
+        return cls(WebGpuRuntime(bundle, open_named_device(device) if isinstance(device, str) else device))
 
     def to(self, *_args: Any, **_kwargs: Any) -> StableDiffusionPipeline:
         """Change nothing and return the pipeline: the device was chosen when it was loaded."""
@@ -81,7 +81,7 @@ class StableDiffusionPipeline:
         return self._bundle
 
     @property
-    def runtime(self) -> NativeRuntime:
+    def runtime(self) -> WebGpuRuntime:
         """What draws; its ``timing`` tells how long the last batch took."""
         return self._runtime
 
@@ -110,7 +110,7 @@ class StableDiffusionPipeline:
         if isinstance(value, str):
             self._sampler, self._scheduler = sampler, None
             return
-        built, given = settings(self._built(sampler)), settings(value)
+        built, given = scheduler_settings(self._built(sampler)), scheduler_settings(value)
         changed = [f"{k} = {given.get(k)!r} (built: {v!r})" for k, v in built.items() if given.get(k) != v]
         if changed:
             raise BundleError(
@@ -212,7 +212,7 @@ class StableDiffusionPipeline:
                     rows = [self._ids(texts[i][1]) for i in chosen] + rows
                 try:
                     self._runtime.draw(rows, noise[chosen], run, guidance, on_step, decode=output_type != "latent")
-                except Stopped:
+                except RunStopped:
                     raise UsageError("the callback ended the run before the picture was made") from None
                 parts.append(self._result(output_type)[: count - first])
         images = _joined(parts, output_type)

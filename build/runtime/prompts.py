@@ -33,7 +33,7 @@ class BadLine:
 
 
 @dataclass(frozen=True)
-class Drawing:
+class ImageRequest:
     """One picture to draw: its prompt's line and text, its seed, its file."""
 
     line: int
@@ -79,7 +79,7 @@ def read_prompts(path: Path) -> tuple[list[Prompt], list[BadLine]]:
     return prompts, bad
 
 
-def plan_drawings(prompts: Sequence[Prompt], seed: int, folder: Path) -> list[Drawing]:
+def plan_images(prompts: Sequence[Prompt], seed: int, folder: Path) -> list[ImageRequest]:
     """A picture for each prompt: its seed is ``seed`` plus its line, its file ``<line>.png`` in ``folder``.
 
     So a line's picture depends neither on the device that draws it nor on the lines around it. Raises UsageError for
@@ -88,7 +88,7 @@ def plan_drawings(prompts: Sequence[Prompt], seed: int, folder: Path) -> list[Dr
     digits = max(4, len(str(max((prompt.line for prompt in prompts), default=0))))
     for prompt in prompts:
         check_seed(seed + prompt.line)
-    return [Drawing(p.line, p.text, seed + p.line, folder / f"{p.line:0{digits}}.png") for p in prompts]
+    return [ImageRequest(p.line, p.text, seed + p.line, folder / f"{p.line:0{digits}}.png") for p in prompts]
 
 
 def _reason_against(text: str) -> str:

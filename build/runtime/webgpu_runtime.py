@@ -26,9 +26,9 @@ from ...devices.webgpu.gpu import (
     write,
 )
 from ...support.errors import BundleError, DeviceError
-from ..format.plan import PlanDispatch, Range
+from ..format.plan import BufferRange, PlanDispatch
 from ..format.reader import Bundle
-from ..format.sampler_tables import Run
+from ..format.sampler_tables import SamplerRun
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,12 +36,12 @@ if TYPE_CHECKING:
     from ...devices.device import Device
 
 
-class Stopped(Exception):
+class RunStopped(Exception):
     """The caller's ``on_step`` asked to stop."""
 
 
 @dataclass(frozen=True)
-class Timing:
+class RunTiming:
     """Seconds by the wall clock of the last batch: texts, each model call, decoding and the transfer of the pixels."""
 
     text_s: float
@@ -54,7 +54,7 @@ class Timing:
         return self.text_s + sum(self.step_s) + self.decode_s
 
 
-class NativeRuntime:
+class WebGpuRuntime:
     """A bundle loaded onto one device; a context manager that frees the GPU memory.
 
     ``timing`` tells how long the last batch took; the first one on a device includes what its driver compiles lazily.
@@ -71,17 +71,17 @@ class NativeRuntime:
         """
         self.bundle = bundle
         self.device = device
-        self.timing = Timing(0.0, (), 0.0)
+        self.timing = RunTiming(0.0, (), 0.0)
         tell = progress or (lambda what, done: None)
         check_device(bundle, device)
         limits = {name: value for name, value in bundle.manifest.limits.items() if name in device.limits}
-        with _told(device):
+        with _translated_errors(device):
             self._gpu = open_device(device, limits, bundle.manifest.features)
             self._buffers = self._fill_buffers(tell)
             self._stages = self._make_stages(tell)
         self._names = bundle.plan.names
 
-    def __enter__(self) -> NativeRuntime:
+    def __enter__(self) -> WebGpuRuntime:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -97,7 +97,7 @@ class NativeRuntime:
         self,
         texts: Sequence[Sequence[int]],
         noise: np.ndarray,
-        run: Run,
+        run: SamplerRun,
         guidance: float,
         on_step: Callable[[int, int], bool | None] | None = None,
         decode: bool = True,
@@ -106,7 +106,7 @@ class NativeRuntime:
 
         ``texts`` are token ids, one row for each slot of the context: the batch's prompts, with guidance after as many
         negative ones. ``noise`` is float32 [batch, channels, height, width] of unit variance. ``on_step`` is called
-        after model call i of n with (i + 1, n) and may return False to stop, which raises `Stopped`. Without
+        after model call i of n with (i + 1, n) and may return False to stop, which raises `RunStopped`. Without
         ``decode`` only the latents are made.
         """
         image = self.bundle.manifest.image
@@ -115,7 +115,7 @@ class NativeRuntime:
             raise ValueError(f"{len(texts)} texts for {slots} slots")
         if noise.shape != (image.batch, *image.latent) or noise.dtype != np.float32:
             raise ValueError(f"the noise is {noise.dtype} {noise.shape}")
-        with _told(self.device):
+        with _translated_errors(self.device):
             started = time.perf_counter()
             self._encode_texts(texts)
             self._wait()
@@ -133,12 +133,12 @@ class NativeRuntime:
                 self._wait()
                 step_s.append(time.perf_counter() - step_started)
                 if on_step is not None and on_step(call + 1, run.calls) is False:
-                    raise Stopped
+                    raise RunStopped
             steps_done = time.perf_counter()
             self._write_row(run.rows[run.calls], slot=0, guidance=guidance)
             self._gpu.queue.submit([self._encode("schedule", "vae", "image") if decode else self._encode("schedule")])
             self._wait()
-            self.timing = Timing(texts_done - started, tuple(step_s), time.perf_counter() - steps_done)
+            self.timing = RunTiming(texts_done - started, tuple(step_s), time.perf_counter() - steps_done)
 
     def pixels(self) -> np.ndarray:
         """The last batch as uint8 [batch, height, width, 4], RGBA."""
@@ -186,7 +186,7 @@ class NativeRuntime:
                 pipelines.append(make_pipeline(self._gpu, source, shader.entry))
             except ValueError as error:
                 raise BundleError(f"{shader.file}: {error}", "build the bundle again") from error
-        groups: dict[tuple[int, tuple[Range, ...]], Any] = {}
+        groups: dict[tuple[int, tuple[BufferRange, ...]], Any] = {}
 
         def step(dispatch: PlanDispatch) -> Step:
             key = (dispatch.shader, dispatch.bindings)
@@ -232,7 +232,7 @@ class NativeRuntime:
 
     def _read(self, name: str) -> np.ndarray:
         place = self._names[name]
-        with _told(self.device):
+        with _translated_errors(self.device):
             return read(self._gpu, self._buffers[place.buffer], place.nbytes, place.offset)
 
     def _wait(self) -> None:
@@ -258,7 +258,7 @@ def check_device(bundle: Bundle, device: Device) -> None:
 
 
 @contextmanager
-def _told(device: Device) -> Iterator[None]:
+def _translated_errors(device: Device) -> Iterator[None]:
     """Turn wgpu's errors into DeviceError."""
     import wgpu
 

@@ -12,7 +12,7 @@ from ..tables import print_json
 
 if TYPE_CHECKING:
     from ...build.bundle.builder import BuildSummary
-    from ...build.runtime.painter import Generated
+    from ...build.runtime.painter import GeneratedImage
 
 
 def print_built(summary: BuildSummary, *, json: bool, console: Console) -> None:
@@ -48,7 +48,7 @@ def print_built(summary: BuildSummary, *, json: bool, console: Console) -> None:
     _print_lines([*lines, *(f"note       {warning}" for warning in summary.warnings)], console)
 
 
-def print_generated(made: Generated, *, json: bool, console: Console) -> None:
+def print_generated(made: GeneratedImage, *, json: bool, console: Console) -> None:
     """Prints what `wgtune generate` drew, and how long each part took."""
     if json:
         print_json(made, console)

@@ -12,22 +12,22 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from wgtune.build.runtime.batch import draw_gallery
-from wgtune.build.runtime.painter import DrawOptions
-from wgtune.build.runtime.prompts import Drawing, Prompt, plan_drawings
+from wgtune.build.runtime.batch import generate_batch
+from wgtune.build.runtime.painter import GenerateOptions
+from wgtune.build.runtime.prompts import ImageRequest, Prompt, plan_images
 from wgtune.cli import app as cli
 from wgtune.devices.device import Device
 from wgtune.devices.discovery.discovery import labels, select_several
 from wgtune.support.errors import DeviceError, UsageError
 
-OPTIONS = DrawOptions(steps=2)
+OPTIONS = GenerateOptions(steps=2)
 
 
-def drawings(folder: Path, count: int = 4) -> list[Drawing]:
-    return plan_drawings([Prompt(line, f"picture {line}") for line in range(1, count + 1)], 7, folder)
+def drawings(folder: Path, count: int = 4) -> list[ImageRequest]:
+    return plan_images([Prompt(line, f"picture {line}") for line in range(1, count + 1)], 7, folder)
 
 
-def pixels(drawing: Drawing) -> np.ndarray:
+def pixels(drawing: ImageRequest) -> np.ndarray:
     with Image.open(drawing.path) as png:
         assert png.text["seed"] == str(drawing.seed) and png.text["prompt"] == drawing.prompt
         return np.asarray(png).astype(int)
@@ -40,10 +40,10 @@ def drawing_processes() -> list[psutil.Process]:
 def test_two_devices_draw_what_one_draws(demo_bundle: Path, two_devices: list[Device], tmp_path: Path) -> None:
     told: list[float] = []
     one, both = drawings(tmp_path / "one"), drawings(tmp_path / "both")
-    draw_gallery(demo_bundle, one, two_devices[:1], OPTIONS, progress=lambda _, done: told.append(done))
-    gallery = draw_gallery(demo_bundle, both, two_devices, OPTIONS)
+    generate_batch(demo_bundle, one, two_devices[:1], OPTIONS, progress=lambda _, done: told.append(done))
+    gallery = generate_batch(demo_bundle, both, two_devices, OPTIONS)
     assert told[-1] == 1 and len(told) > len(one)
-    assert sorted(d.drawing.line for d in gallery.drawn) == [1, 2, 3, 4] and gallery.faults == []
+    assert sorted(d.request.line for d in gallery.completed) == [1, 2, 3, 4] and gallery.faults == []
     for a, b in zip(one, both, strict=True):
         assert np.abs(pixels(a) - pixels(b)).max() <= 1
     assert np.abs(pixels(both[0]) - pixels(both[1])).max() > 1
@@ -60,8 +60,8 @@ def test_a_killed_device_loses_no_picture(demo_bundle: Path, two_devices: list[D
             killed.append(victim.pid)
             victim.kill()
 
-    gallery = draw_gallery(demo_bundle, drawings(tmp_path), two_devices, OPTIONS, progress=kill_once)
-    assert killed and len(gallery.drawn) == 4 and gallery.undrawn == []
+    gallery = generate_batch(demo_bundle, drawings(tmp_path), two_devices, OPTIONS, progress=kill_once)
+    assert killed and len(gallery.completed) == 4 and gallery.failed == []
     assert len(gallery.faults) == 1 and "SIGKILL" in gallery.faults[0][1]
 
 
@@ -70,32 +70,32 @@ def test_a_device_too_small_leaves_its_share_to_the_others(
 ) -> None:
     small = replace(device, key="vulkan:small", limits={**device.limits, "maxStorageBufferBindingSize": 1})
     with pytest.raises(DeviceError, match="maxStorageBufferBindingSize"):
-        draw_gallery(demo_bundle, drawings(tmp_path, 1), [small], OPTIONS)
+        generate_batch(demo_bundle, drawings(tmp_path, 1), [small], OPTIONS)
     heard: list[str] = []
-    gallery = draw_gallery(
+    gallery = generate_batch(
         demo_bundle, drawings(tmp_path, 2), [small, device], OPTIONS, on_fault=lambda name, _: heard.append(name)
     )
-    assert {d.device for d in gallery.drawn} == {device.key} and len(gallery.drawn) == 2
+    assert {d.device for d in gallery.completed} == {device.key} and len(gallery.completed) == 2
     assert set(heard) == {"vulkan:small"} and len(heard) <= 2
 
 
 def test_what_is_there_is_kept_and_never_mistaken(demo_bundle: Path, device: Device, tmp_path: Path) -> None:
     plan = drawings(tmp_path, 2)
-    draw_gallery(demo_bundle, plan, [device], OPTIONS)
+    generate_batch(demo_bundle, plan, [device], OPTIONS)
     first, before = plan[0].path.read_bytes(), plan[1].path.stat().st_mtime_ns
     plan[0].path.write_bytes(first[:-500])  # cut short, as by a full disk
-    gallery = draw_gallery(demo_bundle, plan, [device], OPTIONS)
-    assert [d.drawing.line for d in gallery.drawn] == [1] and [d.line for d in gallery.kept] == [2]
+    gallery = generate_batch(demo_bundle, plan, [device], OPTIONS)
+    assert [d.request.line for d in gallery.completed] == [1] and [d.line for d in gallery.kept] == [2]
     assert np.array_equal(pixels(plan[0]), np.asarray(Image.open(tmp_path / "0001.png")))
     assert plan[1].path.stat().st_mtime_ns == before
 
     with pytest.raises(UsageError, match=r"0001\.png was drawn with another prompt") as raised:
-        draw_gallery(demo_bundle, [replace(plan[0], prompt="another")], [device], OPTIONS)
+        generate_batch(demo_bundle, [replace(plan[0], prompt="another")], [device], OPTIONS)
     assert "--overwrite" in raised.value.hint
     with pytest.raises(UsageError, match="another steps"):
-        draw_gallery(demo_bundle, plan, [device], DrawOptions(steps=4))
-    anew = draw_gallery(demo_bundle, [replace(plan[0], prompt="another")], [device], OPTIONS, overwrite=True)
-    assert len(anew.drawn) == 1 and Image.open(plan[0].path).text["prompt"] == "another"
+        generate_batch(demo_bundle, plan, [device], GenerateOptions(steps=4))
+    anew = generate_batch(demo_bundle, [replace(plan[0], prompt="another")], [device], OPTIONS, overwrite=True)
+    assert len(anew.completed) == 1 and Image.open(plan[0].path).text["prompt"] == "another"
 
 
 def test_the_command(demo_bundle: Path, device: Device, tmp_path: Path) -> None:

@@ -20,8 +20,8 @@ from handmade_bundle import (
 )
 
 from wgtune.build.format.reader import Bundle
-from wgtune.build.format.sampler_tables import Run, Sampler
-from wgtune.build.runtime.webgpu_runtime import NativeRuntime, Stopped
+from wgtune.build.format.sampler_tables import Sampler, SamplerRun
+from wgtune.build.runtime.webgpu_runtime import RunStopped, WebGpuRuntime
 from wgtune.devices.device import Device
 from wgtune.support.errors import BundleError, DeviceError
 
@@ -29,7 +29,7 @@ NOISE = np.random.default_rng(0).standard_normal((BATCH, CHANNELS, LATENT_HEIGHT
 NEGATIVE, FOX, DOG = [10, 11, 12, 12, 12, 12], [10, 1, 3, 11, 12, 12], [10, 1, 5, 11, 12, 12]
 
 
-def expected_latents(run: Run, texts: list[list[int]], guidance: float | None) -> np.ndarray:
+def expected_latents(run: SamplerRun, texts: list[list[int]], guidance: float | None) -> np.ndarray:
     """The final latents as docs/bundle.md says, in numpy."""
     history = [NOISE]
     for call in range(run.calls):
@@ -50,7 +50,7 @@ def test_a_run_is_what_the_format_says(device: Device, tmp_path: Path, guided: b
     texts = [NEGATIVE, NEGATIVE, FOX, DOG] if guided else [FOX, DOG]
     seen: list[tuple[int, int]] = []
     loading: list[tuple[str, float]] = []
-    with NativeRuntime(bundle, device, lambda what, done: loading.append((what, done))) as runtime:
+    with WebGpuRuntime(bundle, device, lambda what, done: loading.append((what, done))) as runtime:
         for _ in range(2):
             # Twice: nothing of the first run may be left in the second.
             runtime.draw(texts, NOISE, run, 3.0, lambda done, calls: seen.append((done, calls)))
@@ -69,14 +69,14 @@ def test_a_run_is_what_the_format_says(device: Device, tmp_path: Path, guided: b
 
 def test_a_run_can_be_stopped(device: Device, tmp_path: Path) -> None:
     bundle = Bundle.open(write_bundle(tmp_path / "bundle"))
-    with NativeRuntime(bundle, device) as runtime:
+    with WebGpuRuntime(bundle, device) as runtime:
         calls: list[int] = []
 
         def stop(done: int, _: int) -> bool:
             calls.append(done)
             return done < 2
 
-        with pytest.raises(Stopped):
+        with pytest.raises(RunStopped):
             runtime.draw([NEGATIVE, NEGATIVE, FOX, DOG], NOISE, bundle.run(Sampler.EULER, 3), 1.0, stop)
         assert calls == [1, 2]
 
@@ -84,11 +84,11 @@ def test_a_run_can_be_stopped(device: Device, tmp_path: Path) -> None:
 def test_too_small_a_device_is_told_apart_by_limit_and_feature(device: Device, tmp_path: Path) -> None:
     bundle = Bundle.open(write_bundle(tmp_path / "bundle", limits={"maxStorageBufferBindingSize": 1 << 50}))
     with pytest.raises(DeviceError, match=f"maxStorageBufferBindingSize: the bundle needs {1 << 50}"):
-        NativeRuntime(bundle, device)
+        WebGpuRuntime(bundle, device)
     bundle = Bundle.open(write_bundle(tmp_path / "bundle"))
     wanting = replace(bundle, manifest=replace(bundle.manifest, features=("texture-compression-astc",)))
     with pytest.raises(DeviceError, match="lacks the feature texture-compression-astc"):
-        NativeRuntime(wanting, device)
+        WebGpuRuntime(wanting, device)
 
 
 def test_damaged_weights_are_found_while_they_are_loaded(device: Device, tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_damaged_weights_are_found_while_they_are_loaded(device: Device, tmp_pat
     shard = folder / "weights" / "shard-000.bin"
     shard.write_bytes(shard.read_bytes()[:-1] + b"x")
     with pytest.raises(BundleError, match=r"shard-000\.bin has the wrong SHA-256"):
-        NativeRuntime(bundle, device)
+        WebGpuRuntime(bundle, device)
 
 
 def test_a_shader_that_the_driver_refuses_is_a_device_error(device: Device, tmp_path: Path) -> None:
@@ -111,4 +111,4 @@ def test_a_shader_that_the_driver_refuses_is_a_device_error(device: Device, tmp_
     manifest["files"]["kernels/vae.wgsl"] = {"bytes": len(text), "sha256": hashlib.sha256(text.encode()).hexdigest()}
     (folder / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(DeviceError, match="failed"):
-        NativeRuntime(Bundle.open(folder), device)
+        WebGpuRuntime(Bundle.open(folder), device)

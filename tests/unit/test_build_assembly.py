@@ -8,9 +8,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from wgtune.build.bundle.assembly import assemble, find_interface
+from wgtune.build.bundle.assembly import assemble, find_pipeline_tensors
 from wgtune.build.bundle.device_limits import check_plan, check_tensors, required_limits
-from wgtune.build.bundle.weights import lay_out
+from wgtune.build.bundle.weights import layout_shards
 from wgtune.build.format.plan import Plan
 from wgtune.devices.limits import TIERS
 from wgtune.devices.program import Buffer, Dispatch, Program, Requirements, Shader
@@ -91,11 +91,11 @@ PROGRAMS = {"embed": program("rrw"), "two": program("rw"), "inplace": program("r
 
 
 def assembled(found: Capture, programs: dict[str, Program] | None = None, max_calls: int = 5) -> Plan:
-    return assemble(found, programs or PROGRAMS, lay_out(found.stages), max_calls).plan
+    return assemble(found, programs or PROGRAMS, layout_shards(found.stages), max_calls).plan
 
 
 def test_a_chain_of_intermediates_takes_two_buffers() -> None:
-    result = assemble(capture(), PROGRAMS, lay_out(capture().stages), 5)
+    result = assemble(capture(), PROGRAMS, layout_shards(capture().stages), 5)
     assert len(result.memory.storages) == 2
     chain = result.plan.stages["unet"]
     assert len(chain) == 6
@@ -107,7 +107,7 @@ def test_a_chain_of_intermediates_takes_two_buffers() -> None:
 
 def test_scratch_lives_between_its_dispatches_only() -> None:
     programs = {**PROGRAMS, "two": program("rw", passes=2, scratch=64)}
-    result = assemble(capture(), programs, lay_out(capture().stages), 5)
+    result = assemble(capture(), programs, layout_shards(capture().stages), 5)
     assert len(result.memory.storages) == 2, "the input is done with when the second dispatch writes the output"
     line = result.plan.stages["unet"]
     assert len(line) == 12
@@ -178,7 +178,7 @@ def test_only_text_to_image_pipelines_are_built() -> None:
         ({"vae": replace(found.stages["vae"], outputs=[spec("pixels", 1, 3, 16, 16)])}, "no tensor 'image'"),
     ]:
         with pytest.raises(BundleError, match=what) as error:
-            find_interface(replace(found, stages={**found.stages, **change}))
+            find_pipeline_tensors(replace(found, stages={**found.stages, **change}))
         assert error.value.hint
 
 

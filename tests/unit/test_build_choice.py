@@ -11,7 +11,13 @@ import tvm
 from synthetic_store import LLVMPIPE, failed, ok, session
 from tvm import te
 
-from wgtune.build.bundle.program_choice import choose_programs, lenders, measured_seconds, searched, untuned_share
+from wgtune.build.bundle.program_choice import (
+    borrowed_kernels,
+    choose_programs,
+    count_searched,
+    measured_seconds,
+    untuned_share,
+)
 from wgtune.database.schema.records import TrialEnd, TrialKind, TrialStart, WorkloadInfo
 from wgtune.database.store import Store
 from wgtune.devices.limits import TIERS, Tier
@@ -84,7 +90,7 @@ def test_the_fastest_verified_record_wins(store: Store) -> None:
     choices, told = choose(store, kernel)
     assert choices[kernel.id].program == fast[1]
     assert choices[kernel.id].record is not None and choices[kernel.id].record.latency_s == 2e-3
-    assert not told and searched(choices) == 1
+    assert not told and count_searched(choices) == 1
 
 
 def test_without_a_record_the_baseline_stands_in(store: Store) -> None:
@@ -93,7 +99,7 @@ def test_without_a_record_the_baseline_stands_in(store: Store) -> None:
     for source in (store, None):
         choices, _ = choose(source, kernel)
         assert choices[kernel.id].program == expected and choices[kernel.id].record is None
-        assert searched(choices) == 0
+        assert count_searched(choices) == 0
 
 
 def test_a_record_counts_only_for_its_device(store: Store) -> None:
@@ -193,8 +199,10 @@ def test_a_kernel_without_a_record_borrows_and_does_not_count_as_verified(store:
     borrowed = choices[other.id]
     assert borrowed.program == threads(other, 128)[1] and borrowed.record is None
     assert borrowed.borrowed is not None and borrowed.borrowed.match is Match.MODEL
-    assert searched(choices) == 1 and measured_seconds(capture_of(own, other), choices, 20) == pytest.approx(20e-3)
-    [lender] = lenders(capture_of(own, other), choices, 20)
+    assert count_searched(choices) == 1 and measured_seconds(capture_of(own, other), choices, 20) == pytest.approx(
+        20e-3
+    )
+    [lender] = borrowed_kernels(capture_of(own, other), choices, 20)
     assert (lender.match, lender.device, lender.kernels) == ("model", TWIN.key, 1)
     assert lender.time_share == pytest.approx(2 / 3) and untuned_share(capture_of(own, other), choices, 20) == 0
     assert not told

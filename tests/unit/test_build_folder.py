@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from wgtune.build.bundle.atomic_folder import check_target, replacing
+from wgtune.build.bundle.atomic_folder import check_target, replace_folder
 from wgtune.support.errors import BundleError
 
 BUNDLE = '{"format": 1, "wgtune": "0.1.0", "files": {}}'
@@ -19,7 +19,7 @@ BUNDLE = '{"format": 1, "wgtune": "0.1.0", "files": {}}'
 
 def test_the_folder_appears_when_it_is_whole(tmp_path: Path) -> None:
     target = tmp_path / "deep" / "dist"
-    with replacing(target) as folder:
+    with replace_folder(target) as folder:
         (folder / "manifest.json").write_text(BUNDLE)
         assert not target.exists()
     assert (target / "manifest.json").read_text() == BUNDLE
@@ -31,12 +31,12 @@ def test_an_earlier_bundle_stays_until_the_new_one_is_whole(tmp_path: Path) -> N
     target.mkdir()
     (target / "manifest.json").write_text(BUNDLE)
     (target / "old").touch()
-    with pytest.raises(KeyboardInterrupt), replacing(target) as folder:
+    with pytest.raises(KeyboardInterrupt), replace_folder(target) as folder:
         (folder / "new").touch()
         raise KeyboardInterrupt
     assert sorted(os.listdir(target)) == ["manifest.json", "old"]
     assert os.listdir(tmp_path) == ["dist"]
-    with replacing(target) as folder:
+    with replace_folder(target) as folder:
         (folder / "new").touch()
     assert os.listdir(target) == ["new"]
     assert os.listdir(tmp_path) == ["dist"]
@@ -46,7 +46,7 @@ def test_what_is_no_bundle_is_left_alone(tmp_path: Path) -> None:
     work = tmp_path / "thesis"
     work.mkdir()
     (work / "chapter1.txt").write_text("…")
-    with pytest.raises(BundleError, match="not a bundle"), replacing(work):
+    with pytest.raises(BundleError, match="not a bundle"), replace_folder(work):
         pytest.fail("the block must not run")
     assert os.listdir(work) == ["chapter1.txt"]
     file = tmp_path / "file"
@@ -62,7 +62,7 @@ def test_what_is_no_bundle_is_left_alone(tmp_path: Path) -> None:
 def test_an_empty_folder_may_be_filled(tmp_path: Path) -> None:
     target = tmp_path / "dist"
     target.mkdir()
-    with replacing(target) as folder:
+    with replace_folder(target) as folder:
         (folder / "new").touch()
     assert os.listdir(target) == ["new"]
 
@@ -71,15 +71,15 @@ def test_what_a_killed_build_left_behind_is_cleared(tmp_path: Path) -> None:
     code = f"""
         import os, signal
         from pathlib import Path
-        from wgtune.build.bundle.atomic_folder import replacing
-        with replacing(Path({str(tmp_path / "dist")!r})) as folder:
+        from wgtune.build.bundle.atomic_folder import replace_folder
+        with replace_folder(Path({str(tmp_path / "dist")!r})) as folder:
             (folder / "half").touch()
             os.kill(os.getpid(), signal.SIGKILL)
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)])
     assert done.returncode == -signal.SIGKILL
     assert len(os.listdir(tmp_path)) == 1
-    with replacing(tmp_path / "dist"):
+    with replace_folder(tmp_path / "dist"):
         assert len(os.listdir(tmp_path)) == 1
     assert os.listdir(tmp_path) == ["dist"]
 
@@ -98,7 +98,7 @@ def test_a_stop_between_the_two_renames_keeps_the_earlier_bundle(
         return rename(path, to)
 
     monkeypatch.setattr(Path, "rename", interrupted)
-    with pytest.raises(KeyboardInterrupt), replacing(target):
+    with pytest.raises(KeyboardInterrupt), replace_folder(target):
         pass
     assert os.listdir(tmp_path) == ["dist"] and os.listdir(target) == ["manifest.json"]
 
@@ -109,6 +109,6 @@ def test_a_bundle_that_a_killed_build_had_moved_away_comes_back(tmp_path: Path) 
     moved = tmp_path / f".dist.replaced-{dead.pid}"
     moved.mkdir()
     (moved / "manifest.json").write_text(BUNDLE)
-    with pytest.raises(ValueError), replacing(tmp_path / "dist"):
+    with pytest.raises(ValueError), replace_folder(tmp_path / "dist"):
         raise ValueError
     assert os.listdir(tmp_path) == ["dist"] and os.listdir(tmp_path / "dist") == ["manifest.json"]

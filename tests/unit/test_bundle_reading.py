@@ -13,11 +13,11 @@ from handmade_bundle import LENGTH, MAX_CALLS, write_bundle
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wgtune.build.bundle.tokenizer import load_tokenizer, token_ids
 from wgtune.build.format.manifest import MANIFEST, PLAN, TOKENIZER, Manifest
 from wgtune.build.format.plan import Plan
 from wgtune.build.format.reader import Bundle, is_bundle
 from wgtune.build.format.sampler_tables import Sampler
+from wgtune.build.format.tokenizer import load_tokenizer, token_ids
 from wgtune.support.errors import BundleError
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from wgtune.build.runtime.prompts import BadLine, Prompt, plan_drawings, read_prompts
+from wgtune.build.runtime.prompts import BadLine, Prompt, plan_images, read_prompts
 from wgtune.support.errors import UsageError
 
 
@@ -44,10 +44,10 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_pictures_seed_and_file_follow_from_its_line_alone() -> None:
-    few = plan_drawings([Prompt(4, "a fox")], 100, Path("out"))
-    many = plan_drawings([Prompt(1, "a cat"), Prompt(4, "a fox")], 100, Path("out"))
+    few = plan_images([Prompt(4, "a fox")], 100, Path("out"))
+    many = plan_images([Prompt(1, "a cat"), Prompt(4, "a fox")], 100, Path("out"))
     assert few[0] == many[1]
     assert (few[0].seed, few[0].path) == (104, Path("out/0004.png"))
-    assert plan_drawings([Prompt(123456, "x")], 0, Path())[0].path.name == "123456.png"
+    assert plan_images([Prompt(123456, "x")], 0, Path())[0].path.name == "123456.png"
     with pytest.raises(UsageError, match="no seed"):
-        plan_drawings([Prompt(2, "x")], (1 << 64) - 2, Path())
+        plan_images([Prompt(2, "x")], (1 << 64) - 2, Path())

@@ -17,11 +17,11 @@ from wgtune.build.format.sampler_tables import (
     make_table,
     make_tables,
     model_scheduler,
-    pack,
+    pack_table,
     sampler_scheduler,
-    settings,
+    scheduler_settings,
     tabulate,
-    unpack,
+    unpack_run,
 )
 from wgtune.support.errors import BundleError
 
@@ -105,7 +105,7 @@ def test_outdated_settings_are_mended_as_the_pipeline_mends_them() -> None:
             feature_extractor=None,
             requires_safety_checker=False,
         )
-    assert settings(scheduler) == settings(pipeline.scheduler)
+    assert scheduler_settings(scheduler) == scheduler_settings(pipeline.scheduler)
     assert not scheduler.config.clip_sample
 
 
@@ -150,14 +150,14 @@ def test_a_model_whose_scheduler_cannot_be_tabulated_is_refused(name: str) -> No
 
 def test_tables_survive_their_file() -> None:
     table = make_table(model_scheduler(SD15), Sampler.EULER, (1, 3, 7))
-    data, offsets = pack(table)
+    data, offsets = pack_table(table)
     numbers = np.frombuffer(data, "<f4")
     assert numbers.size == sum(c + (c + 1) ** 2 for c in (1, 3, 7))
     for steps, run in table.runs.items():
-        again = unpack(numbers, offsets[steps], run.calls)
+        again = unpack_run(numbers, offsets[steps], run.calls)
         assert np.array_equal(again.timesteps, run.timesteps) and np.array_equal(again.rows, run.rows)
     with pytest.raises(BundleError, match="numbers"):
-        unpack(numbers, offsets[7], 8)
+        unpack_run(numbers, offsets[7], 8)
 
 
 def test_samplers_are_found_by_name_and_class() -> None:

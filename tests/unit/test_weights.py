@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wgtune.build.bundle.weights import ShardLayout, ShardWriter, lay_out
+from wgtune.build.bundle.weights import ShardLayout, ShardWriter, layout_shards
 from wgtune.support.errors import BundleError
 from wgtune.tuner.ir import Call, Operand, Stage, TensorSpec
 
@@ -29,7 +29,7 @@ def stage(
 @given(st.lists(st.lists(st.integers(1, 400), max_size=8), min_size=1, max_size=3))
 def test_slots_are_aligned_apart_and_within_bounds(sizes: list[list[int]]) -> None:
     stages = {f"s{i}": stage(f"s{i}", each) for i, each in enumerate(sizes)}
-    layout = lay_out(stages, shard_bytes=1024)
+    layout = layout_shards(stages, shard_bytes=1024)
     ends: dict[int, int] = {}
     for (name, _, index), slot in layout.slots.items():
         assert slot.nbytes == 4 * sizes[int(name[1:])][index]
@@ -44,7 +44,7 @@ def test_shards_hold_the_tensors_and_their_hashes(tmp_path: Path) -> None:
     constants = [np.arange(3, dtype=np.int32)]
     stages = {"clip": stage("clip", [10, 100, 300], {0, 2}, constants), "unet": stage("unet", [70])}
     values = {"clip": [np.full(n, n, np.float32) for n in (10, 100, 300)], "unet": [np.full(70, -1, np.float32)]}
-    layout = lay_out(stages, shard_bytes=1024)
+    layout = layout_shards(stages, shard_bytes=1024)
     assert ("clip", "param", 1) not in layout.slots, "no call reads it"
     with ShardWriter(tmp_path, layout) as writer:
         for name, each in stages.items():
@@ -68,12 +68,12 @@ def test_shards_hold_the_tensors_and_their_hashes(tmp_path: Path) -> None:
 )
 def test_weights_that_do_not_fit_are_named(tmp_path: Path, value: np.ndarray, what: str) -> None:
     each = stage("vae", [4])
-    with pytest.raises(BundleError, match=what) as error, ShardWriter(tmp_path, lay_out({"vae": each})) as writer:
+    with pytest.raises(BundleError, match=what) as error, ShardWriter(tmp_path, layout_shards({"vae": each})) as writer:
         writer.write_stage(each, [value])
     assert "w0 of vae" in error.value.message
 
 
 def test_a_missing_weight_is_told(tmp_path: Path) -> None:
     each = stage("vae", [4, 4])
-    with pytest.raises(BundleError, match="1 weights"), ShardWriter(tmp_path, lay_out({"vae": each})) as writer:
+    with pytest.raises(BundleError, match="1 weights"), ShardWriter(tmp_path, layout_shards({"vae": each})) as writer:
         writer.write_stage(each, [np.zeros(4, np.float32)])
