@@ -92,10 +92,10 @@ def _records(
 def _from_record(kernel: Kernel, record: Record, tier: Tier, warn: Callable[[str], None]) -> Program | None:
     """The record's program, or None where today's toolchain makes another one of its trace than was verified."""
     from ...tuner.codegen.traces import replay
-    from ...tuner.codegen.wgsl import emit
+    from ...tuner.codegen.wgsl import emit_wgsl
 
     try:
-        program = emit(replay(kernel, record.trace).mod, tier)
+        program = emit_wgsl(replay(kernel, record.trace).mod, tier)
     except WgtuneError as error:
         warn(f"{kernel.name}: the record of trial {record.trial_id} no longer becomes WebGPU: {error.message}")
         return None
@@ -110,12 +110,12 @@ def _from_relative(
 ) -> Program | None:
     """Another device's schedule, emitted here; None where it is the baseline, does not emit, or failed here."""
     from ...tuner.codegen.traces import replay
-    from ...tuner.codegen.wgsl import emit
+    from ...tuner.codegen.wgsl import emit_wgsl
 
     if found.record.kind is TrialKind.BASELINE:
         return None
     try:
-        program = emit(replay(kernel, found.record.trace).mod, tier)
+        program = emit_wgsl(replay(kernel, found.record.trace).mod, tier)
     except WgtuneError as error:
         warn(f"{kernel.name}: the schedule of {found.device.key} does not become WebGPU here: {error.message}")
         return None
@@ -157,11 +157,11 @@ def _baseline(kernel: Kernel, tier: Tier, faults: set[str], device_key: str) -> 
 
 def _baselines(kernel: Kernel, tier: Tier) -> Iterator[Program | WgtuneError]:
     from ...tuner.codegen.baseline_schedules import baseline_schedules
-    from ...tuner.codegen.wgsl import EmitError, emit
+    from ...tuner.codegen.wgsl import EmitError, emit_wgsl
 
     for schedule in baseline_schedules(kernel, tier):
         try:
-            yield emit(schedule.mod, tier)
+            yield emit_wgsl(schedule.mod, tier)
         except EmitError as error:
             yield error
 

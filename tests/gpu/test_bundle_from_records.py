@@ -36,7 +36,7 @@ from wgtune.tuner.capture.model_capture import capture_model
 from wgtune.tuner.capture.sources import resolve_model
 from wgtune.tuner.codegen.baseline_schedules import baseline_schedules
 from wgtune.tuner.codegen.traces import trace_to_json
-from wgtune.tuner.codegen.wgsl import emit
+from wgtune.tuner.codegen.wgsl import emit_wgsl
 from wgtune.tuner.ir import Kernel
 
 KEY = "vulkan:bench"
@@ -55,7 +55,7 @@ def record_last_schedule(store: Store, kernels: list[Kernel]) -> None:
     session = store.begin_session(info)
     for kernel in kernels:
         *_, schedule = baseline_schedules(kernel, find_tier("default"))
-        program = emit(schedule.mod, find_tier("default"))
+        program = emit_wgsl(schedule.mod, find_tier("default"))
         store.add_workloads([WorkloadInfo(kernel.id, kernel.name, kernel.text, (), (), (), 0.0, 0)])
         trial = store.begin_trial(
             TrialStart(

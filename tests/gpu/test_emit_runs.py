@@ -23,7 +23,7 @@ from wgtune.tuner.capture.kernel_table import make_kernel
 from wgtune.tuner.codegen.baseline_schedules import ShortLoops, baseline_schedules
 from wgtune.tuner.codegen.targets import emit_target
 from wgtune.tuner.codegen.traces import schedulable_module
-from wgtune.tuner.codegen.wgsl import emit
+from wgtune.tuner.codegen.wgsl import emit_wgsl
 from wgtune.tuner.ir import Kernel
 from wgtune.tuner.reference.reference import make_case
 
@@ -73,7 +73,7 @@ KERNELS = [matmul, linear, conv2d, softmax, transpose, layer_norm, take, gelu, s
 def test_every_untuned_schedule_gives_the_reference(worker: Worker, tmp_path: Path, make: Callable[[], Kernel]) -> None:
     kernel = make()
     for schedule in baseline_schedules(kernel, TIER):
-        result = measure(worker, kernel, emit(schedule.mod, TIER), tmp_path)
+        result = measure(worker, kernel, emit_wgsl(schedule.mod, TIER), tmp_path)
         assert result.state is TrialState.OK, f"{schedule.trace}\n{result.error}"
 
 
@@ -82,7 +82,7 @@ def test_a_reduction_of_many_terms_has_an_untuned_schedule_that_verifies(worker:
     x, ones = te.placeholder((1, 8, 1 << 20)), te.placeholder((8,))
     kernel = kernel_of(x, ones, topi.nn.group_norm(x, ones, ones, 4, 1, [2]))
     for schedule in baseline_schedules(kernel, TIER):
-        if measure(worker, kernel, emit(schedule.mod, TIER), tmp_path).state is TrialState.OK:
+        if measure(worker, kernel, emit_wgsl(schedule.mod, TIER), tmp_path).state is TrialState.OK:
             return
     pytest.fail("no untuned schedule verifies")
 
@@ -92,7 +92,7 @@ def test_short_loops_sum_long_rows(worker: Worker, tmp_path: Path) -> None:
     kernel = kernel_of(x, topi.sum(x, axis=1))
     schedule = ShortLoops().apply(schedulable_module(kernel)["main"], emit_target(TIER), False)
     assert schedule is not None
-    result = measure(worker, kernel, emit(schedule.mod, TIER), tmp_path)
+    result = measure(worker, kernel, emit_wgsl(schedule.mod, TIER), tmp_path)
     assert result.state is TrialState.OK, result.error
 
 
@@ -104,7 +104,7 @@ def test_a_grid_longer_than_a_dimension_writes_every_element(worker: Worker, tmp
     groups, thread = schedule.split(loop, [None, 1])
     schedule.bind(groups, "blockIdx.x")
     schedule.bind(thread, "threadIdx.x")
-    program = emit(schedule.mod, TIER)
+    program = emit_wgsl(schedule.mod, TIER)
     assert program.dispatches[0].grid[2] > 1
     assert measure(worker, kernel, program, tmp_path).state is TrialState.OK
 
@@ -112,7 +112,7 @@ def test_a_grid_longer_than_a_dimension_writes_every_element(worker: Worker, tmp
 def test_stages_with_scratch_between_them_give_the_reference(worker: Worker, tmp_path: Path) -> None:
     kernel = softmax()
     schedule = dlight.gpu.Fallback().apply(schedulable_module(kernel)["main"], emit_target(TIER), False)
-    program = emit(schedule.mod, TIER)
+    program = emit_wgsl(schedule.mod, TIER)
     assert program.scratch
     assert measure(worker, kernel, program, tmp_path).state is TrialState.OK
 
@@ -123,7 +123,7 @@ def test_half_precision_gives_the_reference(worker: Worker, tmp_path: Path) -> N
     x, w = te.placeholder((64, 256), "float16"), te.placeholder((256, 64), "float16")
     kernel = kernel_of(x, w, topi.matmul(x, w))
     tier = replace(TIER, features=frozenset({"shader-f16"}))
-    result = measure(worker, kernel, emit(next(baseline_schedules(kernel, tier)).mod, tier), tmp_path)
+    result = measure(worker, kernel, emit_wgsl(next(baseline_schedules(kernel, tier)).mod, tier), tmp_path)
     assert result.state is TrialState.OK, result.error
 
 
@@ -151,7 +151,7 @@ MISTAKES = {
 @pytest.mark.parametrize("mistake", MISTAKES.values(), ids=MISTAKES)
 def test_mistakes_in_a_shader_are_found(worker: Worker, tmp_path: Path, mistake: Callable[[str], str]) -> None:
     kernel = matmul(64, 96, 768)
-    right = emit(next(baseline_schedules(kernel, TIER)).mod, TIER)
+    right = emit_wgsl(next(baseline_schedules(kernel, TIER)).mod, TIER)
     assert measure(worker, kernel, right, tmp_path).state is TrialState.OK
     wrong = with_source(right, mistake)
     assert measure(worker, kernel, wrong, tmp_path).state is TrialState.WRONG_RESULT
@@ -183,5 +183,5 @@ def test_a_schedule_whose_vector_accesses_tvm_cannot_retype_still_runs(worker: W
     target = emit_target(TIER)
     with pytest.raises(tvm.error.InternalError), target:
         tvm.tirx.build(tvm.IRModule({"main": schedule.mod["main"]}), target=target)
-    result = measure(worker, kernel, emit(schedule.mod, TIER), tmp_path)
+    result = measure(worker, kernel, emit_wgsl(schedule.mod, TIER), tmp_path)
     assert result.state is TrialState.OK, result.error

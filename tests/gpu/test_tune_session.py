@@ -18,7 +18,7 @@ from wgtune.devices.program import Program
 from wgtune.support.enums import TrialState
 from wgtune.support.errors import DeviceError, UsageError
 from wgtune.tuner.codegen.traces import replay
-from wgtune.tuner.codegen.wgsl import emit
+from wgtune.tuner.codegen.wgsl import emit_wgsl
 from wgtune.tuner.reference.reference import NonFiniteReferenceError
 from wgtune.tuner.session import baselines as baselines_module
 from wgtune.tuner.session import search_loop as rounds_module
@@ -73,7 +73,7 @@ def test_every_kernel_is_baselined_searched_and_verified(device, store):
     assert set(best) == set(baselines) == set(ids)
     for kernel in kernels:
         assert best[kernel.id].latency_s <= baselines[kernel.id].latency_s
-        program = emit(replay(kernel, best[kernel.id].trace).mod, TIER)
+        program = emit_wgsl(replay(kernel, best[kernel.id].trace).mod, TIER)
         assert program.digest == best[kernel.id].program_digest
     assert isinstance(recorder.events[0], SessionStarted) and isinstance(recorder.events[-1], SessionEnded)
     ended = recorder.ended()

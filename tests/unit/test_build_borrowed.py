@@ -21,7 +21,7 @@ from wgtune.tuner.capture.model_capture import capture_model
 from wgtune.tuner.capture.sources import resolve_model
 from wgtune.tuner.codegen.baseline_schedules import baseline_schedules
 from wgtune.tuner.codegen.traces import trace_to_json
-from wgtune.tuner.codegen.wgsl import emit
+from wgtune.tuner.codegen.wgsl import emit_wgsl
 from wgtune.tuner.ir import Kernel
 
 HERE = DeviceInfo("vulkan:rtx-3060", "vulkan", "nvidia", "ampere", "NVIDIA GeForce RTX 3060", False)
@@ -36,7 +36,7 @@ LENDERS = {
 def record(store: Store, device: DeviceInfo, kernel: Kernel, seconds: float) -> None:
     """A verified schedule of a search: the kernel's last untuned one, which differs from the first for most."""
     *_, schedule = baseline_schedules(kernel, TIERS["default"])
-    program = emit(schedule.mod, TIERS["default"])
+    program = emit_wgsl(schedule.mod, TIERS["default"])
     store.add_workloads([WorkloadInfo(kernel.id, kernel.name, kernel.text, (), (), (), 0.0, 0)])
     needs = program.to_json()["needs"]
     start = TrialStart(

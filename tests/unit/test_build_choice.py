@@ -27,7 +27,7 @@ from wgtune.support.errors import BundleError
 from wgtune.tuner.capture.kernel_table import make_kernel
 from wgtune.tuner.codegen.baseline_schedules import baseline_schedules
 from wgtune.tuner.codegen.traces import schedulable_module, trace_to_json
-from wgtune.tuner.codegen.wgsl import emit
+from wgtune.tuner.codegen.wgsl import emit_wgsl
 from wgtune.tuner.ir import Call, Capture, CaptureOptions, Kernel, Operand, Stage
 
 TIER = TIERS["default"]
@@ -55,7 +55,7 @@ def threads(kernel: Kernel, count: int) -> tuple[str, Program]:
     blocks, lanes = schedule.split(schedule.fuse(*loops), [None, count])
     schedule.bind(blocks, "blockIdx.x")
     schedule.bind(lanes, "threadIdx.x")
-    return trace_to_json(schedule), emit(schedule.mod, TIERS["desktop"])
+    return trace_to_json(schedule), emit_wgsl(schedule.mod, TIERS["desktop"])
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def test_the_fastest_verified_record_wins(store: Store) -> None:
 
 def test_without_a_record_the_baseline_stands_in(store: Store) -> None:
     kernel = kernel_of(8)
-    expected = emit(next(baseline_schedules(kernel, TIER)).mod, TIER)
+    expected = emit_wgsl(next(baseline_schedules(kernel, TIER)).mod, TIER)
     for source in (store, None):
         choices, _ = choose(source, kernel)
         assert choices[kernel.id].program == expected and choices[kernel.id].record is None
@@ -138,7 +138,7 @@ def test_a_damaged_trace_is_told_and_not_used(store: Store) -> None:
 
 def test_a_baseline_that_failed_on_the_device_is_not_shipped(store: Store) -> None:
     kernel = kernel_of(8)
-    programs = [emit(s.mod, TIER) for s in baseline_schedules(kernel, TIER)]
+    programs = [emit_wgsl(s.mod, TIER) for s in baseline_schedules(kernel, TIER)]
     record(store, kernel, "", programs[0], failed(TrialState.WRONG_RESULT), TrialKind.BASELINE)
     different = [p for p in programs if p.digest != programs[0].digest]
     if different:

@@ -16,7 +16,7 @@ from wgtune.tuner.capture.kernel_table import make_kernel
 from wgtune.tuner.codegen.baseline_schedules import baseline_schedules
 from wgtune.tuner.codegen.targets import emit_target
 from wgtune.tuner.codegen.traces import schedulable_module
-from wgtune.tuner.codegen.wgsl import EmitError, emit
+from wgtune.tuner.codegen.wgsl import EmitError, emit_wgsl
 from wgtune.tuner.ir import Kernel
 
 TIER = TIERS["default"]
@@ -24,7 +24,9 @@ TIER = TIERS["default"]
 
 def fallback(kernel: Kernel) -> Program:
     """Each stage as a kernel of its own."""
-    return emit(dlight.gpu.Fallback().apply(schedulable_module(kernel)["main"], emit_target(TIER), False).mod, TIER)
+    return emit_wgsl(
+        dlight.gpu.Fallback().apply(schedulable_module(kernel)["main"], emit_target(TIER), False).mod, TIER
+    )
 
 
 def elementwise(extent: int, dtype: str = "float32", scale: float = 2.0) -> Kernel:
@@ -45,7 +47,7 @@ def bound(kernel: Kernel, block: str = "blockIdx.x", thread: str = "threadIdx.x"
 
 
 def test_one_kernel_binds_the_parameters_in_the_shaders_order() -> None:
-    program = emit(next(baseline_schedules(matmul(), TIER)).mod, TIER)
+    program = emit_wgsl(next(baseline_schedules(matmul(), TIER)).mod, TIER)
     (dispatch,) = program.dispatches
     assert sorted(b.index for b in dispatch.buffers) == [0, 1, 2, 3]
     assert {b.kind for b in dispatch.buffers} == {"arg"}
@@ -70,20 +72,20 @@ def test_stages_become_dispatches_with_scratch_between_them() -> None:
 def test_the_module_stays_as_it_was_and_the_text_is_the_same_each_time() -> None:
     mod = next(baseline_schedules(matmul(), TIER)).mod
     before = mod.script()
-    assert emit(mod, TIER) == emit(mod, TIER)
+    assert emit_wgsl(mod, TIER) == emit_wgsl(mod, TIER)
     assert mod.script() == before
 
 
 def test_the_functions_own_name_and_target_do_not_show() -> None:
     mod = next(baseline_schedules(matmul(), TIER)).mod
     renamed = mod["main"].with_attr("global_symbol", "fused_linear7").with_attr("target", tvm.target.Target("llvm"))
-    program = emit(tvm.IRModule({"main": renamed}), TIER)
-    assert program.digest == emit(mod, TIER).digest
+    program = emit_wgsl(tvm.IRModule({"main": renamed}), TIER)
+    assert program.digest == emit_wgsl(mod, TIER).digest
     assert "fused_linear7" not in program.shaders[0].source and "//" not in program.shaders[0].source
 
 
 def test_requirements_are_what_the_program_uses() -> None:
-    program = emit(next(baseline_schedules(matmul(64, 96, 48), TIER)).mod, TIER)
+    program = emit_wgsl(next(baseline_schedules(matmul(64, 96, 48), TIER)).mod, TIER)
     x, y, z = program.shaders[0].workgroup
     assert f"@workgroup_size({x}, {y}, {z})" in program.shaders[0].source
     assert program.needs.threads == x * y * z
@@ -96,13 +98,13 @@ def test_requirements_are_what_the_program_uses() -> None:
 def test_half_precision_asks_for_its_feature() -> None:
     kernel = elementwise(256, "float16")
     tier = replace(TIER, features=frozenset({"shader-f16"}))
-    assert emit(bound(kernel), tier).needs.features == ("shader-f16",)
+    assert emit_wgsl(bound(kernel), tier).needs.features == ("shader-f16",)
     with pytest.raises(EmitError, match="shader-f16 is not in the tier"):
-        emit(bound(kernel), TIER)
+        emit_wgsl(bound(kernel), TIER)
 
 
 def test_a_long_grid_is_spread_over_x_and_z() -> None:
-    program = emit(bound(elementwise(70_001), threads=1), TIER)
+    program = emit_wgsl(bound(elementwise(70_001), threads=1), TIER)
     assert program.dispatches[0].grid == (35_001, 1, 2)
     assert program.dispatches[0].uniform == (70_000,)
 
@@ -123,7 +125,7 @@ def test_a_long_grid_is_spread_over_x_and_z() -> None:
 )
 def test_what_webgpu_cannot_run_is_an_emit_error(mod, complaint: str) -> None:
     with pytest.raises(EmitError, match=complaint):
-        emit(mod(), TIER)
+        emit_wgsl(mod(), TIER)
 
 
 def test_too_many_bindings_name_the_limit() -> None:
@@ -131,8 +133,10 @@ def test_too_many_bindings_name_the_limit() -> None:
     total = te.compute((64,), lambda i: sum(x[i] for x in inputs[1:]) + inputs[0][i])
     kernel = make_kernel("sum", te.create_prim_func([*inputs, total]))
     with pytest.raises(EmitError, match="maxStorageBuffersPerShaderStage 9 exceeds 8"):
-        emit(next(baseline_schedules(kernel, TIER)).mod, TIER)
-    assert emit(next(baseline_schedules(kernel, TIERS["desktop"])).mod, TIERS["desktop"]).needs.storage_buffers == 9
+        emit_wgsl(next(baseline_schedules(kernel, TIER)).mod, TIER)
+    assert (
+        emit_wgsl(next(baseline_schedules(kernel, TIERS["desktop"])).mod, TIERS["desktop"]).needs.storage_buffers == 9
+    )
 
 
 def test_too_much_workgroup_memory_names_the_limit() -> None:
@@ -147,7 +151,7 @@ def test_too_much_workgroup_memory_names_the_limit() -> None:
     _, lanes = schedule.split(schedule.get_loops(cached)[-1], [None, 64])
     schedule.bind(lanes, "threadIdx.x")
     with pytest.raises(EmitError, match="32768 bytes, but the target supports only 16384"):
-        emit(schedule.mod, TIER)
+        emit_wgsl(schedule.mod, TIER)
 
 
 def test_all_baselines_of_a_conv_emit_within_the_default_tier() -> None:
@@ -155,7 +159,7 @@ def test_all_baselines_of_a_conv_emit_within_the_default_tier() -> None:
     conv = topi.add(topi.nn.conv2d_nchw(x, w, 1, 1, 1), b)
     kernel = make_kernel("conv2d_add", te.create_prim_func([x, w, b, conv]))
     for schedule in baseline_schedules(kernel, TIER):
-        assert not TIER.violations(emit(schedule.mod, TIER).needs)
+        assert not TIER.violations(emit_wgsl(schedule.mod, TIER).needs)
 
 
 def test_conditions_are_evaluated_without_branches() -> None:

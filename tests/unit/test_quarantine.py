@@ -16,7 +16,7 @@ from wgtune.support.enums import QUARANTINE_AFTER, TrialState
 from wgtune.support.signals import Interrupts
 from wgtune.tuner.codegen.baseline_schedules import baseline_schedules
 from wgtune.tuner.codegen.traces import trace_to_json
-from wgtune.tuner.codegen.wgsl import emit
+from wgtune.tuner.codegen.wgsl import emit_wgsl
 from wgtune.tuner.session.events import Event
 from wgtune.tuner.session.phase_timer import PhaseTimer
 from wgtune.tuner.session.registration import register_model
@@ -53,7 +53,7 @@ def test_after_enough_crashes_nothing_is_run_and_nothing_is_booked(tmp_path):
 
     kernel = matmul()
     schedule = next(iter(baseline_schedules(kernel, TIERS["default"])))
-    attempt = Attempt(TrialKind.TRANSFER, trace_to_json(schedule), emit(schedule.mod, TIERS["default"]), "")
+    attempt = Attempt(TrialKind.TRANSFER, trace_to_json(schedule), emit_wgsl(schedule.mod, TIERS["default"]), "")
     other = replace(attempt, trace="another", program=replace(attempt.program, scratch=(16,)))
     worker = Deadly()
     with Store.open(str(tmp_path / "x.db")) as store, Interrupts() as interrupts:

@@ -30,14 +30,14 @@ from wgtune.support.child_process import Child
 from wgtune.support.enums import TrialState
 from wgtune.tuner.codegen.baseline_schedules import baseline_schedules
 from wgtune.tuner.codegen.traces import trace_to_json
-from wgtune.tuner.codegen.wgsl import emit
+from wgtune.tuner.codegen.wgsl import emit_wgsl
 from wgtune.tuner.interop.replay import replay_database
 from wgtune.tuner.ir import Kernel
 
 TIER = TIERS["default"]
 KERNEL, OTHER = matmul(), softmax()
 SCHEDULE = next(iter(baseline_schedules(KERNEL, TIER)))
-TRACE, DIGEST = trace_to_json(SCHEDULE), emit(SCHEDULE.mod, TIER).digest
+TRACE, DIGEST = trace_to_json(SCHEDULE), emit_wgsl(SCHEDULE.mod, TIER).digest
 NO_SUCH_BLOCK = json.dumps([[["GetSBlock", [], ["elsewhere", "main"], ["b0"]]], []])
 
 

@@ -15,7 +15,7 @@ from wgtune.tuner.capture.kernel_table import make_kernel
 from wgtune.tuner.codegen.baseline_schedules import MOST_ITERATIONS, ShortLoops, baseline_schedules, thread_iterations
 from wgtune.tuner.codegen.targets import emit_target
 from wgtune.tuner.codegen.traces import TraceError, replay, schedulable_module, trace_to_json
-from wgtune.tuner.codegen.wgsl import emit
+from wgtune.tuner.codegen.wgsl import emit_wgsl
 from wgtune.tuner.ir import Kernel
 from wgtune.tuner.search.evolutionary import search_context
 
@@ -43,7 +43,7 @@ def test_every_baseline_replays_to_the_same_program(kernel) -> None:
     for schedule in schedules:
         again = replay(kernel, trace_to_json(schedule))
         assert trace_to_json(again) == trace_to_json(schedule)
-        assert emit(again.mod, TIER).digest == emit(schedule.mod, TIER).digest
+        assert emit_wgsl(again.mod, TIER).digest == emit_wgsl(schedule.mod, TIER).digest
 
 
 @pytest.mark.parametrize("kernel", [matmul, softmax], ids=["matmul", "softmax"])
@@ -55,7 +55,7 @@ def test_candidates_of_a_search_replay_with_their_postprocessing(kernel) -> None
         if all(postproc.apply(schedule) for postproc in postprocs):
             again = replay(kernel, trace_to_json(schedule))
             tvm.ir.assert_structural_equal(again.mod, schedule.mod)
-            assert emit(again.mod, TIER).digest == emit(schedule.mod, TIER).digest
+            assert emit_wgsl(again.mod, TIER).digest == emit_wgsl(schedule.mod, TIER).digest
             return
     pytest.fail("no design passed its postprocessing")
 
@@ -87,16 +87,18 @@ def test_names_in_the_kernel_do_not_matter() -> None:
     assert one.id == other.id
     schedules = list(baseline_schedules(one, TIER))
     for schedule in schedules:
-        assert emit(replay(other, trace_to_json(schedule)).mod, TIER).digest == emit(schedule.mod, TIER).digest
+        assert (
+            emit_wgsl(replay(other, trace_to_json(schedule)).mod, TIER).digest == emit_wgsl(schedule.mod, TIER).digest
+        )
 
 
 def test_long_reductions_are_spread_over_a_workgroup() -> None:
     x = te.placeholder((4, 1 << 20))
     kernel = make_kernel("sum", te.create_prim_func([x, topi.sum(x, axis=1)]))
     schedule = ShortLoops().apply(schedulable_module(kernel)["main"], emit_target(TIER), False)
-    (dispatch,) = emit(schedule.mod, TIER).dispatches
+    (dispatch,) = emit_wgsl(schedule.mod, TIER).dispatches
     assert dispatch.grid == (4, 1, 1)
-    assert emit(schedule.mod, TIER).needs.threads == 256
+    assert emit_wgsl(schedule.mod, TIER).needs.threads == 256
 
 
 def other_kernels_trace() -> str:

@@ -17,7 +17,7 @@ from wgtune.database.schema.records import TrialKind, TrialSummary
 from wgtune.devices.limits import TIERS
 from wgtune.support.enums import TrialState
 from wgtune.tuner.codegen.traces import replay, schedulable_module
-from wgtune.tuner.codegen.wgsl import emit
+from wgtune.tuner.codegen.wgsl import emit_wgsl
 from wgtune.tuner.ir import Kernel
 from wgtune.tuner.search.design_space import ChoiceKnob, Decision, Sketch, TileKnob
 from wgtune.tuner.search.evolutionary import Candidate, KernelSearch, search_context, sketches
@@ -115,7 +115,7 @@ def test_a_candidate_is_replayed_from_its_trace():
     kernel = conv2d()
     for candidate in KernelSearch(kernel, TIER).propose(4):
         assert candidate.program is not None
-        assert emit(replay(kernel, candidate.trace).mod, TIER).digest == candidate.program.digest
+        assert emit_wgsl(replay(kernel, candidate.trace).mod, TIER).digest == candidate.program.digest
 
 
 def test_programs_keep_the_tier():

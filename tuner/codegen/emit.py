@@ -6,8 +6,8 @@ import tvm
 
 from ...devices.limits import Tier
 from ...devices.program import AnyProgram
-from .tvm_native import NativeTier, native_program
-from .wgsl import emit as emit_wgsl
+from .tvm_native import NativeTier, emit_native
+from .wgsl import emit_wgsl
 
 
 def emit(mod: tvm.IRModule, tier: Tier) -> AnyProgram:
@@ -16,4 +16,4 @@ def emit(mod: tvm.IRModule, tier: Tier) -> AnyProgram:
     Raises:
         EmitError: TVM cannot make WGSL of it, or it breaks a limit of ``tier``. Native code is built where it runs.
     """
-    return native_program(mod, tier) if isinstance(tier, NativeTier) else emit_wgsl(mod, tier)
+    return emit_native(mod, tier) if isinstance(tier, NativeTier) else emit_wgsl(mod, tier)

@@ -84,7 +84,7 @@ def native_target(tier: NativeTier) -> Target:
     return Target(json.loads(tier.target))
 
 
-def native_program(mod: tvm.IRModule, tier: NativeTier) -> NativeProgram:
+def emit_native(mod: tvm.IRModule, tier: NativeTier) -> NativeProgram:
     """The program of ``mod``, which holds one scheduled PrimFunc ``main``. Whether it builds, the worker finds out."""
     kernels, threads = _launches(mod["main"])
     needs = Requirements(

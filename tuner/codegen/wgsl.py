@@ -61,7 +61,7 @@ class _CodegenError(EmitError):
     """TVM's WGSL writer failed on lowered code."""
 
 
-def emit(mod: tvm.IRModule, tier: Tier) -> Program:
+def emit_wgsl(mod: tvm.IRModule, tier: Tier) -> Program:
     """The WGSL program of ``mod``, which holds one scheduled PrimFunc ``main``; ``mod`` is left as it is.
 
     The text depends on the schedule and the names inside the function, not on the function's own name.

@@ -48,7 +48,7 @@ def _kernel(stored: dict[str, Any]) -> Any:
 
 def _replay(kernel: Any, trace: str, tiers: list[str]) -> dict[str, str]:
     from ..codegen.traces import TraceError, replay
-    from ..codegen.wgsl import EmitError, emit
+    from ..codegen.wgsl import EmitError, emit_wgsl
 
     if isinstance(kernel, str):
         return {"stale": kernel}
@@ -62,7 +62,7 @@ def _replay(kernel: Any, trace: str, tiers: list[str]) -> dict[str, str]:
             reason = f"there is no tier {name!r} any more"
             continue
         try:
-            return {"digest": emit(module, TIERS[name]).digest}
+            return {"digest": emit_wgsl(module, TIERS[name]).digest}
         except EmitError as error:
             reason = error.message
     return {"stale": reason} if reason else {"digest": ""}
