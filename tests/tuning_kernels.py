@@ -6,7 +6,7 @@ import hashlib
 
 from tvm import te, topi
 
-from wgtune.tuner.capture.kernel_table import make_kernel
+from wgtune.tuner.capture.kernel import make_kernel
 from wgtune.tuner.ir import Call, Capture, CaptureOptions, Kernel, Stage
 
 

@@ -19,7 +19,7 @@ from wgtune.devices.program import Program, Shader
 from wgtune.devices.worker.worker import Worker
 from wgtune.support.enums import TrialState
 from wgtune.tuner.capture import sincos as trigonometry
-from wgtune.tuner.capture.kernel_table import make_kernel
+from wgtune.tuner.capture.kernel import make_kernel
 from wgtune.tuner.codegen.baseline_schedules import ShortLoops, baseline_schedules
 from wgtune.tuner.codegen.targets import emit_target
 from wgtune.tuner.codegen.traces import schedulable_module

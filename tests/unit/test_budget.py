@@ -11,8 +11,8 @@ from wgtune.tuner.search.task_scheduler import ROUND, KernelProgress, TaskSchedu
 def spend(scheduler: TaskScheduler, gain: dict[str, float] | None = None, limit: int = 10_000) -> list[str]:
     """Plays the budget out; a trial of kernel k multiplies its latency by ``gain[k]``. Returns the order of kernels."""
     order = []
-    while (due := scheduler.next()) is not None and len(order) < limit:
-        progress, count = due
+    while (due := scheduler.due()) and len(order) < limit:
+        progress, count = due[0]
         assert 1 <= count <= ROUND
         for _ in range(count):
             order.append(progress.id)
@@ -56,13 +56,13 @@ def test_a_kernel_that_still_improves_is_preferred_to_one_that_does_not():
 
 def test_earlier_trials_count():
     known = [KernelProgress("a", 1, best_s=1.0, trials=10), KernelProgress("b", 1, best_s=1.0, trials=6)]
-    assert TaskScheduler(known, trials=8).next() is None
+    assert TaskScheduler(known, trials=8).due() == []
     assert TaskScheduler(known, trials=8).left == 0
     assert len(spend(TaskScheduler(known, trials=9))) == 2
 
 
 def test_no_trials_means_baselines_only():
-    assert TaskScheduler([KernelProgress("a", 1, best_s=1.0)], trials=0).next() is None
+    assert TaskScheduler([KernelProgress("a", 1, best_s=1.0)], trials=0).due() == []
 
 
 def test_exhausted_kernels_leave_their_trials_to_others():
@@ -71,7 +71,7 @@ def test_exhausted_kernels_leave_their_trials_to_others():
     assert spend(TaskScheduler([done, other], trials=8)) == ["other"] * 13
     other.exhausted = True
     scheduler = TaskScheduler([done, other], trials=None)
-    assert scheduler.next() is None and scheduler.left == 0
+    assert scheduler.due() == [] and scheduler.left == 0
 
 
 def test_without_a_limit_it_never_ends():
@@ -82,8 +82,7 @@ def test_an_unmeasured_kernel_is_weighed_by_its_estimate():
     scheduler = TaskScheduler(
         [KernelProgress("small", 1, estimate_s=0.1), KernelProgress("large", 1, estimate_s=0.2)], trials=4
     )
-    due = scheduler.next()
-    assert due is not None and due[0].id == "large"
+    assert scheduler.due()[0][0].id == "large"
 
 
 def test_recording_keeps_the_best_and_counts_what_is_stale():
@@ -116,4 +115,3 @@ def test_who_shares_the_kernels_learns_all_that_are_due():
     light, heavy = KernelProgress("light", 1, best_s=0.1), KernelProgress("heavy", 1, best_s=1.0, trials=ROUND)
     scheduler = TaskScheduler([light, heavy, KernelProgress("done", 1, best_s=9.0, exhausted=True)], trials=8)
     assert [(progress.id, count) for progress, count in scheduler.due()] == [("light", ROUND), ("heavy", ROUND)]
-    assert scheduler.next() == (light, ROUND)

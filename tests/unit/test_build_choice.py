@@ -24,7 +24,7 @@ from wgtune.devices.limits import TIERS, Tier
 from wgtune.devices.program import Program
 from wgtune.support.enums import Match, TrialState
 from wgtune.support.errors import BundleError
-from wgtune.tuner.capture.kernel_table import make_kernel
+from wgtune.tuner.capture.kernel import make_kernel
 from wgtune.tuner.codegen.baseline_schedules import baseline_schedules
 from wgtune.tuner.codegen.traces import schedulable_module, trace_to_json
 from wgtune.tuner.codegen.wgsl import emit_wgsl

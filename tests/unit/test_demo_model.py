@@ -12,7 +12,6 @@ from safetensors.torch import load_file
 
 from wgtune.cli.demo.model import make_demo_pipeline, write_clip_tokenizer
 from wgtune.support.errors import CaptureError
-from wgtune.tuner.capture.kernel_table import total_flops
 from wgtune.tuner.capture.model_capture import capture_model
 from wgtune.tuner.capture.sources import resolve_model
 
@@ -98,4 +97,5 @@ def test_it_has_every_element_of_the_real_thing_in_few_kernels(demo_folder: Path
     assert capture.stages["unet"].inputs[0].shape == (2, 4, 16, 16)
     assert capture.stages["vae"].outputs[0].shape == (1, 3, 128, 128)
     # 20 steps take seconds on two CPU cores: a few GFLOP.
-    assert total_flops(capture, 20) < 5e9
+    calls = capture.calls_per_image(steps=20)
+    assert sum(count * capture.kernels[kernel].flops for (_, kernel), count in calls.items()) < 5e9

@@ -12,7 +12,7 @@ from tvm.s_tir import Schedule, dlight
 
 from wgtune.devices.limits import TIERS
 from wgtune.devices.program import Buffer, Program
-from wgtune.tuner.capture.kernel_table import make_kernel
+from wgtune.tuner.capture.kernel import make_kernel
 from wgtune.tuner.codegen.baseline_schedules import baseline_schedules
 from wgtune.tuner.codegen.targets import emit_target
 from wgtune.tuner.codegen.traces import schedulable_module

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 from tuning_kernels import conv2d, matmul, softmax
 from tvm import te, tirx, topi
 
-from wgtune.tuner.capture.kernel_table import make_kernel
+from wgtune.tuner.capture.kernel import make_kernel
 from wgtune.tuner.ir import Kernel
 from wgtune.tuner.reference.reference import Case, NonFiniteReferenceError, make_case
 

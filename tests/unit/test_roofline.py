@@ -6,7 +6,7 @@ import pytest
 from tvm import te
 
 from wgtune.devices.measure.job import Peaks
-from wgtune.tuner.capture.kernel_table import make_kernel
+from wgtune.tuner.capture.kernel import make_kernel
 from wgtune.tuner.reference.roofline import BYTES_MARGIN, FLOPS_MARGIN, floor_seconds
 
 

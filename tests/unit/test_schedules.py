@@ -11,7 +11,7 @@ from tvm import te, topi
 from tvm.s_tir import Schedule, dlight
 
 from wgtune.devices.limits import TIERS
-from wgtune.tuner.capture.kernel_table import make_kernel
+from wgtune.tuner.capture.kernel import make_kernel
 from wgtune.tuner.codegen.baseline_schedules import MOST_ITERATIONS, ShortLoops, baseline_schedules, thread_iterations
 from wgtune.tuner.codegen.targets import emit_target
 from wgtune.tuner.codegen.traces import TraceError, replay, schedulable_module, trace_to_json

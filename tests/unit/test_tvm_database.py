@@ -26,7 +26,7 @@ from wgtune.database.schema.records import ReplayRecord, ReplayStatus, SessionOu
 from wgtune.database.store import Store
 from wgtune.devices.limits import TIERS
 from wgtune.support.enums import Runtime, TrialState
-from wgtune.tuner.capture.kernel_table import make_kernel
+from wgtune.tuner.capture.kernel import make_kernel
 from wgtune.tuner.codegen.baseline_schedules import baseline_schedules
 from wgtune.tuner.codegen.traces import replay, trace_to_json
 from wgtune.tuner.ir import Kernel

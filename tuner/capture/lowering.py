@@ -20,7 +20,7 @@ from tvm.tirx import PrimFunc
 
 from ...support.errors import CaptureError
 from ..ir import Call, Kernel, Operand, Stage, TensorSpec
-from .kernel_table import make_kernel
+from .kernel import make_kernel
 from .sincos import legalize_cos, legalize_sin
 from .torch_ops import CONCAT, SLICE
 

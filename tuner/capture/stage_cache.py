@@ -27,7 +27,7 @@ from .sources import ModelSource
 FORMAT = 1
 """Raised whenever a stage is stored differently."""
 
-_CODE = ("networks", "exporter", "torch_ops", "lowering", "../../database/tvm/kernel_identity", "kernel_table")
+_CODE = ("networks", "exporter", "torch_ops", "lowering", "../../database/tvm/kernel_identity", "kernel")
 """The modules that decide how a model is captured: a change in any of them makes all that was kept stale."""
 
 _TOOLS = ("apache-tvm", "torch", "diffusers", "transformers")

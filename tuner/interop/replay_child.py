@@ -35,7 +35,7 @@ def _kernel(stored: dict[str, Any]) -> Any:
     import tvm
 
     from ...database.tvm.kernel_identity import canonical_text
-    from ..capture.kernel_table import make_kernel
+    from ..capture.kernel import make_kernel
 
     try:
         func = tvm.ir.load_json(stored["module"])

@@ -101,10 +101,6 @@ class TaskScheduler:
         ]
         return [(self.kernels[one], count if left is None else min(count, left)) for one, count in counts]
 
-    def next(self) -> tuple[KernelProgress, int] | None:
-        """The kernel that is due and how many trials it gets now; None when the budget is spent."""
-        return next(iter(self.due()), None)
-
 
 def _promise(kernel: KernelProgress) -> float:
     return kernel.time_s / (1 + kernel.trials) / (1 + kernel.stale / _PATIENCE)
