@@ -8,12 +8,26 @@ from pathlib import Path
 
 import postgresql
 import pytest
+from folders import TESTS
 
 from wgtune.database.store import Store
 
 # A job in a shell's background starts with Ctrl-C ignored, and what tests start would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test by what it needs: its folder says whether a GPU or a browser, its fixtures whether PostgreSQL."""
+    for item in items:
+        folder = item.path.relative_to(TESTS).parts[0]
+        if folder in ("gpu", "browser"):
+            item.add_marker(folder)
+        fixtures = set(getattr(item, "fixturenames", ()))
+        parameters = set(item.callspec.params.values()) if hasattr(item, "callspec") else set()
+        backend = parameters if fixtures & {"any_store", "shared_url"} else set()
+        if fixtures & {"postgresql_server", "postgresql_url"} or "postgresql" in backend:
+            item.add_marker("postgres")
 
 
 @pytest.fixture(scope="session")

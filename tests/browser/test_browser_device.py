@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import random
-import sys
 import threading
 import urllib.error
 import urllib.request
@@ -15,8 +14,10 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from lending import lend, start_another
 from playwright.sync_api import Browser
 from safetensors.numpy import save_file
+from sample_programs import BROKEN, DOUBLING, ENDLESS, NANS, SILENT, SIZE, TRIPLING, elementwise, job
 
 from wgtune.devices.browser.server import BrowserServer
 from wgtune.devices.browser.worker import BrowserWorker
@@ -24,11 +25,6 @@ from wgtune.devices.measure.job import Measurement, Sampling, Timeouts
 from wgtune.support.enums import CacheState, Runtime, TrialState
 from wgtune.support.errors import DeviceError, UsageError
 from wgtune.web.built_pages import lender_dir
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "gpu"))
-
-from lending import lend, start_another
-from sample_programs import BROKEN, DOUBLING, ENDLESS, NANS, SILENT, SIZE, TRIPLING, elementwise, job
 
 TIMEOUTS = Timeouts(compile_s=20, run_s=15)
 # Still running when Chromium's GPU process dies.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ssl
 import subprocess
-import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ import pytest
 from lending import start_another
 from playwright.sync_api import Browser, Page
 from safetensors.numpy import save_file
+from sample_programs import DOUBLING, SIZE, job
 
 from wgtune.devices.browser.server import BrowserServer, advice
 from wgtune.devices.browser.worker import BrowserWorker
@@ -22,10 +22,6 @@ from wgtune.devices.measure.job import Timeouts
 from wgtune.support.enums import TrialState
 from wgtune.support.errors import UsageError
 from wgtune.web.built_pages import lender_dir
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "gpu"))
-
-from sample_programs import DOUBLING, SIZE, job
 
 NAME = "tuner.example"
 

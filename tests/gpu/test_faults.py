@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import wgpu
+from folders import HELPERS
 from sample_programs import BROKEN, CRASHING, DOUBLING, ENDLESS, NANS, SLOW_TO_COMPILE, TRIPLING, elementwise, job
 
 from wgtune.devices.device import Device
@@ -103,7 +104,7 @@ def test_an_endless_loop_on_a_driver_that_really_loops(doubling: Path, tmp_path:
     # The Vulkan loader reads its drivers once per process, so this one runs in its own.
     program = f"""
 import sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path.insert(0, {str(HELPERS)!r})
 from pathlib import Path
 from sample_programs import DOUBLING, elementwise, job
 from wgtune.devices.discovery.discovery import discover, select
@@ -245,7 +246,7 @@ def test_the_child_goes_with_a_killed_parent(doubling: Path, busy: bool) -> None
     """Also while a dispatch keeps it in the driver."""
     program = f"""
 import sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path.insert(0, {str(HELPERS)!r})
 from pathlib import Path
 from sample_programs import ENDLESS, job
 from wgtune.devices.discovery.discovery import discover, select

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from folders import HELPERS
 from sqlalchemy import select
 
 from wgtune.database.exchange.admin import check
@@ -22,7 +23,6 @@ from wgtune.devices.device import Device
 from wgtune.support.enums import TrialState
 from wgtune.tuner.search.task_scheduler import ROUND
 
-TESTS = Path(__file__).resolve().parent.parent
 TRIALS = 8
 KERNELS = 3
 
@@ -30,11 +30,11 @@ KERNELS = 3
 @pytest.fixture
 def start(tmp_path: Path, device: Device) -> Any:
     """Starts a tuner on the database of a URL."""
-    environment = {**os.environ, "PYTHONPATH": str(TESTS), "WGTUNE_CACHE": str(tmp_path / "cache")}
+    environment = {**os.environ, "WGTUNE_CACHE": str(tmp_path / "cache")}
     children = []
 
     def run(url: str) -> subprocess.Popen[str]:
-        command = [sys.executable, str(TESTS / "gpu/tune_child.py"), url, str(TRIALS), json.dumps(device.to_json())]
+        command = [sys.executable, str(HELPERS / "tune_child.py"), url, str(TRIALS), json.dumps(device.to_json())]
         child = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         children.append(child)
         return child

@@ -16,18 +16,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from folders import HELPERS
 
 from wgtune.devices.device import Device
 
-TESTS = Path(__file__).resolve().parent.parent
 TRIALS = 6
 
 
 @pytest.fixture
 def start(tmp_path: Path, device: Device) -> Any:
     """Starts a tuning process on one database, with a cache of its own."""
-    environment = {**os.environ, "PYTHONPATH": str(TESTS), "WGTUNE_CACHE": str(tmp_path / "cache")}
-    command = [sys.executable, str(TESTS / "gpu/tune_child.py"), str(tmp_path / "db"), str(TRIALS)]
+    environment = {**os.environ, "WGTUNE_CACHE": str(tmp_path / "cache")}
+    command = [sys.executable, str(HELPERS / "tune_child.py"), str(tmp_path / "db"), str(TRIALS)]
     children = []
 
     def run(*options: str) -> subprocess.Popen[str]:

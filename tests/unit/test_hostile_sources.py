@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import ast
-from pathlib import Path
 
 import pytest
+from folders import REPOSITORY
 
-ROOT = Path(__file__).parents[2]
 FOLDERS = ("build", "cli", "database", "devices", "reports", "support", "tuner", "web")
 SOURCES = sorted(
     [
-        *ROOT.glob("*.py"),
-        *(p for folder in FOLDERS for p in (ROOT / folder).rglob("*.py") if "node_modules" not in p.parts),
+        *REPOSITORY.glob("*.py"),
+        *(p for folder in FOLDERS for p in (REPOSITORY / folder).rglob("*.py") if "node_modules" not in p.parts),
     ]
 )
 
@@ -61,7 +60,7 @@ def _is(node: ast.expr | None, value: bool) -> bool:
     return isinstance(node, ast.Constant) and node.value is value
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(REPOSITORY)))
 def test_no_source_runs_what_it_reads(path):
     assert dangers(path.read_text("utf-8")) == []
 

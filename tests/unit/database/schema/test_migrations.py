@@ -7,11 +7,11 @@ A new revision adds ``databases/revision_NNNN.sql``: a database of that revision
 from __future__ import annotations
 
 import sqlite3
-from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from folders import DATABASES
 from sqlalchemy import CheckConstraint, create_engine, inspect
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
@@ -23,8 +23,6 @@ from wgtune.database.schema.records import SessionOutcome, TrialKind
 from wgtune.database.schema.tables import Base
 from wgtune.database.store import Store
 from wgtune.support.enums import TrialState
-
-DATABASES = Path(__file__).with_name("databases")
 
 
 def test_migrations_and_models_agree(tmp_path):

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 import typer
+from folders import REPOSITORY
 from typer.testing import CliRunner
 
 from wgtune.cli import app as cli
 from wgtune.support.errors import UsageError
 
-README = Path(cli.__file__).parents[1] / "README.md"
+README = REPOSITORY / "README.md"
 ROOT = typer.main.get_command(cli.app)
 
 

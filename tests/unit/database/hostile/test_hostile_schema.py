@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from folders import DATABASES
 from hostile import change, make
 from sqlalchemy.exc import DBAPIError
 
@@ -53,7 +54,7 @@ def test_what_wgtune_does_not_make_is_refused_and_stays(path, statement):
 
 def test_an_older_file_is_looked_at_before_it_is_upgraded(tmp_path):
     path = tmp_path / "old.db"
-    change(path, (Path(__file__).with_name("databases") / "revision_0001.sql").read_text())
+    change(path, (DATABASES / "revision_0001.sql").read_text())
     change(path, "CREATE TRIGGER t AFTER UPDATE ON wgtune_revision BEGIN DELETE FROM schedule; END")
     with pytest.raises(DatabaseError, match="trigger"):
         Store.open(str(path))

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from folders import DATABASES
 from hostile import change, make, read_everything, without_rights
 from synthetic_store import HOST, LLVMPIPE, MATMUL, add_demo, measure, ok, session
 from typer.testing import CliRunner
@@ -231,7 +232,7 @@ def test_a_log_that_cannot_be_indexed_is_not_passed_over(whole):
 
 def test_an_older_database_that_cannot_be_upgraded(tmp_path):
     path = tmp_path / "old.db"
-    dump = Path(__file__).with_name("databases") / "revision_0001.sql"
+    dump = DATABASES / "revision_0001.sql"
     connection = sqlite3.connect(path)
     connection.executescript(dump.read_text())
     connection.close()

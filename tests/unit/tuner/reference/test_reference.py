@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from folders import HELPERS
 from safetensors.numpy import load_file
 from tuning_kernels import conv2d, matmul, softmax
 from tvm import te, tirx, topi
@@ -183,7 +184,7 @@ def test_a_full_disk_is_told_with_what_to_do(tmp_path: Path) -> None:
     """A process that may write a hundred bytes per file sees what a full disk looks like."""
     program = f"""
 import resource, sys
-sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+sys.path.insert(0, {str(HELPERS)!r})
 from pathlib import Path
 from tuning_kernels import matmul
 from wgtune.support.errors import WgtuneError

@@ -6,16 +6,16 @@ import io
 import json
 import sqlite3
 import sys
-from pathlib import Path
 
 import pytest
+from folders import REPOSITORY
 from rich.console import Console
 
 from wgtune.database.exchange import admin
 from wgtune.database.store import Store
 from wgtune.support.enums import Match
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
+sys.path.insert(0, str(REPOSITORY))
 
 from tests.bench import scale
 from tests.bench.large_database import Shape, device, fill, workload

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from folders import DATABASES
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, select, text
@@ -22,8 +23,6 @@ from wgtune.database.schema.rows import device, trial
 from wgtune.database.store import Store
 from wgtune.support.enums import CacheState, TrialState
 from wgtune.support.errors import DatabaseError
-
-FROZEN = Path(__file__).parent / "databases"
 
 _ENDS: list[TrialEnd | None] = [
     ok(0.01, 0.02, 0.03),
@@ -142,7 +141,7 @@ def test_a_device_keeps_what_describes_it(tmp_path: Path) -> None:
 def test_an_older_schema_is_upgraded_aside(tmp_path: Path) -> None:
     old = tmp_path / "old.db"
     with sqlite3.connect(old) as connection:
-        connection.executescript((FROZEN / "revision_0001.sql").read_text())
+        connection.executescript((DATABASES / "revision_0001.sql").read_text())
     connection.close()
     before = old.read_bytes()
     merge([str(old)], str(tmp_path / "new.db"))
