@@ -5,7 +5,6 @@ A file that cannot be read is as good as none: the stage is captured again and t
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import io
 import json
@@ -22,13 +21,11 @@ import numpy as np
 
 from ...support.paths import cache_dir
 from ..ir import Call, CaptureOptions, Kernel, Operand, Stage, TensorSpec
+from .code_digest import code_digest
 from .sources import ModelSource
 
-FORMAT = 1
-"""Raised whenever a stage is stored differently."""
-
-_CODE = ("networks", "exporter", "torch_ops", "lowering", "../../database/tvm/kernel_identity", "kernel")
-"""The modules that decide how a model is captured: a change in any of them makes all that was kept stale."""
+_CODE = "wgtune.tuner.capture.model_capture"
+"""The module that captures and stores. A change in it, or in what it imports, makes all files stale."""
 
 _TOOLS = ("apache-tvm", "torch", "diffusers", "transformers")
 
@@ -37,8 +34,7 @@ def stage_key(source: ModelSource, options: CaptureOptions, stage: str) -> str:
     """SHA-256 over the stage's inputs: every configuration of the model (stages look at each other's), options,
     versions."""
     shaped_by = {
-        "format": FORMAT,
-        "code": _code_digest(),
+        "code": code_digest(_CODE),
         "stage": stage,
         "configs": source.configs,
         "tokens": source.token_length,
@@ -46,12 +42,6 @@ def stage_key(source: ModelSource, options: CaptureOptions, stage: str) -> str:
         "tools": {name: version(name) for name in _TOOLS},
     }
     return hashlib.sha256(json.dumps(shaped_by, sort_keys=True).encode()).hexdigest()
-
-
-@functools.cache
-def _code_digest() -> str:
-    sources = ((Path(__file__).parent / f"{name}.py").read_bytes() for name in _CODE)
-    return hashlib.sha256(b"".join(sources)).hexdigest()
 
 
 def capture_key(stage_keys: Sequence[str]) -> str:
