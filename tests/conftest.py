@@ -24,8 +24,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if folder in ("gpu", "browser"):
             item.add_marker(folder)
         fixtures = set(getattr(item, "fixturenames", ()))
-        parameters = set(item.callspec.params.values()) if hasattr(item, "callspec") else set()
-        backend = parameters if fixtures & {"any_store", "shared_url"} else set()
+        parameters = list(item.callspec.params.values()) if hasattr(item, "callspec") else []
+        backend = parameters if fixtures & {"any_store", "shared_url"} else []
         if fixtures & {"postgresql_server", "postgresql_url"} or "postgresql" in backend:
             item.add_marker("postgres")
 
