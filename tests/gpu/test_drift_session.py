@@ -55,7 +55,7 @@ def test_drift_is_told_booked_and_makes_trials_repeated(device, store, monkeypat
 
     monkeypatch.setattr(Worker, "measure", throttled)
     monkeypatch.setattr(drift, "INTERVAL_S", 0.0)
-    monkeypatch.setattr(drift, "_MOST_TIME", 1.0)
+    monkeypatch.setattr(drift, "_REPEAT_SHARE", 1.0)
     recorder = Recorder()
     kernel = matmul()
     request = TuneRequest(capture_of(kernel, softmax()), device, TIERS["default"], trials=3)

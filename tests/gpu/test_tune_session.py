@@ -175,16 +175,16 @@ def test_a_baseline_that_fails_gives_way_to_the_next(device, store, monkeypatch)
 
 
 def test_a_kernel_without_reference_is_left_out(device, store, monkeypatch):
-    import wgtune.tuner.session.trial_runner as trials_module
+    from wgtune.tuner.session import trial_runner
 
-    bad, good, real = softmax(), transpose(), trials_module.make_case
+    bad, good, real = softmax(), transpose(), trial_runner.make_case
 
     def failing(kernel: Any, seed: int) -> Any:
         if kernel.id == bad.id:
             raise NonFiniteReferenceError("softmax has no finite reference")
         return real(kernel, seed)
 
-    monkeypatch.setattr(trials_module, "make_case", failing)
+    monkeypatch.setattr(trial_runner, "make_case", failing)
     recorder = Recorder()
     summary = tune(request_of(device, bad, good), store, recorder)
     assert summary.skipped == {bad.name: "softmax has no finite reference"}

@@ -1,8 +1,8 @@
-"""Measuring one device's best schedules on another, to see whether times and order carry over; nothing is tuned."""
+"""Fidelity: the best schedules of one device measured on another, to see whether times and order carry over."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ...database.queries.remeasured import top_schedules
@@ -15,16 +15,22 @@ from ...devices.worker.factory import OpenWorker
 from ...support.enums import Runtime
 from ...support.errors import UsageError
 from ..codegen.tvm_native import NativeTier, tier_for
-from ..session.registration import device_info, own_session
-from .stability import Contest, measure_records
+from ..session.registration import device_info, repeated_session_info
+from .remeasurement import Remeasurement, Report, run_remeasurement
 
 
 @dataclass(frozen=True)
 class FidelityRequest:
-    """The ``top`` fastest schedules of the kernels ``workload_ids`` on ``source``, to be measured on ``device``.
+    """What to measure on another device.
 
-    Each is measured ``rounds`` times. ``label`` tells circumstances apart that the device's key does not, such as a
-    browser's flags.
+    Attributes:
+        source: key and runtime of the device whose schedules are measured.
+        device: where they are measured.
+        capture_key: the model that the session is stored for.
+        workload_ids: the kernels.
+        top: number of fastest schedules per kernel.
+        rounds: how often each schedule is measured.
+        label: tells apart what the device's key does not, such as a browser's flags.
     """
 
     source: tuple[str, Runtime]
@@ -36,10 +42,10 @@ class FidelityRequest:
     label: str = ""
 
 
-def measure_elsewhere(
-    request: FidelityRequest, store: Store, report: Callable[[str, float], None], opener: OpenWorker
-) -> int:
-    """Measures as trials of a session of their own, which are never ranked; the session's id. SIGINT ends it.
+def measure_elsewhere(request: FidelityRequest, store: Store, report: Report, opener: OpenWorker) -> int:
+    """Measure the source's fastest schedules on the other device and return the id of the session of these trials.
+
+    These trials are never ranked. SIGINT ends the session; trials that ended before are committed.
 
     Raises:
         UsageError: the source has no records of these kernels.
@@ -47,24 +53,23 @@ def measure_elsewhere(
         DeviceError: the device does not start, or stopped working.
     """
     key, runtime = request.source
-    chosen = top_schedules(store, key, request.workload_ids, runtime, request.top)
-    if not chosen:
+    schedules = top_schedules(store, key, request.workload_ids, runtime, request.top)
+    if not schedules:
         raise UsageError(
             f"there is nothing to measure: {store.name} has no records of these kernels on {key}",
             f"wgtune tune --device {key}",
         )
-    return measure_records(
-        Contest(chosen, request.rounds), request.device, _info(request, store), store, report, opener
-    )
+    plan = Remeasurement(request.device, _session_info(request, store), schedules, request.rounds)
+    return run_remeasurement(plan, store, report, opener)
 
 
-def _info(request: FidelityRequest, store: Store) -> SessionInfo:
-    """A session like the source's last, on the other device."""
+def _session_info(request: FidelityRequest, store: Store) -> SessionInfo:
+    """Return the description of the new session, after the source's latest one."""
     key, runtime = request.source
     tier = tier_for(request.device, TIERS["default"])
     latest = next(kept.info for kept in store.sessions(device_key=key) if kept.info.runtime is runtime)
     return replace(
-        own_session(latest, request.device),
+        repeated_session_info(latest, request.device),
         device=device_info(request.device),
         runtime=request.device.runtime,
         capture_key=request.capture_key,

@@ -1,4 +1,4 @@
-"""The first trial of every kernel: its untuned schedule, or the next one where that fails."""
+"""Baseline trials: the first untuned schedule of each kernel that works on the device."""
 
 from __future__ import annotations
 
@@ -18,75 +18,81 @@ from ..search.task_scheduler import KernelProgress
 from .context import SessionContext
 from .events import SessionPhase
 from .phase_timer import PhaseTimer
-from .prefetch import Pending
+from .prefetch import Prefetched
 from .trial import Attempt
-from .trial_runner import SessionTrials
+from .trial_runner import TrialRunner
 
-_AHEAD = 2
-"""Kernels prepared beside the one that is measured: what the driver is to compile next must be lowered by then."""
+_PREPARED = 2
+"""Kernels prepared beside the measured one: the driver can compile a program meanwhile only once it is lowered."""
 
 
 class Baselines:
-    """Measures the baselines that a session lacks, the heaviest kernels first.
+    """Measures the missing baselines of a session, kernels with the longest time per image first.
 
-    While one is measured, the next kernels' schedules are lowered, compiled, and their references computed.
+    While one kernel is measured, the following kernels' schedules are lowered and their references computed.
     """
 
     def __init__(self, context: SessionContext) -> None:
         self._context = context
-        self._standing = context.standing
-        self._prepared: dict[str, tuple[_Lowering, Pending[Attempt | None]]] = {}
+        self._states = context.kernel_states
+        self._prepared: dict[str, tuple[_Lowering, Prefetched[Attempt | None]]] = {}
 
     def missing(self) -> list[KernelProgress]:
-        """Kernels without a baseline that may still get one, the heaviest first.
+        """Return the kernels without a baseline that still have an untried schedule, the longest time first.
 
-        Kernels whose untuned schedules all failed to become WGSL within the tier are left out.
+        Kernels whose schedules all fail to lower within the tier are skipped from then on.
         """
         return [
             progress
-            for progress in self._standing.by_weight()
-            if progress.id not in self._standing.baselines and not progress.exhausted and self._has_untried(progress)
+            for progress in self._states.by_time()
+            if progress.id not in self._states.baselines and not progress.exhausted and self._has_untried(progress)
         ]
 
-    def measure(self, trials: SessionTrials) -> None:
-        """Measures what is missing, as long as there is time; raises as `SessionTrials.run` does."""
-        context, known = self._context, self._standing.baselines
-        missing = {progress.id: progress for progress in self.missing()}
-        while missing and not context.over:
-            with context.sharing.holding(list(missing)) as mine:
-                self._standing.learn(context.sharing, missing if mine is None else [mine])
-                if mine is None:
-                    context.wait_for_others(list(missing))
-                elif mine not in known:
-                    for kernel in [mine, *islice((other for other in missing if other != mine), _AHEAD)]:
-                        self._prepare(trials, kernel)
-                    if not self._measure(trials, missing[mine]):
-                        return
-            missing = {kernel: p for kernel, p in missing.items() if kernel != mine and kernel not in known}
+    def measure(self, runner: TrialRunner) -> None:
+        """Measure the missing baselines until the session has to stop.
 
-    def _measure(self, trials: SessionTrials, progress: KernelProgress) -> bool:
-        """Tries the kernel's untuned schedules until one works; False where there is no time for that any more."""
-        tried = self._standing.tried(self._standing.kernels[progress.id])
+        Raises:
+            Interrupted: the user asked to stop.
+            DeviceError: the device does not work any more.
+        """
+        context, known = self._context, self._states.baselines
+        missing = {progress.id: progress for progress in self.missing()}
+        while missing and not context.should_stop:
+            with context.leases.hold_first(list(missing)) as leased:
+                self._states.refresh(missing if leased is None else [leased])
+                if leased is None:
+                    context.wait_for_leases(list(missing))
+                elif leased not in known:
+                    following = islice((other for other in missing if other != leased), _PREPARED)
+                    for kernel_id in [leased, *following]:
+                        self._prepare(runner, kernel_id)
+                    if not self._measure_kernel(runner, missing[leased]):
+                        return
+            missing = {kernel: p for kernel, p in missing.items() if kernel != leased and kernel not in known}
+
+    def _measure_kernel(self, runner: TrialRunner, progress: KernelProgress) -> bool:
+        """Try the kernel's untuned schedules until one works; False if the session has to stop before."""
+        tried = self._states.tried(progress.id)
         attempts = []
         for attempt in self._attempts(progress):
             attempts.append(attempt)
             if _given_up(attempt, tried):
                 continue
-            if self._context.over:
+            if self._context.should_stop:
                 return False
-            trials.run(progress, attempt, self._first_prepared())
-            if progress.id in self._standing.baselines or progress.exhausted:
+            runner.run(progress, attempt, self._first_prepared_program())
+            if progress.id in self._states.baselines or progress.exhausted:
                 return True
-        self._leave_out_unless_emitted(progress, attempts)
+        self._skip_if_none_lowered(progress, attempts)
         return True
 
-    def _first_prepared(self) -> AnyProgram | None:
-        """The baseline of the next kernel, if it is lowered by now."""
-        attempts = (pending.glance() for _, pending in self._prepared.values())
+    def _first_prepared_program(self) -> AnyProgram | None:
+        """Return the first baseline program of the next kernel, if it is lowered by now."""
+        attempts = (pending.peek() for _, pending in self._prepared.values())
         return next((attempt.program for attempt in attempts if attempt), None)
 
     def _has_untried(self, progress: KernelProgress) -> bool:
-        tried = self._standing.tried(self._standing.kernels[progress.id])
+        tried = self._states.tried(progress.id)
         if not any(trial.kind is TrialKind.BASELINE for trial in tried):
             return True
         attempts = []
@@ -94,42 +100,43 @@ class Baselines:
             if not _given_up(attempt, tried):
                 return True
             attempts.append(attempt)
-        self._leave_out_unless_emitted(progress, attempts)
+        self._skip_if_none_lowered(progress, attempts)
         return False
 
-    def _leave_out_unless_emitted(self, progress: KernelProgress, attempts: Sequence[Attempt]) -> None:
-        """Leaves a kernel alone whose untuned schedules all failed to become WGSL within the tier: so would others."""
+    def _skip_if_none_lowered(self, progress: KernelProgress, attempts: Sequence[Attempt]) -> None:
+        """Skip a kernel if none of its untuned schedules could be lowered: tuned ones would fail as well."""
         if attempts and all(attempt.program is None for attempt in attempts):
-            self._standing.leave_out(progress, attempts[-1].error)
+            self._states.skip(progress, attempts[-1].error)
 
-    def _prepare(self, trials: SessionTrials, kernel_id: str) -> None:
+    def _prepare(self, runner: TrialRunner, kernel_id: str) -> None:
         if kernel_id not in self._prepared:
             self._prepared[kernel_id] = self._begin(kernel_id)
-            trials.prepare(self._standing.kernels[kernel_id])
+            runner.prepare(self._states.kernels[kernel_id])
 
-    def _begin(self, kernel_id: str) -> tuple[_Lowering, Pending[Attempt | None]]:
-        lowering = _Lowering(self._standing.kernels[kernel_id], self._context.request.tier)
-        return lowering, self._context.ahead.prepare(lowering.next)
+    def _begin(self, kernel_id: str) -> tuple[_Lowering, Prefetched[Attempt | None]]:
+        """Submit the lowering of the kernel's first untuned schedule."""
+        lowering = _Lowering(self._states.kernels[kernel_id], self._context.request.tier)
+        return lowering, self._context.prefetcher.submit(lowering.next)
 
     def _attempts(self, progress: KernelProgress) -> Iterator[Attempt]:
-        """Untuned schedules in the order in which they should be tried, lowered one by one."""
-        begun = self._prepared.pop(progress.id, None)
-        lowering, pending = self._begin(progress.id) if begun is None else begun
+        """Yield the kernel's untuned schedules, the best first, each lowered when the one before it was taken."""
+        prepared = self._prepared.pop(progress.id, None)
+        lowering, pending = self._begin(progress.id) if prepared is None else prepared
         while (attempt := pending.result()) is not None:
             yield attempt
-            pending = self._context.ahead.prepare(lowering.next)
+            pending = self._context.prefetcher.submit(lowering.next)
 
 
 class _Lowering:
-    """The untuned schedules of a kernel as attempts."""
+    """Lowers the untuned schedules of a kernel one by one."""
 
     def __init__(self, kernel: Kernel, tier: Tier) -> None:
         self._tier = tier
         self._schedules = baseline_schedules(kernel, tier)
 
-    def next(self, stopwatch: PhaseTimer) -> Attempt | None:
-        """The next of them; None where there is none."""
-        with stopwatch.timing(SessionPhase.BUILD):
+    def next(self, timer: PhaseTimer) -> Attempt | None:
+        """Lower the next schedule; None if there is none."""
+        with timer.timing(SessionPhase.BUILD):
             schedule = next(self._schedules, None)
             if schedule is None:
                 return None

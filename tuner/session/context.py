@@ -1,4 +1,4 @@
-"""What the parts of a running session share."""
+"""Objects that the steps of a session share."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from ...database.processes import host_name
 from ...database.store import Store
+from ...support.enums import CacheState
 from ...support.signals import Interrupts
 from .events import PhaseStarted, SessionPhase, TuneListener
 from .kernel_state import KernelLeases, KernelStates
@@ -16,33 +17,52 @@ from .prefetch import Prefetcher
 from .request import TuneRequest
 
 _POLL_S = 0.5
-"""How often to look whether another tuner has given a kernel back."""
+"""Seconds between two attempts to lease a kernel that another tuner holds."""
 
 
 @dataclass(frozen=True)
-class SessionContext:
-    """A session's means, and when it is to end. ``started`` is of time.monotonic."""
+class TrialContext:
+    """What running trials takes, in a tuning session or when stored schedules are measured again.
 
-    request: TuneRequest
+    Attributes:
+        store: where trials are committed.
+        listener: told what the session does.
+        interrupts: cuts a measurement short when the user asks to stop.
+        timer: counts the session's time by phase.
+        prefetcher: computes references in the background, if it overlaps.
+        seed: of the inputs, and of the search.
+        cache: the state of the GPU's caches before each timed run.
+    """
+
     store: Store
     listener: TuneListener
     interrupts: Interrupts
-    stopwatch: PhaseTimer
-    ahead: Prefetcher
-    sharing: KernelLeases
-    standing: KernelStates
+    timer: PhaseTimer
+    prefetcher: Prefetcher
+    seed: int
+    cache: CacheState
+
+
+@dataclass(frozen=True)
+class SessionContext(TrialContext):
+    """What the steps of a tuning session take. ``started`` is the session's start on `time.monotonic`'s clock."""
+
+    request: TuneRequest
+    leases: KernelLeases
+    kernel_states: KernelStates
     started: float
 
     @property
-    def over(self) -> bool:
-        """Whether the user asked to stop, or the time is up."""
+    def should_stop(self) -> bool:
+        """Whether the user asked to stop, or the session's time is used up."""
         minutes = self.request.minutes
         out_of_time = minutes is not None and time.monotonic() - self.started >= 60 * minutes
         return self.interrupts.requested or out_of_time
 
-    def wait_for_others(self, kernel_ids: Sequence[str]) -> None:
-        """Waits a moment for kernels that other tuners hold, the first of them above all."""
+    def wait_for_leases(self, kernel_ids: Sequence[str]) -> None:
+        """Wait for half a second because other tuners hold all of ``kernel_ids``; the first is named to listeners."""
         self.listener.on(PhaseStarted(kernel_ids[0], SessionPhase.WAIT))
-        with self.stopwatch.timing(SessionPhase.WAIT):
+        with self.timer.timing(SessionPhase.WAIT):
             time.sleep(_POLL_S)
-            self.store.abandon_dead(host_name())  # what a dead tuner of this host holds need not run out
+            # A tuner of this host that died holds its leases until they expire; ending its session frees them now.
+            self.store.abandon_dead(host_name())

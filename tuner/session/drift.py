@@ -1,8 +1,8 @@
-"""Whether the device still runs as fast as it did: one baseline is measured again and again through a session.
+"""Drift: checks during a session whether the device still runs as fast as it did.
 
-A GPU that grows hot, or a machine that gets other work, makes later candidates look worse than they are. IREE's tuner
-measures a baseline before and after for that reason. Here it is measured in between as well, and where it moved, what
-was measured meanwhile is measured again.
+A GPU that heats up, or a machine that gets other work, makes later candidates look worse than they are. IREE's tuner
+measures a baseline before and after tuning for that reason. Here a baseline is also measured in between, and when its
+latency has changed, the trials measured since the last check are measured again.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ from ..ir import Kernel
 from .trial import Attempt, Outcome
 
 TOLERANCE = 0.03
-"""The most that the baseline may move without consequences."""
+"""Relative change of the baseline's latency that is tolerated."""
 
 INTERVAL_S = 20.0
-"""Seconds between two looks at the baseline."""
+"""Seconds between two checks of the baseline."""
 
-_WANTED_S = 2e-3
+_IDEAL_S = 2e-3
 _LONGEST_S = 0.05
-"""A baseline near the first is measured precisely and soon; one beyond the second costs too much to be watched."""
+"""A baseline near the first latency is measured precisely and quickly; one above the second takes too long to watch."""
 
-_MOST_TIME = 0.2
-"""The share of a session's time that repeats may take: a machine that never rests must not keep it from searching."""
+_REPEAT_SHARE = 0.2
+"""Largest share of a session's time spent on repeats: on a machine that is never idle the search must still go on."""
 
-Measure = Callable[[Kernel, Attempt], Outcome]
-"""Makes a trial of it, booked, with all that follows from it."""
+MeasureAgain = Callable[[Kernel, Attempt], Outcome]
+"""Measures an attempt and commits it as a trial."""
 
-Recall = Callable[[], "tuple[Kernel, Attempt] | None"]
-"""A baseline that earlier sessions know."""
+StoredBaseline = Callable[[], "tuple[Kernel, Attempt] | None"]
+"""Returns a baseline of an earlier session."""
 
 
 @dataclass(frozen=True)
-class Moved:
-    """The baseline of ``kernel`` took ``ratio`` times what it had taken before.
+class Drift:
+    """A change of the device's speed: the baseline of ``kernel`` takes ``ratio`` times as long as before.
 
-    The ``affected`` trials are those since the last look that found nothing: they are to be measured again.
+    ``affected`` is the number of trials since the last check without drift; they are measured again.
     """
 
     kernel: Kernel
@@ -58,108 +58,119 @@ class Moved:
 
 
 @dataclass(frozen=True)
-class _Seen:
+class _Measured:
+    """A trial that ended `ok`."""
+
     kernel: Kernel
     attempt: Attempt
     latency_s: float
 
 
 class DriftWatch:
-    """Watches one device through one session.
+    """Watches the speed of one device through one session by measuring one baseline again and again.
 
     Args:
-        measure: makes a trial.
-        recall: asked for a baseline to watch where the session has measured none.
-        clock: seconds, for tests.
+        measure: measures an attempt again.
+        stored_baseline: asked for a baseline to watch while the session has measured none.
+        clock: gives seconds; for tests.
+
+    Attributes:
+        drifts: all changes so far.
     """
 
-    def __init__(self, measure: Measure, recall: Recall, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, measure: MeasureAgain, stored_baseline: StoredBaseline, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._measure = measure
-        self._recall = recall
+        self._stored_baseline = stored_baseline
         self._clock = clock
-        self._began = self._looked = clock()
-        self._sentinel: tuple[Kernel, Attempt] | None = None
-        self._level: Outcome | None = None
-        self._meanwhile: list[_Seen] = []
-        self._due: list[_Seen] = []
-        self._spent_s = 0.0
-        self.moved: list[Moved] = []
+        self._started = self._checked = clock()
+        self._watched: tuple[Kernel, Attempt] | None = None
+        self._expected: Outcome | None = None
+        self._since_check: list[_Measured] = []
+        self._to_repeat: list[_Measured] = []
+        self._repeats_s = 0.0
+        self.drifts: list[Drift] = []
 
-    def saw(self, kernel: Kernel, attempt: Attempt, outcome: Outcome) -> None:
-        """Takes note of a trial of the session; a baseline of a good length becomes the one that is watched."""
+    def record(self, kernel: Kernel, attempt: Attempt, outcome: Outcome) -> None:
+        """Take note of a trial of the session; a baseline of suitable latency becomes the watched one."""
         if outcome.state is not TrialState.OK or outcome.latency_s is None:
             return
-        self._meanwhile.append(_Seen(kernel, attempt, outcome.latency_s))
-        known = suitability(self._level.latency_s or 0.0) if self._level is not None else 0.0
-        # Changing from one to another would forget what the first has shown: only for one that is much better.
-        if attempt.kind is TrialKind.BASELINE and suitability(outcome.latency_s) > 2 * known:
-            self._sentinel, self._level = (kernel, attempt), outcome
+        self._since_check.append(_Measured(kernel, attempt, outcome.latency_s))
+        current = suitability(self._expected.latency_s or 0.0) if self._expected is not None else 0.0
+        # A change of the watched baseline loses the history of the old one, so the new one must be much better.
+        if attempt.kind is TrialKind.BASELINE and suitability(outcome.latency_s) > 2 * current:
+            self._watched, self._expected = (kernel, attempt), outcome
 
-    def look(self) -> Moved | None:
-        """Measures the baseline again where it is time to, and what it makes doubtful; says so where it moved."""
-        found = None
-        if self._clock() - self._looked >= INTERVAL_S:
-            if self._sentinel is not None:
-                found = self._compare()
+    def check(self) -> Drift | None:
+        """Measure the baseline if a check is due, and repeat affected trials as far as their share of time allows.
+
+        Returns the drift if the check found one.
+        """
+        drift = None
+        if self._clock() - self._checked >= INTERVAL_S:
+            if self._watched is not None:
+                drift = self._compare()
             else:
-                self._begin()
-            self._meanwhile.clear()
-            self._looked = self._clock()
+                self._watch_stored_baseline()
+            self._since_check.clear()
+            self._checked = self._clock()
         self._repeat()
-        return found
+        return drift
 
     def notes(self) -> list[str]:
-        """What to keep of it with the session."""
-        left = [f"drift: {len(self._due)} of these trials were not measured again, for lack of time"]
-        return [*map(str, self.moved), *(left if self._due else [])]
+        """Return one line per drift, and one for repeats that there was no time for."""
+        left = [f"drift: {len(self._to_repeat)} of these trials were not measured again, for lack of time"]
+        return [*map(str, self.drifts), *(left if self._to_repeat else [])]
 
-    def _begin(self) -> None:
-        """Takes a baseline of an earlier session to watch, as fast as it is now."""
-        recalled = self._recall()
-        if recalled is not None:
-            outcome = self._check(*recalled)
+    def _watch_stored_baseline(self) -> None:
+        """Watch a baseline of an earlier session; its present latency is what later checks expect."""
+        stored = self._stored_baseline()
+        if stored is not None:
+            outcome = self._measure_check(*stored)
             if outcome.state is TrialState.OK:
-                self._sentinel, self._level = recalled, outcome
+                self._watched, self._expected = stored, outcome
 
-    def _compare(self) -> Moved | None:
-        assert self._sentinel is not None and self._level is not None
-        now = self._check(*self._sentinel)
-        moved = _ratio(self._level, now)
-        if moved is not None:
-            # One look may fall on a hiccup: only what lasts is a drift.
-            now = self._check(*self._sentinel)
-            moved = _ratio(self._level, now)
-        if moved is None:
+    def _compare(self) -> Drift | None:
+        """Compare the watched baseline with its expected latency; on drift, add the trials since to the repeats."""
+        assert self._watched is not None and self._expected is not None
+        now = self._measure_check(*self._watched)
+        ratio = _significant_ratio(self._expected, now)
+        if ratio is not None:
+            # A single slow measurement may be an accident: only a change that is seen twice is a drift.
+            now = self._measure_check(*self._watched)
+            ratio = _significant_ratio(self._expected, now)
+        if ratio is None:
             return None
-        self._level = now
-        due = {(seen.kernel.id, seen.attempt.trace): seen for seen in [*self._due, *self._meanwhile]}
-        found = Moved(self._sentinel[0], moved, len(self._meanwhile))
-        self._due = _by_weight(due.values())
-        self.moved.append(found)
-        return found
+        self._expected = now
+        affected = {(one.kernel.id, one.attempt.trace): one for one in [*self._to_repeat, *self._since_check]}
+        drift = Drift(self._watched[0], ratio, len(self._since_check))
+        self._to_repeat = _by_importance(affected.values())
+        self.drifts.append(drift)
+        return drift
 
-    def _check(self, kernel: Kernel, attempt: Attempt) -> Outcome:
+    def _measure_check(self, kernel: Kernel, attempt: Attempt) -> Outcome:
         return self._measure(kernel, replace(attempt, kind=TrialKind.CHECK, repeat=False))
 
     def _repeat(self) -> None:
-        """Measures again what is due, as far as the time for it goes; the rest when there is more."""
-        while self._due and self._spent_s <= _MOST_TIME * ((began := self._clock()) - self._began):
-            seen = self._due.pop(0)
-            outcome = self._measure(seen.kernel, replace(seen.attempt, repeat=True))
+        """Measure affected trials again while repeats have taken no more than their share of the session's time."""
+        while self._to_repeat and self._repeats_s <= _REPEAT_SHARE * ((began := self._clock()) - self._started):
+            affected = self._to_repeat.pop(0)
+            outcome = self._measure(affected.kernel, replace(affected.attempt, repeat=True))
             if outcome.latency_s is not None:
-                self._meanwhile.append(replace(seen, latency_s=outcome.latency_s))
-            self._spent_s += self._clock() - began
+                self._since_check.append(replace(affected, latency_s=outcome.latency_s))
+            self._repeats_s += self._clock() - began
 
 
 def suitability(latency_s: float) -> float:
-    """How good a baseline of this latency is to be watched: 1 at best, 0 where measuring it would take too long."""
+    """Return how well a baseline of this latency can be watched: 1 at best, 0 if measuring it takes too long."""
     if not 0 < latency_s <= _LONGEST_S:
         return 0.0
-    return min(latency_s / _WANTED_S, _WANTED_S / latency_s)
+    return min(latency_s / _IDEAL_S, _IDEAL_S / latency_s)
 
 
-def _ratio(before: Outcome, now: Outcome) -> float | None:
-    """How many times longer it takes now; None where that is within tolerance or noise, or not known."""
+def _significant_ratio(before: Outcome, now: Outcome) -> float | None:
+    """Return ``now``'s latency over ``before``'s; None if it is unknown, or explained by tolerance or noise."""
     if now.state is not TrialState.OK or not before.latency_s or now.latency_s is None:
         return None
     ratio = now.latency_s / before.latency_s
@@ -168,13 +179,13 @@ def _ratio(before: Outcome, now: Outcome) -> float | None:
     return None if abs(ratio - 1) <= TOLERANCE or within_noise else ratio
 
 
-def _by_weight(trials: Iterable[_Seen]) -> list[_Seen]:
-    """Baselines first, which everything is compared with; then by how near a trial came to its kernel's fastest."""
-    found = list(trials)
+def _by_importance(trials: Iterable[_Measured]) -> list[_Measured]:
+    """Sort baselines first, because everything is compared with them; then by latency over the kernel's fastest."""
+    measured = list(trials)
     fastest: dict[str, float] = {}
-    for seen in found:
-        fastest[seen.kernel.id] = min(seen.latency_s, fastest.get(seen.kernel.id, seen.latency_s))
+    for one in measured:
+        fastest[one.kernel.id] = min(one.latency_s, fastest.get(one.kernel.id, one.latency_s))
     return sorted(
-        found,
-        key=lambda seen: (seen.attempt.kind is not TrialKind.BASELINE, seen.latency_s / fastest[seen.kernel.id]),
+        measured,
+        key=lambda one: (one.attempt.kind is not TrialKind.BASELINE, one.latency_s / fastest[one.kernel.id]),
     )

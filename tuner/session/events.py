@@ -1,4 +1,4 @@
-"""What a tuning session tells whoever watches it: plain data, no behaviour."""
+"""Events of a tuning session, and the interface of those who listen to them; plain data."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from ...support.enums import TrialState
 
 
 class SessionPhase(str, Enum):
-    """What a session spends its time on."""
+    """Phases of a session that its time is counted by."""
 
     SEARCH = "search"
-    """Drawing, replaying and ranking schedules; learning from results."""
+    """Sampling, replaying and ranking schedules; training the cost model."""
     BUILD = "build"
-    """Lowering schedules to WGSL."""
+    """Lowering schedules to WGSL or native code."""
     REFERENCE = "reference"
-    """Computing on the CPU what a kernel must give; kept, so only once per kernel."""
+    """Computing a kernel's expected output on the CPU, once per kernel; it is cached on disk."""
     COMPILE = "compile"
     """The driver compiling pipelines."""
     RUN = "run"
     """Kernels running on the device."""
     VERIFY = "verify"
-    """Moving data to and from the device and comparing results."""
+    """Transfers to and from the device, and comparing the output with the reference."""
     COMMIT = "commit"
     """Writing to the database."""
     WORKER = "worker"
-    """Talking to the worker process, and starting it again after a crash."""
+    """Messages to and from the worker process, and restarting it after a crash."""
     WAIT = "wait"
-    """Waiting for kernels that other tuners are at."""
+    """Waiting for kernels that other tuners hold."""
 
 
 @dataclass(frozen=True)
 class KernelPlan:
-    """One kernel at the start of a session: launches per image, and what earlier sessions know of it, in seconds."""
+    """A kernel at the start of a session: launches per image, and what earlier sessions measured, in seconds."""
 
     id: str
     name: str
@@ -48,7 +48,7 @@ class KernelPlan:
 
 @dataclass(frozen=True)
 class SessionStarted:
-    """``trials_left`` are search trials, None without a limit; ``minutes`` the limit on this run's time."""
+    """The session began. ``trials_left`` are search trials, None if unlimited; ``minutes`` limit this session."""
 
     session_id: int
     model: str
@@ -59,12 +59,12 @@ class SessionStarted:
     trials_left: int | None
     minutes: float | None
     abandoned: int
-    """Trials that a killed session had left running."""
+    """Trials that dead sessions had left running; they are committed as abandoned now."""
 
 
 @dataclass(frozen=True)
 class PhaseStarted:
-    """The session turns to a phase that takes a while."""
+    """A phase began that takes a while."""
 
     kernel_id: str
     phase: SessionPhase
@@ -72,7 +72,7 @@ class PhaseStarted:
 
 @dataclass(frozen=True)
 class TrialStarted:
-    """A candidate is committed as running."""
+    """A trial is about to run."""
 
     kernel_id: str
     kind: TrialKind
@@ -80,7 +80,10 @@ class TrialStarted:
 
 @dataclass(frozen=True)
 class TrialEnded:
-    """A trial is committed as ended; ``latency_s`` is None unless it is ``ok``, ``best_s`` counts it already."""
+    """A trial was committed as ended.
+
+    ``latency_s`` is None unless the state is ``ok``; ``best_s`` takes this trial into account.
+    """
 
     kernel_id: str
     kind: TrialKind
@@ -94,7 +97,7 @@ class TrialEnded:
 
 @dataclass(frozen=True)
 class KernelExhausted:
-    """Search has no further schedule for the kernel; its trials go to others."""
+    """The search has no further schedule for the kernel; its remaining trials go to other kernels."""
 
     kernel_id: str
     trials_left: int | None
@@ -102,7 +105,7 @@ class KernelExhausted:
 
 @dataclass(frozen=True)
 class KernelSkipped:
-    """The kernel called ``name`` cannot be tuned, and why. May come before `SessionStarted`."""
+    """The kernel called ``name`` cannot be tuned, for ``reason``. May come before `SessionStarted`."""
 
     kernel_id: str
     name: str
@@ -111,9 +114,9 @@ class KernelSkipped:
 
 @dataclass(frozen=True)
 class Drifted:
-    """The device is not as fast, or as slow, as it was: the baseline that is watched takes ``ratio`` times as long.
+    """The device's speed changed: the watched baseline takes ``ratio`` times as long as before.
 
-    ``message`` is the text shown to users, with the number of trials to be repeated.
+    ``message`` is the text for users, with the number of trials to be repeated.
     """
 
     kernel_id: str
@@ -123,18 +126,18 @@ class Drifted:
 
 @dataclass(frozen=True)
 class Stopping:
-    """A Ctrl-C or SIGTERM arrived: the session ends, or with ``at_once``, the second one, the process does now."""
+    """SIGINT or SIGTERM arrived. The session ends; if ``at_once`` (the second signal), the process ends now."""
 
     at_once: bool = False
 
 
 @dataclass(frozen=True)
 class TuneSummary:
-    """How a session ended.
+    """The result of a session.
 
-    ``session_id`` is None where there was nothing to do. ``baseline_s`` and ``best_s`` are seconds per image over the
-    kernels that have both. ``trials`` counts this session's by state; ``seconds`` says where its time went: one phase
-    at a time, so that they add up to no more than ``elapsed_s``.
+    ``session_id`` is None if there was nothing to do. ``baseline_s`` and ``best_s`` are seconds per image, summed over
+    the kernels that have both. ``trials`` counts this session's trials by state. ``seconds`` are its time by phase;
+    phases do not overlap, so their sum is at most ``elapsed_s``.
     """
 
     session_id: int | None
@@ -151,24 +154,24 @@ class TuneSummary:
     elapsed_s: float = 0.0
     trials_left: int | None = 0
     skipped: dict[str, str] = field(default_factory=dict)
-    """Why kernels could not be tuned, by name."""
+    """Why kernels could not be tuned, by kernel name."""
     drift: tuple[str, ...] = ()
-    """How the device's speed changed meanwhile, in words."""
+    """One line per change of the device's speed."""
     overlapped: dict[SessionPhase, float] = field(default_factory=dict)
-    """Seconds of work done while the device was measuring; none of them is in ``seconds``."""
+    """Seconds of work done while the device was measuring, by phase; none of them is in ``seconds``."""
 
     @property
     def interrupted(self) -> bool:
-        """Whether the user stopped it."""
+        """Whether the user stopped the session."""
         return self.outcome is SessionOutcome.INTERRUPTED
 
     @property
     def speedup(self) -> float | None:
-        """Baseline against best, per image; None where nothing is measured."""
+        """Baseline time over best time per image; None if nothing is measured."""
         return self.baseline_s / self.best_s if self.best_s else None
 
     def to_json(self) -> dict[str, Any]:
-        """This summary as JSON values."""
+        """Return this summary as JSON values."""
         plain = {
             "outcome": self.outcome.value,
             "trials": {state.value: count for state, count in self.trials.items()},
@@ -185,7 +188,7 @@ def _rounded(spent: dict[SessionPhase, float]) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class SessionEnded:
-    """The last event."""
+    """The session ended. This is the last event."""
 
     summary: TuneSummary
 
@@ -204,7 +207,10 @@ Event = (
 
 
 class TuneListener(Protocol):
-    """Watches a session. Called in the session's thread: quick, and raising nothing."""
+    """Listens to a session's events.
+
+    Called in the session's thread, so `on` must return quickly and must not raise.
+    """
 
     def on(self, event: Event) -> None:
-        """Takes note of ``event``."""
+        """Handle ``event``."""

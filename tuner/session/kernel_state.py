@@ -1,4 +1,4 @@
-"""What is known of a session's kernels: from earlier sessions, from other tuners of the device, and from this one."""
+"""What a session knows of its kernels, and the leases that share them out among the tuners of one device."""
 
 from __future__ import annotations
 
@@ -15,107 +15,21 @@ from ..search.task_scheduler import KernelProgress, TaskScheduler
 from .events import KernelSkipped, TuneListener
 from .request import TuneRequest
 
-
-class KernelStates:
-    """The kernels of a session and how each stands; made from the database, and kept by the session's thread.
-
-    ``baselines`` are seconds by kernel id, ``skipped`` says by name why kernels are left out.
-    """
-
-    def __init__(
-        self, request: TuneRequest, store: Store, listener: TuneListener, kernels: Mapping[str, Kernel]
-    ) -> None:
-        self.kernels = kernels
-        self.baselines: dict[str, float] = {}
-        self.skipped: dict[str, str] = {}
-        self._request = request
-        self._store = store
-        self._listener = listener
-        self._calls = _calls_per_image(request, kernels)
-        self.scheduler = TaskScheduler([self._recall(kernel) for kernel in kernels.values()], request.trials)
-
-    def tried(self, kernel: Kernel) -> list[TrialSummary]:
-        """The kernel's trials on this device that ended, those of other tuners too."""
-        return self._store.tried(self._request.device.key, kernel.id, self._request.device.runtime)
-
-    def by_weight(self) -> list[KernelProgress]:
-        """Every kernel, the heaviest first."""
-        return sorted(self.scheduler.kernels.values(), key=lambda progress: -progress.time_s)
-
-    def record(self, progress: KernelProgress, kind: TrialKind, latency_s: float | None) -> None:
-        """Counts a trial that ended; ``latency_s`` is None for one that failed."""
-        if kind is TrialKind.SEARCH:
-            progress.record(latency_s)
-            return
-        if kind is TrialKind.BASELINE and latency_s is not None:
-            self.baselines[progress.id] = latency_s
-        _admit(progress, latency_s)
-
-    def read_best(self, progress: KernelProgress) -> None:
-        """Takes the kernel's best and baseline from the database, which a repeated trial may have changed."""
-        key, runtime = self._request.device.key, self._request.device.runtime
-        for record in self._store.best(key, [progress.id], runtime).values():
-            progress.best_s = record.latency_s
-        for record in self._store.baselines(key, [progress.id], runtime).values():
-            self.baselines[progress.id] = record.latency_s
-
-    def learn(self, sharing: KernelLeases, kernel_ids: Collection[str]) -> list[str]:
-        """Takes over what other tuners have found out about the kernels; those of which there was anything."""
-        changed = sharing.news(kernel_ids)
-        for identity in changed:
-            progress, known = self.scheduler.kernels[identity], self._recall(self.kernels[identity])
-            progress.trials, progress.stale, progress.best_s = known.trials, known.stale, known.best_s
-        return changed
-
-    def leave_out(self, progress: KernelProgress, reason: str) -> None:
-        """Gives the kernel no more trials."""
-        name = self.kernels[progress.id].name
-        self.skipped[name] = reason
-        progress.exhausted = True
-        self._listener.on(KernelSkipped(progress.id, name, reason))
-
-    def _recall(self, kernel: Kernel) -> KernelProgress:
-        """The kernel's progress in earlier sessions on this device."""
-        progress = KernelProgress(kernel.id, self._calls[kernel.id])
-        for trial in self.tried(kernel):
-            if trial.kind is TrialKind.SEARCH:
-                progress.record(trial.latency_s)
-            elif trial.kind is TrialKind.TRANSFER:
-                _admit(progress, trial.latency_s)
-            elif trial.latency_s is not None:
-                known = self.baselines.get(kernel.id, trial.latency_s)
-                self.baselines[kernel.id] = min(known, trial.latency_s)
-        _admit(progress, self.baselines.get(kernel.id))
-        return progress
-
-
-def _calls_per_image(request: TuneRequest, kernels: Collection[str]) -> dict[str, int]:
-    """Launches per image by kernel, over the stages asked for."""
-    calls = dict.fromkeys(kernels, 0)
-    for (stage, kernel), count in request.capture.calls_per_image(request.steps).items():
-        if kernel in calls and (not request.stages or stage in request.stages):
-            calls[kernel] += count
-    return calls
-
-
-def _admit(progress: KernelProgress, latency_s: float | None) -> None:
-    """Lets compete what is no part of the budget: the baseline, and what another device found."""
-    if latency_s is not None and (progress.best_s is None or latency_s < progress.best_s):
-        progress.best_s = latency_s
-
-
 _RENEW_AFTER_S = LEASE_S / 5
-"""Renewing with each trial would only cost commits: a trial is short against a lease."""
+"""Renewing a lease after each trial would only cost commits: a trial is short compared with a lease."""
 
 
 class KernelLeases:
-    """A session's leases, and what other sessions have booked meanwhile.
+    """Leases of a session on its kernels, and which kernels other sessions have measured meanwhile.
+
+    Make this before the session reads its kernels' trials: trials that end in between then count as another session's,
+    and are read again by `KernelStates.refresh`.
 
     Args:
-        store: that the tuners share.
-        device_key: what they tune for.
+        store: the database that the tuners share.
+        device_key: the device that they tune for.
         runtime: how they measure.
-        kernel_ids: the session's kernels, whose trials so far are about to be recalled.
+        kernel_ids: the session's kernels.
     """
 
     def __init__(self, store: Store, device_key: str, runtime: Runtime, kernel_ids: Collection[str]) -> None:
@@ -124,46 +38,153 @@ class KernelLeases:
         self._runtime = runtime
         self._session_id = 0
         self._renewed = 0.0
-        self._seen = self._ended(kernel_ids)
+        self._known_counts = self._ended_counts(kernel_ids)
 
-    def join(self, session_id: int) -> None:
-        """Says whose leases these are."""
+    def begin(self, session_id: int) -> None:
+        """Set the session that holds the leases. To be called before the first lease."""
         self._session_id = session_id
 
     @contextmanager
-    def holding(self, kernel_ids: Sequence[str]) -> Iterator[str | None]:
-        """Holds the first of the kernels that nobody else holds; None where others hold all of them.
+    def hold_first(self, kernel_ids: Sequence[str]) -> Iterator[str | None]:
+        """Lease the first of ``kernel_ids`` that no other session holds, for the ``with`` block.
 
-        What ends in an exception keeps its lease until the session ends.
+        Yields its id, or None if other sessions hold all of them. If the block raises, the lease lasts until the
+        session ends.
         """
-        mine = claim(self._store, self._session_id, kernel_ids)
+        leased = claim(self._store, self._session_id, kernel_ids)
         self._renewed = time.monotonic()
-        yield mine
-        if mine is not None:
-            self.booked(mine)
-            give_back(self._store, self._session_id, mine)
+        yield leased
+        if leased is not None:
+            self.mark_known(leased)
+            give_back(self._store, self._session_id, leased)
 
-    def keep(self, kernel_id: str) -> bool:
-        """Puts the end of the lease off when that is due; False where another tuner has taken the kernel over."""
+    def renew(self, kernel_id: str) -> bool:
+        """Renew the lease if that is due; False if another session has taken the kernel over."""
         if time.monotonic() - self._renewed < _RENEW_AFTER_S:
             return True
         self._renewed = time.monotonic()
         return renew(self._store, self._session_id, kernel_id)
 
-    def booked(self, kernel_id: str) -> None:
-        """Says that what ended last of the kernel's trials was this session's own, which is no news to it."""
-        self._seen |= self._ended([kernel_id])
+    def mark_known(self, kernel_id: str) -> None:
+        """Treat all trials of the kernel that have ended as known to this session."""
+        self._known_counts |= self._ended_counts([kernel_id])
 
-    def news(self, kernel_ids: Collection[str]) -> list[str]:
-        """The kernels of which others have ended trials since this was last asked, or since `booked`."""
-        found = self._ended(kernel_ids)
-        changed = [kernel for kernel, states in found.items() if states != self._seen.get(kernel)]
-        self._seen |= found
+    def changed_by_others(self, kernel_ids: Collection[str]) -> list[str]:
+        """Return those of ``kernel_ids`` with trials that this session does not know, and mark these as known."""
+        counts = self._ended_counts(kernel_ids)
+        changed = [kernel for kernel, states in counts.items() if states != self._known_counts.get(kernel)]
+        self._known_counts |= counts
         return changed
 
-    def _ended(self, kernel_ids: Collection[str]) -> dict[str, dict[TrialState, int]]:
+    def _ended_counts(self, kernel_ids: Collection[str]) -> dict[str, dict[TrialState, int]]:
+        """Return the number of ended trials by kernel id and state."""
         counts = self._store.counts(self._device_key, kernel_ids, self._runtime)
         return {
             kernel: {state: count for state, count in counts.get(kernel, {}).items() if state.ended}
             for kernel in kernel_ids
         }
+
+
+class KernelStates:
+    """The state of each kernel of a session, read from the database and kept up to date by the session's thread.
+
+    Args:
+        request: of the session.
+        store: the database.
+        listener: told of kernels that are skipped.
+        kernels: by id.
+        leases: of the session; they tell which kernels other sessions have measured.
+
+    Attributes:
+        kernels: by id.
+        baselines: latency of the best baseline in seconds, by kernel id.
+        skipped: why a kernel gets no trials, by kernel name.
+        scheduler: search trials and best latency of each kernel, and which kernel is due.
+    """
+
+    def __init__(
+        self,
+        request: TuneRequest,
+        store: Store,
+        listener: TuneListener,
+        kernels: Mapping[str, Kernel],
+        leases: KernelLeases,
+    ) -> None:
+        self.kernels = kernels
+        self.baselines: dict[str, float] = {}
+        self.skipped: dict[str, str] = {}
+        self._request = request
+        self._store = store
+        self._listener = listener
+        self._leases = leases
+        self._calls = _calls_per_image(request, kernels)
+        self.scheduler = TaskScheduler([self._read_progress(kernel) for kernel in kernels.values()], request.trials)
+
+    def tried(self, kernel_id: str) -> list[TrialSummary]:
+        """Return the kernel's trials on this device that have ended, those of other sessions included."""
+        return self._store.tried(self._request.device.key, kernel_id, self._request.device.runtime)
+
+    def by_time(self) -> list[KernelProgress]:
+        """Return all kernels, by time per image, the longest first."""
+        return sorted(self.scheduler.kernels.values(), key=lambda progress: -progress.time_s)
+
+    def record(self, progress: KernelProgress, kind: TrialKind, latency_s: float | None) -> None:
+        """Count a trial of this session that ended; ``latency_s`` is None for one that failed."""
+        if kind is TrialKind.SEARCH:
+            progress.record(latency_s)
+            return
+        if kind is TrialKind.BASELINE and latency_s is not None:
+            self.baselines[progress.id] = latency_s
+        _lower_best(progress, latency_s)
+
+    def reload_best(self, progress: KernelProgress) -> None:
+        """Read the kernel's best latency and its baseline from the database, because a repeat may have changed them."""
+        key, runtime = self._request.device.key, self._request.device.runtime
+        for record in self._store.best(key, [progress.id], runtime).values():
+            progress.best_s = record.latency_s
+        for record in self._store.baselines(key, [progress.id], runtime).values():
+            self.baselines[progress.id] = record.latency_s
+
+    def refresh(self, kernel_ids: Collection[str]) -> list[str]:
+        """Read those of ``kernel_ids`` again that other sessions have measured meanwhile, and return their ids."""
+        changed = self._leases.changed_by_others(kernel_ids)
+        for kernel_id in changed:
+            progress, stored = self.scheduler.kernels[kernel_id], self._read_progress(self.kernels[kernel_id])
+            progress.trials, progress.stale, progress.best_s = stored.trials, stored.stale, stored.best_s
+        return changed
+
+    def skip(self, progress: KernelProgress, reason: str) -> None:
+        """Give the kernel no more trials."""
+        name = self.kernels[progress.id].name
+        self.skipped[name] = reason
+        progress.exhausted = True
+        self._listener.on(KernelSkipped(progress.id, name, reason))
+
+    def _read_progress(self, kernel: Kernel) -> KernelProgress:
+        """Return the kernel's progress on this device from the database, and set its baseline."""
+        progress = KernelProgress(kernel.id, self._calls[kernel.id])
+        for trial in self.tried(kernel.id):
+            if trial.kind is TrialKind.SEARCH:
+                progress.record(trial.latency_s)
+            elif trial.kind is TrialKind.TRANSFER:
+                _lower_best(progress, trial.latency_s)
+            elif trial.latency_s is not None:
+                known = self.baselines.get(kernel.id, trial.latency_s)
+                self.baselines[kernel.id] = min(known, trial.latency_s)
+        _lower_best(progress, self.baselines.get(kernel.id))
+        return progress
+
+
+def _calls_per_image(request: TuneRequest, kernels: Collection[str]) -> dict[str, int]:
+    """Return launches per image by kernel id, over the requested stages."""
+    calls = dict.fromkeys(kernels, 0)
+    for (stage, kernel), count in request.capture.calls_per_image(request.steps).items():
+        if kernel in calls and (not request.stages or stage in request.stages):
+            calls[kernel] += count
+    return calls
+
+
+def _lower_best(progress: KernelProgress, latency_s: float | None) -> None:
+    """Lower the kernel's best latency by a trial that is no part of the budget: a baseline or a transfer."""
+    if latency_s is not None and (progress.best_s is None or latency_s < progress.best_s):
+        progress.best_s = latency_s

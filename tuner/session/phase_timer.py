@@ -1,4 +1,4 @@
-"""Where a session's time goes."""
+"""Seconds that a session spends in each phase."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from .events import SessionPhase
 class PhaseTimer:
     """Seconds by phase.
 
-    ``seconds`` are the session's own: one phase at a time, so that they add up to no more than what has passed.
-    ``overlapped`` are of work done meanwhile, while a device was measuring. No second is in both.
+    Attributes:
+        seconds: time of the session's own thread. It is in one phase at a time, so the sum is at most the elapsed time.
+        overlapped: time of work done in the background while the device measured. No second is in both.
     """
 
     def __init__(self) -> None:
@@ -21,30 +22,33 @@ class PhaseTimer:
         self.overlapped: dict[SessionPhase, float] = {}
 
     def add(self, phase: SessionPhase, seconds: float) -> None:
-        """Counts ``seconds`` towards ``phase``."""
+        """Add ``seconds`` of the session's own time to ``phase``."""
         self.seconds[phase] = self.seconds.get(phase, 0.0) + seconds
 
     @contextmanager
     def timing(self, phase: SessionPhase) -> Iterator[None]:
-        """Counts what runs inside towards ``phase``."""
+        """Add the duration of the ``with`` block to ``phase``."""
         start = time.perf_counter()
         try:
             yield
         finally:
             self.add(phase, time.perf_counter() - start)
 
-    def take_over(self, work: Mapping[SessionPhase, float], waited_s: float) -> None:
-        """Books ``work`` done in another thread, for whose end the session waited ``waited_s`` of its own time.
+    def add_background(self, work: Mapping[SessionPhase, float], waited_s: float) -> None:
+        """Add the seconds of work done in another thread.
 
-        The time waited goes to the work's phases in proportion; the rest of the work cost the session nothing.
+        Args:
+            work: seconds of the work, by phase.
+            waited_s: how long the session's thread waited for the work to end. These seconds are shared out among the
+                work's phases in proportion; the rest of the work counts as overlapped.
         """
         total = sum(work.values())
         share = min(1.0, waited_s / total) if total else 0.0
         for phase, seconds in work.items():
-            self.add_partly(phase, seconds, share * seconds)
+            self.add_overlapping(phase, seconds, share * seconds)
 
-    def add_partly(self, phase: SessionPhase, seconds: float, waited_s: float) -> None:
-        """Counts ``seconds`` towards ``phase``, of which the session waited ``waited_s``."""
+    def add_overlapping(self, phase: SessionPhase, seconds: float, waited_s: float) -> None:
+        """Add ``seconds`` to ``phase``, of which the session's thread waited ``waited_s``; the rest is overlapped."""
         self.add(phase, waited_s)
         if seconds > waited_s:
             self.overlapped[phase] = self.overlapped.get(phase, 0.0) + seconds - waited_s

@@ -1,12 +1,12 @@
-"""What a session needs next, prepared while its device measures: schedules proposed, WGSL emitted, references computed.
+"""Work prepared in the background while the device measures: proposals, lowered programs, references.
 
-All of it runs in one thread, one piece after the other in the order in which it was asked for, and nothing of TVM runs
-in the session's own thread meanwhile: no state of the search is ever seen by two threads, and what a piece of work
-knows follows from the order, not from who was faster. The database, the device and the listeners stay with the
-session's thread. A thread is enough: the session waits for an answer from the worker's process most of the time.
+All work runs in one thread, in the order in which it was submitted, and the session's own thread does not call TVM
+meanwhile. So two threads never see the same search state, and what a piece of work knows follows from the order of
+submission, not from timing. The database, the device and the listeners stay with the session's thread. One thread is
+enough, because the session's thread mostly waits for the worker process.
 
-The driver compiles the next candidate meanwhile, too: each job names the program that is likely to come after it, and
-the worker does with that what it can (`wgtune.devices.worker.worker`).
+The driver compiles the next program meanwhile as well: each job names the program that is likely to follow, and a
+worker that can compile it does (see `wgtune.devices.worker.worker`).
 """
 
 from __future__ import annotations
@@ -22,46 +22,50 @@ from .phase_timer import PhaseTimer
 
 T = TypeVar("T")
 Work = Callable[[PhaseTimer], T]
-"""A piece of work, which counts its seconds by phase on the stopwatch that it is given."""
+"""A piece of work. It adds its seconds by phase to the timer that it is given."""
 
 _STACK_BYTES = 64 << 20
-"""TVM walks deep trees by recursion, and macOS gives threads beside the first half a megabyte."""
+"""TVM recurses over deep trees, and macOS gives threads other than the main one a stack of 512 KiB."""
 
 
-class Pending(Generic[T]):
-    """Work that was asked for."""
+class Prefetched(Generic[T]):
+    """The result of submitted work."""
 
     def __init__(self, result: Callable[[], T], future: Future[T] | None = None) -> None:
         self._result = result
         self._future = future
 
-    def glance(self) -> T | None:
-        """What has come of it by now; None where it is not done, or failed."""
+    def peek(self) -> T | None:
+        """Return the result without waiting; None if the work is not done or failed."""
         future = self._future
         if future is None or not future.done() or future.cancelled() or future.exception() is not None:
             return None
         return future.result()
 
     def result(self) -> T:
-        """What came of it, awaited or done now; raises what it raised. To be asked once."""
+        """Wait for the result, or do the work now if there is no background thread. To be called once.
+
+        Raises:
+            Exception: whatever the work raised.
+        """
         return self._result()
 
 
 class Prefetcher:
-    """Prepares work in a thread of its own where ``overlapping``, and otherwise when its result is asked for.
+    """Runs work in a background thread if ``overlapping``, else at the time its result is asked for.
 
-    A context manager: what is not begun when it ends is dropped, and what is under way is awaited. An exception is
-    raised where the result is asked for; of work that nobody asks for any more nothing is lost.
+    A context manager. On exit, work that has not started is cancelled and running work is waited for. An exception of
+    the work is raised where its result is asked for. Work whose result is never asked for is lost without harm.
 
     Args:
-        stopwatch: the session's. The time that it waits is its own; the rest is overlapped.
-        overlapping: whether to have a thread at all.
+        timer: of the session. Time that the session waits for results is the session's own; the rest is overlapped.
+        overlapping: whether to start a thread.
     """
 
-    def __init__(self, stopwatch: PhaseTimer, overlapping: bool) -> None:
+    def __init__(self, timer: PhaseTimer, overlapping: bool) -> None:
         self.overlapping = overlapping
-        self._stopwatch = stopwatch
-        self._thread = _started_thread() if overlapping else None
+        self._timer = timer
+        self._executor = _start_executor() if overlapping else None
 
     def __enter__(self) -> Prefetcher:
         return self
@@ -69,34 +73,34 @@ class Prefetcher:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._thread is not None:
-            self._thread.shutdown(cancel_futures=True)
+        if self._executor is not None:
+            self._executor.shutdown(cancel_futures=True)
 
-    def prepare(self, work: Work[T]) -> Pending[T]:
-        """Begins ``work`` as soon as the work before it is done."""
-        if self._thread is None:
-            return Pending(lambda: work(self._stopwatch))
+    def submit(self, work: Work[T]) -> Prefetched[T]:
+        """Start ``work`` as soon as the work submitted before it is done."""
+        if self._executor is None:
+            return Prefetched(lambda: work(self._timer))
         own = PhaseTimer()
-        future = self._thread.submit(work, own)
-        return Pending(lambda: self._await(future, own), future)
+        future = self._executor.submit(work, own)
+        return Prefetched(lambda: self._wait(future, own), future)
 
-    def do(self, work: Work[T]) -> T:
-        """The result of ``work``, which is needed at once."""
-        return self.prepare(work).result()
+    def run(self, work: Work[T]) -> T:
+        """Return the result of ``work``, done after the work submitted before it."""
+        return self.submit(work).result()
 
-    def _await(self, future: Future[T], own: PhaseTimer) -> T:
+    def _wait(self, future: Future[T], own: PhaseTimer) -> T:
         start = time.perf_counter()
         try:
             return future.result()
         finally:
-            self._stopwatch.take_over(own.seconds, time.perf_counter() - start)
+            self._timer.add_background(own.seconds, time.perf_counter() - start)
 
 
-def _started_thread() -> ThreadPoolExecutor:
-    """An executor whose only thread runs already, with a stack as large as TVM needs."""
+def _start_executor() -> ThreadPoolExecutor:
+    """Return an executor whose single thread already runs, with a stack large enough for TVM."""
     previous = threading.stack_size(_STACK_BYTES)
     try:
-        executor = ThreadPoolExecutor(1, thread_name_prefix="ahead")
+        executor = ThreadPoolExecutor(1, thread_name_prefix="prefetch")
         executor.submit(lambda: None)
     finally:
         threading.stack_size(previous)

@@ -1,4 +1,4 @@
-"""What a session writes down before its first trial: the model, its kernels as workloads, the device, the toolchain."""
+"""What a session checks and inserts before its first trial: kernels, model, workloads, its own description."""
 
 from __future__ import annotations
 
@@ -25,11 +25,14 @@ from ...database.schema.records import (
 from ...database.store import Store
 from ...database.tvm.modules import module_hash
 from ...devices.device import Device
-from ...devices.limits import Tier
 from ...support.enums import CacheState
 from ...support.errors import UsageError
 from ..codegen.tvm_native import NativeTier
 from ..ir import Capture, Kernel
+from .request import TuneRequest
+
+_MIN_ID_DIGITS = 6
+"""Hex digits from which a word may be the beginning of a kernel's id."""
 
 _TOOLCHAIN = (
     "wgtune",
@@ -44,63 +47,47 @@ _TOOLCHAIN = (
 )
 
 
-def register_workloads(store: Store, kernels: Iterable[Kernel]) -> None:
-    """Adds the kernels to the database, unless they are there."""
-    store.add_workloads(_workload(kernel) for kernel in kernels)
+def select_kernels(
+    capture: Capture, stages: Sequence[str] | None = None, patterns: Sequence[str] | None = None
+) -> list[Kernel]:
+    """Return the kernels that a request names, in order of first launch.
 
+    Args:
+        capture: the model.
+        stages: names of stages whose kernels are meant; None for all.
+        patterns: a kernel's name, its id or the first 6 or more hex digits of it, or a glob over names (``conv2d*``);
+            None for all.
 
-def register_model(store: Store, capture: Capture, steps: int) -> None:
-    """Adds the captured model and all its kernels to the database, unless they are there."""
-    register_workloads(store, capture.kernels.values())
-    rows = [
-        ModelKernel(stage=stage.name, workload_id=kernel, calls=calls, order=order)
-        for stage in capture.stages.values()
-        for order, (kernel, calls) in enumerate(stage.calls_per_kernel().items())
-    ]
-    store.add_model(ModelInfo(capture.key, capture.model, asdict(capture.options), steps), rows)
-
-
-def device_info(device: Device) -> DeviceInfo:
-    """The device as the database describes it."""
-    return DeviceInfo(device.key, device.backend, device.vendor, device.architecture, device.model, device.software)
-
-
-def session_info(
-    device: Device, capture: Capture, tier: Tier, budget: dict[str, Any], seed: int, reason: str
-) -> SessionInfo:
-    """The session that this process is about to begin on ``device``."""
-    return SessionInfo(
-        device=device_info(device),
-        runtime=device.runtime,
-        driver=device.driver,
-        adapter={"limits": dict(device.limits), "features": list(device.features), "type": device.adapter_type},
-        toolchain=toolchain(),
-        model=capture.model,
-        capture_key=capture.key,
-        tier=tier.name,
-        budget=budget,
-        seed=seed,
-        reason=reason,
-        host=host_name(),
-        pid=os.getpid(),
-        target=tier.target if isinstance(tier, NativeTier) else "",
-    )
-
-
-def own_session(earlier: SessionInfo, device: Device) -> SessionInfo:
-    """The session that this process is about to begin on ``device`` as it is now, about what ``earlier`` was about."""
-    return replace(
-        earlier,
-        driver=device.driver,
-        adapter={"limits": dict(device.limits), "features": list(device.features), "type": device.adapter_type},
-        toolchain=toolchain(),
-        host=host_name(),
-        pid=os.getpid(),
-    )
+    Raises:
+        UsageError: there is no such stage, or a pattern matches no kernel of the stages.
+    """
+    unknown = [stage for stage in stages or () if stage not in capture.stages]
+    if unknown:
+        raise UsageError(
+            f"{capture.model} has no stage {', '.join(unknown)}", f"its stages: {', '.join(capture.stages)}"
+        )
+    found: dict[str, Kernel] = {}
+    for name, stage in capture.stages.items():
+        if not stages or name in stages:
+            for kernel in stage.calls_per_kernel():
+                found.setdefault(kernel, capture.kernels[kernel])
+    if not patterns:
+        return list(found.values())
+    for pattern in patterns:
+        if not any(_matches(kernel, pattern) for kernel in found.values()):
+            raise UsageError(
+                f"no kernel of {capture.model} is called {pattern!r}",
+                f"`wgtune kernels --model {capture.model}` lists them; a pattern such as 'conv2d*' works too",
+            )
+    return [kernel for kernel in found.values() if any(_matches(kernel, pattern) for pattern in patterns)]
 
 
 def check_cache_state(store: Store, device: Device, cache: CacheState) -> None:
-    """Raises UsageError where the database holds times of ``device`` that were taken with its caches otherwise."""
+    """Check that times with caches in state ``cache`` can join those that the database holds of ``device``.
+
+    Raises:
+        UsageError: the database holds times that were taken with caches in the other state.
+    """
     for kept in store.sessions(device_key=device.key):
         if kept.info.runtime is device.runtime and kept.info.cache is not cache:
             raise UsageError(
@@ -110,8 +97,63 @@ def check_cache_state(store: Store, device: Device, cache: CacheState) -> None:
             )
 
 
-def toolchain() -> dict[str, str]:
-    """Versions of what shapes schedules, WGSL and measurements, by package; of Python itself, too."""
+def register_model(store: Store, capture: Capture, steps: int) -> None:
+    """Insert the captured model and all its kernels into the database, unless they are there."""
+    register_workloads(store, capture.kernels.values())
+    rows = [
+        ModelKernel(stage=stage.name, workload_id=kernel, calls=calls, order=order)
+        for stage in capture.stages.values()
+        for order, (kernel, calls) in enumerate(stage.calls_per_kernel().items())
+    ]
+    store.add_model(ModelInfo(capture.key, capture.model, asdict(capture.options), steps), rows)
+
+
+def register_workloads(store: Store, kernels: Iterable[Kernel]) -> None:
+    """Insert the kernels into the database as workloads, unless they are there."""
+    store.add_workloads(_workload(kernel) for kernel in kernels)
+
+
+def session_info(request: TuneRequest) -> SessionInfo:
+    """Return the database's description of a session that this process is about to begin."""
+    device, tier = request.device, request.tier
+    return SessionInfo(
+        device=device_info(device),
+        runtime=device.runtime,
+        driver=device.driver,
+        adapter=_adapter(device),
+        toolchain=_toolchain(),
+        model=request.capture.model,
+        capture_key=request.capture.key,
+        tier=tier.name,
+        budget=request.budget_json(),
+        seed=request.seed,
+        reason=request.reason,
+        host=host_name(),
+        pid=os.getpid(),
+        target=tier.target if isinstance(tier, NativeTier) else "",
+        cache=request.cache,
+    )
+
+
+def repeated_session_info(earlier: SessionInfo, device: Device) -> SessionInfo:
+    """Return ``earlier`` as a session of this process, with the present driver, adapter and toolchain."""
+    return replace(
+        earlier,
+        driver=device.driver,
+        adapter=_adapter(device),
+        toolchain=_toolchain(),
+        host=host_name(),
+        pid=os.getpid(),
+    )
+
+
+def device_info(device: Device) -> DeviceInfo:
+    """Return the database's description of ``device``."""
+    return DeviceInfo(device.key, device.backend, device.vendor, device.architecture, device.model, device.software)
+
+
+def _toolchain() -> dict[str, str]:
+    """Return the versions of Python and of the packages that shape schedules, WGSL and measurements, by name."""
     versions = {"python": platform.python_version()}
     for package in _TOOLCHAIN:
         try:
@@ -119,6 +161,10 @@ def toolchain() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return versions
+
+
+def _adapter(device: Device) -> dict[str, Any]:
+    return {"limits": dict(device.limits), "features": list(device.features), "type": device.adapter_type}
 
 
 def _workload(kernel: Kernel) -> WorkloadInfo:
@@ -134,42 +180,7 @@ def _workload(kernel: Kernel) -> WorkloadInfo:
     )
 
 
-_SHORTEST_ID = 6
-"""Hex digits from which a word may be the beginning of a kernel's id."""
-
-
-def select_kernels(
-    capture: Capture, stages: Sequence[str] | None = None, patterns: Sequence[str] | None = None
-) -> list[Kernel]:
-    """The kernels that ``stages`` launch and that some pattern names, in order of first launch; None means all.
-
-    A pattern is a kernel's name, its id or the beginning of it, or a glob over names (``conv2d*``).
-
-    Raises:
-        UsageError: there is no such stage, or a pattern fits no kernel of the stages.
-    """
-    unknown = [stage for stage in stages or () if stage not in capture.stages]
-    if unknown:
-        raise UsageError(
-            f"{capture.model} has no stage {', '.join(unknown)}", f"its stages: {', '.join(capture.stages)}"
-        )
-    found: dict[str, Kernel] = {}
-    for name, stage in capture.stages.items():
-        if not stages or name in stages:
-            for kernel in stage.calls_per_kernel():
-                found.setdefault(kernel, capture.kernels[kernel])
-    if not patterns:
-        return list(found.values())
-    for pattern in patterns:
-        if not any(_fits(kernel, pattern) for kernel in found.values()):
-            raise UsageError(
-                f"no kernel of {capture.model} is called {pattern!r}",
-                f"`wgtune kernels --model {capture.model}` lists them; a pattern such as 'conv2d*' works too",
-            )
-    return [kernel for kernel in found.values() if any(_fits(kernel, pattern) for pattern in patterns)]
-
-
-def _fits(kernel: Kernel, pattern: str) -> bool:
+def _matches(kernel: Kernel, pattern: str) -> bool:
     if kernel.name == pattern or fnmatchcase(kernel.name, pattern):
         return True
-    return len(pattern) >= _SHORTEST_ID and kernel.id.startswith(pattern.lower())
+    return len(pattern) >= _MIN_ID_DIGITS and kernel.id.startswith(pattern.lower())

@@ -1,4 +1,4 @@
-"""What a tuning session is asked to do."""
+"""The request for a tuning session."""
 
 from __future__ import annotations
 
@@ -15,15 +15,24 @@ from ..ir import Capture
 
 @dataclass(frozen=True)
 class TuneRequest:
-    """What to tune, where, and for how long.
+    """What to tune, on which device, and for how long.
 
-    ``stages`` and ``kernels`` (names, ids, globs) narrow the capture; None means all. ``steps`` weighs the stages in
-    an image's time. ``trials`` are search trials per kernel on average, earlier sessions' included, ``minutes`` limit
-    this run; None means no limit. ``seed`` is of the search and of the inputs, ``reason`` is kept with the session.
-    ``cache`` is what timed runs find in the caches; a database holds times of one kind for a device.
-    ``transfer`` tries the best schedules of related devices before it searches; they are no part of ``trials``.
-    ``overlap`` prepares the next candidates while one is measured; None does so where the device is not the CPU, whose
-    own times that would spoil.
+    Attributes:
+        capture: the model.
+        device: where trials run.
+        tier: WebGPU limits that every program keeps.
+        steps: model calls per image; they weigh the stages in an image's time.
+        stages: names of the stages to tune; None for all.
+        kernels: names, ids or globs of the kernels to tune; None for all.
+        trials: search trials per kernel on average, those of earlier sessions included; None for no limit.
+        minutes: limit on this session's time; None for no limit.
+        seed: of the search and of the inputs.
+        reason: free text that is stored with the session.
+        cache: the state of the GPU's caches before each timed run. A database holds times of one kind per device.
+        transfer: whether to try schedules of related devices before searching. They do not count as ``trials``.
+        overlap: whether to prepare the next candidates while one is measured. None means yes unless the device is a
+            software adapter: there the work would slow the measured kernel down.
+        timeouts: of the worker.
     """
 
     capture: Capture
@@ -43,11 +52,11 @@ class TuneRequest:
 
     @property
     def overlapping(self) -> bool:
-        """Whether the next candidates are prepared while one is measured."""
+        """Whether the next candidates are prepared while one is measured, with the default resolved."""
         return not self.device.software if self.overlap is None else self.overlap
 
     def budget_json(self) -> dict[str, Any]:
-        """What was asked for, as the database keeps it."""
+        """Return the request's limits as JSON values, for the database."""
         return {
             "trials": self.trials,
             "minutes": self.minutes,

@@ -1,9 +1,10 @@
-"""Search trials in rounds: a few candidates of the kernel that is due, measured; then what they took is learned.
+"""The search loop: rounds of a few candidates of one kernel, measured, then learned from.
 
-Where work overlaps, each round is proposed while the one before it is measured. So its kernel is chosen, and its
-candidates are, without knowing that round's results: the kernel as if none of its trials improved anything, which is
-how most end. This lag of one round is the price, and the same every time: what a proposal knows depends on the order of
-rounds alone. No program is proposed twice, because a search takes note of what it has proposed.
+If the session overlaps work, each round is proposed while the round before it is measured. Its kernel and its
+candidates are then chosen without the results of that earlier round: the scheduler assumes that none of its trials
+improves on the best, which is how most trials end. This lag of one round is the price of overlapping. It is the same in
+every run, because a proposal depends only on the order of rounds. A search remembers what it has proposed, so no
+program is proposed twice.
 """
 
 from __future__ import annotations
@@ -12,131 +13,157 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import zip_longest
 
-from ...database.schema.records import TrialKind, TrialSummary
+from ...database.schema.records import TrialKind
 from ...devices.program import AnyProgram
-from ..ir import Kernel
 from ..search.evolutionary import Candidate, CostModel, KernelSearch
 from ..search.task_scheduler import KernelProgress
 from .context import SessionContext
 from .events import KernelExhausted, PhaseStarted, SessionPhase
 from .phase_timer import PhaseTimer
-from .prefetch import Pending
+from .prefetch import Prefetched
 from .trial import Attempt
-from .trial_runner import SessionTrials
+from .trial_runner import TrialRunner
 
-_Results = list[tuple[Candidate, float | None]]
+
+def search_kernels(context: SessionContext, runner: TrialRunner) -> None:
+    """Run search trials until the budget or the session's time is spent.
+
+    Raises:
+        Interrupted: the user asked to stop.
+        DeviceError: the device does not work any more.
+    """
+    states, leases = context.kernel_states, context.leases
+    proposer = _RoundProposer(context, runner)
+    while due := {progress.id: (progress, count) for progress, count in states.scheduler.due()}:
+        if context.should_stop:
+            return
+        with leases.hold_first(proposer.prepared_first(due)) as leased:
+            # Trials of other tuners may have changed which kernel is due, and which candidates are worth proposing.
+            if changed := states.refresh(states.kernels):
+                proposer.discard(changed)
+                continue
+            if leased is None:
+                context.wait_for_leases(list(due))
+                continue
+            progress, count = due[leased]
+            context.listener.on(PhaseStarted(leased, SessionPhase.SEARCH))
+            current = proposer.propose(progress, count)
+            candidates = current.candidates[:count]
+            if context.prefetcher.overlapping:
+                proposer.prepare_following(progress, len(candidates), current.last)
+            results: list[_Result] = []
+            for candidate, following in zip_longest(candidates, candidates[1:]):
+                if context.should_stop:
+                    return
+                if not leases.renew(leased):
+                    # The tuner that took the kernel over may try what is prepared here.
+                    proposer.discard([leased])
+                    break
+                attempt = Attempt(TrialKind.SEARCH, candidate.trace, candidate.program, candidate.error)
+                upcoming = following.program if following else proposer.first_prepared_program()
+                latency_s = runner.run(progress, attempt, upcoming)
+                if progress.exhausted:
+                    break
+                results.append((candidate, latency_s))
+            proposer.add_results(current.search, results)
+            if current.last and not progress.exhausted:
+                progress.exhausted = True
+                context.listener.on(KernelExhausted(leased, states.scheduler.left))
+
+
+_Result = tuple[Candidate, float | None]
+"""A candidate and its latency in seconds, None if its trial failed."""
 
 
 @dataclass(frozen=True)
 class _Round:
-    """Candidates of one kernel, and the search that proposed them; ``last`` where it has no others left."""
+    """Candidates of one kernel and the search that proposed them; ``last`` if the search has no others left."""
 
     search: KernelSearch
     candidates: list[Candidate]
     last: bool
 
 
-class SearchLoop:
-    """Spends a session's budget on search trials."""
+class _RoundProposer:
+    """Proposes rounds, in the background if the session overlaps work.
 
-    def __init__(self, context: SessionContext, trials: SessionTrials) -> None:
+    A search is used by the prefetcher's thread alone, so it is told results there, just before it proposes again.
+    """
+
+    def __init__(self, context: SessionContext, runner: TrialRunner) -> None:
         self._context = context
-        self._standing = context.standing
-        self._trials = trials
-        self._model = CostModel()
+        self._runner = runner
+        self._cost_model = CostModel()
         self._searches: dict[str, KernelSearch] = {}
-        self._prepared: dict[str, Pending[_Round]] = {}
-        self._untold: list[tuple[KernelSearch, _Results]] = []
-        """Results that the searches do not know yet: they learn in the thread that they propose in."""
+        self._prepared: dict[str, Prefetched[_Round]] = {}
+        self._new_results: list[tuple[KernelSearch, list[_Result]]] = []
 
-    def run(self) -> None:
-        """Searches until the budget or the time is spent; raises as `SessionTrials.run` does."""
-        context, sharing = self._context, self._context.sharing
-        while due := {progress.id: (progress, count) for progress, count in self._standing.scheduler.due()}:
-            if context.over:
-                return
-            # What is prepared comes first: it was due when the last round began.
-            with sharing.holding(sorted(due, key=lambda kernel: kernel not in self._prepared)) as mine:
-                # What others did meanwhile may have changed what is due, and what is worth proposing.
-                if changed := self._standing.learn(sharing, self._standing.kernels):
-                    self._forget(changed)
-                elif mine is None:
-                    context.wait_for_others(list(due))
-                else:
-                    self._round(*due[mine])
+    def prepared_first(self, kernel_ids: Iterable[str]) -> list[str]:
+        """Return ``kernel_ids`` with the kernels of prepared rounds first: these were due when the last round began."""
+        return sorted(kernel_ids, key=lambda kernel_id: kernel_id not in self._prepared)
 
-    def _round(self, progress: KernelProgress, count: int) -> None:
-        self._context.listener.on(PhaseStarted(progress.id, SessionPhase.SEARCH))
+    def propose(self, progress: KernelProgress, count: int) -> _Round:
+        """Return the kernel's prepared round, or propose ``count`` candidates now."""
         self._prepare(progress, count)
-        now = self._prepared.pop(progress.id).result()
-        self._searches[progress.id] = now.search
-        candidates = now.candidates[:count]
-        if self._context.ahead.overlapping:
-            self._prepare_next(progress, len(candidates), now.last)
-        results: _Results = []
-        for candidate, following in zip_longest(candidates, candidates[1:]):
-            if self._context.over:
-                return
-            if not self._context.sharing.keep(progress.id):
-                self._forget([progress.id])  # whoever took it over may try what is prepared here
-                break
-            attempt = Attempt(TrialKind.SEARCH, candidate.trace, candidate.program, candidate.error)
-            upcoming = following.program if following else self._first_prepared()
-            latency = self._trials.run(progress, attempt, upcoming)
-            if progress.exhausted:
-                break
-            results.append((candidate, latency))
-        self._untold.append((now.search, results))
-        if now.last and not progress.exhausted:
-            progress.exhausted = True
-            self._context.listener.on(KernelExhausted(progress.id, self._standing.scheduler.left))
+        proposed = self._prepared.pop(progress.id).result()
+        self._searches[progress.id] = proposed.search
+        return proposed
 
-    def _first_prepared(self) -> AnyProgram | None:
-        """What the next round begins with, if that is known by now."""
-        rounds = (pending.glance() for pending in self._prepared.values())
-        return next((one.candidates[0].program for one in rounds if one and one.candidates), None)
+    def prepare_following(self, current: KernelProgress, count: int, last: bool) -> None:
+        """Prepare the round that will be due after ``count`` trials of ``current``.
 
-    def _prepare_next(self, current: KernelProgress, count: int, last: bool) -> None:
-        """Has the round proposed that will be due after ``count`` trials of ``current``, its ``last`` ones or not."""
-        for progress, trials in self._standing.scheduler.due({current.id: count}):
+        Args:
+            current: the kernel whose round is about to be measured.
+            count: the trials of that round.
+            last: whether the kernel has no candidates after that round.
+        """
+        for progress, trials in self._context.kernel_states.scheduler.due({current.id: count}):
             if progress is not current or not last:
                 self._prepare(progress, trials)
                 return
 
+    def first_prepared_program(self) -> AnyProgram | None:
+        """Return the first program of the next round, if that is proposed by now."""
+        rounds = (pending.peek() for pending in self._prepared.values())
+        return next((one.candidates[0].program for one in rounds if one and one.candidates), None)
+
+    def add_results(self, search: KernelSearch, results: list[_Result]) -> None:
+        """Keep the results of a round, for ``search`` to learn from before the next proposal."""
+        self._new_results.append((search, results))
+
+    def discard(self, kernel_ids: Iterable[str]) -> None:
+        """Drop the kernels' searches and prepared rounds, because they do not know other tuners' trials."""
+        for kernel_id in kernel_ids:
+            self._searches.pop(kernel_id, None)
+            self._prepared.pop(kernel_id, None)
+
     def _prepare(self, progress: KernelProgress, count: int) -> None:
-        """Has a round of the kernel proposed, unless one is; what is measured by now will be known to it."""
+        """Submit a proposal for the kernel unless one is prepared; it learns from the results so far."""
         if progress.id in self._prepared:
             return
-        kernel = self._standing.kernels[progress.id]
-        untold, self._untold = self._untold, []
-        search = self._searches.get(kernel.id)
-        tried = self._standing.tried(kernel) if search is None else []
+        states, request = self._context.kernel_states, self._context.request
+        kernel = states.kernels[progress.id]
+        new_results, self._new_results = self._new_results, []
+        known = self._searches.get(kernel.id)
+        tried = states.tried(kernel.id) if known is None else []
 
-        def work(stopwatch: PhaseTimer) -> _Round:
-            with stopwatch.timing(SessionPhase.SEARCH):
-                for other, results in untold:
-                    other.tell(results)
-                proposing = search or self._new_search(kernel, tried)
-            return _propose(proposing, count, stopwatch)
+        def work(timer: PhaseTimer) -> _Round:
+            with timer.timing(SessionPhase.SEARCH):
+                for search, results in new_results:
+                    search.tell(results)
+                proposing = known or KernelSearch(kernel, request.tier, request.seed, self._cost_model, tried)
+            return _propose(proposing, count, timer)
 
-        self._prepared[kernel.id] = self._context.ahead.prepare(work)
-        self._trials.prepare(kernel)
-
-    def _new_search(self, kernel: Kernel, tried: list[TrialSummary]) -> KernelSearch:
-        request = self._context.request
-        return KernelSearch(kernel, request.tier, request.seed, self._model, tried)
-
-    def _forget(self, kernel_ids: Iterable[str]) -> None:
-        """Drops searches that do not know what others have tried, with what they have proposed."""
-        for kernel in kernel_ids:
-            self._searches.pop(kernel, None)
-            self._prepared.pop(kernel, None)
+        self._prepared[kernel.id] = self._context.prefetcher.submit(work)
+        self._runner.prepare(kernel)
 
 
-def _propose(search: KernelSearch, count: int, stopwatch: PhaseTimer) -> _Round:
-    emitting = search.emit_s
-    with stopwatch.timing(SessionPhase.SEARCH):
+def _propose(search: KernelSearch, count: int, timer: PhaseTimer) -> _Round:
+    """Propose ``count`` candidates; the time that the search spends lowering them counts as BUILD, not SEARCH."""
+    emit_s = search.emit_s
+    with timer.timing(SessionPhase.SEARCH):
         candidates = search.propose(count)
-    stopwatch.add(SessionPhase.BUILD, search.emit_s - emitting)
-    stopwatch.add(SessionPhase.SEARCH, emitting - search.emit_s)
+    emit_s = search.emit_s - emit_s
+    timer.add(SessionPhase.BUILD, emit_s)
+    timer.add(SessionPhase.SEARCH, -emit_s)
     return _Round(search, candidates, search.exhausted)

@@ -1,4 +1,8 @@
-"""A tuning session: baselines first, then search where the image's time is, every trial committed as it ends."""
+"""A tuning session: baselines, transfers, then search; every trial is committed when it ends.
+
+`tune` reads what the database knows of the kernels, starts a worker and runs these three steps. Each step has a module
+of its own (`baselines`, `transfer`, `search_loop`) and runs its trials with the session's `TrialRunner`.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +14,7 @@ from dataclasses import replace
 from ...database.processes import host_name
 from ...database.schema.records import SessionOutcome
 from ...database.store import Store
-from ...devices.measure.job import Peaks
-from ...devices.worker.factory import MeasuringWorker, OpenWorker, open_worker
-from ...support.enums import TrialState
+from ...devices.worker.factory import OpenWorker, open_worker
 from ...support.signals import Interrupted, Interrupts
 from ..codegen.tvm_native import tier_for
 from ..reference.roofline import floor_seconds
@@ -24,23 +26,29 @@ from .phase_timer import PhaseTimer
 from .prefetch import Prefetcher
 from .registration import check_cache_state, register_model, select_kernels, session_info
 from .request import TuneRequest
-from .search_loop import SearchLoop
-from .transfer import try_relatives, untried_relatives
-from .trial_runner import SessionTrials, Trials
+from .search_loop import search_kernels
+from .transfer import run_transfers, transfer_candidates
+from .trial_runner import TrialRunner
 
 
 def tune(request: TuneRequest, store: Store, listener: TuneListener, opener: OpenWorker = open_worker) -> TuneSummary:
-    """Tunes what ``request`` asks for, as far as ``store`` does not know it yet; ``opener`` makes what measures.
+    """Tune the kernels of ``request`` as far as ``store`` does not know them yet.
 
-    A kernel's baseline is its first trial and competes with all others, so a tuned kernel is never slower. Killing the
-    process at any moment loses at most the running trial; the same request goes on from there. Tuners of one device
-    that share a database share its kernels out. The first SIGINT or SIGTERM gives up the running trial and ends the
-    session as interrupted, the second one ends the process.
+    A kernel's baseline is its first trial and competes with all others, so a tuned kernel is never slower than it.
+    Killing the process at any moment loses at most the running trial; the same request continues from there. Tuners of
+    one device that share a database share its kernels out. The first SIGINT or SIGTERM abandons the running trial and
+    ends the session as interrupted; the second one ends the process.
+
+    Args:
+        request: what to tune, where, and for how long.
+        store: the database.
+        listener: told of every event, in this thread.
+        opener: makes the worker that measures.
 
     Raises:
-        UsageError: the request names a stage or a kernel that the model does not have; the device's times in the
-            database are of caches in another state.
-        DeviceError: the device does not start, or stopped working; what ended before is committed.
+        UsageError: the model lacks a requested stage or kernel, or the database holds times of the device that were
+            taken with caches in another state.
+        DeviceError: the device does not start, or stopped working; trials that ended before are committed.
         DatabaseError: the database fails.
     """
     started = time.monotonic()
@@ -48,119 +56,91 @@ def tune(request: TuneRequest, store: Store, listener: TuneListener, opener: Ope
     kernels = {kernel.id: kernel for kernel in select_kernels(request.capture, request.stages, request.kernels)}
     check_cache_state(store, request.device, request.cache)
     abandoned = store.abandon_dead(host_name())
-    sharing = KernelLeases(store, request.device.key, request.device.runtime, kernels)
-    standing = KernelStates(request, store, listener, kernels)
-    stopwatch = PhaseTimer()
+    leases = KernelLeases(store, request.device.key, request.device.runtime, kernels)
+    states = KernelStates(request, store, listener, kernels, leases)
+    timer = PhaseTimer()
     interrupts = Interrupts(
         on_request=lambda: listener.on(Stopping()),
         on_leave=lambda: listener.on(Stopping(at_once=True)),
     )
-    with interrupts, Prefetcher(stopwatch, request.overlapping) as ahead:
-        context = SessionContext(request, store, listener, interrupts, stopwatch, ahead, sharing, standing, started)
-        return _Session(context, abandoned).run(opener)
-
-
-class _Session:
-    """One run; ``abandoned`` are the trials that a dead session had left running."""
-
-    def __init__(self, context: SessionContext, abandoned: int) -> None:
-        self._context = context
-        self._request = context.request
-        self._store = context.store
-        self._standing = context.standing
-        self._abandoned = abandoned
-
-    def run(self, opener: OpenWorker) -> TuneSummary:
-        context, request = self._context, self._request
-        transfers: Mapping[str, Sequence[str]] = {}
+    with interrupts, Prefetcher(timer, request.overlapping) as prefetcher:
+        context = SessionContext(
+            store=store,
+            listener=listener,
+            interrupts=interrupts,
+            timer=timer,
+            prefetcher=prefetcher,
+            seed=request.seed,
+            cache=request.cache,
+            request=request,
+            leases=leases,
+            kernel_states=states,
+            started=started,
+        )
+        candidates: Mapping[str, Sequence[str]] = {}
         if request.transfer:
-            kernels = list(self._standing.kernels.values())
-            transfers = untried_relatives(self._store, request.device, request.tier, kernels)
+            candidates = transfer_candidates(store, request.device, request.tier, list(kernels.values()))
         baselines = Baselines(context)
-        if not baselines.missing() and not transfers and self._standing.scheduler.left == 0:
-            return self._end(None, None, SessionOutcome.COMPLETED)
-        register_model(self._store, request.capture, request.steps)
+        if not baselines.missing() and not candidates and states.scheduler.left == 0:
+            return _finish(context, None, SessionOutcome.COMPLETED)
+        register_model(store, request.capture, request.steps)
         worker = opener(request.device, request.timeouts)
         try:
-            with context.interrupts.cutting_short(), context.stopwatch.timing(SessionPhase.WORKER):
+            with interrupts.cutting_short(), timer.timing(SessionPhase.WORKER):
                 peaks = worker.calibrate()
-            return self._measure(worker, peaks, baselines, transfers)
+            for progress in states.scheduler.kernels.values():
+                progress.estimate_s = floor_seconds(kernels[progress.id], peaks)
+            session_id = store.begin_session(session_info(request))
+            leases.begin(session_id)
+            runner = TrialRunner(context, session_id, worker, peaks)
+            outcome = _run_trials(context, runner, baselines, candidates, abandoned)
+            return _finish(context, runner, outcome)
         except Interrupted:
-            return self._end(None, None, SessionOutcome.INTERRUPTED)
+            return _finish(context, None, SessionOutcome.INTERRUPTED)
         finally:
             worker.close()
 
-    def _measure(
-        self, worker: MeasuringWorker, peaks: Peaks, baselines: Baselines, transfers: Mapping[str, Sequence[str]]
-    ) -> TuneSummary:
-        context, request = self._context, self._request
-        for progress in self._standing.scheduler.kernels.values():
-            progress.estimate_s = floor_seconds(self._standing.kernels[progress.id], peaks)
-        info = session_info(
-            request.device, request.capture, request.tier, request.budget_json(), request.seed, request.reason
-        )
-        session = self._store.begin_session(replace(info, cache=request.cache))
-        context.sharing.join(session)
-        trials = SessionTrials(
-            context,
-            Trials(
-                self._store,
-                session,
-                worker,
-                peaks,
-                request.seed,
-                context.stopwatch,
-                context.interrupts,
-                context.listener,
-                request.cache,
-                context.ahead,
-            ),
-        )
-        outcome, note = SessionOutcome.FAILED, ""
+
+def _run_trials(
+    context: SessionContext,
+    runner: TrialRunner,
+    baselines: Baselines,
+    candidates: Mapping[str, Sequence[str]],
+    abandoned: int,
+) -> SessionOutcome:
+    """Run all trials of the session; it is ended in the database even if one raises."""
+    outcome, note = SessionOutcome.FAILED, ""
+    try:
+        context.listener.on(_session_started(context, runner.session_id, abandoned))
         try:
-            context.listener.on(session_started(session, request, self._standing, self._abandoned))
-            try:
-                baselines.measure(trials)
-                try_relatives(context, trials, transfers)
-                SearchLoop(context, trials).run()
-                outcome = SessionOutcome.INTERRUPTED if context.interrupts.requested else SessionOutcome.COMPLETED
-            except Interrupted:
-                outcome = SessionOutcome.INTERRUPTED
-            note = "\n".join(trials.notes())
-        except BaseException as error:
-            note = f"{type(error).__name__}: {error}"
-            raise
-        finally:
-            self._store.end_session(session, outcome, note)
-        return self._end(session, trials, outcome)
-
-    def _end(self, session: int | None, trials: SessionTrials | None, outcome: SessionOutcome) -> TuneSummary:
-        summary = summarize(
-            session,
-            outcome,
-            self._standing,
-            self._context.stopwatch,
-            self._context.started,
-            trials.states if trials else {},
-            tuple(trials.notes()) if trials else (),
-        )
-        with suppress(Exception):  # whoever watches must not turn a finished session into a failed one
-            self._context.listener.on(SessionEnded(summary))
-        return summary
+            baselines.measure(runner)
+            run_transfers(context, runner, candidates)
+            search_kernels(context, runner)
+            outcome = SessionOutcome.INTERRUPTED if context.interrupts.requested else SessionOutcome.COMPLETED
+        except Interrupted:
+            outcome = SessionOutcome.INTERRUPTED
+        note = "\n".join(runner.notes())
+    except BaseException as error:
+        note = f"{type(error).__name__}: {error}"
+        raise
+    finally:
+        context.store.end_session(runner.session_id, outcome, note)
+    return outcome
 
 
-def session_started(session: int, request: TuneRequest, standing: KernelStates, abandoned: int) -> SessionStarted:
-    """The plan of a session; ``abandoned`` are the trials that a dead one had left running."""
+def _session_started(context: SessionContext, session_id: int, abandoned: int) -> SessionStarted:
+    """Return the session's first event; ``abandoned`` is the number of trials that a dead session left running."""
+    request, states = context.request, context.kernel_states
     stages = {
-        identity: tuple(
+        kernel_id: tuple(
             stage.name
             for stage in request.capture.stages.values()
-            if any(call.kernel == identity for call in stage.calls)
+            if any(call.kernel == kernel_id for call in stage.calls)
         )
-        for identity in standing.kernels
+        for kernel_id in states.kernels
     }
     return SessionStarted(
-        session_id=session,
+        session_id=session_id,
         model=request.capture.model,
         device=request.device.key,
         software=request.device.software,
@@ -168,46 +148,42 @@ def session_started(session: int, request: TuneRequest, standing: KernelStates, 
         kernels=tuple(
             KernelPlan(
                 id=progress.id,
-                name=standing.kernels[progress.id].name,
+                name=states.kernels[progress.id].name,
                 stages=stages[progress.id],
                 calls=progress.calls,
                 trials=progress.trials,
-                baseline_s=standing.baselines.get(progress.id),
+                baseline_s=states.baselines.get(progress.id),
                 best_s=progress.best_s,
             )
-            for progress in standing.scheduler.kernels.values()
+            for progress in states.scheduler.kernels.values()
         ),
-        trials_left=standing.scheduler.left,
+        trials_left=states.scheduler.left,
         minutes=request.minutes,
         abandoned=abandoned,
     )
 
 
-def summarize(
-    session: int | None,
-    outcome: SessionOutcome,
-    standing: KernelStates,
-    stopwatch: PhaseTimer,
-    started: float,
-    states: Mapping[TrialState, int],
-    drift: tuple[str, ...],
-) -> TuneSummary:
-    """The summary of a session that began at ``started`` (of time.monotonic); None as ``session`` where none did."""
-    measured = [p for p in standing.scheduler.kernels.values() if p.best_s is not None]
-    both = [p for p in measured if p.id in standing.baselines]
-    return TuneSummary(
-        session_id=session,
+def _finish(context: SessionContext, runner: TrialRunner | None, outcome: SessionOutcome) -> TuneSummary:
+    """Return the session's summary and send it as the last event; ``runner`` is None if no session was begun."""
+    states = context.kernel_states
+    measured = [p for p in states.scheduler.kernels.values() if p.best_s is not None]
+    with_baseline = [p for p in measured if p.id in states.baselines]
+    summary = TuneSummary(
+        session_id=runner.session_id if runner else None,
         outcome=outcome,
-        kernels=len(standing.kernels),
-        tuned=sum(1 for p in measured if p.best_s != standing.baselines.get(p.id)),
+        kernels=len(states.kernels),
+        tuned=sum(1 for p in measured if p.best_s != states.baselines.get(p.id)),
         measured=len(measured),
-        baseline_s=sum(p.calls * standing.baselines[p.id] for p in both),
-        best_s=sum(p.calls * (p.best_s or 0.0) for p in both),
-        trials=dict(states),
-        seconds=dict(stopwatch.seconds),
-        elapsed_s=time.monotonic() - started,
-        trials_left=standing.scheduler.left,
-        skipped=dict(standing.skipped),
-        drift=drift,
-        overlapped=dict(stopwatch.overlapped),
+        baseline_s=sum(p.calls * states.baselines[p.id] for p in with_baseline),
+        best_s=sum(p.calls * (p.best_s or 0.0) for p in with_baseline),
+        trials=dict(runner.states) if runner else {},
+        seconds=dict(context.timer.seconds),
+        elapsed_s=time.monotonic() - context.started,
+        trials_left=states.scheduler.left,
+        skipped=dict(states.skipped),
+        drift=tuple(runner.notes()) if runner else (),
+        overlapped=dict(context.timer.overlapped),
     )
+    with suppress(Exception):  # a listener that fails must not make a finished session a failed one
+        context.listener.on(SessionEnded(summary))
+    return summary

@@ -1,4 +1,4 @@
-"""Schedules that others found, on related devices or by other programs: what a GPU starts from."""
+"""Transfer: schedules that related devices or other programs found are tried before the search begins."""
 
 from __future__ import annotations
 
@@ -18,107 +18,115 @@ from ..ir import Kernel
 from .context import SessionContext
 from .events import SessionPhase
 from .phase_timer import PhaseTimer
-from .prefetch import Pending
+from .prefetch import Prefetched
 from .registration import device_info
 from .trial import Attempt, stored_attempt
-from .trial_runner import SessionTrials
+from .trial_runner import TrialRunner
 
 _TOP = 3
-"""Schedules that a kernel takes over from others: the nearest devices' best, and another program's."""
+"""Schedules that a kernel takes over from related devices, and from another program on the same device."""
 
 
-def untried_relatives(store: Reader, device: Device, tier: Tier, kernels: Sequence[Kernel]) -> dict[str, list[str]]:
-    """Traces by kernel id, the most promising first, of what fits ``tier`` and wgtune has not tried on ``device`` yet.
+def transfer_candidates(store: Reader, device: Device, tier: Tier, kernels: Sequence[Kernel]) -> dict[str, list[str]]:
+    """Return the traces worth a transfer trial by kernel id, the most promising first.
 
-    What another program measured on this very device comes first: nobody has verified it (`TrialState.UNVERIFIED`).
+    These fit ``tier`` and have not been tried on ``device`` yet. What another program measured on this very device
+    comes first (trials in state `TrialState.UNVERIFIED`), then the best schedules of the nearest devices.
     """
     ids = [kernel.id for kernel in kernels]
-    found = relatives(store, device_info(device), ids, device.runtime, fits=fits_tier(tier), top=_TOP)
-    foreign = Offers(store, device.key, device.runtime, unverified=True)
-    measured = set(foreign.workloads())
-    untried: dict[str, list[str]] = {}
+    related = relatives(store, device_info(device), ids, device.runtime, fits=fits_tier(tier), top=_TOP)
+    unverified = Offers(store, device.key, device.runtime, unverified=True)
+    with_unverified = set(unverified.workloads())
+    candidates: dict[str, list[str]] = {}
     for kernel_id in ids:
-        choices = found.get(kernel_id, [])
-        if not choices and kernel_id not in measured:
+        records = related.get(kernel_id, [])
+        if not records and kernel_id not in with_unverified:
             continue
         tried = store.tried(device.key, kernel_id, device.runtime)
         known = {trial.trace for trial in tried} | {trial.program_digest for trial in tried}
-        unverified = (offer.trace for offer in foreign.of(kernel_id) if offer.trace not in known)
-        traces = list(islice(unverified, _TOP)) if kernel_id in measured else []
+        untried = (offer.trace for offer in unverified.of(kernel_id) if offer.trace not in known)
+        traces = list(islice(untried, _TOP)) if kernel_id in with_unverified else []
         traces += (
             one.record.trace
-            for one in choices
-            # A relative whose baseline won has nothing to lend: there is one here.
+            for one in records
+            # If a baseline is the fastest there, it has nothing to transfer: this device gets its own baseline.
             if one.record.kind is not TrialKind.BASELINE and not known & {one.record.trace, one.record.program_digest}
         )
         if traces:
-            untried[kernel_id] = list(dict.fromkeys(traces))
-    return untried
+            candidates[kernel_id] = list(dict.fromkeys(traces))
+    return candidates
+
+
+def run_transfers(context: SessionContext, runner: TrialRunner, candidates: Mapping[str, Sequence[str]]) -> None:
+    """Run a trial of each trace that `transfer_candidates` returned, kernels with the longest time per image first.
+
+    While one kernel's traces are measured, the next kernel's are lowered. A kernel that another tuner holds is left to
+    that tuner.
+
+    Raises:
+        Interrupted: the user asked to stop.
+        DeviceError: the device does not work any more.
+    """
+    states, tier = context.kernel_states, context.request.tier
+    due = [progress for progress in states.by_time() if progress.id in candidates and not progress.exhausted]
+    prepared: dict[str, list[Prefetched[Attempt]]] = {}
+    for number, progress in enumerate(due):
+        with context.leases.hold_first([progress.id]) as leased:
+            if leased is None:
+                continue
+            for following in due[number : number + 2]:
+                if following.id not in prepared:
+                    kernel = states.kernels[following.id]
+                    lowerings = [partial(_lower, kernel, trace, tier) for trace in candidates[following.id]]
+                    prepared[following.id] = [context.prefetcher.submit(lowering) for lowering in lowerings]
+            known = {trial.program_digest for trial in states.tried(progress.id)}
+            attempts = prepared.pop(progress.id)
+            for pending, next_pending in zip_longest(attempts, attempts[1:]):
+                if context.should_stop:
+                    return
+                if progress.exhausted or not context.leases.renew(progress.id):
+                    break
+                attempt = pending.result()
+                if attempt.program is None or attempt.program.digest not in known:
+                    upcoming = next_pending.peek() if next_pending else None
+                    runner.run(progress, attempt, upcoming.program if upcoming else None)
 
 
 def fits_tier(tier: Tier) -> Callable[[Mapping[str, Any]], bool]:
-    """Whether what a record needs is within ``tier``, for `wgtune.database.reader.Reader.best`."""
+    """Return a test of a record's ``needs`` against the limits of ``tier``, for `wgtune.database.reader.Reader.best`.
+
+    Needs of any other shape, as a damaged or foreign file may hold, do not fit.
+    """
 
     def fits(needs: Mapping[str, Any]) -> bool:
         try:
             return not tier.violations(_requirements(needs))
-        except (KeyError, TypeError, ValueError):  # a record from a file that says something else: it fits nowhere
+        except (KeyError, TypeError, ValueError):
             return False
 
     return fits
 
 
+def _lower(kernel: Kernel, trace: str, tier: Tier, timer: PhaseTimer) -> Attempt:
+    with timer.timing(SessionPhase.BUILD):
+        return stored_attempt(kernel, trace, tier, TrialKind.TRANSFER)
+
+
 def _requirements(needs: Mapping[str, Any]) -> Requirements:
-    """Raises KeyError, TypeError or ValueError where the JSON values are no requirements of a program's."""
-    x, y, z = map(_whole, needs["workgroup_size"])
+    """Return ``needs`` as a program's requirements; raises KeyError, TypeError or ValueError on another shape."""
+    x, y, z = map(_count, needs["workgroup_size"])
     return Requirements(
-        threads=_whole(needs["threads"]),
+        threads=_count(needs["threads"]),
         workgroup_size=(x, y, z),
-        workgroup_bytes=_whole(needs["workgroup_bytes"]),
-        storage_buffers=_whole(needs["storage_buffers"]),
-        binding_bytes=_whole(needs["binding_bytes"]),
+        workgroup_bytes=_count(needs["workgroup_bytes"]),
+        storage_buffers=_count(needs["storage_buffers"]),
+        binding_bytes=_count(needs["binding_bytes"]),
         features=tuple(needs["features"]),
     )
 
 
-def _whole(value: Any) -> int:
-    # NaN exceeds no limit.
+def _count(value: Any) -> int:
+    # Comparing with limits would let NaN pass: only integers count.
     if type(value) is not int or value < 0:
         raise ValueError(f"{value!r} is no count")
     return value
-
-
-def try_relatives(context: SessionContext, trials: SessionTrials, traces: Mapping[str, Sequence[str]]) -> None:
-    """Tries ``traces`` by kernel id, as `transfer.untried_relatives` gives them; the heaviest first.
-
-    While a kernel's are measured, the next kernel's are lowered. Raises as `SessionTrials.run` does.
-    """
-    standing, tier = context.standing, context.request.tier
-    due = [progress for progress in standing.by_weight() if progress.id in traces and not progress.exhausted]
-    prepared: dict[str, list[Pending[Attempt]]] = {}
-    for number, progress in enumerate(due):
-        # Whoever holds the kernel tries them.
-        with context.sharing.holding([progress.id]) as mine:
-            if mine is None:
-                continue
-            for soon in due[number : number + 2]:
-                if soon.id not in prepared:
-                    kernel = standing.kernels[soon.id]
-                    lowered = [partial(_lower, kernel, trace, tier) for trace in traces[soon.id]]
-                    prepared[soon.id] = [context.ahead.prepare(work) for work in lowered]
-            known = {trial.program_digest for trial in standing.tried(standing.kernels[progress.id])}
-            own = prepared.pop(progress.id)
-            for pending, following in zip_longest(own, own[1:]):
-                if context.over:
-                    return
-                if progress.exhausted or not context.sharing.keep(progress.id):
-                    break
-                attempt = pending.result()
-                if attempt.program is None or attempt.program.digest not in known:
-                    upcoming = following.glance() if following else None
-                    trials.run(progress, attempt, upcoming.program if upcoming else None)
-
-
-def _lower(kernel: Kernel, trace: str, tier: Tier, stopwatch: PhaseTimer) -> Attempt:
-    with stopwatch.timing(SessionPhase.BUILD):
-        return stored_attempt(kernel, trace, tier, TrialKind.TRANSFER)

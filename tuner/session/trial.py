@@ -1,4 +1,4 @@
-"""What a trial takes and how it ends; kernels and schedules read back from the database."""
+"""A trial's input and result; kernels and schedules read back from the database."""
 
 from __future__ import annotations
 
@@ -19,9 +19,14 @@ from ..ir import Kernel, TensorSpec
 
 @dataclass(frozen=True)
 class Attempt:
-    """A schedule as a trial takes it: ``program`` is None where none could be emitted, for the reason ``error``.
+    """A schedule to be measured in one trial.
 
-    A ``repeat`` takes the place of what was measured of the schedule before.
+    Attributes:
+        kind: what the trial is for.
+        trace: the schedule, as the JSON text of its TVM trace.
+        program: what the schedule was lowered to; None if lowering failed.
+        error: why lowering failed, "" if it did not.
+        repeat: whether the trial replaces earlier measurements of the same schedule in rankings.
     """
 
     kind: TrialKind
@@ -33,7 +38,7 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a trial ended; ``latency_s`` is the median of its samples, None unless it is `ok`."""
+    """How a trial ended. ``latency_s`` is the median of ``samples_s`` in seconds, None unless the state is `ok`."""
 
     state: TrialState
     latency_s: float | None
@@ -42,10 +47,10 @@ class Outcome:
 
 
 def stored_kernel(info: WorkloadInfo) -> Kernel:
-    """The kernel that a workload was made of.
+    """Return the kernel of a workload in the database, as the installed TVM stored it.
 
     Raises:
-        WgtuneError: the installed TVM did not write it, and none of its forms can be read.
+        WgtuneError: no form of the workload was written by the installed TVM version.
     """
     form = next((form for form in info.forms if form.tvm_version == tvm.__version__), None)
     if form is None:
@@ -59,9 +64,9 @@ def stored_kernel(info: WorkloadInfo) -> Kernel:
     return Kernel(info.id, info.name, info.text, func, params, info.outputs, info.flops, info.nbytes)
 
 
-def stored_attempt(kernel: Kernel, trace: str, tier: Tier, kind: TrialKind, *, repeat: bool = False) -> Attempt:
-    """The schedule that ``trace`` tells, lowered once more; without a program where that fails."""
+def stored_attempt(kernel: Kernel, trace: str, tier: Tier, kind: TrialKind) -> Attempt:
+    """Replay ``trace`` on ``kernel`` and lower the result for ``tier``; without a program if either fails."""
     try:
-        return Attempt(kind, trace, emit(replay(kernel, trace).mod, tier), "", repeat)
+        return Attempt(kind, trace, emit(replay(kernel, trace).mod, tier), "")
     except (TraceError, EmitError) as failure:
-        return Attempt(kind, trace, None, failure.message, repeat)
+        return Attempt(kind, trace, None, failure.message)

@@ -14,105 +14,93 @@ from ...devices.measure.job import MeasureJob, Measurement, Peaks, Sampling
 from ...devices.program import AnyProgram
 from ...devices.worker.factory import MeasuringWorker
 from ...support.enums import QUARANTINE_AFTER, CacheState, TrialState
-from ...support.signals import Interrupts
 from ..ir import Kernel
 from ..reference.reference import Case, NonFiniteReferenceError, make_case
 from ..reference.roofline import floor_seconds
 from ..search.task_scheduler import KernelProgress
-from .context import SessionContext
+from .context import SessionContext, TrialContext
 from .drift import DriftWatch, suitability
-from .events import Drifted, PhaseStarted, SessionPhase, TrialEnded, TrialStarted, TuneListener
+from .events import Drifted, PhaseStarted, SessionPhase, TrialEnded, TrialStarted
 from .phase_timer import PhaseTimer
-from .prefetch import Pending, Prefetcher
+from .prefetch import Prefetched
 from .trial import Attempt, Outcome, stored_attempt
 
 _LONG_S = 0.02
-"""Runs of this length vary little from one to the next, and repeating them is what a session's time goes to."""
+"""A run of this length varies little, and repeating it is what takes a session's time: fewer samples, sooner ended."""
 
-_HOPELESS = 5.0
-_HOPELESS_LONG = 1.5
-"""A candidate whose first run takes so many times the best latency is not run again: one sample ranks it."""
+_GIVE_UP_RATIO = 5.0
+_GIVE_UP_RATIO_LONG = 1.5
+"""A candidate whose first run takes this many times the best latency gets one sample; for short and for long runs."""
 
-_RIVAL = 1.5
-"""A candidate that is surely so many times slower than the best is not measured any more precisely."""
+_RIVAL_RATIO = 1.5
+"""A candidate that is surely this many times slower than the best gets no further samples."""
 
 _MIN_GIVE_UP_S = 0.001
-"""Shorter runs cost nothing, and a first run of a few microseconds says little."""
+"""No first run below this ends sampling: short runs cost nothing, and a first run of a few µs says little."""
 
 
-class Trials:
-    """Runs a session's trials on its device, and books every one of them.
+class TrialRecorder:
+    """Measures attempts on one worker and commits each as a trial of one session.
 
     Args:
-        store: where trials are committed.
-        session_id: the session they belong to.
+        context: store, listener and settings.
+        session_id: the session that the trials belong to.
         worker: measures; already started.
-        peaks: of the device, for the shortest believable time.
-        seed: of the inputs.
-        stopwatch: counts where time goes.
-        interrupts: cuts a measurement short when the user asks to stop.
-        listener: told when a reference is being computed.
-        cache: what timed runs find in the caches.
-        ahead: computes references; by default when they are needed.
+        peaks: of the device, for the shortest believable time of a kernel.
+
+    Attributes:
+        session_id: as given.
+        states: number of trials of this session by the state in which they ended.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        session_id: int,
-        worker: MeasuringWorker,
-        peaks: Peaks,
-        seed: int,
-        stopwatch: PhaseTimer,
-        interrupts: Interrupts,
-        listener: TuneListener,
-        cache: CacheState = CacheState.WARM,
-        ahead: Prefetcher | None = None,
-    ) -> None:
-        self._store = store
-        self._session_id = session_id
+    def __init__(self, context: TrialContext, session_id: int, worker: MeasuringWorker, peaks: Peaks) -> None:
+        self._context = context
+        self.session_id = session_id
         self._worker = worker
         self._peaks = peaks
-        self._seed = seed
-        self._stopwatch = stopwatch
-        self._interrupts = interrupts
-        self._listener = listener
-        self._cache = cache
-        self._ahead = ahead or Prefetcher(stopwatch, overlapping=False)
         self._cases: dict[str, Case] = {}
-        self._prepared: dict[str, Pending[Case]] = {}
-        self._quarantine = Quarantine(store, session_id)
+        self._prepared_cases: dict[str, Prefetched[Case]] = {}
+        self._quarantine = Quarantine(context.store, session_id)
         self.states: Counter[TrialState] = Counter()
 
     def prepare(self, kernel: Kernel) -> None:
-        """Has the kernel's reference computed ahead, unless it is there."""
-        if kernel.id in self._cases or kernel.id in self._prepared:
+        """Have the kernel's reference computed in the background, unless it is known or under way."""
+        if kernel.id in self._cases or kernel.id in self._prepared_cases:
             return
 
-        def work(stopwatch: PhaseTimer) -> Case:
-            with stopwatch.timing(SessionPhase.REFERENCE):
-                return make_case(kernel, self._seed)
+        def work(timer: PhaseTimer) -> Case:
+            with timer.timing(SessionPhase.REFERENCE):
+                return make_case(kernel, self._context.seed)
 
-        self._prepared[kernel.id] = self._ahead.prepare(work)
+        self._prepared_cases[kernel.id] = self._context.prefetcher.submit(work)
 
-    def run(
-        self, kernel: Kernel, attempt: Attempt, best_s: float | None, upcoming: AnyProgram | None = None
+    def measure(
+        self,
+        kernel: Kernel,
+        attempt: Attempt,
+        best_s: float | None = None,
+        upcoming: AnyProgram | None = None,
     ) -> Outcome:
-        """Tries ``attempt`` at ``kernel``, whose best latency so far is ``best_s``.
+        """Measure ``attempt`` and commit it as a trial.
 
-        ``upcoming``, which is likely to be tried next, is compiled meanwhile where the worker can do that. A program in
-        quarantine is not run: the outcome is the fault that it would end in, and no trial is made of it.
+        A program in quarantine is not run and no trial is committed: the outcome is the fault that it ended in last.
+
+        Args:
+            kernel: what the attempt is a schedule of.
+            attempt: the schedule.
+            best_s: the kernel's best latency so far. A candidate that is clearly slower gets fewer samples.
+            upcoming: the program that is likely to be measured next; a worker that can compiles it meanwhile.
 
         Raises:
             Interrupted: the user asked to stop; the trial is committed as abandoned.
-            DeviceError: the device does not work any more; so is the trial.
+            DeviceError: the device does not work any more; the trial is committed as abandoned.
             NonFiniteReferenceError: the kernel has no reference; nothing was committed.
         """
         if attempt.program is not None and (refusal := self._quarantine.refusal(kernel.id, attempt.program.digest)):
-            return Outcome(refusal.state, None, refusal.words)
+            return Outcome(refusal.state, None, refusal.message)
         case = self._case(kernel)
-        with self._stopwatch.timing(SessionPhase.COMMIT):
-            trial = self._store.begin_trial(self._start(kernel, attempt))
+        with self._context.timer.timing(SessionPhase.COMMIT):
+            trial = self._context.store.begin_trial(self._start(kernel, attempt))
         try:
             measurement = self._measure(kernel, attempt, case, best_s, upcoming)
         except BaseException:
@@ -120,35 +108,36 @@ class Trials:
             raise
         self._end(trial, measurement, case)
         if attempt.program is not None:
-            self._quarantine.saw(kernel.id, attempt.program.digest, measurement.state)
-        latency = statistics.median(measurement.samples_s) if measurement.state is TrialState.OK else None
-        return Outcome(measurement.state, latency, measurement.error, measurement.samples_s)
+            self._quarantine.record(kernel.id, attempt.program.digest, measurement.state)
+        latency_s = statistics.median(measurement.samples_s) if measurement.state is TrialState.OK else None
+        return Outcome(measurement.state, latency_s, measurement.error, measurement.samples_s)
 
     def _case(self, kernel: Kernel) -> Case:
-        """The kernel's reference, computed when it is first asked for unless that was done ahead."""
+        """Return the kernel's reference; computed now unless it is known or was prepared."""
         if kernel.id not in self._cases:
-            self._listener.on(PhaseStarted(kernel.id, SessionPhase.REFERENCE))
+            self._context.listener.on(PhaseStarted(kernel.id, SessionPhase.REFERENCE))
             self.prepare(kernel)
-            self._cases[kernel.id] = self._prepared.pop(kernel.id).result()
+            self._cases[kernel.id] = self._prepared_cases.pop(kernel.id).result()
         return self._cases[kernel.id]
 
     def _start(self, kernel: Kernel, attempt: Attempt) -> TrialStart:
         program = attempt.program
         return TrialStart(
-            session_id=self._session_id,
+            session_id=self.session_id,
             workload_id=kernel.id,
             kind=attempt.kind,
             trace=attempt.trace,
             program_digest=program.digest if program else "",
             needs=asdict(program.needs) if program else {},
             launches=len(program.dispatches) if program else 0,
-            seed=self._seed,
+            seed=self._context.seed,
             repeat=attempt.repeat,
         )
 
     def _measure(
         self, kernel: Kernel, attempt: Attempt, case: Case, best_s: float | None, upcoming: AnyProgram | None
     ) -> Measurement:
+        """Have the worker measure the attempt's program, and count the time by phase."""
         if attempt.program is None:
             return Measurement(TrialState.BUILD_ERROR, error=attempt.error)
         job = MeasureJob(
@@ -157,25 +146,26 @@ class Trials:
             rtol=case.rtol,
             atol=case.atol,
             floor_s=floor_seconds(kernel, self._peaks),
-            sampling=_sampling(best_s, self._cache),
+            sampling=_sampling(best_s, self._context.cache),
             upcoming=upcoming,
         )
         start = time.perf_counter()
-        with self._interrupts.cutting_short():
+        with self._context.interrupts.cutting_short():
             measurement = self._worker.measure(job)
-        elapsed = time.perf_counter() - start
-        self._stopwatch.add(SessionPhase.RUN, measurement.run_s)
-        self._stopwatch.add(SessionPhase.VERIFY, measurement.verify_s)
-        # What was compiled while the trial before was measured does not fit into this one's time.
-        rest_s = max(0.0, elapsed - measurement.run_s - measurement.verify_s)
+        elapsed_s = time.perf_counter() - start
+        timer = self._context.timer
+        timer.add(SessionPhase.RUN, measurement.run_s)
+        timer.add(SessionPhase.VERIFY, measurement.verify_s)
+        # Compilation done while the previous trial was measured does not fit into this trial's time: it overlapped.
+        rest_s = max(0.0, elapsed_s - measurement.run_s - measurement.verify_s)
         waited_s = min(measurement.compile_s, rest_s)
-        self._stopwatch.add_partly(SessionPhase.COMPILE, measurement.compile_s, waited_s)
-        self._stopwatch.add(SessionPhase.WORKER, rest_s - waited_s)
+        timer.add_overlapping(SessionPhase.COMPILE, measurement.compile_s, waited_s)
+        timer.add(SessionPhase.WORKER, rest_s - waited_s)
         return measurement
 
     def _end(self, trial: int, measurement: Measurement, case: Case) -> None:
-        with self._stopwatch.timing(SessionPhase.COMMIT):
-            self._store.end_trial(
+        with self._context.timer.timing(SessionPhase.COMMIT):
+            self._context.store.end_trial(
                 trial,
                 TrialEnd(
                     state=measurement.state,
@@ -194,88 +184,91 @@ class Trials:
         self.states[measurement.state] += 1
 
 
-class SessionTrials:
-    """Makes ``trials`` for a session, in the session's thread, and keeps an eye on the device's speed."""
+class TrialRunner(TrialRecorder):
+    """Runs the trials of a tuning session, in the session's thread.
 
-    def __init__(self, context: SessionContext, trials: Trials) -> None:
-        self._context = context
-        self._standing = context.standing
-        self._trials = trials
-        self._drift = DriftWatch(self._again, self._known_baseline)
+    Each trial counts in the session's kernel states and is told to the listener. The device's speed is watched between
+    trials, and trials are repeated where it changed. Arguments as for `TrialRecorder`.
+    """
 
-    @property
-    def states(self) -> dict[TrialState, int]:
-        """How many trials ended in each state."""
-        return dict(self._trials.states)
+    def __init__(self, context: SessionContext, session_id: int, worker: MeasuringWorker, peaks: Peaks) -> None:
+        super().__init__(context, session_id, worker, peaks)
+        self._session = context
+        self._states = context.kernel_states
+        self._drift = DriftWatch(self._measure_again, self._stored_baseline)
 
     def notes(self) -> list[str]:
-        """How the device's speed changed, in words."""
+        """Return one line per change of the device's speed."""
         return self._drift.notes()
 
-    def prepare(self, kernel: Kernel) -> None:
-        """Says that the kernel's reference will be needed soon."""
-        self._trials.prepare(kernel)
-
     def run(self, progress: KernelProgress, attempt: Attempt, upcoming: AnyProgram | None = None) -> float | None:
-        """One trial of a kernel; its latency in seconds, None where it failed.
+        """Run one trial of a kernel and return its latency in seconds, None if it failed.
 
-        Where work overlaps, ``upcoming`` is compiled meanwhile: the program that is likely to be tried next. A kernel
-        without a reference is left out from now on. Raises as `Trials.run` does otherwise.
+        A kernel without a reference is skipped from then on.
+
+        Args:
+            progress: of the kernel.
+            attempt: the schedule.
+            upcoming: the program that is likely to be measured next; compiled meanwhile if the session overlaps work.
+
+        Raises:
+            Interrupted, DeviceError: as `TrialRecorder.measure`.
         """
-        kernel = self._standing.kernels[progress.id]
-        if (moved := self._drift.look()) is not None:
-            self._context.listener.on(Drifted(moved.kernel.id, moved.ratio, str(moved)))
-        self._context.listener.on(TrialStarted(kernel.id, attempt.kind))
+        listener = self._session.listener
+        kernel = self._states.kernels[progress.id]
+        if (drift := self._drift.check()) is not None:
+            listener.on(Drifted(drift.kernel.id, drift.ratio, str(drift)))
+        listener.on(TrialStarted(kernel.id, attempt.kind))
         try:
-            beside = upcoming if self._context.ahead.overlapping else None
-            outcome = self._trials.run(kernel, attempt, progress.best_s, beside)
+            precompiled = upcoming if self._session.prefetcher.overlapping else None
+            outcome = self.measure(kernel, attempt, progress.best_s, precompiled)
         except NonFiniteReferenceError as error:
-            self._standing.leave_out(progress, error.message)
+            self._states.skip(progress, error.message)
             return None
-        self._standing.record(progress, attempt.kind, outcome.latency_s)
-        self._drift.saw(kernel, attempt, outcome)
-        self._tell(progress, attempt.kind, outcome)
+        self._states.record(progress, attempt.kind, outcome.latency_s)
+        self._drift.record(kernel, attempt, outcome)
+        self._report(progress, attempt.kind, outcome)
         return outcome.latency_s
 
-    def _again(self, kernel: Kernel, attempt: Attempt) -> Outcome:
-        """Measures a schedule once more: a check, or a repeat, after which the database says what is best."""
-        self._context.listener.on(TrialStarted(kernel.id, TrialKind.CHECK))
+    def _measure_again(self, kernel: Kernel, attempt: Attempt) -> Outcome:
+        """Measure a known schedule for the drift watch: a check, or a repeat that may change the kernel's best."""
+        self._session.listener.on(TrialStarted(kernel.id, TrialKind.CHECK))
         try:
-            outcome = self._trials.run(kernel, attempt, None)
+            outcome = self.measure(kernel, attempt)
         except NonFiniteReferenceError as error:
             return Outcome(TrialState.BUILD_ERROR, None, error.message)
-        self._context.sharing.booked(kernel.id)
-        progress = self._standing.scheduler.kernels[kernel.id]
+        self._session.leases.mark_known(kernel.id)
+        progress = self._states.scheduler.kernels[kernel.id]
         if attempt.repeat:
-            self._standing.read_best(progress)
-        self._tell(progress, TrialKind.CHECK, outcome)
+            self._states.reload_best(progress)
+        self._report(progress, TrialKind.CHECK, outcome)
         return outcome
 
-    def _known_baseline(self) -> tuple[Kernel, Attempt] | None:
-        """A baseline of an earlier session that is good to be watched."""
-        known = self._standing.baselines
-        identity = max(known, key=lambda one: suitability(known[one]), default=None)
-        if identity is None or not suitability(known[identity]):
+    def _stored_baseline(self) -> tuple[Kernel, Attempt] | None:
+        """Return the earlier session's baseline that suits the drift watch best, None if none does."""
+        known = self._states.baselines
+        kernel_id = max(known, key=lambda one: suitability(known[one]), default=None)
+        if kernel_id is None or not suitability(known[kernel_id]):
             return None
-        kernel, request = self._standing.kernels[identity], self._context.request
-        record = self._context.store.baselines(request.device.key, [identity], request.device.runtime)[identity]
+        kernel, request = self._states.kernels[kernel_id], self._session.request
+        record = self._session.store.baselines(request.device.key, [kernel_id], request.device.runtime)[kernel_id]
 
-        def lower(stopwatch: PhaseTimer) -> Attempt:
-            with stopwatch.timing(SessionPhase.BUILD):
+        def lower(timer: PhaseTimer) -> Attempt:
+            with timer.timing(SessionPhase.BUILD):
                 return stored_attempt(kernel, record.trace, request.tier, TrialKind.CHECK)
 
-        return kernel, self._context.ahead.do(lower)
+        return kernel, self._session.prefetcher.run(lower)
 
-    def _tell(self, progress: KernelProgress, kind: TrialKind, outcome: Outcome) -> None:
-        self._context.listener.on(
+    def _report(self, progress: KernelProgress, kind: TrialKind, outcome: Outcome) -> None:
+        self._session.listener.on(
             TrialEnded(
                 kernel_id=progress.id,
                 kind=kind,
                 state=outcome.state,
                 latency_s=outcome.latency_s,
-                baseline_s=self._standing.baselines.get(progress.id),
+                baseline_s=self._states.baselines.get(progress.id),
                 best_s=progress.best_s,
-                trials_left=self._standing.scheduler.left,
+                trials_left=self._states.scheduler.left,
                 error=outcome.error,
             )
         )
@@ -283,14 +276,18 @@ class SessionTrials:
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a program is not run: ``state`` is how it ended last."""
+    """Why a program in quarantine is not run. ``state`` is how it ended the last time."""
 
     state: TrialState
-    words: str
+    message: str
 
 
 class Quarantine:
-    """What has crashed on a session's device, through its runtime, under its driver: a new driver is a new chance."""
+    """Programs that crashed the worker too often to be run again.
+
+    Crashes count over all sessions on the same device, runtime and driver: under another driver a program is tried
+    again.
+    """
 
     def __init__(self, store: Store, session_id: int) -> None:
         self._store = store
@@ -298,7 +295,7 @@ class Quarantine:
         self._crashes: dict[str, dict[str, tuple[int, TrialState]]] = {}
 
     def refusal(self, workload_id: str, program_digest: str) -> Refusal | None:
-        """Why a program of a workload is not to be run; None where it may be."""
+        """Return why a program of a workload must not be run, None if it may."""
         count, state = self._of(workload_id).get(program_digest, (0, TrialState.RUN_ERROR))
         if count < QUARANTINE_AFTER:
             return None
@@ -307,23 +304,24 @@ class Quarantine:
             f"in quarantine: it took the worker down {count} times under this driver, {state.value} the last time",
         )
 
-    def saw(self, workload_id: str, program_digest: str, state: TrialState) -> None:
-        """Counts how a trial ended."""
+    def record(self, workload_id: str, program_digest: str, state: TrialState) -> None:
+        """Count a trial of this session that ended."""
         if state.crash:
             known = self._of(workload_id)
             known[program_digest] = (known.get(program_digest, (0, state))[0] + 1, state)
 
     def _of(self, workload_id: str) -> dict[str, tuple[int, TrialState]]:
+        """Return crash count and last state by program digest, read from the database at the first call."""
         if workload_id not in self._crashes:
             self._crashes[workload_id] = crashes(self._store, self._session_id, workload_id)
         return self._crashes[workload_id]
 
 
 def _sampling(best_s: float | None, cache: CacheState) -> Sampling:
-    """How often to run a candidate that competes with a latency of ``best_s`` seconds."""
+    """Return how a candidate that competes with a latency of ``best_s`` seconds is sampled."""
     if best_s is None:
         return Sampling(cache=cache)
-    rival_s = _RIVAL * best_s
+    rival_s = _RIVAL_RATIO * best_s
     if best_s < _LONG_S:
-        return Sampling(rival_s=rival_s, give_up_s=max(_MIN_GIVE_UP_S, _HOPELESS * best_s), cache=cache)
-    return Sampling(rival_s=rival_s, give_up_s=_HOPELESS_LONG * best_s, min_samples=3, cache=cache)
+        return Sampling(rival_s=rival_s, give_up_s=max(_MIN_GIVE_UP_S, _GIVE_UP_RATIO * best_s), cache=cache)
+    return Sampling(rival_s=rival_s, give_up_s=_GIVE_UP_RATIO_LONG * best_s, min_samples=3, cache=cache)

@@ -41,7 +41,7 @@ def test_two_crashes_in_whatever_session_are_a_quarantine(store):
     crash(store, second, "bad", TrialState.RUN_ERROR)
     quarantine = Quarantine(store, store.begin_session(session()))
     refused = quarantine.refusal(MATMUL.id, digest_of("bad"))
-    assert refused is not None and refused.state is TrialState.RUN_ERROR and "2 times" in refused.words
+    assert refused is not None and refused.state is TrialState.RUN_ERROR and "2 times" in refused.message
     for innocent in ("worse", "merely wrong", "unknown"):
         assert quarantine.refusal(MATMUL.id, digest_of(innocent)) is None
     assert quarantine.refusal(CONV.id, digest_of("bad")) is None
@@ -51,7 +51,7 @@ def test_a_session_counts_its_own_crashes(store):
     quarantine = Quarantine(store, store.begin_session(session()))
     for state in (TrialState.COMPILE_TIMEOUT, TrialState.OK, TrialState.BUILD_ERROR, TrialState.COMPILE_TIMEOUT):
         assert quarantine.refusal(MATMUL.id, "digest") is None
-        quarantine.saw(MATMUL.id, "digest", state)
+        quarantine.record(MATMUL.id, "digest", state)
     assert quarantine.refusal(MATMUL.id, "digest") is not None
 
 

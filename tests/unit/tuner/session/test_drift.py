@@ -46,11 +46,11 @@ class Bench:
     def trial(self, trace: str, kind=TrialKind.SEARCH, kernel=KERNEL) -> None:
         """A trial of the session itself."""
         self.now += self.trial_s
-        self.watch.saw(kernel, Attempt(kind, trace, None, ""), self.outcome(trace))
+        self.watch.record(kernel, Attempt(kind, trace, None, ""), self.outcome(trace))
 
     def wait(self):
         self.now += INTERVAL_S + 1
-        return self.watch.look()
+        return self.watch.check()
 
     def repeated(self) -> list[str]:
         return [attempt.trace for _, attempt in self.trials if attempt.repeat]
@@ -65,11 +65,11 @@ def bench() -> Bench:
 
 
 def test_a_steady_device_is_looked_at_now_and_then_and_nothing_follows(bench):
-    assert bench.watch.look() is None and bench.trials == []
+    assert bench.watch.check() is None and bench.trials == []
     bench.trial("good")
     assert bench.wait() is None and bench.wait() is None
     assert [attempt.kind for _, attempt in bench.trials] == [TrialKind.CHECK] * 2
-    assert bench.watch.moved == [] and bench.repeated() == []
+    assert bench.watch.drifts == [] and bench.repeated() == []
 
 
 def test_what_was_measured_while_the_device_slowed_is_measured_again(bench):
@@ -132,7 +132,7 @@ def test_a_machine_that_never_rests_still_searches(bench):
     assert "were not measured again, for lack of time" in bench.watch.notes()[-1]
     for _ in range(100):
         bench.wait()
-    assert len(bench.watch.notes()) == len(bench.watch.moved)
+    assert len(bench.watch.notes()) == len(bench.watch.drifts)
 
 
 def test_a_session_without_baselines_of_its_own_watches_an_earlier_one():

@@ -23,8 +23,7 @@ from wgtune.support.enums import Runtime, TrialState
 from wgtune.support.errors import DeviceError
 from wgtune.support.signals import Interrupted
 from wgtune.tuner.reference.reference import NonFiniteReferenceError
-from wgtune.tuner.session import search_loop as rounds
-from wgtune.tuner.session import trial_runner as trials_module
+from wgtune.tuner.session import search_loop, trial_runner
 from wgtune.tuner.session.events import Event, SessionPhase, TrialEnded
 from wgtune.tuner.session.phase_timer import PhaseTimer
 from wgtune.tuner.session.request import TuneRequest
@@ -91,28 +90,28 @@ def proposals(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[str]]]:
     """The thread and the programs of each proposal; a semaphore on it counts them, too."""
     made: list[tuple[str, list[str]]] = Proposals()
 
-    class Watched(rounds.KernelSearch):
+    class Watched(search_loop.KernelSearch):
         def propose(self, count: int) -> list[Any]:
             found = super().propose(count)
             made.append((threading.current_thread().name, [c.program.digest for c in found if c.program]))
             made.count.release()  # type: ignore[attr-defined]
             return found
 
-    monkeypatch.setattr(rounds, "KernelSearch", Watched)
+    monkeypatch.setattr(search_loop, "KernelSearch", Watched)
     return made
 
 
 @pytest.fixture
 def computed(monkeypatch: pytest.MonkeyPatch) -> threading.Semaphore:
     """Counts references."""
-    count, real = threading.Semaphore(0), trials_module.make_case
+    count, real = threading.Semaphore(0), trial_runner.make_case
 
     def counted(kernel: Any, seed: int) -> Any:
         case = real(kernel, seed)
         count.release()
         return case
 
-    monkeypatch.setattr(trials_module, "make_case", counted)
+    monkeypatch.setattr(trial_runner, "make_case", counted)
     return count
 
 
@@ -143,7 +142,7 @@ def test_the_next_round_is_proposed_while_one_is_measured(store: Store, proposal
     summary = tune(request_of(kernel), store, recorder, gpu.open)
     assert summary.outcome is SessionOutcome.COMPLETED
     assert [len(programs) for _, programs in proposals] == [4, 4]
-    assert {thread for thread, _ in proposals} == {"ahead_0"}
+    assert {thread for thread, _ in proposals} == {"prefetch_0"}
     assert gpu.jobs[1:] == [program for _, programs in proposals for program in programs]
     assert_booked(store, [kernel], gpu.jobs)
     # What was done meanwhile is told, and counted once.
@@ -191,13 +190,13 @@ def test_baselines_name_the_next_kernels_too(store: Store, computed: threading.S
 def test_on_a_software_adapter_nothing_runs_beside_a_measurement(store: Store, proposals: Any) -> None:
     software = replace(DEVICE, software=True)
     gpu = Gpu()
-    real, beside = rounds.KernelSearch.propose, []
+    real, beside = search_loop.KernelSearch.propose, []
 
     def propose(search: Any, count: int) -> Any:
         beside.append(gpu.measuring.is_set())
         return real(search, count)
 
-    rounds.KernelSearch.propose = propose  # type: ignore[method-assign]  # the fixture's class, which goes with it
+    search_loop.KernelSearch.propose = propose  # type: ignore[method-assign]  # the fixture's class, which goes with it
     summary = tune(request_of(matmul(), device=software), store, Recorder(), gpu.open)
     assert set(gpu.upcoming) == {None}
     assert beside == [False, False] and {thread for thread, _ in proposals} == {threading.main_thread().name}
@@ -246,7 +245,7 @@ def test_nothing_is_lost_or_done_twice_when_a_session_is_cut_off(
             tune(request_of(kernel), store, Recorder(), gpu.open)
     else:
         assert tune(request_of(kernel), store, Recorder(), gpu.open).interrupted
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("ahead")]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("prefetch")]
     states = store.counts(DEVICE.key, [kernel.id])[kernel.id]
     assert states == {TrialState.OK: 2, TrialState.ABANDONED: 1}
     again = Gpu()
@@ -266,14 +265,14 @@ def test_a_crash_is_booked_on_what_was_measured_not_on_what_was_prepared(store: 
 
 def test_an_exception_of_the_preparing_thread_ends_the_session_where_it_is_needed(store: Store, proposals: Any) -> None:
     """The second proposal fails while the first is measured: that is measured to its end first."""
-    real = rounds.KernelSearch.propose
+    real = search_loop.KernelSearch.propose
 
     def failing(search: Any, count: int) -> Any:
         if proposals:
             raise MemoryError("no memory for the pool")
         return real(search, count)
 
-    rounds.KernelSearch.propose = failing  # type: ignore[method-assign]  # the fixture's class, which goes with it
+    search_loop.KernelSearch.propose = failing  # type: ignore[method-assign]  # the fixture's class, which goes with it
     gpu, kernel = Gpu(), matmul()
     with pytest.raises(MemoryError, match="pool"):
         tune(request_of(kernel), store, Recorder(), gpu.open)
@@ -284,14 +283,14 @@ def test_an_exception_of_the_preparing_thread_ends_the_session_where_it_is_neede
 
 
 def test_a_kernel_whose_reference_fails_ahead_is_left_out(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    bad, good, real = softmax(), matmul(), trials_module.make_case
+    bad, good, real = softmax(), matmul(), trial_runner.make_case
 
     def failing(kernel: Any, seed: int) -> Any:
         if kernel.id == bad.id:
             raise NonFiniteReferenceError("softmax has no finite reference")
         return real(kernel, seed)
 
-    monkeypatch.setattr(trials_module, "make_case", failing)
+    monkeypatch.setattr(trial_runner, "make_case", failing)
     summary = tune(request_of(good, bad, trials=4), store, Recorder(), Gpu().open)
     assert summary.skipped == {bad.name: "softmax has no finite reference"} and summary.measured == 1
     assert store.counts(DEVICE.key, [bad.id]) == {}
@@ -316,12 +315,12 @@ def test_what_was_prepared_is_dropped_when_another_tuner_was_at_the_kernel(store
 
 
 def test_time_that_the_session_waited_is_its_own_and_the_rest_passed_beside_it() -> None:
-    stopwatch = PhaseTimer()
-    stopwatch.take_over({SessionPhase.SEARCH: 3.0, SessionPhase.BUILD: 1.0}, 1.0)
-    assert stopwatch.seconds == {SessionPhase.SEARCH: 0.75, SessionPhase.BUILD: 0.25}
-    assert stopwatch.overlapped == {SessionPhase.SEARCH: 2.25, SessionPhase.BUILD: 0.75}
-    stopwatch.take_over({SessionPhase.SEARCH: 1.0}, 9.0)  # behind other work in the queue
-    assert stopwatch.seconds[SessionPhase.SEARCH] == 1.75 and stopwatch.overlapped[SessionPhase.SEARCH] == 2.25
+    timer = PhaseTimer()
+    timer.add_background({SessionPhase.SEARCH: 3.0, SessionPhase.BUILD: 1.0}, 1.0)
+    assert timer.seconds == {SessionPhase.SEARCH: 0.75, SessionPhase.BUILD: 0.25}
+    assert timer.overlapped == {SessionPhase.SEARCH: 2.25, SessionPhase.BUILD: 0.75}
+    timer.add_background({SessionPhase.SEARCH: 1.0}, 9.0)  # behind other work in the queue
+    assert timer.seconds[SessionPhase.SEARCH] == 1.75 and timer.overlapped[SessionPhase.SEARCH] == 2.25
 
 
 def running(store: Store) -> str:

@@ -26,47 +26,47 @@ def store():
 def join(store: Store) -> tuple[KernelLeases, int]:
     session_id = store.begin_session(session())
     shared = KernelLeases(store, LLVMPIPE.key, Runtime.WGPU, IDS)
-    shared.join(session_id)
+    shared.begin(session_id)
     return shared, session_id
 
 
 def test_two_hold_different_kernels_and_a_third_none(store):
     sessions = [join(store)[0] for _ in range(3)]
-    with sessions[0].holding(IDS) as one, sessions[1].holding(IDS) as two, sessions[2].holding(IDS) as three:
+    with sessions[0].hold_first(IDS) as one, sessions[1].hold_first(IDS) as two, sessions[2].hold_first(IDS) as three:
         assert [one, two, three] == [MATMUL.id, CONV.id, None]
-    with sessions[2].holding(IDS) as now:
+    with sessions[2].hold_first(IDS) as now:
         assert now == MATMUL.id
 
 
 def test_only_what_others_ended_is_news(store):
     (mine, my_session), (_, other_session) = join(store), join(store)
-    assert mine.news(IDS) == []
-    with mine.holding(IDS):
+    assert mine.changed_by_others(IDS) == []
+    with mine.hold_first(IDS):
         measure(store, my_session, MATMUL, ok(1e-3), "mine")
-    assert mine.news(IDS) == []
+    assert mine.changed_by_others(IDS) == []
     measure(store, my_session, CONV, ok(1e-3), "mine, without a lease")
-    mine.booked(CONV.id)
-    assert mine.news(IDS) == []
+    mine.mark_known(CONV.id)
+    assert mine.changed_by_others(IDS) == []
     measure(store, other_session, CONV, ok(1e-3), "theirs")
-    assert mine.news(IDS) == [CONV.id]
-    assert mine.news(IDS) == []
+    assert mine.changed_by_others(IDS) == [CONV.id]
+    assert mine.changed_by_others(IDS) == []
 
 
 def test_a_kernel_that_was_taken_over_is_not_kept(store, monkeypatch):
     (mine, my_session), (_, other_session) = join(store), join(store)
-    with mine.holding([MATMUL.id]) as kernel:
+    with mine.hold_first([MATMUL.id]) as kernel:
         monkeypatch.setattr(kernel_state, "_RENEW_AFTER_S", 0.0)
-        assert mine.keep(kernel)
+        assert mine.renew(kernel)
         claim(store, my_session, [MATMUL.id], 0.0)
         time.sleep(0.001)
         assert claim(store, other_session, [MATMUL.id]) == MATMUL.id
-        assert not mine.keep(kernel)
+        assert not mine.renew(kernel)
     # Leaving does not give back what is another's.
     assert claim(store, my_session, [MATMUL.id]) is None
 
 
 def test_an_error_leaves_the_lease_to_the_end_of_the_session(store):
     (mine, _), (_, other_session) = join(store), join(store)
-    with pytest.raises(RuntimeError), mine.holding([MATMUL.id]):
+    with pytest.raises(RuntimeError), mine.hold_first([MATMUL.id]):
         raise RuntimeError
     assert claim(store, other_session, [MATMUL.id]) is None
