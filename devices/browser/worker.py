@@ -8,9 +8,11 @@ from typing import TypeVar
 
 from ...support.enums import SUSPEND_AFTER, TrialState
 from ...support.errors import DeviceError, WgtuneError
+from ..measure.bench import measure
 from ..measure.case_file import CaseError
 from ..measure.job import MeasureJob, Measurement, Peaks, Timeouts
-from .bench import BrowserBench
+from ..measure.phases import JobPhase
+from .backend import BrowserBackend
 from .page_link import PageFault, PageGone, PageLink, PageTimeout
 from .page_registry import RegisteredBrowser
 
@@ -38,7 +40,8 @@ class BrowserWorker:
         self._device = browser.device
         self._reset_s = reset_s
         self._timeouts = timeouts
-        self._bench: BrowserBench | None = None
+        self._backend: BrowserBackend | None = None
+        self._phase = JobPhase.LOADING
         self._peaks: Peaks | None = None
         self._faults = 0
 
@@ -60,11 +63,11 @@ class BrowserWorker:
 
     def close(self) -> None:
         """Lets go of the page, which goes on lending until its browser ends."""
-        self._bench = None
+        self._backend = None
 
     def _measured(self, job: MeasureJob) -> Measurement:
         try:
-            return self._with_page(lambda bench: bench.measure(job))
+            return self._with_page(lambda backend: measure(job, backend, self._enter))
         except CaseError as error:
             raise WgtuneError(str(error), "delete the file if it is damaged: it will be made again") from error
         except _Vanished as vanished:
@@ -73,10 +76,10 @@ class BrowserWorker:
 
     def _measure_peaks(self) -> Peaks:
         try:
-            return self._with_page(lambda bench: bench.measure_peaks())
+            return self._with_page(lambda backend: backend.measure_peaks(self._enter))
         except (PageTimeout, PageFault, _Vanished) as fault:
-            if self._bench is not None:
-                self._bench.hangs = True
+            if self._backend is not None:
+                self._backend.needs_reset = True
             raise DeviceError(
                 f"{self._device.key} failed at a simple test program: {str(fault) or 'it did not answer in time'}",
                 "restart the browser, and type the same command again, which goes on where it stopped",
@@ -93,28 +96,31 @@ class BrowserWorker:
             ) from error
         self._faults = 0
 
-    def _with_page(self, work: Callable[[BrowserBench], T]) -> T:
+    def _enter(self, phase: JobPhase) -> None:
+        self._phase = phase
+
+    def _with_page(self, work: Callable[[BrowserBackend], T]) -> T:
         vanished = 0
         while True:
-            bench = self._ready()
+            backend = self._ready()
             try:
-                return work(bench)
+                return work(backend)
             except PageGone as gone:
                 vanished += not gone.deliberate
                 if vanished >= _MAX_VANISHED:
-                    raise _Vanished(f"last while {bench.phase.value}") from None
+                    raise _Vanished(f"last while {self._phase.value}") from None
 
-    def _ready(self) -> BrowserBench:
+    def _ready(self) -> BrowserBackend:
         """A page that is there and whose GPU is open; raises DeviceError where none joins in time."""
-        bench = self._bench
-        if bench is not None and not bench.page.gone and bench.hangs:
-            bench = self._reopened(bench.page)
-        if bench is None or bench.page.gone:
-            bench = BrowserBench(self._browser, self._browser.wait_for_page(), self._timeouts)
-        self._bench = bench
-        return bench
+        backend = self._backend
+        if backend is not None and not backend.page.gone and backend.needs_reset:
+            backend = self._reopened(backend.page)
+        if backend is None or backend.page.gone:
+            backend = BrowserBackend(self._browser, self._browser.wait_for_page(), self._timeouts)
+        self._backend = backend
+        return backend
 
-    def _reopened(self, page: PageLink) -> BrowserBench | None:
+    def _reopened(self, page: PageLink) -> BrowserBackend | None:
         """The bench of a page that has opened its GPU anew; None where it cannot."""
         try:
             page.ask("reset", {}, self._reset_s)
@@ -123,7 +129,7 @@ class BrowserWorker:
         except (PageTimeout, PageFault) as error:
             self._browser.require_reopen(page, str(error) or "it hangs")
             return None
-        return BrowserBench(self._browser, page, self._timeouts)
+        return BrowserBackend(self._browser, page, self._timeouts)
 
 
 class _Vanished(Exception):

@@ -1,4 +1,4 @@
-"""The file of a case: the arguments of a kernel, and what must come out."""
+"""The case of a job: a safetensors file with the inputs of a kernel and the expected outputs."""
 
 from __future__ import annotations
 
@@ -10,33 +10,35 @@ from safetensors import SafetensorError, safe_open
 
 
 class CaseError(Exception):
-    """A case cannot be read, or does not fit its program: the fault of whoever made the job, not of a candidate."""
+    """A case file cannot be read, or does not fit its program. Not the fault of the program."""
 
 
 @dataclass(frozen=True)
 class CaseArrays:
-    """Inputs and expected outputs by parameter index."""
+    """Inputs and expected outputs by parameter index. ``identity`` is what `identify` returned before reading."""
 
+    identity: tuple[Path, int, int]
     arguments: dict[int, np.ndarray]
     expected: dict[int, np.ndarray]
 
     def sizes(self) -> dict[int, int]:
-        """Bytes of each parameter, by index."""
+        """Return the bytes of each parameter, by index."""
         return {index: array.nbytes for index, array in {**self.expected, **self.arguments}.items()}
 
 
 def read_case(path: Path) -> CaseArrays:
-    """The arrays of a `MeasureJob`'s safetensors file; raises CaseError where it cannot be read."""
+    """Return the arrays of a case file; raises CaseError where it cannot be read."""
+    identity = identify(path)
     try:
         with safe_open(path, framework="numpy") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (OSError, SafetensorError) as error:
         raise CaseError(f"the case {path} cannot be read: {error}") from error
-    return CaseArrays(_numbered(tensors, "arg"), _numbered(tensors, "expected"))
+    return CaseArrays(identity, _numbered(tensors, "arg"), _numbered(tensors, "expected"))
 
 
 def identify(path: Path) -> tuple[Path, int, int]:
-    """What tells one case file from another or an earlier version of itself; raises CaseError if it is not there."""
+    """Return path, modification time and size, which change when the file does; raises CaseError if it is missing."""
     try:
         stat = path.stat()
     except OSError as error:

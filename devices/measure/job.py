@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from ...support.enums import CacheState, TrialState
-from ..program import AnyProgram, Program
+from ..program import AnyProgram
 
 
 @dataclass(frozen=True)
@@ -64,13 +64,6 @@ class MeasureJob:
     floor_s: float = 0.0
     sampling: Sampling = field(default_factory=Sampling)
     upcoming: AnyProgram | None = None
-
-    @property
-    def wgsl(self) -> Program:
-        """The program of a job for a worker that runs WGSL; raises ValueError for native code."""
-        if not isinstance(self.program, Program):
-            raise ValueError("native code was sent to a worker that runs WGSL")
-        return self.program
 
 
 @dataclass(frozen=True)

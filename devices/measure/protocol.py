@@ -4,25 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from ...support.enums import CacheState, TrialState
 from ..program import program_from_json
 from .job import MeasureJob, Measurement, Sampling
-
-
-class JobPhase(str, Enum):
-    """What the child is doing; it says so before each, and the parent's clock starts anew."""
-
-    LOADING = "loading"
-    """Reading the case and moving it to the device."""
-    COMPILING = "compiling"
-    RUNNING = "running"
-    """One submission to the device."""
-    VERIFYING = "verifying"
-    """Reading outputs back and comparing them."""
 
 
 def job_to_json(job: MeasureJob) -> dict[str, Any]:

@@ -1,10 +1,10 @@
-"""When measuring is enough: the policy that every clock shares, whatever runs the work."""
+"""Sampling of run times: warm-up, repetition within a pass, and the stopping rule. Independent of device and clock."""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Generic, Literal, TypeVar
 
@@ -14,55 +14,62 @@ from .job import Sampling
 
 MAX_REPEAT = 1000
 
-StepsT = TypeVar("StepsT")
+RunnableT = TypeVar("RunnableT")
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Seconds per run: ``warmup_s`` before anything counted, then ``samples_s``; each in the order taken."""
+    """Seconds per run, in the order taken: ``warmup_s`` before the samples, then ``samples_s``."""
 
     warmup_s: tuple[float, ...]
     samples_s: tuple[float, ...]
 
 
-class Sampler(ABC, Generic[StepsT]):
-    """Runs steps and takes samples of them.
+class Sampler(ABC, Generic[RunnableT]):
+    """Runs a program and takes samples of its time.
 
-    ``kind`` says what seconds are read from, and may fall back to ``wall`` for good. ``busy_s`` sums the wall-clock
-    seconds of all submissions.
+    Attributes:
+        kind: What seconds are read from. May change to ``wall`` for good.
+        busy_s: Wall-clock seconds of all submissions together.
+        before_submit: Called before each submission.
     """
 
     pass_s: ClassVar[Mapping[str, float]]
-    """By kind: a pass shorter than this is repeated within the pass."""
+    """By kind: seconds below which a pass is too short for the clock, so that the program is repeated within it."""
 
     def __init__(self, kind: Literal["timestamp", "wall"]) -> None:
         self.kind = kind
         self.busy_s = 0.0
+        self.before_submit: Callable[[], None] = lambda: None
 
     @abstractmethod
-    def run(self, steps: StepsT, repeat: int = 1) -> float:
-        """Runs the steps ``repeat`` times in one pass, waits for the end, and returns the seconds that all took."""
+    def run(self, runnable: RunnableT, repeat: int = 1) -> float:
+        """Run the program ``repeat`` times in one pass, wait for the end, and return the seconds that all took."""
 
     @abstractmethod
-    def run_cold(self, steps: StepsT, count: int = 1) -> float:
-        """Runs the steps ``count`` times, after emptying the caches before each, which is not part of the seconds."""
+    def run_cold(self, runnable: RunnableT, count: int = 1) -> float:
+        """Run the program ``count`` times, each after emptying the caches; return the seconds without the emptying."""
+
+    def run_first(self, runnable: RunnableT) -> float:
+        """Run the program once, for verification; return the seconds."""
+        return self.run(runnable)
 
     def cold_runs(self, first_s: float) -> int:
-        """How many cold runs make a sample of steps whose first run took ``first_s``."""
+        """Return how many cold runs make one sample of a program whose first run took ``first_s`` seconds."""
         return 1
 
-    def sample(self, steps: StepsT, sampling: Sampling, first_s: float) -> Samples:
-        """Samples as ``sampling`` wants them; ``first_s`` is what the first run took, which is the first warm-up."""
+    def sample(self, runnable: RunnableT, sampling: Sampling, first_s: float) -> Samples:
+        """Take samples as ``sampling`` says; the first run, which took ``first_s`` seconds, is the first warm-up."""
         warmup = [first_s]
         cold = sampling.cache is CacheState.COLD
         if sampling.give_up_s is not None and first_s > sampling.give_up_s:
             run = self.run_cold if cold else self.run
-            return Samples(tuple(warmup), tuple(run(steps) for _ in range(sampling.min_samples_slow)))
+            return Samples(tuple(warmup), tuple(run(runnable) for _ in range(sampling.min_samples_slow)))
         kind = self.kind
-        count = self.cold_runs(first_s) if cold else self._repeat(steps, first_s, warmup)
+        count = self.cold_runs(first_s) if cold else self._repeat(runnable, first_s, warmup)
 
         def measure() -> float:
-            seconds = self.run_cold(steps, count) if cold else self.run(steps, count)
+            seconds = self.run_cold(runnable, count) if cold else self.run(runnable, count)
             return seconds / count
 
         warmup += (measure() for _ in range(sampling.warmup))
@@ -70,17 +77,17 @@ class Sampler(ABC, Generic[StepsT]):
         begun_s = self.busy_s
         while not _enough(samples, self.busy_s - begun_s, sampling):
             samples.append(measure())
-        if self.kind != kind:  # two kinds of samples must not mix: begin again with the one that is left
-            return self.sample(steps, sampling, first_s)
+        if self.kind != kind:  # samples of two clocks must not mix: begin again with the new one
+            return self.sample(runnable, sampling, first_s)
         return Samples(tuple(warmup), tuple(samples))
 
-    def _repeat(self, steps: StepsT, first_s: float, warmup: list[float]) -> int:
-        """How often the steps must run within one pass for the pass to be long enough for the clock."""
+    def _repeat(self, runnable: RunnableT, first_s: float, warmup: list[float]) -> int:
+        """Return how often to run within a pass for it to be long enough for the clock; adds its runs to ``warmup``."""
         wanted_s = self.pass_s[self.kind]
         repeat = min(MAX_REPEAT, math.ceil(wanted_s / max(first_s, 1e-9)))
         # The first run was cold, so the estimate is mostly too low.
         while repeat < MAX_REPEAT and first_s < wanted_s:
-            seconds = self.run(steps, repeat)
+            seconds = self.run(runnable, repeat)
             warmup.append(seconds / repeat)
             if seconds >= wanted_s / 2:
                 break
@@ -89,7 +96,7 @@ class Sampler(ABC, Generic[StepsT]):
 
 
 def _enough(samples: Sequence[float], busy_s: float, sampling: Sampling) -> bool:
-    """Whether ``samples``, which took ``busy_s`` with all that went with them, are what ``sampling`` wants."""
+    """Return whether ``samples`` suffice for ``sampling``; ``busy_s`` is the time of all submissions for them."""
     if len(samples) < sampling.min_samples:
         return False
     if len(samples) >= sampling.max_samples or busy_s >= sampling.max_seconds:

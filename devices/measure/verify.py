@@ -1,4 +1,4 @@
-"""What decides about a program beside running it: can a device take it, and is what came out to be believed."""
+"""Whether a measurement is valid: outputs equal the reference, and the time is physically possible."""
 
 from __future__ import annotations
 
@@ -10,57 +10,47 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ...support.enums import TrialState
-from ..device import Device
-from ..program import Program
 from .job import MeasureJob, Measurement
-from .protocol import JobPhase
 
 _BLOCK = 1 << 20  # elements compared at once: a 1 GiB output must not need 8 GiB of double precision
 
 
-def refusal(device: Device, program: Program) -> str:
-    """Why ``device`` cannot run ``program``, seen before anything is spent on it; "" where it can."""
-    missing = [name for name in program.needs.features if name not in device.features]
-    if missing:
-        return f"the program needs the WebGPU feature {', '.join(missing)}, which {device.key} lacks"
-    limits = device.limits
-    for name, needed in program.needs.limits().items():
-        if needed > limits[name]:
-            return f"the program needs {name} = {needed}, and {device.key} offers {limits[name]}"
-    most = limits["maxComputeWorkgroupsPerDimension"]
-    for dispatch in program.dispatches:
-        if max(dispatch.grid) > most:
-            return f"the grid {dispatch.grid} exceeds maxComputeWorkgroupsPerDimension = {most}"
-    return ""
+@dataclass(frozen=True)
+class Comparison:
+    """Number of ``wrong`` elements, largest error (NaN if the output holds one), and a sentence ("" if none is)."""
+
+    wrong: int
+    max_error: float
+    message: str
 
 
-def oversized(device: Device, program: Program, parameters: Mapping[int, int]) -> str:
-    """Which buffer is larger than ``device`` can hold or bind; "" where none is. ``parameters``: bytes by index."""
-    for kind, sizes in (("parameter", parameters), ("scratch buffer", dict(enumerate(program.scratch)))):
-        for index, nbytes in sizes.items():
-            for name in ("maxStorageBufferBindingSize", "maxBufferSize"):
-                most = device.limits[name]
-                if nbytes > most:
-                    return f"{kind} {index} takes {nbytes} bytes, and {device.key}'s {name} is {most}"
-    return ""
+def verify_outputs(
+    job: MeasureJob, expected: Mapping[int, np.ndarray], read_output: Callable[[int], np.ndarray]
+) -> Measurement:
+    """Compare every output with its reference.
 
+    Args:
+        job: The job, for its tolerances.
+        expected: Reference of each output, by parameter index.
+        read_output: Returns what the program wrote to the parameter of that index.
 
-def judge(job: MeasureJob, expected: Mapping[int, np.ndarray], output: Callable[[int], np.ndarray]) -> Measurement:
-    """``ok`` or ``wrong_result``, with the largest error of all outputs; ``output`` reads one back, by index."""
+    Returns:
+        A measurement without times: ``ok`` or ``wrong_result``, with the largest error of all outputs.
+    """
     max_error = 0.0
     messages = []
     for index in sorted(expected):
-        verdict = verify(f"parameter {index}", output(index), expected[index], job.rtol, job.atol)
-        if math.isnan(verdict.max_error) or verdict.max_error > max_error:
-            max_error = verdict.max_error
-        if verdict.wrong:
-            messages.append(verdict.message)
+        result = compare(f"parameter {index}", read_output(index), expected[index], job.rtol, job.atol)
+        if math.isnan(result.max_error) or result.max_error > max_error:
+            max_error = result.max_error
+        if result.wrong:
+            messages.append(result.message)
     state = TrialState.WRONG_RESULT if messages else TrialState.OK
     return Measurement(state, max_error=max_error, error="\n".join(messages))
 
 
-def believe(measured: Measurement, floor_s: float) -> Measurement:
-    """``implausible`` where the typical sample is under the shortest time that the device could need."""
+def check_floor(measured: Measurement, floor_s: float) -> Measurement:
+    """Return ``measured``, as ``implausible`` where its median sample is below ``floor_s`` seconds."""
     typical_s = statistics.median(measured.samples_s)
     if typical_s >= floor_s:
         return measured
@@ -68,22 +58,8 @@ def believe(measured: Measurement, floor_s: float) -> Measurement:
     return replace(measured, state=TrialState.IMPLAUSIBLE, error=error)
 
 
-def out_of_memory(phase: JobPhase, text: str) -> Measurement:
-    """A program for which memory did not do, in the words of whoever noticed it."""
-    return Measurement(TrialState.RUN_ERROR, error=f"out of memory while {phase.value}: {text}")
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """How many elements are ``wrong``, the largest error (NaN if the output holds one), and a sentence ("" if none)."""
-
-    wrong: int
-    max_error: float
-    message: str
-
-
-def verify(name: str, got: np.ndarray, expected: np.ndarray, rtol: float, atol: float) -> Verdict:
-    """Compares two arrays of equal shape and dtype.
+def compare(name: str, got: np.ndarray, expected: np.ndarray, rtol: float, atol: float) -> Comparison:
+    """Compare two arrays of equal shape and dtype.
 
     An element passes when it equals the expected one, or ``|got − expected| ≤ atol + rtol · |expected|`` with both
     finite. NaN never passes, not even where NaN is expected. ``name`` is what the message calls the output.
@@ -108,7 +84,7 @@ def verify(name: str, got: np.ndarray, expected: np.ndarray, rtol: float, atol: 
             wrong += failed.size
             nans += int(np.isnan(a).sum())
     if not wrong:
-        return Verdict(0, max_error, "")
+        return Comparison(0, max_error, "")
     where = ", ".join(str(int(i)) for i in np.unravel_index(first, got.shape))
     message = (
         f"{wrong} of {flat_got.size} elements of {name} are wrong; the first is [{where}]: "
@@ -118,4 +94,4 @@ def verify(name: str, got: np.ndarray, expected: np.ndarray, rtol: float, atol: 
         message += f"; {nans} are NaN: computed so, or never written"
     elif not math.isnan(max_error):
         message += f"; the largest error is {max_error:.3g}"
-    return Verdict(wrong, max_error, message)
+    return Comparison(wrong, max_error, message)

@@ -1,6 +1,6 @@
-"""The child's side of a TVM worker: as `wgtune.devices.webgpu.main`, with TVM's own runtime in place of wgpu.
+"""Child process of `wgtune.devices.worker.factory.TvmWorker`, started as ``python -m wgtune.devices.tvm.main``.
 
-Started as ``python -m wgtune.devices.tvm.main``; the requests and answers are the same.
+`wgtune.devices.measure.job_loop` describes the requests and answers.
 """
 
 from __future__ import annotations
@@ -9,17 +9,16 @@ import sys
 
 from ...support.child_main import Answer, Requests, serve
 from ..device import Device
-from ..webgpu.main import answer_jobs
+from ..measure.job_loop import answer_requests
 
 
 def main(requests: Requests, answer: Answer) -> int:
-    """Serves the device that the first request names."""
+    """Open the device that the first request names, and serve it."""
     device = Device.from_json(requests.get()["open"])
     # Imported here, so that a parent's death is noticed while a driver hangs at being loaded.
-    from .bench import TvmBench
+    from .backend import TvmBackend
 
-    bench = TvmBench(device)
-    return answer_jobs(requests, answer, bench.measure, bench.prepare, bench.measure_peaks)
+    answer_requests(requests, answer, TvmBackend(device))
 
 
 if __name__ == "__main__":

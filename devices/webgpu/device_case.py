@@ -1,4 +1,4 @@
-"""A case on a device: the arguments of a kernel, what must come out, and the buffers that hold them."""
+"""A case on a device: the buffers that hold its parameters, inputs uploaded and outputs poisoned."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..measure.case_file import identify, read_case
+from ..measure.case_file import read_case
 from . import gpu as layer
 
 _CHUNK = 1 << 20
@@ -22,7 +22,7 @@ class Poison:
         layer.write(gpu, self._source, np.full(_CHUNK, 0xFF, np.uint8))
 
     def fill(self, buffers: list[Any]) -> None:
-        """Queues filling all of each buffer."""
+        """Queue filling all of each buffer."""
         encoder = self._gpu.create_command_encoder()
         for buffer in buffers:
             for offset in range(0, buffer.size, _CHUNK):
@@ -30,42 +30,35 @@ class Poison:
         self._gpu.queue.submit([encoder.finish()])
 
 
-class Case:
-    """The safetensors file of a `MeasureJob`, read once; its inputs stay on the device while candidates come and go."""
+class DeviceCase:
+    """The arrays of a case file, and a buffer for each parameter; the inputs stay on the device between jobs."""
 
     def __init__(self, gpu: Any, path: Path) -> None:
-        """Raises CaseError where the file cannot be read."""
+        """Read the file; raises CaseError where that fails."""
         self._gpu = gpu
-        self.identity = identify(path)
-        self._arrays = read_case(path)
-        self.arguments, self.expected = self._arrays.arguments, self._arrays.expected
+        self.arrays = read_case(path)
         self.buffers: dict[int, Any] = {}
         self.dirty: set[int] = set()
         """Inputs that a program may have overwritten since they were uploaded."""
 
-    def sizes(self) -> dict[int, int]:
-        """Bytes of each parameter, by index."""
-        return self._arrays.sizes()
-
     def prepare(self, poison: Poison) -> None:
-        """Puts every parameter as a first run must find it: inputs as given, outputs poisoned."""
-        sizes = self.sizes()
-        for index, nbytes in sizes.items():
+        """Queue setting every parameter as a first run must find it: inputs as given, outputs poisoned."""
+        for index, nbytes in self.arrays.sizes().items():
             if index not in self.buffers:
                 self.buffers[index] = layer.storage_buffer(self._gpu, nbytes)
                 self.dirty.add(index)
-        for index in sorted(self.dirty & self.arguments.keys()):
-            layer.write(self._gpu, self.buffers[index], self.arguments[index])
-        poison.fill([self.buffers[index] for index in self.expected if index not in self.arguments])
+        for index in sorted(self.dirty & self.arrays.arguments.keys()):
+            layer.write(self._gpu, self.buffers[index], self.arrays.arguments[index])
+        poison.fill([self.buffers[index] for index in self.arrays.expected if index not in self.arrays.arguments])
         self.dirty.clear()
 
     def output(self, index: int) -> np.ndarray:
-        """Output parameter ``index`` as it is on the device now, in the expected shape and dtype."""
-        expected = self.expected[index]
+        """Return output parameter ``index`` as it is on the device now, in the expected shape and dtype."""
+        expected = self.arrays.expected[index]
         return layer.read(self._gpu, self.buffers[index], expected.nbytes).view(expected.dtype).reshape(expected.shape)
 
     def release(self) -> None:
-        """Frees the device's memory."""
+        """Free the device's memory."""
         for buffer in self.buffers.values():
             buffer.destroy()
         self.buffers.clear()

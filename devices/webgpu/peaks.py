@@ -1,19 +1,18 @@
-"""The peaks of a device that wgpu reaches."""
+"""Highest arithmetic and memory throughput of a device opened through wgpu."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from ..measure.job import Peaks
 from ..measure.peak_programs import ARITHMETIC, ARITHMETIC_GROUP_BYTES, COPY, COPY_GROUP_BYTES, SAMPLING, find_peaks
-from ..measure.protocol import JobPhase
+from ..measure.phases import JobPhase, Notify
 from . import gpu as layer
 from .timing import Timer
 
 
-def measure_peaks(gpu: Any, notify: Callable[[JobPhase], None]) -> Peaks:
-    """Measures on an open `wgpu.GPUDevice`; takes about a second, on a software adapter as well."""
+def measure_peaks(gpu: Any, notify: Notify) -> Peaks:
+    """Measure the peaks of an open `wgpu.GPUDevice`; takes about a second, on a software adapter as well."""
     timer = Timer(gpu, lambda: notify(JobPhase.RUNNING))
     notify(JobPhase.COMPILING)
     arithmetic = layer.make_pipeline(gpu, ARITHMETIC, "main")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import secrets
 import time
+from dataclasses import replace
 from typing import Any
 
 from ...support.child_process import Child, ChildDied, ChildTimeout
@@ -12,11 +13,11 @@ from ...support.enums import TrialState
 from ...support.errors import DeviceError, WgtuneError
 from ..device import Device
 from ..measure.job import Measurement, Timeouts
-from ..measure.protocol import JobPhase, measurement_from_json
+from ..measure.phases import JobPhase, PhaseClock, limit_s, timed_out
+from ..measure.protocol import measurement_from_json
 from ..program import AnyProgram
 
 _PHASES = [phase.value for phase in JobPhase]
-_TIMEOUT_STATES = {JobPhase.COMPILING: TrialState.COMPILE_TIMEOUT, JobPhase.RUNNING: TrialState.RUN_TIMEOUT}
 
 
 class Fault(Exception):
@@ -95,7 +96,7 @@ class BenchProcess:
         try:
             number = self._send(request)
         except ChildDied as died:
-            raise self._death(died, _PhaseClock()) from None
+            raise self._death(died, PhaseClock()) from None
         return self._await_result(number)
 
     def stop(self) -> None:
@@ -113,14 +114,12 @@ class BenchProcess:
         return number
 
     def _await_result(self, number: int) -> dict[str, Any]:
-        clock = _PhaseClock()
+        clock = PhaseClock()
         try:
             message = self._await_end(number, clock)
         except ChildTimeout:
             self.kill()
-            state = _TIMEOUT_STATES.get(clock.phase, TrialState.RUN_ERROR)
-            text = f"{clock.phase.value} did not end within {self._limit_s(clock.phase):g} s"
-            raise Fault(clock.stop(state, text), doubtful=False) from None
+            raise Fault(_with_times(timed_out(self._timeouts, clock.phase), clock), doubtful=False) from None
         except ChildDied as died:
             raise self._death(died, clock) from None
         except BaseException:
@@ -131,13 +130,13 @@ class BenchProcess:
         result: dict[str, Any] = message["result"]
         return result
 
-    def _await_end(self, number: int, clock: _PhaseClock) -> dict[str, Any]:
+    def _await_end(self, number: int, clock: PhaseClock) -> dict[str, Any]:
         """The last message about request ``number``; each phase that the process reports has its own time limit.
 
         Whatever else comes is passed over, and does not extend the limit: garbage, and answers to other requests. An
         answer cannot be there before its question, since nobody can guess a number.
         """
-        deadline = time.monotonic() + self._limit_s(clock.phase)
+        deadline = time.monotonic() + limit_s(self._timeouts, clock.phase)
         while True:
             message = self._child.receive(deadline)
             if message.get("id") != number:
@@ -146,20 +145,14 @@ class BenchProcess:
                 return message
             if message.get("phase") in _PHASES:
                 clock.enter(JobPhase(message["phase"]))
-                deadline = time.monotonic() + self._limit_s(clock.phase)
+                deadline = time.monotonic() + limit_s(self._timeouts, clock.phase)
 
-    def _death(self, died: ChildDied, clock: _PhaseClock) -> Fault:
+    def _death(self, died: ChildDied, clock: PhaseClock) -> Fault:
         self.kill()
         where = f"while {clock.phase.value}" if clock.begun else "before it began"
         text = f"the worker process {died.how} {where}" + (f"; its last words:\n{died.words}" if died.words else "")
-        return Fault(clock.stop(TrialState.RUN_ERROR, text), doubtful=self._requests > 1 or not clock.begun)
-
-    def _limit_s(self, phase: JobPhase) -> float:
-        if phase is JobPhase.COMPILING:
-            return self._timeouts.compile_s
-        if phase is JobPhase.RUNNING:
-            return self._timeouts.run_s
-        return self._timeouts.start_s
+        measurement = Measurement(TrialState.RUN_ERROR, error=text)
+        return Fault(_with_times(measurement, clock), doubtful=self._requests > 1 or not clock.begun)
 
 
 def measurement_of(result: dict[str, Any]) -> Measurement:
@@ -180,26 +173,11 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
 
 
-class _PhaseClock:
-    """The phase that a job is in, and the seconds spent in each, for jobs that do not live to tell."""
-
-    def __init__(self) -> None:
-        self.phase = JobPhase.LOADING
-        self.begun = False
-        self._since = time.monotonic()
-        self._seconds = dict.fromkeys(JobPhase, 0.0)
-
-    def enter(self, phase: JobPhase) -> None:
-        now = time.monotonic()
-        self._seconds[self.phase] += now - self._since
-        self.phase, self._since, self.begun = phase, now, True
-
-    def stop(self, state: TrialState, error: str) -> Measurement:
-        self._seconds[self.phase] += time.monotonic() - self._since
-        return Measurement(
-            state,
-            compile_s=self._seconds[JobPhase.COMPILING],
-            run_s=self._seconds[JobPhase.RUNNING],
-            verify_s=self._seconds[JobPhase.LOADING] + self._seconds[JobPhase.VERIFYING],
-            error=error,
-        )
+def _with_times(measurement: Measurement, clock: PhaseClock) -> Measurement:
+    """Return ``measurement`` with the times that the parent saw, for jobs whose process did not answer."""
+    return replace(
+        measurement,
+        compile_s=clock.seconds(JobPhase.COMPILING),
+        run_s=clock.seconds(JobPhase.RUNNING),
+        verify_s=clock.seconds(JobPhase.LOADING, JobPhase.VERIFYING),
+    )

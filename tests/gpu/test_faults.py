@@ -20,9 +20,10 @@ from folders import HELPERS
 from sample_programs import BROKEN, CRASHING, DOUBLING, ENDLESS, NANS, SLOW_TO_COMPILE, TRIPLING, elementwise, job
 
 from wgtune.devices.device import Device
+from wgtune.devices.measure.bench import measure
 from wgtune.devices.measure.job import Timeouts
-from wgtune.devices.measure.protocol import JobPhase
-from wgtune.devices.webgpu.bench import Bench, failure
+from wgtune.devices.measure.phases import JobPhase
+from wgtune.devices.webgpu.backend import WebGpuBackend
 from wgtune.devices.worker.worker import Worker
 from wgtune.support.enums import TrialState
 from wgtune.support.errors import WgtuneError
@@ -188,13 +189,14 @@ def test_faster_than_possible_is_not_believed(worker: Worker, doubling: Path) ->
 
 
 def test_a_lost_device_is_named(device: Device, doubling: Path) -> None:
-    bench = Bench(device)
-    bench.gpu.destroy()
-    assert bench.measure(job(DOUBLING, doubling), lambda phase: None).state is TrialState.DEVICE_LOST
+    backend = WebGpuBackend(device)
+    backend.gpu.destroy()
+    assert measure(job(DOUBLING, doubling), backend, lambda phase: None).state is TrialState.DEVICE_LOST
 
 
-def test_exhausted_memory_is_not_a_build_error() -> None:
-    result = failure(wgpu.GPUOutOfMemoryError("Not enough memory left"), JobPhase.LOADING)
+def test_exhausted_memory_is_not_a_build_error(device: Device) -> None:
+    result = WebGpuBackend(device).failure(wgpu.GPUOutOfMemoryError("Not enough memory left"), JobPhase.LOADING)
+    assert result is not None
     assert result.state is TrialState.RUN_ERROR and "memory" in result.error
 
 

@@ -19,6 +19,7 @@ from wgtune.database.store import Store
 from wgtune.devices.device import Device
 from wgtune.devices.limits import TIERS
 from wgtune.devices.measure.job import MeasureJob, Measurement, Peaks, Timeouts
+from wgtune.devices.program import Program
 from wgtune.support.enums import Runtime, TrialState
 from wgtune.support.errors import DeviceError
 from wgtune.support.signals import Interrupted
@@ -65,7 +66,8 @@ class Gpu:
             answer = self.before(len(self.jobs) - 1)
         finally:
             self.measuring.clear()
-        seconds = len(job.wgsl.shaders[0].source) * 1e-6
+        assert isinstance(job.program, Program)
+        seconds = len(job.program.shaders[0].source) * 1e-6
         return answer or Measurement(TrialState.OK, samples_s=(seconds,) * 8, timer="wall", max_error=0.0)
 
     def calibrate(self) -> Peaks:
