@@ -1,6 +1,6 @@
-"""What capture makes of a model: its kernels, and per stage a straight line of kernel calls over planned tensors.
+"""A captured model as plain data: its kernels, and per stage a straight line of kernel calls over planned tensors.
 
-Nothing here knows schedules: a `Kernel` is TensorIR as it comes from fusion, a `Stage` says which are called on what.
+A `Kernel` is TensorIR as fusion leaves it, without a schedule. A `Stage` lists which kernels run on which tensors.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """Name, shape (elements) and dtype (``float32``, ``int32``, …) of a tensor; row-major, densely packed."""
+    """Name, shape (in elements) and dtype (``float32``, ``int32``, …) of a tensor; row-major, densely packed."""
 
     name: str
     shape: tuple[int, ...]
@@ -32,8 +32,8 @@ class TensorSpec:
 class Operand:
     """One argument of a call: ``nbytes`` bytes at byte ``offset`` of tensor ``index`` in ``space``.
 
-    Spaces are the stage's ``input``s, ``param``s (weights after the weight transform), ``constant``s, ``output``s and
-    ``temp``s. A temp is one value with one lifetime: sharing memory between temps is the builder's business.
+    The spaces are the stage's inputs, params (weights after the weight transform), constants, outputs and temps
+    (intermediate tensors). A temp is one value with one lifetime; the bundle builder lets temps share memory.
     """
 
     space: Literal["input", "param", "constant", "temp", "output"]
@@ -44,7 +44,7 @@ class Operand:
 
 @dataclass(frozen=True)
 class Call:
-    """One launch of kernel ``kernel`` (its id); operands in the order of the TensorIR function's parameters."""
+    """One launch of the kernel with id ``kernel``; operands in the order of the TensorIR function's parameters."""
 
     kernel: str
     operands: tuple[Operand, ...]
@@ -54,7 +54,7 @@ class Call:
 class Stage:
     """One network as a straight line of calls.
 
-    ``temps`` gives the bytes of each intermediate. ``weight_names`` are the names of the checkpoint tensors that
+    ``temps`` are the sizes of the intermediate tensors in bytes. ``weight_names`` are the checkpoint tensors that
     ``weight_transform`` (a Relax module as TVM JSON, function ``main_transform_params``) turns into ``params``.
     """
 
@@ -69,7 +69,7 @@ class Stage:
     weight_transform: str = ""
 
     def calls_per_kernel(self) -> dict[str, int]:
-        """How often one run of the stage launches each kernel, by kernel id."""
+        """Return the launches of each kernel in one run of the stage, by kernel id."""
         counts: dict[str, int] = {}
         for call in self.calls:
             counts[call.kernel] = counts.get(call.kernel, 0) + 1
@@ -80,9 +80,15 @@ class Stage:
 class Kernel:
     """One distinct fused TensorIR function.
 
-    ``id`` is the SHA-256 of ``text``, the canonical text (see `tvm.kernel_identity`). ``name`` is for reading:
-    the fused operators and the id's first hex digits. ``params`` follow the signature; ``outputs`` are the indices that
-    the kernel writes. ``flops`` counts floating-point operations of one launch, ``nbytes`` each parameter's bytes once.
+    Attributes:
+        id: SHA-256 of ``text``.
+        name: the fused operators and the id's first hex digits, for people.
+        text: canonical text of the function (see `wgtune.database.tvm.kernel_identity`).
+        func: the function.
+        params: its parameters, in order.
+        outputs: indices of the parameters that the kernel writes.
+        flops: floating-point operations of one launch.
+        nbytes: size of all parameters in bytes, each counted once.
     """
 
     id: str
@@ -97,11 +103,14 @@ class Kernel:
 
 @dataclass(frozen=True)
 class CaptureOptions:
-    """What shapes a capture beside the model.
+    """Options of a capture.
 
-    ``width`` and ``height`` are of the image in pixels, None for the model's own size; ``batch`` is images at once;
-    ``guidance`` runs the UNet on both the negative and the positive prompt (twice the batch); ``max_binding`` bounds,
-    in bytes, the attention scores that are kept at once.
+    Attributes:
+        width: of the image in pixels; None for the model's own.
+        height: likewise.
+        batch: images at once.
+        guidance: whether the UNet runs on the negative and the positive prompt, which doubles its batch.
+        max_binding: limit on the attention scores that are kept at once, in bytes.
     """
 
     width: int | None = None
@@ -111,9 +120,9 @@ class CaptureOptions:
     max_binding: int = 128 << 20
 
     def runs_per_image(self, stage: str, steps: int) -> int:
-        """How often ``stage`` runs for one batch of images at ``steps`` model calls.
+        """Return the runs of ``stage`` for one batch of images at ``steps`` model calls.
 
-        The text stage runs once per prompt and, with guidance, once more for the negative one; the UNet once a step.
+        The text stage runs once per prompt, and with guidance once more per negative prompt. The UNet runs once a step.
         """
         if stage.startswith("clip"):
             return self.batch * (2 if self.guidance else 1)
@@ -122,7 +131,10 @@ class CaptureOptions:
 
 @dataclass
 class Capture:
-    """A captured model. ``key`` is the SHA-256 of everything that shaped it; ``stages`` are in order of execution."""
+    """A captured model.
+
+    ``key`` is the SHA-256 of everything that determines the capture. ``stages`` are in order of execution.
+    """
 
     key: str
     model: str
@@ -131,7 +143,7 @@ class Capture:
     kernels: dict[str, Kernel]
 
     def calls_per_image(self, steps: int) -> dict[tuple[str, str], int]:
-        """Launches per ``(stage, kernel id)`` for one batch of images at ``steps`` model calls."""
+        """Return launches by ``(stage, kernel id)`` for one batch of images at ``steps`` model calls."""
         return {
             (stage, kernel): count * self.options.runs_per_image(stage, steps)
             for stage in self.stages

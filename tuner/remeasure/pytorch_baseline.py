@@ -1,4 +1,4 @@
-"""How long a model's stages take in PyTorch, as most people run them: what tuned kernels are measured against."""
+"""Latency of a model's stages in PyTorch, eager and compiled, to compare tuned kernels with."""
 
 from __future__ import annotations
 
@@ -20,23 +20,29 @@ from ..ir import CaptureOptions
 
 @dataclass(frozen=True)
 class Mode:
-    """A way to run a network: ``compiled`` by torch.compile or not, matrix products in TensorFloat-32 or float32."""
+    """How a network is run: ``compiled`` by torch.compile or not, matrix products in TensorFloat-32 or float32."""
 
     compiled: bool
     tf32: bool
 
     @property
     def name(self) -> str:
-        """As people say it."""
+        """The mode as reports print it."""
         return ("compile" if self.compiled else "eager") + (", TF32" if self.tf32 else "")
 
 
 @dataclass(frozen=True)
 class StageTime:
-    """One stage in one mode. Times in seconds; no ``samples_s`` where it failed, and ``error`` says why.
+    """The latency of one stage in one mode, in seconds.
 
-    ``compile_s`` is how long the first run took, in which torch.compile does its work. ``difference`` is the largest of
-    ``|this − eager float32|`` over the stage's output, as a part of the latter's largest value.
+    Attributes:
+        stage: name of the stage.
+        mode: how it was run.
+        samples_s: one value per sample; empty if the stage failed.
+        compile_s: duration of the first run, in which torch.compile does its work.
+        difference: largest ``|this − eager float32|`` over the output, relative to the latter's largest value; None for
+            eager float32 itself, and if that failed.
+        error: why the stage failed, "" if it did not.
     """
 
     stage: str
@@ -48,14 +54,18 @@ class StageTime:
 
 
 def default_device() -> str:
-    """The accelerator that PyTorch reaches, else the CPU."""
+    """Return the name of the accelerator that PyTorch can use, else ``cpu``."""
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def device_name(device: str) -> str:
-    """What a PyTorch device is called. Raises UsageError where it cannot be used."""
+    """Return the model name of a PyTorch device.
+
+    Raises:
+        UsageError: PyTorch cannot use the device.
+    """
     try:
         torch.zeros(1, device=device).add(1).cpu()
         return torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else device
@@ -67,7 +77,7 @@ def device_name(device: str) -> str:
 
 
 def available_modes(device: str, compiled: Sequence[bool] = (False, True)) -> list[Mode]:
-    """Every mode that ``device`` has: TensorFloat-32 is there from NVIDIA's compute capability 8.0 on."""
+    """Return the modes that ``device`` supports: TensorFloat-32 needs NVIDIA's compute capability 8.0 or later."""
     tf32 = torch.device(device).type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
     return [Mode(one, fast) for one in compiled for fast in ((False, True) if tf32 else (False,))]
 
@@ -81,9 +91,18 @@ def time_stages(
     stages: Sequence[str] | None = None,
     backend: str = "inductor",
 ) -> Iterator[StageTime]:
-    """Times each stage in each mode, one after the other; what fails in one does not keep the others.
+    """Measure each stage in each mode and yield the results one by one; a failure does not stop the others.
 
-    Weights and inputs are random: what a network takes does not depend on them. ``backend`` is torch.compile's.
+    Weights and inputs are random, because a network's latency does not depend on them.
+
+    Args:
+        source: the model.
+        options: image size, batch and guidance.
+        device: PyTorch's name of the device.
+        modes: how to run each stage.
+        report: told before each measurement: what is measured, and the fraction that is done, from 0 to 1.
+        stages: names of the stages; None for all.
+        backend: of torch.compile.
 
     Raises:
         CaptureError: the model has no such stage, or a stage's configuration does not build.
@@ -104,7 +123,7 @@ def time_stages(
 
 
 def _inputs(network: Network) -> tuple[torch.Tensor, ...]:
-    """Random numbers where the network takes numbers, zeros where it takes ids."""
+    """Return inputs of the network: random numbers for floating-point tensors, zeros for token ids."""
     generator = torch.Generator().manual_seed(0)
     return tuple(
         torch.randn(zeros.shape, generator=generator).to(zeros) if zeros.is_floating_point() else zeros
@@ -120,7 +139,7 @@ def _time(
     expected: torch.Tensor | None,
     backend: str,
 ) -> tuple[StageTime, torch.Tensor | None]:
-    """The time, and what came out."""
+    """Measure one stage in one mode; return the result and the stage's output as float32 on the CPU."""
     try:
         with torch.no_grad(), _matrix_products(mode.tf32):
             run = torch.compile(network.module, backend=backend) if mode.compiled else network.module
@@ -130,10 +149,10 @@ def _time(
             compile_s = time.perf_counter() - begun
             first_s = clock.run(lambda: run(*inputs))
             samples = clock.sample(lambda: run(*inputs), Sampling(), first_s)
-    except Exception as error:  # torch.compile raises whatever its many parts do, and memory may not hold a stage
-        cause = getattr(error, "inner_exception", error)  # what torch.compile's wrapper is about
-        words = str(cause).strip().splitlines()
-        return StageTime(stage, mode, error=f"{type(cause).__name__}: {words[0] if words else ''}"), None
+    except Exception as error:  # torch.compile raises many kinds of errors, and memory may not suffice
+        cause = getattr(error, "inner_exception", error)  # the error inside torch.compile's wrapper
+        lines = str(cause).strip().splitlines()
+        return StageTime(stage, mode, error=f"{type(cause).__name__}: {lines[0] if lines else ''}"), None
     finally:
         torch.compiler.reset()
     difference = None
@@ -144,13 +163,13 @@ def _time(
 
 
 def _first(output: Any) -> torch.Tensor:
-    """The first tensor of what a network gives."""
+    """Return the first tensor of a network's output."""
     found: torch.Tensor = output[0] if isinstance(output, tuple) else output
     return found
 
 
 class _Clock(Sampler[Callable[[], object]]):
-    """The wall clock around runs whose end is waited for."""
+    """Wall-clock time of runs, each waited for to end on the device."""
 
     pass_s: ClassVar[Mapping[str, float]] = {"wall": 10e-3}
 
@@ -159,7 +178,7 @@ class _Clock(Sampler[Callable[[], object]]):
         self._device = device
 
     def run(self, steps: Callable[[], object], repeat: int = 1) -> float:
-        """Calls ``steps`` ``repeat`` times and waits for the device."""
+        """Call ``steps`` ``repeat`` times, wait for the device, and return the seconds."""
         self._wait()
         begun = time.perf_counter()
         for _ in range(repeat):
@@ -170,7 +189,7 @@ class _Clock(Sampler[Callable[[], object]]):
         return seconds
 
     def run_cold(self, steps: Callable[[], object], count: int = 1) -> float:
-        """Raises NotImplementedError: PyTorch is timed as it runs, one time after the other."""
+        """Raise NotImplementedError: PyTorch is measured with warm caches only."""
         raise NotImplementedError("there are no cold runs of PyTorch")
 
     def _wait(self) -> None:
@@ -180,9 +199,9 @@ class _Clock(Sampler[Callable[[], object]]):
 
 @contextmanager
 def _matrix_products(tf32: bool) -> Iterator[None]:
-    """Has products of float32 matrices, and convolutions, computed in TensorFloat-32, or surely not.
+    """Switch TensorFloat-32 on or off for matrix products and convolutions of float32, in the ``with`` block.
 
-    PyTorch's own default is mixed: convolutions with, matrices without (docs: "Numerical accuracy").
+    PyTorch's default is mixed: convolutions use it, matrix products do not (PyTorch docs, "Numerical accuracy").
     """
     matrices, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
     before = matrices.allow_tf32, convolutions.allow_tf32
