@@ -24,6 +24,9 @@ from .prefetch import Prefetched
 from .trial import Attempt
 from .trial_runner import TrialRunner
 
+_Result = tuple[Candidate, float | None]
+"""A candidate and its latency in seconds, None if its trial failed."""
+
 
 def search_kernels(context: SessionContext, runner: TrialRunner) -> None:
     """Run search trials until the budget or the session's time is spent.
@@ -69,10 +72,6 @@ def search_kernels(context: SessionContext, runner: TrialRunner) -> None:
             if current.last and not progress.exhausted:
                 progress.exhausted = True
                 context.listener.on(KernelExhausted(leased, states.scheduler.left))
-
-
-_Result = tuple[Candidate, float | None]
-"""A candidate and its latency in seconds, None if its trial failed."""
 
 
 @dataclass(frozen=True)

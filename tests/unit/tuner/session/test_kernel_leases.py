@@ -1,4 +1,4 @@
-"""A session's view of the others: whose turn it is, what they booked, and when a kernel was taken from it."""
+"""Leases on kernels: which session holds which kernel, and which kernels other sessions have measured."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ def store():
         yield store
 
 
-def join(store: Store) -> tuple[KernelLeases, int]:
+def begin_session(store: Store) -> tuple[KernelLeases, int]:
     session_id = store.begin_session(session())
-    shared = KernelLeases(store, LLVMPIPE.key, Runtime.WGPU, IDS)
-    shared.begin(session_id)
-    return shared, session_id
+    leases = KernelLeases(store, LLVMPIPE.key, Runtime.WGPU, IDS)
+    leases.begin(session_id)
+    return leases, session_id
 
 
-def test_two_hold_different_kernels_and_a_third_none(store):
-    sessions = [join(store)[0] for _ in range(3)]
+def test_two_sessions_lease_different_kernels_and_a_third_none(store):
+    sessions = [begin_session(store)[0] for _ in range(3)]
     with sessions[0].hold_first(IDS) as one, sessions[1].hold_first(IDS) as two, sessions[2].hold_first(IDS) as three:
         assert [one, two, three] == [MATMUL.id, CONV.id, None]
     with sessions[2].hold_first(IDS) as now:
         assert now == MATMUL.id
 
 
-def test_only_what_others_ended_is_news(store):
-    (mine, my_session), (_, other_session) = join(store), join(store)
+def test_only_trials_of_other_sessions_are_changes(store):
+    (mine, my_session), (_, other_session) = begin_session(store), begin_session(store)
     assert mine.changed_by_others(IDS) == []
     with mine.hold_first(IDS):
         measure(store, my_session, MATMUL, ok(1e-3), "mine")
@@ -52,8 +52,8 @@ def test_only_what_others_ended_is_news(store):
     assert mine.changed_by_others(IDS) == []
 
 
-def test_a_kernel_that_was_taken_over_is_not_kept(store, monkeypatch):
-    (mine, my_session), (_, other_session) = join(store), join(store)
+def test_the_lease_of_a_kernel_that_was_taken_over_is_not_renewed(store, monkeypatch):
+    (mine, my_session), (_, other_session) = begin_session(store), begin_session(store)
     with mine.hold_first([MATMUL.id]) as kernel:
         monkeypatch.setattr(kernel_state, "_RENEW_AFTER_S", 0.0)
         assert mine.renew(kernel)
@@ -61,12 +61,12 @@ def test_a_kernel_that_was_taken_over_is_not_kept(store, monkeypatch):
         time.sleep(0.001)
         assert claim(store, other_session, [MATMUL.id]) == MATMUL.id
         assert not mine.renew(kernel)
-    # Leaving does not give back what is another's.
+    # The end of the block does not give back another session's lease.
     assert claim(store, my_session, [MATMUL.id]) is None
 
 
-def test_an_error_leaves_the_lease_to_the_end_of_the_session(store):
-    (mine, _), (_, other_session) = join(store), join(store)
+def test_after_an_error_the_lease_lasts_until_the_session_ends(store):
+    (mine, _), (_, other_session) = begin_session(store), begin_session(store)
     with pytest.raises(RuntimeError), mine.hold_first([MATMUL.id]):
         raise RuntimeError
     assert claim(store, other_session, [MATMUL.id]) is None
