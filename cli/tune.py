@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from ..devices.browser.page_registry import PageRegistry
     from ..devices.device import Device
     from ..tuner.fleet.dask_client import Cluster
-    from ..tuner.fleet.device_source import Visitors
-    from ..tuner.fleet.fleet import Fleet
+    from ..tuner.fleet.device_source import DeviceSource
+    from ..tuner.fleet.fleet import FleetRequest
 
 _AGENT_WAIT_S = 120.0
 """How long `tune --scheduler` waits for a first agent."""
@@ -138,10 +138,10 @@ def tune(
             with watching(stderr()) as listener:
                 summary = run_session(request, store, listener, open_worker)
     if not alone:
-        from ..tuner.fleet.fleet import Fleet
+        from ..tuner.fleet.fleet import FleetRequest
 
-        visitors = _visitors(cluster, chosen if words_of(device) not in ([], ["all"]) else None, registry, minutes)
-        _tune_fleet(Fleet(model, options, request, db, scheduler or ""), chosen, visitors, json)
+        source = _device_source(cluster, chosen if words_of(device) not in ([], ["all"]) else None, registry, minutes)
+        _tune_fleet(FleetRequest(model, options, request, db, scheduler or ""), chosen, source, json)
         return
     if json:
         from ..reports.tables import print_json
@@ -206,7 +206,7 @@ def _agents_devices(cluster: Cluster, specs: list[str] | None) -> list[Device]:
     """The devices of agents that ``specs`` name, all by default: each as often as there are agents with one."""
     from ..devices.discovery.discovery import select_several
 
-    found = cluster.wait_for_agents(_AGENT_WAIT_S, lambda: note(f"waiting for an agent at {cluster.scheduler} …"))
+    found = cluster.wait_for_devices(_AGENT_WAIT_S, lambda: note(f"waiting for an agent at {cluster.scheduler} …"))
     for problem in found.problems:
         warn(problem)
     if words_of(specs) in ([], ["all"]):
@@ -227,28 +227,28 @@ def _own_devices(registry: PageRegistry | None, specs: list[str] | None) -> list
     return [device]
 
 
-def _visitors(
+def _device_source(
     cluster: Cluster | None, devices: Sequence[Device] | None, registry: PageRegistry | None, minutes: float | None
-) -> Visitors | None:
+) -> DeviceSource | None:
     """Who may join later: agents' devices like ``devices``, or of any kind, or browsers."""
     if cluster is not None:
-        from ..tuner.fleet.dask_client import AgentDevices
+        from ..tuner.fleet.dask_client import AgentSource
 
-        return AgentDevices(cluster, None if devices is None else {device.key for device in devices})
+        return AgentSource(cluster, None if devices is None else {device.key for device in devices})
     if registry is not None:
-        from ..tuner.fleet.browser_source import Browsers
+        from ..tuner.fleet.browser_source import BrowserSource
 
-        return Browsers(registry, minutes)
+        return BrowserSource(registry, minutes)
     return None
 
 
-def _tune_fleet(fleet: Fleet, devices: Sequence[Device], visitors: Visitors | None, json: bool) -> None:
-    from ..reports.live.fleet import fleet_summary_lines, watching_fleet
+def _tune_fleet(fleet: FleetRequest, devices: Sequence[Device], source: DeviceSource | None, json: bool) -> None:
+    from ..reports.live.fleet import fleet_display, fleet_summary_lines
     from ..support.errors import DeviceError
     from ..tuner.fleet.fleet import tune_fleet
 
-    with watching_fleet(stderr()) as listener:
-        summary = tune_fleet(fleet, devices, listener, visitors)
+    with fleet_display(stderr()) as listener:
+        summary = tune_fleet(fleet, devices, listener, source)
     for line in fleet_summary_lines(summary, listener.view):
         note(line)
     if json:

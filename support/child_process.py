@@ -75,14 +75,15 @@ class Child:
         return self._process.poll() is None
 
     def send(self, message: dict[str, Any]) -> None:
-        """Writes one request; raises ChildDied where nobody reads it."""
+        """Write one request; raises ChildDied where the child does not read it, or was ended."""
         stdin = self._process.stdin
         assert stdin is not None
         self._last_words.clear()
+        line = encode_line(message)
         try:
-            stdin.write(encode_line(message))
+            stdin.write(line)
             stdin.flush()
-        except OSError:
+        except (OSError, ValueError):  # ValueError: `kill` has closed the pipe
             raise self._death() from None
 
     def receive(self, deadline: float) -> dict[str, Any]:

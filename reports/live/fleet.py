@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ...support.formatting import duration
-from ...tuner.fleet.fleet import FleetListener, FleetSummary
+from ...tuner.fleet.listener import FleetListener, FleetSummary
 from ...tuner.session.events import Event, SessionEnded, SessionStarted
 from .model import SessionView
 from .session import clock, progress_line, render, shorten, summary_lines
@@ -27,14 +27,14 @@ _NARROWEST = 10
 """Less room than that says nothing of what a device does; its colour still does."""
 
 
-class FleetScreen(FleetListener, Protocol):
+class FleetDisplay(FleetListener, Protocol):
     """A listener that keeps what it hears in ``view``."""
 
     view: FleetView
 
 
 @contextmanager
-def watching_fleet(console: Console) -> Iterator[FleetScreen]:
+def fleet_display(console: Console) -> Iterator[FleetDisplay]:
     """A listener that shows the sessions on ``console`` as long as the context is open."""
     if not console.is_terminal:
         yield PlainFleetLines(console)
@@ -80,14 +80,14 @@ class FleetView:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self.sessions: dict[str, SessionView] = {}
-        self.faults: dict[str, str] = {}
-        self.away: dict[str, str] = {}
+        self.failures: dict[str, str] = {}
+        self.unavailable: dict[str, str] = {}
         """Devices that cannot be measured on at the moment, and why."""
-        self.expected = ""
+        self.awaited = ""
         """What to call a device that has not joined yet."""
-        self.invitation = ""
+        self.join_instructions = ""
         """How a device may join now."""
-        self.lost: set[str] = set()
+        self.given_up: set[str] = set()
         """Devices that were given up."""
         self.is_stopping = False
 
@@ -95,42 +95,42 @@ class FleetView:
         """Takes note of ``event``."""
         if isinstance(event, SessionStarted):
             self.sessions.setdefault(device, SessionView(self._clock))
-            self.faults.pop(device, None)
+            self.failures.pop(device, None)
         self.sessions.setdefault(device, SessionView(self._clock)).on(event)
 
-    def fault(self, device: str, what: str, *, again: bool) -> None:
+    def session_failed(self, device: str, reason: str, *, restarting: bool) -> None:
         """Takes note of a process's end."""
-        self.faults[device] = what
-        if not again:
-            self.lost.add(device)
+        self.failures[device] = reason
+        if not restarting:
+            self.given_up.add(device)
 
-    def reachable(self, device: str, there: bool, why: str = "") -> None:
+    def availability_changed(self, device: str, available: bool, reason: str = "") -> None:
         """Takes note of a device that has left, or come back."""
-        if there:
-            self.away.pop(device, None)
+        if available:
+            self.unavailable.pop(device, None)
         else:
-            self.away[device] = why
+            self.unavailable[device] = reason
 
-    def expect(self, device: str) -> None:
+    def awaiting_device(self, name: str) -> None:
         """Takes note of a device that is waited for."""
-        self.expected = device
+        self.awaited = name
 
-    def invite(self, words: str) -> None:
+    def join_instructions_changed(self, text: str) -> None:
         """Takes note of how a device may join."""
-        self.invitation = words
+        self.join_instructions = text
 
     def state(self, device: str) -> str:
         """What the device is doing, in a few words."""
         session = self.sessions.get(device)
-        if device in self.lost:
-            return f"given up: {self.faults[device].splitlines()[0]}"
+        if device in self.given_up:
+            return f"given up: {self.failures[device].splitlines()[0]}"
         if session is not None and session.summary is not None:
             return session.summary.outcome.value
-        if device in self.away:
-            return f"gone: {self.away[device]}; waiting for it"
-        if device in self.faults:
-            return f"starting again: {self.faults[device].splitlines()[0]}"
-        if device == self.expected:
+        if device in self.unavailable:
+            return f"gone: {self.unavailable[device]}; waiting for it"
+        if device in self.failures:
+            return f"starting again: {self.failures[device].splitlines()[0]}"
+        if device == self.awaited:
             return "waiting for a page to be opened"
         if session is None or session.session is None:
             return "starting"
@@ -141,7 +141,9 @@ class FleetView:
 
 def render_fleet(view: FleetView, width: int) -> RenderableType:
     """The live view for a terminal ``width`` columns wide: a line for each device, and more where there is but one."""
-    names = list(dict.fromkeys([*view.sessions, *view.faults, *view.away, *([view.expected] if view.expected else [])]))
+    names = list(
+        dict.fromkeys([*view.sessions, *view.failures, *view.unavailable, *([view.awaited] if view.awaited else [])])
+    )
     if not names:
         return Text("starting a session on each device …", style="dim")
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
@@ -154,17 +156,19 @@ def render_fleet(view: FleetView, width: int) -> RenderableType:
         table.add_column("doing", no_wrap=True, max_width=room, overflow="ellipsis")
     for name in names:
         session = view.sessions.get(name)
-        style = "red" if name in view.lost or name in view.away else "yellow" if name in view.faults else ""
+        style = (
+            "red" if name in view.given_up or name in view.unavailable else "yellow" if name in view.failures else ""
+        )
         row: list[Text | str] = [Text(shorten(name, longest), style=style)]
         row += _numbers(session) if session is not None else ("",) * len(_NUMBERS)
         if room >= _NARROWEST:
             row.append(Text(view.state(name), style=style))
         table.add_row(*row)
     lines: list[RenderableType] = [table]
-    if len(names) == 1 and not (view.away or view.faults or view.expected or view.is_stopping):
+    if len(names) == 1 and not (view.unavailable or view.failures or view.awaited or view.is_stopping):
         lines = [render(view.sessions[names[0]], width)]
-    if view.invitation and not view.is_stopping:
-        lines.append(Text(view.invitation, style="dim"))  # wraps rather than lose the end of an address
+    if view.join_instructions and not view.is_stopping:
+        lines.append(Text(view.join_instructions, style="dim"))  # wraps rather than lose the end of an address
     if view.is_stopping:
         lines.append(Text("stopping on every device; a second Ctrl-C leaves at once", style="bold yellow"))
     return Group(*lines)
@@ -190,25 +194,25 @@ class PlainFleetLines:
         elif isinstance(event, SessionEnded):
             self._print(f"{device}: {event.summary.outcome.value} after {clock(event.summary.elapsed_s)}")
 
-    def fault(self, device: str, what: str, *, again: bool) -> None:
+    def session_failed(self, device: str, reason: str, *, restarting: bool) -> None:
         """Takes note of a process's end, and prints it."""
-        self.view.fault(device, what, again=again)
-        self._print(f"{device}: {what}; " + ("starting again" if again else "given up"))
+        self.view.session_failed(device, reason, restarting=restarting)
+        self._print(f"{device}: {reason}; " + ("starting again" if restarting else "given up"))
 
-    def reachable(self, device: str, there: bool, why: str = "") -> None:
+    def availability_changed(self, device: str, available: bool, reason: str = "") -> None:
         """Takes note of a device that has left, or come back, and prints it."""
-        self.view.reachable(device, there, why)
-        self._print(f"{device}: " + ("lent again" if there else f"{why}; waiting for it"))
+        self.view.availability_changed(device, available, reason)
+        self._print(f"{device}: " + ("lent again" if available else f"{reason}; waiting for it"))
 
-    def expect(self, device: str) -> None:
+    def awaiting_device(self, name: str) -> None:
         """Takes note of a device that is waited for."""
-        self.view.expect(device)
+        self.view.awaiting_device(name)
 
-    def invite(self, words: str) -> None:
+    def join_instructions_changed(self, text: str) -> None:
         """Takes note of how a device may join, and prints it when it has changed."""
-        if words != self.view.invitation:
-            self.view.invite(words)
-            self._print(words)
+        if text != self.view.join_instructions:
+            self.view.join_instructions_changed(text)
+            self._print(text)
 
     def stopping(self, at_once: bool) -> None:
         """Prints that the end is near."""
@@ -219,7 +223,7 @@ class PlainFleetLines:
         if self._clock() - self._printed < self._interval_s:
             return
         for name, session in self.view.sessions.items():
-            if session.session is not None and session.summary is None and name not in self.view.lost:
+            if session.session is not None and session.summary is None and name not in self.view.given_up:
                 self._print(f"{name}: {progress_line(session)}")
         self._printed = self._clock()
 
@@ -238,18 +242,18 @@ class _Screen:
     def on(self, device: str, event: Event) -> None:
         self.view.on(device, event)
 
-    def fault(self, device: str, what: str, *, again: bool) -> None:
-        self.view.fault(device, what, again=again)
-        self._live.console.print(Text(f"{device}: {what}; " + ("starting again" if again else "given up")))
+    def session_failed(self, device: str, reason: str, *, restarting: bool) -> None:
+        self.view.session_failed(device, reason, restarting=restarting)
+        self._live.console.print(Text(f"{device}: {reason}; " + ("starting again" if restarting else "given up")))
 
-    def reachable(self, device: str, there: bool, why: str = "") -> None:
-        self.view.reachable(device, there, why)
+    def availability_changed(self, device: str, available: bool, reason: str = "") -> None:
+        self.view.availability_changed(device, available, reason)
 
-    def expect(self, device: str) -> None:
-        self.view.expect(device)
+    def awaiting_device(self, name: str) -> None:
+        self.view.awaiting_device(name)
 
-    def invite(self, words: str) -> None:
-        self.view.invite(words)
+    def join_instructions_changed(self, text: str) -> None:
+        self.view.join_instructions_changed(text)
 
     def stopping(self, at_once: bool) -> None:
         self.view.is_stopping = True

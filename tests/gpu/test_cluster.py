@@ -20,7 +20,7 @@ from wgtune.support.enums import TrialState
 from wgtune.support.errors import DeviceError
 from wgtune.tuner.capture.model_capture import capture_model
 from wgtune.tuner.capture.sources import resolve_model
-from wgtune.tuner.fleet.dask_agent import kind_of
+from wgtune.tuner.fleet.dask_agent import resource_name
 from wgtune.tuner.fleet.dask_client import Cluster, ClusterWorker
 from wgtune.tuner.ir import Capture
 
@@ -97,9 +97,9 @@ def test_two_agents_share_and_one_takes_over(
     lend = ("wgtune", "agent", "--scheduler", scheduler, "--device", device.key)
     first, _ = start("first", *lend, cache="agent1"), start("second", *lend, cache="agent2")
     with Cluster(scheduler) as cluster:
-        wait_until(lambda: len(cluster.agents().devices) == 2, "two agents")
-        assert [d.index for d in cluster.agents().devices] == [0, 1]
-        assert {kind_of(d) for d in cluster.agents().devices} == {kind_of(device)}
+        wait_until(lambda: len(cluster.list_devices().devices) == 2, "two agents")
+        assert [d.index for d in cluster.list_devices().devices] == [0, 1]
+        assert {resource_name(d) for d in cluster.list_devices().devices} == {resource_name(device)}
     tuner = start("tuner", *tune_words(demo_folder, capture, tmp_path, scheduler, 4))
     database = tmp_path / "tuned.db"
     wait_until(lambda: trials_ended(database, device, capture)[TrialState.OK] >= 3, "three trials")
@@ -149,5 +149,5 @@ def test_what_is_not_there_is_said(scheduler: str) -> None:
         Cluster("tcp://127.0.0.1:9")
     assert "dask scheduler" in raised.value.hint
     with Cluster(scheduler) as cluster, pytest.raises(DeviceError, match="no agent lends") as raised:
-        cluster.wait_for_agents(0.1)
+        cluster.wait_for_devices(0.1)
     assert f"wgtune agent --scheduler {scheduler}" in raised.value.hint

@@ -24,8 +24,8 @@ from wgtune.reports.live.fleet import FleetView
 from wgtune.support.enums import TrialState
 from wgtune.tuner.capture.model_capture import capture_model
 from wgtune.tuner.capture.sources import resolve_model
-from wgtune.tuner.fleet.browser_source import Browsers
-from wgtune.tuner.fleet.fleet import Fleet, tune_fleet
+from wgtune.tuner.fleet.browser_source import BrowserSource
+from wgtune.tuner.fleet.fleet import FleetRequest, tune_fleet
 from wgtune.tuner.ir import CaptureOptions
 from wgtune.tuner.session.events import Event, TrialEnded
 from wgtune.tuner.session.request import TuneRequest
@@ -53,20 +53,20 @@ class Watcher(FleetView):
 
 
 @pytest.fixture
-def fleet(demo_folder: Path, device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fleet:
+def fleet(demo_folder: Path, device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FleetRequest:
     """Three small kernels of the demo model, each with two trials beside the baseline."""
     monkeypatch.setenv("WGTUNE_CACHE", str(tmp_path / "cache"))
     capture = capture_model(resolve_model(str(demo_folder)), CaptureOptions(), ["clip"])
     kernels = [kernel.name for kernel in capture.kernels.values()][:3]
     request = TuneRequest(capture, device, TIERS["default"], stages=["clip"], kernels=kernels, trials=2)
-    return Fleet(str(demo_folder), CaptureOptions(), request, str(tmp_path / "tuned.db"))
+    return FleetRequest(str(demo_folder), CaptureOptions(), request, str(tmp_path / "tuned.db"))
 
 
 def processes() -> list[psutil.Process]:
     return [child for child in psutil.Process().children() if MODULE in child.cmdline()]
 
 
-def sessions(fleet: Fleet) -> dict[str, list[SessionOutcome]]:
+def sessions(fleet: FleetRequest) -> dict[str, list[SessionOutcome]]:
     found: dict[str, list[SessionOutcome]] = {}
     with Store.open(fleet.database, create=False) as store:
         for record in store.sessions():
@@ -74,7 +74,7 @@ def sessions(fleet: Fleet) -> dict[str, list[SessionOutcome]]:
     return found
 
 
-def test_two_devices_tune_side_by_side(fleet: Fleet, two_devices: list[Device]) -> None:
+def test_two_devices_tune_side_by_side(fleet: FleetRequest, two_devices: list[Device]) -> None:
     order: list[str] = []
     summary = tune_fleet(fleet, two_devices, Watcher(order.append))
     assert [o.device for o in summary.outcomes] == [device.key for device in two_devices]
@@ -91,7 +91,7 @@ def test_two_devices_tune_side_by_side(fleet: Fleet, two_devices: list[Device]) 
     assert all(o.summary is not None and o.summary.session_id is None for o in again.outcomes)
 
 
-def test_a_killed_process_goes_on_and_the_other_never_notices(fleet: Fleet, two_devices: list[Device]) -> None:
+def test_a_killed_process_goes_on_and_the_other_never_notices(fleet: FleetRequest, two_devices: list[Device]) -> None:
     killed: list[psutil.Process] = []
 
     def kill_one(_: str) -> None:
@@ -113,18 +113,18 @@ def test_a_killed_process_goes_on_and_the_other_never_notices(fleet: Fleet, two_
             assert not any(TrialState.RUNNING in states for states in counts.values())
 
 
-def test_a_device_that_is_not_there_costs_only_itself(fleet: Fleet, device: Device) -> None:
+def test_a_device_that_is_not_there_costs_only_itself(fleet: FleetRequest, device: Device) -> None:
     gone = replace(device, key="vulkan:gone")
     watcher = Watcher()
     summary = tune_fleet(fleet, [gone, device], watcher)
     assert [o.device for o in summary.failed] == ["vulkan:gone"]
     assert "no longer there" in summary.failed[0].error and summary.failed[0].hint
     assert summary.outcomes[1].summary is not None and summary.outcomes[1].summary.measured == 3
-    assert watcher.lost == {"vulkan:gone"} and "given up" in watcher.state("vulkan:gone")
+    assert watcher.given_up == {"vulkan:gone"} and "given up" in watcher.state("vulkan:gone")
 
 
 def test_a_process_that_always_dies_is_given_up(
-    fleet: Fleet, device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fleet: FleetRequest, device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # No file can be opened as a database there: the process refuses, and is not started again.
     refused = tune_fleet(replace(fleet, database=str(tmp_path)), [device], Watcher())
@@ -136,7 +136,7 @@ def test_a_process_that_always_dies_is_given_up(
 
 
 @pytest.fixture
-def command(fleet: Fleet, two_devices: list[Device]) -> Iterator[subprocess.Popen[str]]:
+def command(fleet: FleetRequest, two_devices: list[Device]) -> Iterator[subprocess.Popen[str]]:
     """`wgtune tune --device all` on many trials."""
     kernels = [word for name in fleet.request.kernels or () for word in ("--kernels", name)]
     words = ["tune", "-m", fleet.model, "--stage", "clip", *kernels, "--trials", "200", "--db", str(fleet.database)]
@@ -153,7 +153,7 @@ def command(fleet: Fleet, two_devices: list[Device]) -> Iterator[subprocess.Pope
     child.communicate()
 
 
-def wait_for_trials(command: subprocess.Popen[str], fleet: Fleet, two_devices: list[Device]) -> None:
+def wait_for_trials(command: subprocess.Popen[str], fleet: FleetRequest, two_devices: list[Device]) -> None:
     deadline = time.monotonic() + 120
     kernels = list(fleet.request.capture.kernels)
     while time.monotonic() < deadline:
@@ -166,7 +166,9 @@ def wait_for_trials(command: subprocess.Popen[str], fleet: Fleet, two_devices: l
     raise AssertionError("no trial within two minutes")
 
 
-def test_ctrl_c_ends_all_sessions(command: subprocess.Popen[str], fleet: Fleet, two_devices: list[Device]) -> None:
+def test_ctrl_c_ends_all_sessions(
+    command: subprocess.Popen[str], fleet: FleetRequest, two_devices: list[Device]
+) -> None:
     wait_for_trials(command, fleet, two_devices)
     family = psutil.Process(command.pid).children(recursive=True)
     command.send_signal(signal.SIGINT)
@@ -179,7 +181,7 @@ def test_ctrl_c_ends_all_sessions(command: subprocess.Popen[str], fleet: Fleet, 
 
 
 def test_when_the_command_is_killed_the_sessions_end(
-    command: subprocess.Popen[str], fleet: Fleet, two_devices: list[Device]
+    command: subprocess.Popen[str], fleet: FleetRequest, two_devices: list[Device]
 ) -> None:
     wait_for_trials(command, fleet, two_devices)
     family = psutil.Process(command.pid).children(recursive=True)
@@ -190,13 +192,16 @@ def test_when_the_command_is_killed_the_sessions_end(
         assert outcomes == [SessionOutcome.INTERRUPTED]
 
 
-def test_a_browser_that_never_comes_holds_up_nobody(fleet: Fleet, device: Device) -> None:
+def test_a_browser_that_never_comes_holds_up_nobody(fleet: FleetRequest, device: Device) -> None:
     registry = PageRegistry(
         lambda token: f"http://127.0.0.1:1/?token={token}", lambda words: None, wait_s=0.5, at_most=None
     )
     watcher = Watcher()
-    summary = tune_fleet(fleet, [device], watcher, Browsers(registry, None))
+    summary = tune_fleet(fleet, [device], watcher, BrowserSource(registry, None))
     (native, browser) = summary.outcomes
     assert native.summary is not None and native.summary.measured == 3 and not native.error
     assert browser.device == "browser" and "no browser joined" in browser.error and "address" in browser.hint
-    assert watcher.state("browser").startswith("given up: no browser joined") and registry.address in watcher.invitation
+    assert (
+        watcher.state("browser").startswith("given up: no browser joined")
+        and registry.address in watcher.join_instructions
+    )

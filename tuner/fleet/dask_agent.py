@@ -40,7 +40,7 @@ from ...devices.worker.factory import MeasuringWorker, OpenWorker, open_worker
 from ...support.errors import DeviceError, WgtuneError
 from ...support.paths import cache_dir
 
-ANNOUNCEMENT = "wgtune"
+STARTUP_KEY = "wgtune"
 """Under this name the scheduler keeps what an agent says of itself."""
 
 _PLUGIN = "wgtune-devices"
@@ -50,7 +50,7 @@ _LOOK_S = 0.3
 """Between two looks at who lends."""
 
 
-def kind_of(device: Device) -> str:
+def resource_name(device: Device) -> str:
     """The name of the Dask resource for ``device``: two devices of one kind differ in nothing that a session records.
 
     So a measurement may move between them. Another driver version is another kind.
@@ -60,7 +60,7 @@ def kind_of(device: Device) -> str:
     return f"wgtune {device.key} {digest}"
 
 
-def announcement(devices: Sequence[Device]) -> dict[str, Any]:
+def startup_information(devices: Sequence[Device]) -> dict[str, Any]:
     """What an agent says of itself to the scheduler, as JSON values."""
     return {
         "version": metadata.version("wgtune"),
@@ -89,7 +89,7 @@ async def serve_agent(
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
     lending = []
     if devices:
-        lending.append(_lend(scheduler, devices, DeviceBank(devices), stop, say, retry_s))
+        lending.append(_lend(scheduler, devices, DevicePool(devices), stop, say, retry_s))
     if registry is not None:
         lending.append(_lend_browsers(scheduler, registry, stop, say, retry_s))
     await asyncio.gather(*lending)
@@ -98,7 +98,7 @@ async def serve_agent(
 async def _lend(
     scheduler: str,
     devices: Sequence[Device],
-    bank: DeviceBank,
+    bank: DevicePool,
     stop: asyncio.Event,
     say: Callable[[str], None],
     retry_s: float,
@@ -106,14 +106,14 @@ async def _lend(
     """Is a worker of the cluster with ``devices``, over and over, until ``stop``."""
     resources: dict[str, float] = {}
     for device in devices:
-        resources[kind_of(device)] = resources.get(kind_of(device), 0) + 1
+        resources[resource_name(device)] = resources.get(resource_name(device), 0) + 1
     waiting = False
     while not stop.is_set():
         worker = DaskWorker(
             scheduler,
             nthreads=len(devices) + 1,
             resources=resources,
-            startup_information={ANNOUNCEMENT: lambda _: announcement(devices)},
+            startup_information={STARTUP_KEY: lambda _: startup_information(devices)},
             plugins=(bank,),
             memory_limit=0,
             dashboard=False,
@@ -148,7 +148,7 @@ async def _lend_browsers(
     What a page that left was measuring, Dask gives to another one of its kind. Whatever still waits for that page here
     is answered to nobody, and has the page to itself for that long where it comes back.
     """
-    banks: dict[RegisteredBrowser, DeviceBank] = {}
+    banks: dict[RegisteredBrowser, DevicePool] = {}
     lent: dict[RegisteredBrowser, tuple[asyncio.Event, asyncio.Task[None]]] = {}
     told = ""
     while not stop.is_set():
@@ -158,7 +158,7 @@ async def _lend_browsers(
         for browser in registry.browsers():
             if not browser.page.gone and browser not in lent:
                 if browser not in banks:
-                    banks[browser] = DeviceBank([browser.device], partial(_browser_worker, browser))
+                    banks[browser] = DevicePool([browser.device], partial(_browser_worker, browser))
                 until = asyncio.Event()
                 lending = _lend(scheduler, [browser.device], banks[browser], until, say, retry_s)
                 lent[browser] = until, asyncio.create_task(lending)
@@ -188,7 +188,7 @@ async def _either(*waits: Any) -> None:
         task.cancel()
 
 
-class DeviceBank(WorkerPlugin):
+class DevicePool(WorkerPlugin):
     """The agent's devices with their measuring processes, each used by one task at a time."""
 
     name = _PLUGIN
@@ -196,7 +196,7 @@ class DeviceBank(WorkerPlugin):
     def __init__(self, devices: Sequence[Device], opener: OpenWorker = open_worker) -> None:
         self._free: dict[str, queue.Queue[_Slot]] = {}
         for device in devices:
-            self._free.setdefault(kind_of(device), queue.Queue()).put(_Slot(device, opener))
+            self._free.setdefault(resource_name(device), queue.Queue()).put(_Slot(device, opener))
 
     @contextmanager
     def taking(self, kind: str, timeouts: Timeouts) -> Iterator[MeasuringWorker]:
@@ -274,7 +274,7 @@ def _answering(
     kind: str, timeouts: dict[str, float], ask: Callable[[MeasuringWorker], dict[str, Any]]
 ) -> dict[str, Any]:
     bank = get_worker().plugins[_PLUGIN]
-    assert isinstance(bank, DeviceBank)
+    assert isinstance(bank, DevicePool)
     try:
         with bank.taking(kind, Timeouts(**timeouts)) as worker:
             return {"result": ask(worker)}

@@ -39,7 +39,7 @@ _PAUSE_S = 1.0
 
 
 @dataclass(frozen=True)
-class Agents:
+class ClusterDevices:
     """The devices that are there now, and what is wrong with agents that are left out."""
 
     devices: list[Device]
@@ -60,7 +60,7 @@ class Cluster:
     def __exit__(self, *_: object) -> None:
         close(self.client)
 
-    def agents(self) -> Agents:
+    def list_devices(self) -> ClusterDevices:
         """What the agents lend; raises DeviceError where the scheduler does not answer any more.
 
         A device of a kind that several agents have stands there once for each, told apart by ``index``.
@@ -73,7 +73,7 @@ class Cluster:
         found: dict[str, list[Device]] = {}
         problems = []
         for address in sorted(workers):
-            said = workers[address].get(agent.ANNOUNCEMENT)
+            said = workers[address].get(agent.STARTUP_KEY)
             if not isinstance(said, dict):
                 continue
             if said["version"] != ours:
@@ -81,18 +81,18 @@ class Cluster:
                 continue
             for data in said["devices"]:
                 device = Device.from_json(data)
-                found.setdefault(agent.kind_of(device), []).append(device)
+                found.setdefault(agent.resource_name(device), []).append(device)
         devices = [replace(d, index=i) for same in found.values() for i, d in enumerate(same)]
-        return Agents(devices, problems)
+        return ClusterDevices(devices, problems)
 
-    def wait_for_agents(self, timeout_s: float, waiting: Callable[[], None] = lambda: None) -> Agents:
+    def wait_for_devices(self, timeout_s: float, waiting: Callable[[], None] = lambda: None) -> ClusterDevices:
         """As `agents`, after the first has come; ``waiting`` is called once where none is there yet.
 
         Raises DeviceError where none comes within ``timeout_s``.
         """
         deadline = time.monotonic() + timeout_s
         told = False
-        while not (found := self.agents()).devices:
+        while not (found := self.list_devices()).devices:
             if time.monotonic() > deadline:
                 details = "".join(f"\n  {problem}" for problem in found.problems)
                 raise DeviceError(
@@ -106,43 +106,46 @@ class Cluster:
         return found
 
 
-class AgentDevices:
-    """What agents lend, as a fleet's visitors."""
+class AgentSource:
+    """A `DeviceSource` of the devices that a cluster's agents have."""
 
     def __init__(self, cluster: Cluster, keys: Collection[str] | None, every_s: float = 2.0) -> None:
-        """Those with one of ``keys``, or all; the scheduler is asked every ``every_s`` seconds at most."""
+        """Offer devices with one of ``keys``, None for all; ask the scheduler at most every ``every_s`` seconds."""
         self._cluster = cluster
         self._keys = keys
         self._every_s = every_s
         self._known: list[Device] = []
         self._asked = 0.0
 
-    def there(self) -> list[Device]:
-        """As `Visitors.there`; the same as before when the scheduler is gone, for the sessions will say so."""
+    def available_devices(self) -> list[Device]:
+        """Return the agents' devices, as `DeviceSource.available_devices`.
+
+        When the scheduler is gone, return the same as before: the sessions report that themselves.
+        """
         if time.monotonic() - self._asked >= self._every_s:
             self._asked = time.monotonic()
             with suppress(DeviceError):
-                found = self._cluster.agents().devices
+                found = self._cluster.list_devices().devices
                 self._known = [device for device in found if self._keys is None or device.key in self._keys]
         return self._known
 
-    def absence(self, device: Device) -> str:
-        """As `Visitors.absence`."""
+    def unavailable_reason(self, device: Device) -> str:
+        """Return why the device is not available, as `DeviceSource.unavailable_reason`."""
         return "no agent lends it any more"
 
-    def expected(self) -> str:
-        """As `Visitors.expected`: a first agent was waited for, others may come."""
+    def awaited_device(self) -> str:
+        """Return "": the command has waited for a first agent already."""
         return ""
 
-    def invitation(self) -> str:
-        """As `Visitors.invitation`."""
+    def join_instructions(self) -> str:
+        """Return "": agents join by themselves."""
         return ""
 
-    def worker(self, device: Device, timeouts: Timeouts) -> None:
-        """As `Visitors.worker`: each session's process is a client of the scheduler."""
+    def local_worker(self, device: Device, timeouts: Timeouts) -> None:
+        """Return None: each session's process is a client of the scheduler."""
 
     def release(self, device: Device) -> None:
-        """As `Visitors.release`: nothing is to be done, other tuners may use it."""
+        """Do nothing: other tuners may use the device."""
 
 
 def connect(scheduler: str) -> Client:
@@ -162,7 +165,7 @@ def close(client: Client) -> None:
     client.close(timeout=2)
 
 
-def cluster_opener(scheduler: str) -> OpenWorker:
+def cluster_worker_opener(scheduler: str) -> OpenWorker:
     """Makes the workers of sessions whose devices are agents'."""
     return lambda device, timeouts: ClusterWorker(scheduler, device, timeouts)
 
@@ -177,7 +180,7 @@ class ClusterWorker:
         """Raises DeviceError where no scheduler answers at the address."""
         self._scheduler = scheduler
         self._device = device
-        self._kind = agent.kind_of(device)
+        self._kind = agent.resource_name(device)
         self._timeouts = asdict(timeouts)
         self._client = connect(scheduler)
         self._digests: dict[tuple[Path, int, int], str] = {}

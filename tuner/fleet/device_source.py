@@ -1,4 +1,4 @@
-"""Devices that come and go while a fleet tunes: browsers, and what a cluster's agents lend."""
+"""Protocol of a source of devices that join and leave while a fleet tunes: browsers, or a Dask cluster's agents."""
 
 from __future__ import annotations
 
@@ -10,26 +10,30 @@ from ...devices.measure.job import Timeouts
 from ...devices.worker.factory import MeasuringWorker
 
 
-class Visitors(Protocol):
-    """What a fleet asks now and then, in one thread."""
+class DeviceSource(Protocol):
+    """Source of devices that join and leave. A fleet polls it, always from one thread."""
 
-    def there(self) -> Sequence[Device]:
-        """The devices that can be measured on now; each equals what it was when it comes back."""
+    def available_devices(self) -> Sequence[Device]:
+        """Return the devices that can measure now. A device that comes back equals what it was before."""
 
-    def absence(self, device: Device) -> str:
-        """Why ``device`` is not there."""
+    def unavailable_reason(self, device: Device) -> str:
+        """Return why ``device`` is not available."""
 
-    def expected(self) -> str:
-        """What to call a device that is still waited for, "" where there is none.
+    def awaited_device(self) -> str:
+        """Return the name for a device that must still join, "" where none must.
 
-        Raises DeviceError where it comes no more.
+        Raises:
+            DeviceError: The device did not join in time.
         """
 
-    def invitation(self) -> str:
-        """How another device may join, in words for the screen, "" where nothing is to be said."""
+    def join_instructions(self) -> str:
+        """Return a sentence that tells the user how another device can join; "" for none."""
 
-    def worker(self, device: Device, timeouts: Timeouts) -> MeasuringWorker | None:
-        """What measures on ``device`` in this process; None where its session's process reaches it by itself."""
+    def local_worker(self, device: Device, timeouts: Timeouts) -> MeasuringWorker | None:
+        """Return the worker in this process that measures on ``device``.
+
+        None means that the session's own process reaches the device.
+        """
 
     def release(self, device: Device) -> None:
-        """The device's session has ended."""
+        """Take note that the session of ``device`` has ended."""

@@ -1,8 +1,8 @@
-"""Measuring for a session in another process: what the session asks its parent, and the parent's answers.
+"""Measuring on behalf of a session in a child process: the child's `ProxyWorker` and the parent's `ProxyServer`.
 
-A browser's page is connected to one process, whose children are the sessions. Messages are JSON objects:
-`{"ask": n, "measure": job}` and `{"ask": n, "calibrate": true}`, answered by `{"answer": n, "result": …}`, or by
-`{"answer": n, "refused": message, "hint": hint, "device": whether the device is to blame}`.
+A browser's page is connected to the parent process only. Messages are JSON objects. The child sends
+`{"ask": n, "measure": job}` or `{"ask": n, "calibrate": true}`. The parent answers `{"answer": n, "result": …}`, or
+`{"answer": n, "refused": message, "hint": hint, "device": whether it is a DeviceError}`.
 """
 
 from __future__ import annotations
@@ -24,78 +24,78 @@ from ...support.errors import DeviceError, WgtuneError
 
 Send = Callable[[dict[str, Any]], None]
 
-_TICK_S = 1.0
-"""An answer is waited for in pieces: only a wait that has an end can be interrupted."""
+_POLL_S = 1.0
+"""Seconds of each wait for an answer. A signal cannot interrupt a wait without a timeout."""
 
 
-class RelayedWorker:
-    """A `MeasuringWorker` in a session's process: the parent measures. ``send`` goes to the parent."""
+class ProxyWorker:
+    """A `MeasuringWorker` in a session's process whose measuring is done by the parent; ``send`` reaches the parent."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
         self._numbers = itertools.count(1)
         self._answers: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
 
-    def opener(self, device: Device, timeouts: Timeouts) -> RelayedWorker:
-        """Itself, as an `OpenWorker`: the parent knows the session's device and its timeouts."""
+    def open(self, device: Device, timeouts: Timeouts) -> ProxyWorker:
+        """Return this worker, as an `OpenWorker`. The parent knows the session's device and its timeouts."""
         return self
 
     def measure(self, job: MeasureJob) -> Measurement:
-        """As `MeasuringWorker.measure`."""
-        return measurement_from_json(self._ask({"measure": job_to_json(job)}))
+        """Measure a program, as `MeasuringWorker.measure`."""
+        return measurement_from_json(self._request({"measure": job_to_json(job)}))
 
     def calibrate(self) -> Peaks:
-        """As `MeasuringWorker.calibrate`."""
-        return Peaks(**self._ask({"calibrate": True}))
+        """Measure the device's peak rates, as `MeasuringWorker.calibrate`."""
+        return Peaks(**self._request({"calibrate": True}))
 
     def close(self) -> None:
-        """The parent keeps the device for as long as it wants."""
+        """Do nothing: the parent owns the device."""
 
-    def take(self, answer: dict[str, Any]) -> None:
-        """An answer of the parent has come; for any thread."""
+    def deliver(self, answer: dict[str, Any]) -> None:
+        """Hand over an answer that the parent sent. May be called from any thread."""
         self._answers.put(answer)
 
-    def _ask(self, content: dict[str, Any]) -> Any:
+    def _request(self, content: dict[str, Any]) -> Any:
         number = next(self._numbers)
         self._send({"ask": number, **content})
         while True:
-            # What a session loads puts SIGINT's handler back with SA_RESTART: a wait without an end would just go on.
+            # Libraries that a session loads install SIGINT's handler with SA_RESTART, which resumes an endless wait.
             try:
-                answer = self._answers.get(timeout=_TICK_S)
+                answer = self._answers.get(timeout=_POLL_S)
             except queue.Empty:
                 continue
             if answer["answer"] != number:
-                continue  # of a question that Ctrl-C cut short
+                continue  # the answer to a request that Ctrl-C cut short
             if "refused" in answer:
                 kind = DeviceError if answer["device"] else WgtuneError
                 raise kind(answer["refused"], answer["hint"])
             return answer["result"]
 
 
-class Relay:
-    """The parent's side: ``worker`` measures what sessions' processes ask, one thing at a time."""
+class ProxyServer:
+    """The parent's side: ``worker`` measures what session processes request, one request at a time."""
 
     def __init__(self, worker: MeasuringWorker) -> None:
         self._worker = worker
-        self._one_at_a_time = threading.Lock()
+        self._busy = threading.Lock()
 
-    def serve(self, question: dict[str, Any], send: Send) -> None:
-        """Has a question answered by way of ``send``, in a thread of its own: nothing waits for it here."""
-        threading.Thread(target=self._serve, args=(question, send), daemon=True).start()
+    def serve(self, request: dict[str, Any], send: Send) -> None:
+        """Answer ``request`` through ``send`` from a thread of its own, without waiting for it."""
+        threading.Thread(target=self._serve, args=(request, send), daemon=True).start()
 
-    def _serve(self, question: dict[str, Any], send: Send) -> None:
-        # A process that was killed may have left a question behind, which the page is still at.
-        with self._one_at_a_time:
-            answer = self._answer(question)
-        with suppress(ChildDied, ValueError):  # nobody waits for it any more
-            send({"answer": question["ask"], **answer})
+    def _serve(self, request: dict[str, Any], send: Send) -> None:
+        # The page may still be measuring for a session process that was killed.
+        with self._busy:
+            answer = self._answer(request)
+        with suppress(ChildDied):  # the process that asked has ended
+            send({"answer": request["ask"], **answer})
 
-    def _answer(self, question: dict[str, Any]) -> dict[str, Any]:
+    def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
         try:
-            if "calibrate" in question:
+            if "calibrate" in request:
                 return {"result": asdict(self._worker.calibrate())}
-            return {"result": measurement_to_json(self._worker.measure(job_from_json(question["measure"])))}
+            return {"result": measurement_to_json(self._worker.measure(job_from_json(request["measure"])))}
         except WgtuneError as error:
             return {"refused": error.message, "hint": error.hint, "device": isinstance(error, DeviceError)}
-        except Exception as error:  # the session would wait for its answer for ever
+        except Exception as error:  # without an answer, the session would wait for ever
             return {"refused": f"measuring failed: {error!r}", "hint": "reload the page that lends", "device": True}

@@ -1,14 +1,7 @@
-"""One device's session in a process of its own: the child's side of `wgtune.tuner.fleet.fleet`.
+"""A session's process: runs one session, and reports its events to the fleet in the parent process.
 
-Started as ``python -m wgtune.tuner.fleet.session_process``; messages are JSON objects, one a line.
-
-| request | answers |
-|---|---|
-| `{"task": task}` | `{"event": name, "data": fields}` …, the last of them SessionEnded |
-| `{"stop": true}` | the session ends as if Ctrl-C had been typed; a second one ends the process |
-| `{"answer": n, …}` | none: it answers a question of the session's own (`wgtune.tuner.fleet.measure_proxy`) |
-
-What a user can mend ends in `{"refused": message, "hint": hint}`. When the parent is gone, the session ends too.
+Started as ``python -m wgtune.tuner.fleet.session_process``. `session_protocol` describes the messages. When the parent
+process is gone, the session ends too.
 """
 
 from __future__ import annotations
@@ -19,57 +12,27 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, get_args
 
 from ...devices.worker.factory import OpenWorker, open_worker
 from ...support.child_main import Answer, Requests, serve
-from ...support.serialization import from_plain, restored_fields, to_plain
+from ...support.serialization import from_plain, restored_fields
 from ...support.signals import EXIT_STATUS
-from ..ir import CaptureOptions
 from ..session.events import Event, Stopping
-from .measure_proxy import RelayedWorker
+from .measure_proxy import ProxyWorker
+from .session_protocol import SessionTask, event_to_json
 
 _ORPHAN_GRACE_S = 10.0
-"""Time for a clean end when the parent is gone."""
-
-_EVENTS = {kind.__name__: kind for kind in get_args(Event)}
-
-
-@dataclass(frozen=True)
-class SessionTask:
-    """What a session's process is told: the model as the user names it, the fields of its TuneRequest, the database.
-
-    ``request`` lacks the capture, which the process takes from the cache. ``scheduler`` is the address of a Dask
-    scheduler whose agents reach the device, "" for a device of this machine. ``relayed``: the parent measures.
-    """
-
-    model: str
-    options: CaptureOptions
-    request: dict[str, Any]
-    database: str | None
-    scheduler: str = ""
-    relayed: bool = False
-
-
-def event_to_json(event: Event) -> dict[str, Any]:
-    """An event as JSON values."""
-    return {"event": type(event).__name__, "data": to_plain(event)}
-
-
-def event_from_json(message: dict[str, Any]) -> Event:
-    """The inverse of `event_to_json`; raises KeyError, TypeError or ValueError on data of another shape."""
-    event: Event = from_plain(_EVENTS[message["event"]], message["data"])
-    return event
+"""Seconds for the session to end cleanly when the parent process is gone."""
 
 
 def main(requests: Requests, answer: Answer) -> int:
-    """Runs the session that the first request asks for."""
-    # Before and after the session nothing is lost by ending at once; meanwhile its own handler is in place.
+    """Run the session that the first message asks for, and return the exit status."""
+    # Before and after the session, ending at once loses nothing. The session installs a handler of its own.
     signal.signal(signal.SIGINT, lambda *_: os._exit(EXIT_STATUS))
     task = from_plain(SessionTask, requests.get()["task"])
-    relayed = RelayedWorker(answer)
-    threading.Thread(target=_obey, args=(requests, relayed), daemon=True).start()
+    proxy = ProxyWorker(answer)
+    threading.Thread(target=_handle_messages, args=(requests, proxy), daemon=True).start()
+    # These load TVM, which takes seconds. The thread above is to react to a stop meanwhile.
     from ...database.store import Store
     from ..capture.model_capture import capture_model
     from ..capture.sources import resolve_model
@@ -80,56 +43,58 @@ def main(requests: Requests, answer: Answer) -> int:
     capture = capture_model(resolve_model(task.model), task.options, fields["stages"])
     request = TuneRequest(capture=capture, **fields)
     opener: OpenWorker = open_worker
-    if task.relayed:
-        opener = relayed.opener
+    if task.proxied:
+        opener = proxy.open
     elif task.scheduler:
-        from .dask_client import cluster_opener
+        from .dask_client import cluster_worker_opener
 
-        opener = cluster_opener(task.scheduler)
+        opener = cluster_worker_opener(task.scheduler)
     with Store.open(task.database) as store:
-        tune(request, store, _Teller(answer), opener)
+        tune(request, store, _EventSender(answer), opener)
     return 0
 
 
-class _Teller:
+class _EventSender:
+    """Listener that sends the session's events to the parent process."""
+
     def __init__(self, answer: Answer) -> None:
         self._answer = answer
 
     def on(self, event: Event) -> None:
         if isinstance(event, Stopping):
-            # It comes out of a signal's handler, which may have cut into this thread's own telling: that would wait
-            # for this, and this for that.
-            threading.Thread(target=self._tell, args=(event,), daemon=True).start()
+            # It comes from a signal's handler, which may have interrupted this thread while it sends: sending here
+            # would wait for a lock that this thread holds.
+            threading.Thread(target=self._send, args=(event,), daemon=True).start()
         else:
-            self._tell(event)
+            self._send(event)
 
-    def _tell(self, event: Event) -> None:
-        with suppress(OSError):  # nobody listens any more: the session is about to be told to end
+    def _send(self, event: Event) -> None:
+        with suppress(OSError):  # the parent process is gone, and the session is about to be interrupted
             self._answer(event_to_json(event))
 
 
-def _obey(requests: Requests, relayed: RelayedWorker) -> None:
+def _handle_messages(requests: Requests, proxy: ProxyWorker) -> None:
     while True:
         request = requests.get()
         if "answer" in request:
-            relayed.take(request)
+            proxy.deliver(request)
         elif "stop" in request:
             _interrupt()
 
 
 def _interrupt() -> None:
-    """What Ctrl-C does, whatever the main thread waits for."""
+    """Do what Ctrl-C does, whatever the main thread waits for."""
     if hasattr(signal, "pthread_kill"):
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
     else:
         signal.raise_signal(signal.SIGINT)
 
 
-def _orphaned() -> None:
+def _on_orphaned() -> None:
     _interrupt()
     time.sleep(_ORPHAN_GRACE_S)
     os._exit(EXIT_STATUS)
 
 
 if __name__ == "__main__":
-    sys.exit(serve(main, _orphaned))
+    sys.exit(serve(main, _on_orphaned))

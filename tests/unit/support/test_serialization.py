@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-from test_live import SCRIPT, summary
+from session_script import SCRIPT, summary
 
 from wgtune.devices.device import Device
 from wgtune.devices.limits import TIERS
 from wgtune.support.enums import Runtime
 from wgtune.support.serialization import from_plain, restored_fields, to_plain
-from wgtune.tuner.fleet.session_process import event_from_json, event_to_json
+from wgtune.tuner.fleet.session_protocol import event_from_json, event_to_json
 from wgtune.tuner.session.events import Event, KernelExhausted, KernelSkipped, SessionEnded, Stopping
 from wgtune.tuner.session.request import TuneRequest
 

@@ -14,7 +14,7 @@ from wgtune.devices.browser.page_link import CloseCode, PageLink
 from wgtune.devices.browser.page_registry import PageRegistry
 from wgtune.devices.device import Device
 from wgtune.support.errors import DeviceError
-from wgtune.tuner.fleet.browser_source import Browsers
+from wgtune.tuner.fleet.browser_source import BrowserSource
 
 
 def adapter(version: int = 156, **words: str) -> dict[str, Any]:
@@ -144,20 +144,24 @@ def test_an_ended_loan_thanks_its_page_and_is_lent_to_no_more() -> None:
     assert [browser.released for browser in registry.browsers()] == [True, False]
 
 
-def test_browsers_are_visitors_whose_absence_has_a_reason() -> None:
+def test_browsers_are_a_device_source_that_says_why_a_device_is_unavailable() -> None:
     registry, _ = make(wait_s=60)
-    browsers = Browsers(registry, None)
-    assert browsers.expected() == "browser" and "browser whose GPU is to be tuned" in browsers.invitation()
+    source = BrowserSource(registry, None)
+    assert source.awaited_device() == "browser" and "browser whose GPU is to be tuned" in source.join_instructions()
     page = visit(registry, LAPTOP)
-    assert browsers.expected() == "" and browsers.there() == [LAPTOP] and "another browser" in browsers.invitation()
+    assert (
+        source.awaited_device() == ""
+        and source.available_devices() == [LAPTOP]
+        and "another browser" in source.join_instructions()
+    )
     page.leave(registry)
-    assert browsers.there() == [] and browsers.absence(LAPTOP) == "the page was closed"
-    assert browsers.invitation() == f"open {registry.address} to go on with {LAPTOP.key}"
-    browsers.release(LAPTOP)
-    assert registry.browsers()[0].released and "another browser" in browsers.invitation()
+    assert source.available_devices() == [] and source.unavailable_reason(LAPTOP) == "the page was closed"
+    assert source.join_instructions() == f"open {registry.address} to go on with {LAPTOP.key}"
+    source.release(LAPTOP)
+    assert registry.browsers()[0].released and "another browser" in source.join_instructions()
     late, _ = make(wait_s=60)
     with pytest.raises(DeviceError, match="no browser joined"):
-        Browsers(late, 0).expected()
+        BrowserSource(late, 0).awaited_device()
 
 
 def test_an_address_that_was_used_in_vain_is_told_anew(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,10 +6,10 @@ import io
 
 import pytest
 from rich.console import Console
-from test_live import SCRIPT, Clock, summary, text_of
+from session_script import SCRIPT, Clock, summary, text_of
 
 from wgtune.reports.live.fleet import FleetView, PlainFleetLines, fleet_summary_lines, render_fleet
-from wgtune.tuner.fleet.fleet import DeviceOutcome, FleetSummary
+from wgtune.tuner.fleet.listener import DeviceOutcome, FleetSummary
 from wgtune.tuner.session.events import SessionEnded
 
 
@@ -19,8 +19,8 @@ def followed() -> tuple[FleetView, Clock]:
     for wait, event in SCRIPT:
         ticking.now += wait
         view.on("vulkan:a", event)
-    view.fault("vulkan:b", "its session's process was ended by SIGSEGV (signal 11)\nwords", again=False)
-    view.fault("vulkan:[red]c", "its session's process died", again=True)
+    view.session_failed("vulkan:b", "its session's process was ended by SIGSEGV (signal 11)\nwords", restarting=False)
+    view.session_failed("vulkan:[red]c", "its session's process died", restarting=True)
     return view, ticking
 
 
@@ -33,23 +33,23 @@ def test_each_device_has_its_line(width: int) -> None:
     assert set(lines) == {"device", "vulkan:a", "vulkan:b", "vulkan:[red]c"}
     assert "3/21" in lines["vulkan:a"] and "2.00" in lines["vulkan:a"]
     assert "given" in lines["vulkan:b"] and "starting" in lines["vulkan:[red]c"]
-    view.reachable("vulkan:a", False, "no agent lends it any more")
+    view.availability_changed("vulkan:a", False, "no agent lends it any more")
     assert view.state("vulkan:a") == "gone: no agent lends it any more; waiting for it"
-    view.reachable("vulkan:a", True)
+    view.availability_changed("vulkan:a", True)
     view.on("vulkan:a", SessionEnded(summary()))
     assert view.state("vulkan:a") == "completed"
 
 
 def test_a_device_that_is_waited_for_has_a_line_and_how_to_join_is_shown_whole() -> None:
     view, _ = followed()
-    view.expect("browser")
+    view.awaiting_device("browser")
     address = "http://127.0.0.1:8765/?token=aTokenOfTwentyTwoChars"
-    view.invite(f"open {address} in the browser whose GPU is to be tuned")
+    view.join_instructions_changed(f"open {address} in the browser whose GPU is to be tuned")
     shown = text_of(render_fleet(view, 80), 80)
     lines = {line.split()[0]: line for line in shown.splitlines()}
     assert "waiting for a page to be opened" in view.state("browser") and "waiting" in lines["browser"]
     assert address in shown and max(map(len, shown.splitlines())) <= 80
-    view.expect("")
+    view.awaiting_device("")
     assert "browser" not in {line.split()[0] for line in text_of(render_fleet(view, 80), 80).splitlines()}
 
 
@@ -66,7 +66,7 @@ def test_a_device_alone_is_shown_with_its_kernels_unless_it_is_gone() -> None:
     for _, event in SCRIPT:
         view.on("browser:a", event)
     assert "softmax_614b97c5" in text_of(render_fleet(view, 100), 100)
-    view.reachable("browser:a", False, "the page was closed")
+    view.availability_changed("browser:a", False, "the page was closed")
     shown = text_of(render_fleet(view, 160), 160)
     assert "softmax_614b97c5" not in shown and "gone: the page was closed; waiting for it" in shown
 
@@ -78,10 +78,10 @@ def test_plain_lines_come_now_and_then() -> None:
         ticking.now += wait
         lines.on("vulkan:a", event)
         lines.tick()
-    lines.fault("vulkan:b", "died", again=True)
+    lines.session_failed("vulkan:b", "died", restarting=True)
     for _ in range(2):
-        lines.invite("open http://…")
-    lines.reachable("vulkan:a", False, "the page was closed")
+        lines.join_instructions_changed("open http://…")
+    lines.availability_changed("vulkan:a", False, "the page was closed")
     lines.stopping(False)
     printed = stream.getvalue().splitlines()
     assert printed[0] == "vulkan:a: session 7, 2 kernels" and "\x1b" not in stream.getvalue()

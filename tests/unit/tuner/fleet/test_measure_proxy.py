@@ -17,7 +17,7 @@ from wgtune.support.child_process import ChildDied
 from wgtune.support.enums import TrialState
 from wgtune.support.errors import DeviceError, WgtuneError
 from wgtune.support.signals import Interrupted, Interrupts
-from wgtune.tuner.fleet.measure_proxy import Relay, RelayedWorker
+from wgtune.tuner.fleet.measure_proxy import ProxyServer, ProxyWorker
 
 PROGRAM = Program((), (), (), Requirements(64, (64, 1, 1), 0, 2, 4096))
 JOB = MeasureJob(PROGRAM, Path("/case.safetensors"), 1e-3, 1e-4, floor_s=2e-6)
@@ -41,17 +41,17 @@ class Recorder:
         pass
 
 
-def connected(worker: Recorder) -> RelayedWorker:
-    relay = Relay(worker)
-    relayed: RelayedWorker = RelayedWorker(lambda question: relay.serve(question, relayed.take))
-    return relayed
+def connected(worker: Recorder) -> ProxyWorker:
+    server = ProxyServer(worker)
+    proxy: ProxyWorker = ProxyWorker(lambda question: server.serve(question, proxy.deliver))
+    return proxy
 
 
 def test_jobs_and_answers_arrive_whole() -> None:
     recorder = Recorder()
-    relayed = connected(recorder)
-    assert relayed.measure(JOB) == Measurement(TrialState.OK, (1e-3, 2e-3), "timestamp", max_error=0.5)
-    assert recorder.jobs == [JOB] and relayed.calibrate() == Peaks(1e9, 2e9)
+    proxy = connected(recorder)
+    assert proxy.measure(JOB) == Measurement(TrialState.OK, (1e-3, 2e-3), "timestamp", max_error=0.5)
+    assert recorder.jobs == [JOB] and proxy.calibrate() == Peaks(1e9, 2e9)
 
 
 def raising(error: Exception) -> Callable[[], Peaks]:
@@ -79,10 +79,10 @@ def test_what_the_parent_cannot_do_is_raised_in_the_session(
 
 def test_an_answer_to_a_question_that_was_given_up_is_passed_over() -> None:
     asked: list[dict[str, Any]] = []
-    relayed = RelayedWorker(asked.append)
-    relayed.take({"answer": 0, "result": {"flops_per_s": 1.0, "bytes_per_s": 1.0}})
-    relayed.take({"answer": 1, "result": {"flops_per_s": 2.0, "bytes_per_s": 3.0}})
-    assert relayed.calibrate() == Peaks(2.0, 3.0) and [one["ask"] for one in asked] == [1]
+    proxy = ProxyWorker(asked.append)
+    proxy.deliver({"answer": 0, "result": {"flops_per_s": 1.0, "bytes_per_s": 1.0}})
+    proxy.deliver({"answer": 1, "result": {"flops_per_s": 2.0, "bytes_per_s": 3.0}})
+    assert proxy.calibrate() == Peaks(2.0, 3.0) and [one["ask"] for one in asked] == [1]
 
 
 def test_the_page_is_asked_one_thing_at_a_time_and_a_dead_session_stops_nobody() -> None:
@@ -96,14 +96,14 @@ def test_the_page_is_asked_one_thing_at_a_time_and_a_dead_session_stops_nobody()
         going -= 1
         return Peaks(1.0, 1.0)
 
-    relay = Relay(Recorder(peaks))
+    server = ProxyServer(Recorder(peaks))
     answers: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
 
     def dead(message: dict[str, Any]) -> None:
         raise ChildDied("was ended by SIGKILL (signal 9)", "")
 
-    relay.serve({"ask": 1, "calibrate": True}, dead)
-    relay.serve({"ask": 1, "calibrate": True}, answers.put)
+    server.serve({"ask": 1, "calibrate": True}, dead)
+    server.serve({"ask": 1, "calibrate": True}, answers.put)
     threading.Timer(0.1, free.set).start()
     assert answers.get(timeout=5)["answer"] == 1 and at_once == 1
 
@@ -111,10 +111,10 @@ def test_the_page_is_asked_one_thing_at_a_time_and_a_dead_session_stops_nobody()
 @pytest.mark.timeout(20)
 @pytest.mark.skipif(not hasattr(signal, "siginterrupt"), reason="Windows has no calls that signals restart")
 def test_ctrl_c_gets_through_while_the_parent_measures() -> None:
-    relayed = RelayedWorker(lambda question: None)
+    proxy = ProxyWorker(lambda question: None)
     with Interrupts() as interrupts:
         signal.siginterrupt(signal.SIGINT, False)  # as libraries leave it behind that a session loads
         main = threading.main_thread().ident or 0
         threading.Timer(0.1, lambda: signal.pthread_kill(main, signal.SIGINT)).start()
         with pytest.raises(Interrupted), interrupts.cutting_short():
-            relayed.calibrate()
+            proxy.calibrate()

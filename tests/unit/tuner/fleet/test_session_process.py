@@ -11,7 +11,7 @@ import io, signal, sys, time
 from wgtune.support.child_main import _Answers
 from wgtune.tuner.session.events import KernelExhausted, Stopping
 from wgtune.support.signals import Interrupts
-from wgtune.tuner.fleet.session_process import _Teller
+from wgtune.tuner.fleet.session_process import _EventSender
 
 class Pipe(io.BytesIO):
     "Ctrl-C comes while the first message is on its way."
@@ -23,9 +23,9 @@ class Pipe(io.BytesIO):
         return count
 
 pipe = Pipe()
-teller = _Teller(_Answers(pipe))
-with Interrupts(on_request=lambda: teller.on(Stopping())) as interrupts:
-    teller.on(KernelExhausted("id", 3))
+sender = _EventSender(_Answers(pipe))
+with Interrupts(on_request=lambda: sender.on(Stopping())) as interrupts:
+    sender.on(KernelExhausted("id", 3))
     deadline = time.monotonic() + 20
     while pipe.getvalue().count(b"\\n") < 2 and time.monotonic() < deadline:
         time.sleep(0.01)
