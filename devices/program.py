@@ -92,32 +92,6 @@ class Program:
         """This program as JSON values."""
         return asdict(self)
 
-    @staticmethod
-    def from_json(data: dict[str, Any]) -> Program:
-        """The inverse of `to_json`; raises KeyError or TypeError on data of another shape."""
-        needs = data["needs"]
-        return Program(
-            shaders=tuple(Shader(s["entry"], s["source"], _triple(s["workgroup"])) for s in data["shaders"]),
-            dispatches=tuple(
-                Dispatch(
-                    shader=d["shader"],
-                    buffers=tuple(Buffer(b["kind"], b["index"]) for b in d["buffers"]),
-                    grid=_triple(d["grid"]),
-                    uniform=tuple(d["uniform"]),
-                )
-                for d in data["dispatches"]
-            ),
-            scratch=tuple(data["scratch"]),
-            needs=Requirements(
-                threads=needs["threads"],
-                workgroup_size=_triple(needs["workgroup_size"]),
-                workgroup_bytes=needs["workgroup_bytes"],
-                storage_buffers=needs["storage_buffers"],
-                binding_bytes=needs["binding_bytes"],
-                features=tuple(needs["features"]),
-            ),
-        )
-
     @property
     def digest(self) -> str:
         """SHA-256 of the program's text: two schedules with equal digests are the same GPU program."""
@@ -137,25 +111,6 @@ class NativeProgram:
     dispatches: tuple[str, ...]
     needs: Requirements
 
-    def to_json(self) -> dict[str, Any]:
-        """This program as JSON values."""
-        return {
-            "module": self.module,
-            "target": self.target,
-            "dispatches": list(self.dispatches),
-            "needs": asdict(self.needs),
-        }
-
-    @staticmethod
-    def from_json(data: dict[str, Any]) -> NativeProgram:
-        """The inverse of `to_json`; raises KeyError or TypeError on data of another shape."""
-        needs = {
-            **data["needs"],
-            "workgroup_size": tuple(data["needs"]["workgroup_size"]),
-            "features": tuple(data["needs"]["features"]),
-        }
-        return NativeProgram(data["module"], data["target"], tuple(data["dispatches"]), Requirements(**needs))
-
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the scheduled code and its target: equal digests are the same program."""
@@ -164,13 +119,3 @@ class NativeProgram:
 
 AnyProgram = Program | NativeProgram
 """What workers measure."""
-
-
-def program_from_json(data: dict[str, Any]) -> AnyProgram:
-    """The inverse of either program's `to_json`; raises KeyError or TypeError on data of another shape."""
-    return NativeProgram.from_json(data) if "module" in data else Program.from_json(data)
-
-
-def _triple(values: Any) -> tuple[int, int, int]:
-    x, y, z = values
-    return (x, y, z)

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
 
 from ...support.enums import CacheState, TrialState
 from ..program import AnyProgram
+
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
+"""A duration; checked where a measurement arrives as JSON."""
+
+_STRICT: ConfigDict = {"extra": "forbid"}
 
 
 @dataclass(frozen=True)
@@ -33,6 +40,8 @@ class Sampling:
     ``cache`` says what a run finds in the GPU's caches.
     """
 
+    __pydantic_config__ = _STRICT
+
     warmup: int = 1
     min_samples: int = 5
     min_seconds: float = 0.02
@@ -57,6 +66,8 @@ class MeasureJob:
     ``upcoming`` is the program of the job that is likely to come next: a worker that can compiles it meanwhile.
     """
 
+    __pydantic_config__ = _STRICT
+
     program: AnyProgram
     case: Path
     rtol: float
@@ -77,15 +88,17 @@ class Measurement:
     the transfers and the comparison. ``max_error`` is the largest ``|got − expected|``, NaN when the output held one.
     """
 
+    __pydantic_config__ = _STRICT
+
     state: TrialState
-    samples_s: tuple[float, ...] = ()
+    samples_s: tuple[Seconds, ...] = ()
     timer: Literal["timestamp", "wall", ""] = ""
-    compile_s: float = 0.0
-    run_s: float = 0.0
-    verify_s: float = 0.0
-    max_error: float | None = None
+    compile_s: Seconds = 0.0
+    run_s: Seconds = 0.0
+    verify_s: Seconds = 0.0
+    max_error: Annotated[float, Field(strict=True)] | None = None
     error: str = ""
-    warmup_s: tuple[float, ...] = ()
+    warmup_s: tuple[Seconds, ...] = ()
 
     @property
     def out_of_memory(self) -> bool:

@@ -17,11 +17,10 @@ from dataclasses import asdict
 from typing import Any, NoReturn
 
 from ...support.child_main import Answer, Requests
-from ..program import program_from_json
 from .bench import Backend, measure
 from .case_file import CaseError
 from .phases import JobPhase
-from .protocol import job_from_json, measurement_to_json
+from .protocol import job_from_json, measurement_to_json, program_from_json
 
 
 def answer_requests(requests: Requests, answer: Answer, backend: Backend[Any, Any]) -> NoReturn:

@@ -1,71 +1,61 @@
-"""Measure jobs and measurements as JSON values, for the messages between a worker and its child process."""
+"""Jobs, programs and measurements as JSON values, for messages between processes and machines.
+
+NaN and infinities stay Python floats, which `json` writes and reads as bare words.
+"""
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeVar
 
-from ...support.enums import CacheState, TrialState
-from ..program import program_from_json
-from .job import MeasureJob, Measurement, Sampling
+from pydantic import TypeAdapter, ValidationError
+
+from ..program import AnyProgram
+from .job import MeasureJob, Measurement
+
+_PROGRAM: TypeAdapter[AnyProgram] = TypeAdapter(AnyProgram)
+_JOB = TypeAdapter(MeasureJob)
+_MEASUREMENT = TypeAdapter(Measurement)
+
+T = TypeVar("T")
+
+
+def program_to_json(program: AnyProgram) -> dict[str, Any]:
+    """Return a program as JSON values."""
+    data: dict[str, Any] = _PROGRAM.dump_python(program, mode="json")
+    return data
+
+
+def program_from_json(data: Any) -> AnyProgram:
+    """Return the inverse of `program_to_json`; raises ValueError on data of another shape."""
+    return _validated(_PROGRAM, data)
 
 
 def job_to_json(job: MeasureJob) -> dict[str, Any]:
-    """A job as JSON values; the case's path becomes absolute."""
-    return {
-        "program": job.program.to_json(),
-        "case": str(job.case.absolute()),
-        "rtol": job.rtol,
-        "atol": job.atol,
-        "floor_s": job.floor_s,
-        "sampling": {**asdict(job.sampling), "cache": job.sampling.cache.value},
-        "upcoming": job.upcoming.to_json() if job.upcoming else None,
-    }
+    """Return a job as JSON values; the case's path becomes absolute."""
+    data: dict[str, Any] = _JOB.dump_python(replace(job, case=job.case.absolute()), mode="json")
+    return data
 
 
-def job_from_json(data: dict[str, Any]) -> MeasureJob:
-    """The inverse of `job_to_json`."""
-    return MeasureJob(
-        **{
-            **data,
-            "program": program_from_json(data["program"]),
-            "case": Path(data["case"]),
-            "sampling": Sampling(**{**data["sampling"], "cache": CacheState(data["sampling"]["cache"])}),
-            "upcoming": program_from_json(data["upcoming"]) if data.get("upcoming") else None,
-        }
-    )
+def job_from_json(data: Any) -> MeasureJob:
+    """Return the inverse of `job_to_json`; raises ValueError on data of another shape."""
+    return _validated(_JOB, data)
 
 
 def measurement_to_json(measurement: Measurement) -> dict[str, Any]:
-    """A measurement as JSON values."""
-    return {
-        **asdict(measurement),
-        "state": measurement.state.value,
-        "samples_s": list(measurement.samples_s),
-        "warmup_s": list(measurement.warmup_s),
-    }
+    """Return a measurement as JSON values."""
+    data: dict[str, Any] = _MEASUREMENT.dump_python(measurement, mode="json")
+    return data
 
 
-def measurement_from_json(data: dict[str, Any]) -> Measurement:
-    """The inverse of `measurement_to_json`; raises KeyError, TypeError or ValueError on data of another shape."""
-    return Measurement(
-        **{
-            **data,
-            "state": TrialState(data["state"]),
-            "samples_s": _seconds(data["samples_s"]),
-            "warmup_s": _seconds(data.get("warmup_s", ())),
-            **dict(zip(_SPENT, _seconds(data[name] for name in _SPENT), strict=True)),
-        }
-    )
+def measurement_from_json(data: Any) -> Measurement:
+    """Return the inverse of `measurement_to_json`; raises ValueError on data of another shape."""
+    return _validated(_MEASUREMENT, data)
 
 
-_SPENT = ("compile_s", "run_s", "verify_s")
-
-
-def _seconds(values: Any) -> tuple[float, ...]:
-    seconds = tuple(float(value) for value in values)
-    if not all(math.isfinite(value) and value >= 0 for value in seconds):
-        raise ValueError(f"not durations: {seconds}")
-    return seconds
+def _validated(adapter: TypeAdapter[T], data: Any) -> T:
+    try:
+        return adapter.validate_python(data)
+    except ValidationError as error:
+        faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
+        raise ValueError("; ".join(faults)) from None

@@ -14,7 +14,7 @@ from ...support.errors import DeviceError, WgtuneError
 from ..device import Device
 from ..measure.job import Measurement, Timeouts
 from ..measure.phases import JobPhase, PhaseClock, limit_s, timed_out
-from ..measure.protocol import measurement_from_json
+from ..measure.protocol import measurement_from_json, program_to_json
 from ..program import AnyProgram
 
 _PHASES = [phase.value for phase in JobPhase]
@@ -74,7 +74,7 @@ class BenchProcess:
 
     def prepare(self, program: AnyProgram) -> None:
         """Has ``program`` compiled, for the `measure` request that comes next. Raises ChildDied."""
-        self._preparing = self._send({"prepare": program.to_json()}), program.digest
+        self._preparing = self._send({"prepare": program_to_json(program)}), program.digest
 
     def is_for(self, program: AnyProgram) -> bool:
         """Whether ``program`` is what it was asked to prepare last."""

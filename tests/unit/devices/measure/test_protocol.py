@@ -77,3 +77,35 @@ def test_anything_else_is_refused(line: bytes) -> None:
 def test_a_relative_case_is_found_from_another_folder() -> None:
     job = MeasureJob(Program((), (), (), Requirements(1, (1, 1, 1), 0, 0, 4)), Path("case.safetensors"), 0, 0)
     assert Path(job_to_json(job)["case"]).is_absolute()
+
+
+def test_infinities_and_names_that_are_no_unicode_arrive_too() -> None:
+    program = Program((Shader("main", "// \ud800", (1, 1, 1)),), (), (), Requirements(1, (1, 1, 1), 0, 0, 4))
+    job = MeasureJob(program, Path("/cases/\udcff"), rtol=math.inf, atol=0.0)
+    assert job_from_json(decode_line(encode_line(job_to_json(job)))) == job
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"state": "fine"}, "state: "),
+        ({"samples_s": [1.0, True]}, r"samples_s\.1: "),
+        ({"samples_s": [math.inf]}, r"samples_s\.0: .* finite"),
+        ({"warmup_s": "1"}, "warmup_s: "),
+        ({"run_s": -1.0}, "run_s: "),
+        ({"max_error": "0"}, "max_error: "),
+        ({"timer": "sundial"}, "timer: "),
+        ({"colour": "blue"}, "colour: "),
+    ],
+)
+def test_a_measurement_of_another_shape_is_refused_by_the_fields_name(changes: dict[str, object], words: str) -> None:
+    good = measurement_to_json(Measurement(TrialState.OK, (1e-3,), "wall", max_error=0.0))
+    with pytest.raises(ValueError, match=f"^{words}"):
+        measurement_from_json({**good, **changes})
+
+
+def test_a_job_of_another_shape_is_refused() -> None:
+    job = job_to_json(MeasureJob(Program((), (), (), Requirements(1, (1, 1, 1), 0, 0, 4)), Path("case"), 0, 0))
+    for changes in ({"program": {}}, {"rtol": "small"}, {"sampling": {"speed": 1}}, {"colour": "blue"}):
+        with pytest.raises(ValueError):
+            job_from_json({**job, **changes})

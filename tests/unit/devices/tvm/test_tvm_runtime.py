@@ -14,8 +14,8 @@ from wgtune.devices.device import Device
 from wgtune.devices.discovery.discovery import CPU, discover, select_several
 from wgtune.devices.limits import TIERS
 from wgtune.devices.measure.job import MeasureJob
-from wgtune.devices.measure.protocol import job_from_json, job_to_json
-from wgtune.devices.program import NativeProgram, program_from_json
+from wgtune.devices.measure.protocol import job_from_json, job_to_json, program_from_json, program_to_json
+from wgtune.devices.program import NativeProgram
 from wgtune.devices.worker.factory import TvmWorker, open_worker
 from wgtune.support.enums import Runtime, TrialState
 from wgtune.support.errors import DeviceError
@@ -63,7 +63,7 @@ def test_programs_travel(job: MeasureJob) -> None:
     assert isinstance(job.program, NativeProgram) and job.program.dispatches == ("main",)
     again = job_from_json(json.loads(json.dumps(job_to_json(job))))
     assert again == job and again.program.digest == job.program.digest
-    assert program_from_json(job.program.to_json()) == job.program
+    assert program_from_json(program_to_json(job.program)) == job.program
 
 
 def test_the_worker_measures_and_verifies(cpu: Device, job: MeasureJob) -> None:
