@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from wgtune.support.errors import BundleError, UsageError
-from wgtune.web.built_pages import app_dir, server
+from wgtune.web import server
+from wgtune.web.built_pages import app_dir
 from wgtune.web.server import BundleServer
 
 

@@ -9,49 +9,21 @@ from typing import Any
 
 import pytest
 import tvm
-from synthetic_store import LLVMPIPE, failed, ok, session
-from tuning_kernels import matmul, softmax
+from replayed_schedules import KERNEL, NO_SUCH_BLOCK, OTHER, TRACE, add, workload
+from synthetic_store import LLVMPIPE, failed, ok
 from typer.testing import CliRunner
 
 from wgtune.cli.app import app
 from wgtune.database.exchange import admin
 from wgtune.database.schema.records import (
-    Param,
     ReplayStatus,
-    TrialEnd,
-    TrialKind,
-    TrialStart,
     TvmForm,
     WorkloadInfo,
 )
 from wgtune.database.store import Store
-from wgtune.devices.limits import TIERS
 from wgtune.support.child_process import Child
 from wgtune.support.enums import TrialState
-from wgtune.tuner.codegen.baseline_schedules import baseline_schedules
-from wgtune.tuner.codegen.traces import trace_to_json
-from wgtune.tuner.codegen.wgsl import emit_wgsl
 from wgtune.tuner.interop.replay import replay_database
-from wgtune.tuner.ir import Kernel
-
-TIER = TIERS["default"]
-KERNEL, OTHER = matmul(), softmax()
-SCHEDULE = next(iter(baseline_schedules(KERNEL, TIER)))
-TRACE, DIGEST = trace_to_json(SCHEDULE), emit_wgsl(SCHEDULE.mod, TIER).digest
-NO_SUCH_BLOCK = json.dumps([[["GetSBlock", [], ["elsewhere", "main"], ["b0"]]], []])
-
-
-def workload(kernel: Kernel, version: str = tvm.__version__) -> WorkloadInfo:
-    return WorkloadInfo(
-        kernel.id,
-        kernel.name,
-        kernel.text,
-        (TvmForm(version, tvm.ir.save_json(kernel.func), "0"),),
-        tuple(Param(p.name, p.shape, p.dtype) for p in kernel.params),
-        kernel.outputs,
-        kernel.flops,
-        kernel.nbytes,
-    )
 
 
 @pytest.fixture
@@ -64,11 +36,6 @@ def store(path: str) -> Iterator[Store]:
     with Store.open(path) as opened:
         opened.add_workloads([workload(KERNEL)])
         yield opened
-
-
-def add(store: Store, trace: str, end: TrialEnd, digest: str = DIGEST, kernel: Kernel = KERNEL) -> None:
-    session_id = store.begin_session(session())
-    store.add_trial(TrialStart(session_id, kernel.id, TrialKind.SEARCH, trace, digest, {}, 1, 0), end)
 
 
 def best(store: Store) -> str:

@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from replayed_schedules import KERNEL, NO_SUCH_BLOCK, TRACE, add, workload
 from synthetic_store import CONV, LLVMPIPE, MATMUL, add_demo, failed, measure, ok, session
-from test_replaying import KERNEL, NO_SUCH_BLOCK, TRACE, add, workload
 from typer.testing import CliRunner
 
 from wgtune.cli.app import app
