@@ -18,7 +18,6 @@ from sqlalchemy import Connection, Update, and_, bindparam, or_, select, update
 from ..support.enums import Runtime, TrialState
 from ..support.errors import DatabaseError
 from .liveness import revive, server_time
-from .processes import host_label
 from .schema.rows import lease, session, trial, workload
 from .sql_helpers import insert_missing
 from .store import Store
@@ -91,21 +90,6 @@ def give_back(store: Store, session_id: int, workload_id: str) -> None:
     """Ends a lease, so that others need not wait; does nothing where the session does not hold it any more."""
     with store.writing() as connection:
         connection.execute(_held(session_id, workload_id).values(session_id=None))
-
-
-def held_by_others(store: Store, session_id: int, workload_ids: Sequence[str]) -> dict[str, str]:
-    """The workloads that other live sessions hold on this session's device, with the host of each."""
-    with store.reading() as connection:
-        device_id, runtime = _session(store, connection, session_id)
-        query = (
-            select(workload.c.digest, session.c.host)
-            .select_from(lease)
-            .join(workload, workload.c.id == lease.c.workload_id)
-            .join(session, session.c.id == lease.c.session_id)
-            .where(lease.c.device_id == device_id, lease.c.runtime == runtime, lease.c.session_id != session_id)
-            .where(lease.c.until > server_time(connection), workload.c.digest.in_(workload_ids))
-        )
-        return {row.digest: host_label(row.host) for row in connection.execute(query)}
 
 
 def _held(session_id: int, workload_id: str) -> Update:

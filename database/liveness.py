@@ -1,16 +1,21 @@
-"""Sessions whose process nobody can ask: how long they have been silent, and what becomes of them.
+"""Liveness of sessions: host, boot and PID-namespace identity, process checks, and sessions that went silent.
 
-A process of this host is asked for directly (`processes.is_alive`). One elsewhere that was killed leaves a session that
-would be running for ever. What others see of a live one is its trials, and the leases that it puts off every few
-minutes. After `SILENT_S` without either it is closed as killed. Its leases ran out long before, so nobody waited for
-that; it is bookkeeping, and can be taken back: a tuner that was only asleep reopens its session with its next claim,
-and the result of the trial that it was at is accepted, once.
+A process of this host is asked for directly (`is_alive`). The process of another host cannot be asked: if it was
+killed, its session would stay `running` for ever. Its signs of life in the database are its trials, and the leases that
+it renews every few minutes. After `SILENT_S` without either, the session is closed as killed. Its leases expired long
+before, so nobody waited for this. It can be undone: a tuner that only slept reopens its session with its next claim,
+and the result of the trial that it was running is accepted once.
 """
 
 from __future__ import annotations
 
+import os
+import platform
 from datetime import datetime, timedelta, timezone
+from functools import cache
+from pathlib import Path
 
+import psutil
 from sqlalchemy import Connection, func, select, update
 
 from .schema.records import SessionOutcome
@@ -19,7 +24,48 @@ from .schema.rows import lease, session, trial
 SILENT_S = 24 * 3600.0
 """More than a night with the lid closed, and than any difference between hosts' clocks; trials end within minutes."""
 
+CLOCK_SLACK_S = 2.0
+"""A start time is the boot time, kept to the second, plus ticks; and clocks are corrected now and then."""
+
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+_NAMESPACE = Path("/proc/self/ns/pid")
 _RETURNED = "it was taken for dead, and came back"
+
+
+@cache
+def host_name() -> str:
+    """This machine's name and, on Linux, which space of process ids this is in: ``lab [1f0c93d2/4026531836]``.
+
+    Containers may share a name, and machines too: one must not take the other's processes for dead, because it does not
+    see them. The number of this boot tells machines apart, the namespace's the containers of one.
+    """
+    try:
+        boot = _BOOT.read_text(encoding="ascii").strip()[:8]
+        namespace = os.readlink(_NAMESPACE).strip("pid:[]")
+    except (OSError, ValueError):
+        return platform.node()
+    return f"{platform.node()[:200]} [{boot}/{namespace}]"
+
+
+def host_label(host: str) -> str:
+    """What people call the host that `host_name` names."""
+    return host.partition(" [")[0]
+
+
+def is_alive(pid: int, since: datetime) -> bool:
+    """Whether process ``pid`` of this machine is the one that was running at the moment ``since``.
+
+    Process ids are used again, within minutes in a container: one that started after ``since`` is another process.
+    """
+    try:
+        process = psutil.Process(pid)
+        return bool(
+            process.status() != psutil.STATUS_ZOMBIE and process.create_time() <= since.timestamp() + CLOCK_SLACK_S
+        )
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.AccessDenied:
+        return True
 
 
 def silent_sessions(connection: Connection) -> dict[int, datetime]:

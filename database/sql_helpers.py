@@ -1,15 +1,18 @@
-"""Adding rows that may be there already, by this process or by another at this very moment."""
+"""SQL statements that several modules share: inserts of rows that may exist, and look-ups by several columns."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Table, bindparam, insert, select
+from sqlalchemy import ColumnElement, Connection, Table, and_, bindparam, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from ..support.hashing import digest_of
 from .schema.rows import schedule
+
+AT_ONCE = 200
+"""Values in one statement: databases limit the number of parameters."""
 
 
 def insert_row(connection: Connection, table: Table, values: Mapping[str, Any]) -> int:
@@ -48,6 +51,25 @@ def schedule_id(connection: Connection, trace: str) -> int:
     if added is None:
         added = connection.execute(_SCHEDULE, {"wanted": values["digest"]}).scalar_one()
     return int(added)
+
+
+def matching(columns: Sequence[ColumnElement[Any]], keys: Collection[Sequence[Any]]) -> Iterator[ColumnElement[bool]]:
+    """Yield conditions that together select the rows whose ``columns`` equal one of ``keys``, each row once.
+
+    A row value ``(a, b) IN (…)`` would be one condition, but SQLite would scan the whole table for it. So every column
+    except the one with the most distinct values is compared with ``=``. Sorted keys give few conditions.
+    """
+    wanted = list(dict.fromkeys(tuple(key) for key in keys))
+    for start in range(0, len(wanted), AT_ONCE):
+        some = wanted[start : start + AT_ONCE]
+        varied = max(range(len(columns)), key=lambda i: len({key[i] for key in some}))
+        groups: dict[tuple[Any, ...], list[Any]] = {}
+        for key in some:
+            groups.setdefault((*key[:varied], *key[varied + 1 :]), []).append(key[varied])
+        others = [column for i, column in enumerate(columns) if i != varied]
+        for same, values in groups.items():
+            equal = (column == value for column, value in zip(others, same, strict=True))
+            yield and_(*equal, columns[varied].in_(values))
 
 
 _SCHEDULE = select(schedule.c.id).where(schedule.c.digest == bindparam("wanted"))

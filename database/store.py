@@ -14,9 +14,7 @@ from sqlalchemy import Connection, Delete, Engine, bindparam, delete, func, sele
 from ..support.enums import TrialState
 from ..support.errors import DatabaseError
 from .device_identity import Alias, check_alias, normalized
-from .liveness import silent_sessions
-from .matching import matching
-from .processes import is_alive
+from .liveness import is_alive, silent_sessions
 from .reader import Reader
 from .schema.engine import connect, memory_engine, translated, writing
 from .schema.migrate import upgrade
@@ -52,7 +50,7 @@ from .schema.rows import (
     workload,
     workload_form,
 )
-from .sql_helpers import find_or_insert, insert_missing, insert_row, schedule_id
+from .sql_helpers import find_or_insert, insert_missing, insert_row, matching, schedule_id
 
 # Made once: a session of thousands of trials runs these two or three times for each.
 _LOCK_SESSION = select(session.c.id).where(session.c.id == bindparam("wanted")).with_for_update(key_share=True)
@@ -246,7 +244,7 @@ class Store(Reader):
     def abandon_dead(self, host: str) -> int:
         """Closes the sessions that processes left behind when they were killed.
 
-        Those of ``host``, this process's own `processes.host_name`, are asked for; the others count as dead when they
+        Those of ``host``, this process's own `liveness.host_name`, are asked for; the others count as dead when they
         have been silent for long (`liveness`). Their running trials become `abandoned`, the sessions `killed`. Returns
         how many trials that were.
         """

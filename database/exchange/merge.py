@@ -11,19 +11,17 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import Connection, Table, and_, select, update
+from sqlalchemy import Connection, Table, and_, func, select, update
 
 from ...support.enums import TrialState
 from ...support.errors import DatabaseError
-from ..matching import matching
 from ..readonly import opened
 from ..schema.columns import BadValue
 from ..schema.engine import check_file, parse_url, real_path, sqlite_path
 from ..schema.records import SessionOutcome, unnamed
 from ..schema.rows import alias, device, replay, schedule, session, trial, workload
-from ..sql_helpers import insert_missing
+from ..sql_helpers import insert_missing, matching
 from ..store import Store
-from .conditions import check_conditions
 from .integrity import check_row
 from .portable_rows import AT_ONCE, KEYS, NAMES, Names, canonical, key_of, rows
 
@@ -70,6 +68,23 @@ def merge(sources: Sequence[str], into: str | None = None) -> Merged:
                 check_conditions(writing, target.name)
             done.sources.append(reader.name)
     return done
+
+
+def check_conditions(connection: Connection, name: str) -> None:
+    """Raises DatabaseError where a device's times were taken with warm caches in some sessions, with cold in others."""
+    mixed = connection.execute(
+        select(device.c.key)
+        .join_from(session, device)
+        .group_by(device.c.key, session.c.runtime)
+        .having(func.count(session.c.cache.distinct()) > 1)
+        .order_by(device.c.key)
+        .limit(1)
+    ).scalar()
+    if mixed is not None:
+        raise DatabaseError(
+            f"{name} would hold times of {mixed} with cold caches beside times with warm ones, which do not compare",
+            "keep databases of `wgtune tune --cache cold` apart from the others",
+        )
 
 
 def absorb(source: Connection, target: Connection, done: Merged, edit: Edit | None = None) -> None:

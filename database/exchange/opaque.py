@@ -9,7 +9,6 @@ from datetime import datetime, timezone
 from sqlalchemy import Connection, func, select
 
 from ...support.hashing import digest_of
-from ..reader import Reader
 from ..schema.records import OpaqueKind
 from ..schema.rows import clean
 from ..schema.rows import opaque as opaque_table
@@ -70,12 +69,3 @@ def count_opaque(connection: Connection) -> list[OpaqueCount]:
     count = func.count().label("entries")
     query = select(*columns, count).group_by(*columns).order_by(count.desc(), *columns)
     return [OpaqueCount(*row) for row in connection.execute(query)]
-
-
-def opaque_entries(reader: Reader) -> list[OpaqueEntry]:
-    """Every entry that is kept so, in the order in which they came."""
-    with reader.reading() as connection:
-        return [
-            OpaqueEntry(row.kind, row.source, row.position, row.text, row.reason)
-            for row in connection.execute(select(opaque_table).order_by(opaque_table.c.id))
-        ]

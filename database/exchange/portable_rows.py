@@ -71,10 +71,6 @@ class Names:
         self._names[table][row_id] = name
         self._ids[table][name] = row_id
 
-    def id_of(self, table: Table, name: str) -> int | None:
-        """The row's id; None where it was not learned."""
-        return self._ids[table].get(name)
-
     def knows(self, table: Table, row_id: int) -> bool:
         """Whether the row with that id was learned."""
         return row_id in self._names[table]

@@ -18,7 +18,7 @@ _AT_ONCE = 50
 
 
 @dataclass(frozen=True)
-class Offer:
+class RankedSchedule:
     """A schedule of a workload: its trace, the samples in seconds, and the target that it was tuned for.
 
     ``target`` is TVM's own description as JSON values, None where the session has none.
@@ -30,7 +30,7 @@ class Offer:
     target: dict[str, Any] | None
 
 
-class Offers:
+class RankedSchedules:
     """The schedules of one device and one way of measuring in one database, or in several layers of one.
 
     Verified ones, and with ``unverified`` those whose results nobody checked. Checks, and what the installed TVM is
@@ -50,17 +50,17 @@ class Offers:
         """The ids of the workloads that have offers, in order."""
         return sorted({workload_id for workload_id, _, _, _ in self._ranked(None)})
 
-    def of(self, workload_id: str) -> Iterator[Offer]:
+    def of(self, workload_id: str) -> Iterator[RankedSchedule]:
         """One workload's offers, of lowest median latency first, and the user's own before a release's equal ones."""
         ranked = self._ranked([workload_id])
         for start in range(0, len(ranked), _AT_ONCE):
             some = ranked[start : start + _AT_ONCE]
-            found: dict[tuple[int, int], Offer] = {}
+            found: dict[tuple[int, int], RankedSchedule] = {}
             for index, layer in enumerate(self._layers):
                 ids = [trial_id for _, _, own, trial_id in some if own == index]
                 with layer.reading() as connection:
-                    for row in connection.execute(_offer().where(trial.c.id.in_(ids))):
-                        offer = Offer(workload_id, row.trace, tuple(row.samples_s), _target(row.target))
+                    for row in connection.execute(_details().where(trial.c.id.in_(ids))):
+                        offer = RankedSchedule(workload_id, row.trace, tuple(row.samples_s), _target(row.target))
                         found[index, row.id] = offer
             yield from (found[index, trial_id] for _, _, index, trial_id in some)
 
@@ -88,7 +88,7 @@ class Offers:
         return sorted(fastest.values(), key=lambda one: (one[1], one[2], one[3]))
 
 
-def _offer() -> Select[Any]:
+def _details() -> Select[Any]:
     return (
         select(trial.c.id, schedule.c.trace, trial.c.samples_s, session.c.target)
         .select_from(trial)

@@ -16,12 +16,11 @@ from sqlalchemy.dialects import postgresql, sqlite
 from ...support.enums import Runtime, TrialState
 from ...support.errors import DatabaseError
 from ...support.hashing import digest_of
-from ..matching import matching
 from ..reader import Reader
 from ..schema.engine import is_read_only
 from ..schema.records import ReplayRecord, ReplayStatus
 from ..schema.rows import clean, replay, schedule, session, trial, workload
-from ..sql_helpers import schedule_id
+from ..sql_helpers import matching, schedule_id
 from ..store import Store
 
 WGSL_RUNTIMES = frozenset({Runtime.WGPU, Runtime.BROWSER})

@@ -22,7 +22,7 @@ from ...support.enums import Runtime
 from ...support.errors import DatabaseError, UsageError
 from ..exchange.unverified import ForeignTrials, stock_runtime
 from ..queries.layers import Layers, release_files
-from ..queries.ranked_schedules import Offer, Offers
+from ..queries.ranked_schedules import RankedSchedule, RankedSchedules
 from ..readonly import opened
 from ..schema.records import SessionOutcome
 from ..store import Store
@@ -93,7 +93,7 @@ class ScheduleDatabase(PyDatabase):
             described = {info.key: info for info in self._reader.devices()}
             self._committed = ForeignTrials(self._store, device, "stock MetaSchedule", described.get(device))
             self._ending = weakref.finalize(self, _end, self._committed, stack.pop_all())
-        self._offers = Offers(self._reader, device, self._runtime, unverified=unverified)
+        self._ranked = RankedSchedules(self._reader, device, self._runtime, unverified=unverified)
 
     def close(self) -> None:
         """Ends this process's sessions and closes the database."""
@@ -147,17 +147,17 @@ class ScheduleDatabase(PyDatabase):
 
     def get_all_tuning_records(self) -> list[TuningRecord]:
         """Every offer of every workload that the installed TVM has written, named by position."""
-        infos = self._reader.workloads(self._offers.workloads())
+        infos = self._reader.workloads(self._ranked.workloads())
         modules = {key: module for key in sorted(infos) if (module := stored_module(infos[key])) is not None}
         return [record for key, module in modules.items() for record in self._records(key, Workload(module))]
 
     def __len__(self) -> int:
         """How many schedules are offered, of all workloads."""
-        return len(self._offers)
+        return len(self._ranked)
 
     def _records(self, workload_id: str, asked: Workload) -> Iterator[TuningRecord]:
         arguments = ArgInfo.from_prim_func(asked.mod[ENTRY])
-        for offer in self._offers.of(workload_id):
+        for offer in self._ranked.of(workload_id):
             try:
                 record = _record(offer, asked, arguments)
             except Exception as error:  # whatever TVM raises over a trace of another version, or anybody's
@@ -170,7 +170,7 @@ class ScheduleDatabase(PyDatabase):
             yield record
 
 
-def _record(offer: Offer, asked: Workload, arguments: list[ArgInfo]) -> TuningRecord:
+def _record(offer: RankedSchedule, asked: Workload, arguments: list[ArgInfo]) -> TuningRecord:
     """``offer`` in the names of ``asked``; raises ValueError or TVM's errors where it does not apply."""
     trace = json.loads(offer.trace)
     if not is_trace(trace):

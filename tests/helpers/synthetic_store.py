@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 
+from sqlalchemy import select
+
+from wgtune.database.exchange.opaque import OpaqueEntry
 from wgtune.database.schema.records import (
     DeviceInfo,
     ModelInfo,
@@ -18,6 +21,7 @@ from wgtune.database.schema.records import (
     TvmForm,
     WorkloadInfo,
 )
+from wgtune.database.schema.rows import opaque
 from wgtune.database.store import Store
 from wgtune.support.enums import TrialState
 
@@ -131,3 +135,12 @@ def measure(
 
 def baseline(store: Store, session_id: int, kernel: WorkloadInfo, end: TrialEnd) -> int:
     return measure(store, session_id, kernel, end, kind=TrialKind.BASELINE)
+
+
+def opaque_entries(store: Store) -> list[OpaqueEntry]:
+    """Return every opaque entry, in the order in which they were kept."""
+    with store.reading() as connection:
+        return [
+            OpaqueEntry(row.kind, row.source, row.position, row.text, row.reason)
+            for row in connection.execute(select(opaque).order_by(opaque.c.id))
+        ]

@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
-from ...database.queries.ranked_schedules import Offers
+from ...database.queries.ranked_schedules import RankedSchedules
 from ...database.reader import Reader, installed_tvm
 from ...database.schema.records import Runtime, WorkloadInfo
 from ...support.errors import DatabaseError, UsageError
@@ -32,7 +32,7 @@ class Exported:
 
 def only_runtime(reader: Reader, device_key: str, *, unverified: bool = False) -> Runtime:
     """The way of measuring that a device has schedules of; raises UsageError where there is none, or more than one."""
-    found = [one for one in Runtime if len(Offers(reader, device_key, one, unverified=unverified))]
+    found = [one for one in Runtime if len(RankedSchedules(reader, device_key, one, unverified=unverified))]
     if len(found) == 1:
         return found[0]
     if found:
@@ -67,8 +67,8 @@ def export_pair(
     for name in (WORKLOADS, RECORDS):
         if (folder / name).exists():
             raise UsageError(f"{folder / name} exists", "name another folder: TVM adds to what it finds")
-    offers = Offers(reader, device_key, runtime, unverified=unverified)
-    ids = offers.workloads()
+    ranked = RankedSchedules(reader, device_key, runtime, unverified=unverified)
+    ids = ranked.workloads()
     if not ids:
         raise UsageError(
             f"{reader.name} has nothing to export: no schedules of {device_key} through {runtime.value}",
@@ -86,7 +86,7 @@ def export_pair(
             ):
                 for number, workload_id in enumerate(ids):
                     report(infos[workload_id].name, number / len(ids))
-                    _export_kernel(infos[workload_id], offers, top, child, (workloads, records), done)
+                    _export_kernel(infos[workload_id], ranked, top, child, (workloads, records), done)
             if not done.records:
                 raise UsageError(
                     f"the installed TVM can apply none of the schedules of {device_key}: {done.skipped[0][1]}"
@@ -100,7 +100,7 @@ def export_pair(
 
 def _export_kernel(
     info: WorkloadInfo,
-    offers: Offers,
+    ranked: RankedSchedules,
     top: int | None,
     child: Isolated,
     files: tuple[IO[str], IO[str]],
@@ -113,8 +113,8 @@ def _export_kernel(
     subject = {"subject": {"text": info.text, "module": form.module}}
     workloads, records = files
     entry: Any = None
-    for offer in islice(offers.of(info.id), top):
-        question = {"ask": "write", "trace": offer.trace, "seconds": list(offer.samples_s), "target": offer.target}
+    for one in islice(ranked.of(info.id), top):
+        question = {"ask": "write", "trace": one.trace, "seconds": list(one.samples_s), "target": one.target}
         try:
             record = answer(child, question, subject, info.id)["record"]
             if entry is None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ...database.processes import host_name
+from ...database.liveness import host_name
 from ...database.store import Store
 from ...support.enums import CacheState
 from ...support.signals import Interrupts

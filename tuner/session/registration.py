@@ -12,7 +12,7 @@ from typing import Any
 
 import tvm
 
-from ...database.processes import host_name
+from ...database.liveness import host_name
 from ...database.schema.records import (
     DeviceInfo,
     ModelInfo,

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from ...database.processes import host_name
+from ...database.liveness import host_name
 from ...database.schema.records import SessionOutcome
 from ...database.store import Store
 from ...devices.worker.factory import OpenWorker, open_worker

@@ -7,7 +7,7 @@ from functools import partial
 from itertools import islice, zip_longest
 from typing import Any
 
-from ...database.queries.ranked_schedules import Offers
+from ...database.queries.ranked_schedules import RankedSchedules
 from ...database.queries.transfer_lookup import relatives
 from ...database.reader import Reader
 from ...database.schema.records import TrialKind
@@ -35,7 +35,7 @@ def transfer_candidates(store: Reader, device: Device, tier: Tier, kernels: Sequ
     """
     ids = [kernel.id for kernel in kernels]
     related = relatives(store, device_info(device), ids, device.runtime, fits=fits_tier(tier), top=_TOP)
-    unverified = Offers(store, device.key, device.runtime, unverified=True)
+    unverified = RankedSchedules(store, device.key, device.runtime, unverified=True)
     with_unverified = set(unverified.workloads())
     candidates: dict[str, list[str]] = {}
     for kernel_id in ids:

@@ -14,7 +14,7 @@ from synthetic_store import CONV, HOST, LLVMPIPE, MATMUL, add_demo, measure, ok,
 from typer.testing import CliRunner
 
 from wgtune.cli.app import app
-from wgtune.database import processes
+from wgtune.database import liveness
 from wgtune.database import store as store_module
 from wgtune.database.exchange.admin import info
 from wgtune.database.leases import LEASE_S, claim, renew
@@ -123,12 +123,12 @@ def test_one_that_was_only_asleep_may_end_at_once(store: Store) -> None:
 def test_namesakes_do_not_judge_each_others_processes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    monkeypatch.setattr(processes.os, "readlink", lambda path: "pid:[1]")
-    monkeypatch.setattr(processes.platform, "node", lambda: "box")
-    there = processes.host_name.__wrapped__()
-    monkeypatch.setattr(processes.os, "readlink", lambda path: "pid:[2]")
-    here = processes.host_name.__wrapped__()
-    assert there != here and processes.host_label(there) == processes.host_label(here) == "box"
+    monkeypatch.setattr(liveness.os, "readlink", lambda path: "pid:[1]")
+    monkeypatch.setattr(liveness.platform, "node", lambda: "box")
+    there = liveness.host_name.__wrapped__()
+    monkeypatch.setattr(liveness.os, "readlink", lambda path: "pid:[2]")
+    here = liveness.host_name.__wrapped__()
+    assert there != here and liveness.host_label(there) == liveness.host_label(here) == "box"
     store.begin_session(replace(session(), host=there, pid=gone.pid))
     store.abandon_dead(here)
     assert outcomes(store) == [SessionOutcome.RUNNING]
@@ -137,8 +137,8 @@ def test_namesakes_do_not_judge_each_others_processes(store: Store, monkeypatch:
 
 
 def test_without_proc_a_host_is_its_name(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
-    monkeypatch.setattr(processes, "_BOOT", tmp_path / "missing")
-    assert processes.host_name.__wrapped__() == processes.platform.node()
+    monkeypatch.setattr(liveness, "_BOOT", tmp_path / "missing")
+    assert liveness.host_name.__wrapped__() == liveness.platform.node()
 
 
 def test_info_tells_of_silent_sessions(tmp_path: Path) -> None:

@@ -8,12 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from synthetic_store import LLVMPIPE, MATMUL, SOFTMAX, add_demo, ok, session, start, workload
+from synthetic_store import LLVMPIPE, MATMUL, SOFTMAX, add_demo, ok, opaque_entries, session, start, workload
 
 from wgtune.database.exchange.merge import merge
-from wgtune.database.exchange.opaque import OpaqueEntry, count_opaque, keep_opaque, opaque_entries
+from wgtune.database.exchange.opaque import OpaqueEntry, count_opaque, keep_opaque
 from wgtune.database.exchange.unverified import ForeignTrials, known_results, stock_runtime
-from wgtune.database.queries.ranked_schedules import Offers
+from wgtune.database.queries.ranked_schedules import RankedSchedules
 from wgtune.database.schema.records import OpaqueKind, SessionOutcome, unnamed
 from wgtune.database.store import Store
 from wgtune.support.enums import Runtime, TrialState
@@ -82,14 +82,16 @@ def test_offers_are_each_schedule_once_the_fastest_first_by_what_was_asked_for(s
     trials = ForeignTrials(store, LLVMPIPE.key, "a test", LLVMPIPE)
     trials.add(MATMUL, "[4]", [0.5], TARGET, Runtime.WGPU)
     trials.add(SOFTMAX, "[5]", [0.5], {"kind": "llvm"}, Runtime.TVM)
-    verified = Offers(store, LLVMPIPE.key, Runtime.WGPU)
+    verified = RankedSchedules(store, LLVMPIPE.key, Runtime.WGPU)
     assert [(one.trace, one.samples_s) for one in verified.of(MATMUL.id)] == [("[2]", (1.0,)), ("[1]", (3.0,))]
     assert len(verified) == 2 and verified.workloads() == [MATMUL.id]
-    measured = Offers(store, LLVMPIPE.key, Runtime.WGPU, unverified=True)
+    measured = RankedSchedules(store, LLVMPIPE.key, Runtime.WGPU, unverified=True)
     assert [one.trace for one in measured.of(MATMUL.id)] == ["[4]", "[2]", "[1]"]
     assert next(measured.of(MATMUL.id)).target == TARGET
-    assert [one.trace for one in Offers(store, LLVMPIPE.key, Runtime.TVM, unverified=True).of(SOFTMAX.id)] == ["[5]"]
-    assert len(Offers(store, "vulkan:another", Runtime.WGPU, unverified=True)) == 0
+    assert [one.trace for one in RankedSchedules(store, LLVMPIPE.key, Runtime.TVM, unverified=True).of(SOFTMAX.id)] == [
+        "[5]"
+    ]
+    assert len(RankedSchedules(store, "vulkan:another", Runtime.WGPU, unverified=True)) == 0
 
 
 def test_opaque_entries_are_kept_once_with_where_and_why(store: Store) -> None:

@@ -15,13 +15,13 @@ import stock_tuning
 import tvm
 import tvm_ffi
 from stock_tuning import BROKEN, CPU, FAST, SLOW, scaled_matmul
+from synthetic_store import opaque_entries
 from tvm import te
 from tvm.s_tir import meta_schedule as ms
 from typer.testing import CliRunner
 
 from wgtune.cli.app import app
 from wgtune.database import ScheduleDatabase
-from wgtune.database.exchange.opaque import opaque_entries
 from wgtune.database.queries.replay_status import book
 from wgtune.database.schema.records import OpaqueKind, ReplayRecord, ReplayStatus, SessionOutcome
 from wgtune.database.store import Store

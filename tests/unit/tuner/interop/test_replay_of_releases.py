@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from wgtune.cli.app import app
 from wgtune.database.exchange.release import write_release
 from wgtune.database.queries.layers import Layers, open_layers
-from wgtune.database.queries.ranked_schedules import Offers
+from wgtune.database.queries.ranked_schedules import RankedSchedules
 from wgtune.database.queries.remeasured import top_schedules
 from wgtune.database.queries.replay_status import book, release_replays
 from wgtune.database.queries.transfer_lookup import lookup
@@ -155,7 +155,7 @@ def test_what_is_offered_to_other_programs_leaves_it_out_as_well(release: Reader
     with Store.memory() as own:
         own.add_workloads(release.workloads([MATMUL.id]).values())
         book(own, [stale(MATMUL.id, "fast")])
-        offers = Offers(Layers(own, [release]), LLVMPIPE.key, session().runtime)
+        offers = RankedSchedules(Layers(own, [release]), LLVMPIPE.key, session().runtime)
         assert [one.trace for one in offers.of(MATMUL.id)] == ["slow", "untuned"]
 
 

@@ -8,8 +8,8 @@ from sqlalchemy.types import Integer
 from synthetic_store import MATMUL, add_demo, measure, ok, session
 
 from wgtune.database.exchange.portable_rows import KEYS
-from wgtune.database.matching import AT_ONCE, matching
 from wgtune.database.schema.rows import trial
+from wgtune.database.sql_helpers import AT_ONCE, matching
 from wgtune.database.store import Store
 
 
