@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import select
 
 from ...support.enums import Runtime, TrialState
-from ..processes import host_name
+from ..liveness import host_name
 from ..reader import Reader, installed_tvm
 from ..schema.records import DeviceInfo, SessionInfo, SessionOutcome, TrialEnd, TrialKind, TrialStart, WorkloadInfo
 from ..schema.rows import device, schedule, trial, workload
