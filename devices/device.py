@@ -1,4 +1,4 @@
-"""A GPU as its owner would name it, with what it offers: plain data that travels as JSON."""
+"""Description of one GPU: identity, limits and features. Plain data that is sent as JSON."""
 
 from __future__ import annotations
 
@@ -12,9 +12,19 @@ from ..support.enums import Runtime
 class Device:
     """One GPU under one graphics API.
 
-    ``key`` identifies it in the database (``vulkan:nvidia-h200``): API and model, no driver version. ``driver`` is
-    the driver's description of itself. ``limits`` (bytes or counts) and ``features`` stand under WebGPU's names.
-    ``index`` numbers the devices of this runtime and backend in the order that the drivers report them.
+    Attributes:
+        key: Identifier in the database (``vulkan:nvidia-h200``): API and model, without a driver version.
+        backend: Graphics API: ``vulkan``, ``metal``, ``d3d12``, ``gl``, ``cuda``, ``llvm`` or ``browser``.
+        vendor: Short lower-case name.
+        architecture: Chip or architecture; "" where unknown.
+        model: Name without trademarks and driver versions.
+        driver: The driver's description of itself.
+        adapter_type: ``discrete``, ``integrated``, ``virtual``, ``cpu`` or ``unknown``.
+        software: Whether a CPU does the work.
+        limits: Bytes or counts, by WebGPU's names.
+        features: WebGPU's names.
+        runtime: The way of reaching the device.
+        index: Number among the devices of this runtime and backend, in the order that the drivers report them.
     """
 
     key: str
@@ -34,10 +44,10 @@ class Device:
         return hash((self.key, self.runtime, self.index))
 
     def to_json(self) -> dict[str, Any]:
-        """This device as JSON values."""
+        """Return this device as JSON values."""
         return {**asdict(self), "features": list(self.features), "runtime": self.runtime.value}
 
     @staticmethod
     def from_json(data: dict[str, Any]) -> Device:
-        """The inverse of `to_json`; raises TypeError or ValueError on data of another shape."""
+        """Return the inverse of `to_json`; raises TypeError or ValueError on data of another shape."""
         return Device(**{**data, "features": tuple(data["features"]), "runtime": Runtime(data["runtime"])})

@@ -1,4 +1,4 @@
-"""Tiers: named sets of WebGPU limits and features that a browser must offer to run what is built for them."""
+"""Tiers: named sets of WebGPU limits and features that a bundle may require of browsers."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ MIB = 1 << 20
 
 @dataclass(frozen=True)
 class Tier:
-    """``limits`` by WebGPU name (bytes or counts), ``features`` by WebGPU name."""
+    """Limits (bytes or counts) and features, by WebGPU's names, of every browser of this tier."""
 
     name: str
     limits: dict[str, int]
     features: frozenset[str] = frozenset()
 
     def violations(self, needs: Requirements) -> list[str]:
-        """What of ``needs`` this tier does not grant, one sentence each; empty where it fits."""
+        """Return a sentence for each requirement in ``needs`` that exceeds this tier; empty where all are met."""
         found = [
             f"{name} {value} exceeds {self.limits[name]}"
             for name, value in needs.limits().items()
@@ -40,7 +40,7 @@ _DEFAULT = {
     "maxStorageBufferBindingSize": 128 * MIB,
     "maxBufferSize": 256 * MIB,
 }
-"""The limits that every WebGPU device grants (W3C WebGPU, section 3.6.2, column "Default")."""
+"""Limits of every WebGPU device (W3C WebGPU, section 3.6.2, column "Default")."""
 
 TIERS = {
     "default": Tier("default", _DEFAULT),
@@ -55,11 +55,11 @@ TIERS = {
         },
     ),
 }
-"""``default`` runs wherever WebGPU does; ``desktop`` is what desktop browsers offer on a discrete or Apple GPU."""
+"""``default`` is met wherever WebGPU runs; ``desktop`` by desktop browsers on a discrete or Apple GPU."""
 
 
 def find_tier(name: str) -> Tier:
-    """The tier called ``name``; raises UsageError naming the known ones."""
+    """Return the tier called ``name``; raises UsageError, which names the known ones."""
     try:
         return TIERS[name]
     except KeyError:

@@ -1,6 +1,6 @@
-"""From what a driver calls a GPU to what its owner would call it: a key that survives driver updates.
+"""Map a reported GPU name to vendor, architecture, model, and a key that driver updates do not change.
 
-Drivers put their own names and versions beside the model: ``llvmpipe (LLVM 15.0.6, 256 bits)``, ``AMD Radeon RX 6800
+Drivers add their own names and versions to the model: ``llvmpipe (LLVM 15.0.6, 256 bits)``, ``AMD Radeon RX 6800
 (RADV NAVI21)``, ``Mesa Intel(R) UHD Graphics 620 (KBL GT2)``, ``NVIDIA GeForce RTX 3060/PCIe/SSE2``.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-# PCI vendor ids, and Khronos' own for vendors without one (the Vulkan registry's VkVendorId).
+# PCI vendor ids, and the Vulkan registry's VkVendorId for vendors without one.
 _VENDORS = {
     0x1002: "amd",
     0x106B: "apple",
@@ -31,17 +31,17 @@ _DRIVER_PART = re.compile(r"^(?:LLVM|DRM|Mesa|ACO|Subzero|\d)", re.IGNORECASE)
 
 
 def vendor_name(vendor_id: int, reported: str) -> str:
-    """A short lower-case vendor: by id where it is known, else slugged from what the driver says, else ``unknown``."""
+    """Return a short lower-case vendor: by id if known, else the slug of the reported name, else ``unknown``."""
     return _VENDORS.get(vendor_id) or slug(reported) or "unknown"
 
 
 def driver_name(description: str, vendor: str) -> str:
-    """The driver's description of itself, else its name, which wgpu reports as the vendor; SwiftShader has no other."""
+    """Return the driver's description; where it is empty (SwiftShader), the driver's name, which is in ``vendor``."""
     return description.strip() or vendor.strip()
 
 
 def model_and_architecture(reported: str) -> tuple[str, str]:
-    """The model without trademarks and driver versions, and the chip or architecture that the name carries (or "").
+    """Return the model without trademarks and driver versions, and the chip or architecture in the name, or "".
 
     >>> model_and_architecture("AMD Radeon RX 6800 (RADV NAVI21)")
     ('AMD Radeon RX 6800', 'navi21')
@@ -60,9 +60,9 @@ def model_and_architecture(reported: str) -> tuple[str, str]:
 
 
 def device_key(prefix: str, model: str, architecture: str) -> str:
-    """``prefix:model`` as a slug; the chip is added where the model is a family's name such as "AMD Radeon Graphics".
+    """Return ``prefix:model``, the model as a slug; the architecture is added to a model without a number.
 
-    Names of that kind carry no number, and stand for many different GPUs: their records must not mix.
+    Such a model ("AMD Radeon Graphics") is a family of different GPUs, whose records must not mix.
     """
     if architecture and not any(c.isdigit() for c in model):
         model = f"{model} {architecture}"
@@ -70,5 +70,5 @@ def device_key(prefix: str, model: str, architecture: str) -> str:
 
 
 def slug(text: str) -> str:
-    """Lower-case letters and digits, everything else one hyphen."""
+    """Return ``text`` in lower case, with one hyphen for each run of characters that are no letters or digits."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")

@@ -1,7 +1,7 @@
-"""A kernel in the form a GPU runs it: WGSL shaders and the dispatches between the caller's buffers.
+"""A scheduled kernel in executable form: WGSL shaders and their dispatches, or TensorIR for TVM's native targets.
 
-One TensorIR kernel becomes one `Program`. A schedule may leave several shaders in it, with scratch buffers between
-them. Programs are plain data: they travel to the worker process, into the database and into bundles as JSON.
+One TensorIR kernel becomes one program. A schedule may produce several shaders, with scratch buffers between them.
+Programs are plain data, which is sent to worker processes as JSON.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class Buffer:
-    """What one binding of a dispatch refers to.
+    """The buffer of one binding of a dispatch.
 
     ``kind`` is ``arg`` for the kernel's ``index``-th parameter, in the order of the TensorIR function's signature, or
     ``scratch`` for the program's ``index``-th scratch buffer.
@@ -50,12 +50,15 @@ class Dispatch:
 
 @dataclass(frozen=True)
 class Requirements:
-    """What a program asks of a WebGPU device.
+    """Limits and features that a program needs of a WebGPU device.
 
-    ``threads`` is the most invocations in one workgroup, ``workgroup_size`` the most per dimension,
-    ``workgroup_bytes`` the most workgroup memory of any shader, ``storage_buffers`` the most storage bindings of one
-    dispatch, ``binding_bytes`` the largest storage binding, and ``features`` the WebGPU feature names that must be
-    enabled (``shader-f16``, ``subgroups``).
+    Attributes:
+        threads: Largest number of invocations in a workgroup.
+        workgroup_size: Largest number per dimension x, y, z.
+        workgroup_bytes: Largest workgroup memory of a shader.
+        storage_buffers: Largest number of storage bindings of a dispatch.
+        binding_bytes: Largest storage binding.
+        features: WebGPU features to enable (``shader-f16``, ``subgroups``).
     """
 
     threads: int
@@ -66,7 +69,7 @@ class Requirements:
     features: tuple[str, ...] = ()
 
     def limits(self) -> dict[str, int]:
-        """The same under the names of WebGPU's ``GPUSupportedLimits`` (W3C WebGPU, section 3.6.2)."""
+        """Return the limits by the names of WebGPU's ``GPUSupportedLimits`` (W3C WebGPU, section 3.6.2)."""
         x, y, z = self.workgroup_size
         return {
             "maxComputeInvocationsPerWorkgroup": self.threads,
@@ -81,7 +84,7 @@ class Requirements:
 
 @dataclass(frozen=True)
 class Program:
-    """All that one kernel needs: run ``dispatches`` in order. ``scratch`` gives each scratch buffer's bytes."""
+    """One kernel in WGSL. ``dispatches`` run in order; ``scratch`` has the bytes of each scratch buffer."""
 
     shaders: tuple[Shader, ...]
     dispatches: tuple[Dispatch, ...]
@@ -89,21 +92,24 @@ class Program:
     needs: Requirements
 
     def to_json(self) -> dict[str, Any]:
-        """This program as JSON values."""
+        """Return this program as JSON values, from which the digest is computed."""
         return asdict(self)
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the program's text: two schedules with equal digests are the same GPU program."""
+        """SHA-256 of the program; schedules with equal digests are the same GPU program."""
         return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class NativeProgram:
-    """``module`` is TVM's JSON of a module whose function ``main`` is scheduled, ``target`` TVM's target as JSON.
+    """One kernel for TVM's native targets, compiled in the worker's child process.
 
-    ``dispatches`` names the kernels that a run launches, outermost loop first; one for a CPU. ``needs`` has what the
-    schedule asks of a GPU's workgroups, as far as the loops tell; it is zero for a CPU.
+    Attributes:
+        module: TVM's JSON of a module whose function ``main`` is scheduled.
+        target: TVM's target as JSON.
+        dispatches: Names of the kernels that a run launches, in order; one for a CPU.
+        needs: Requirements on a GPU's workgroups, as far as the loops show; zeros for a CPU.
     """
 
     module: str
@@ -113,9 +119,9 @@ class NativeProgram:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the scheduled code and its target: equal digests are the same program."""
+        """SHA-256 of the scheduled code and its target; equal digests are the same program."""
         return hashlib.sha256(json.dumps([self.module, self.target]).encode()).hexdigest()
 
 
 AnyProgram = Program | NativeProgram
-"""What workers measure."""
+"""A program that workers measure."""

@@ -6,7 +6,7 @@ import re
 
 
 def binding_types(source: str) -> list[str]:
-    """The type of each binding of group 0 that a WGSL module declares, as WebGPU's ``GPUBufferBindingType``, in order.
+    """Return the ``GPUBufferBindingType`` of each binding of group 0 that a WGSL module declares, in order.
 
     Raises ValueError where the numbers are not 0, 1, 2, …
     """

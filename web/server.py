@@ -33,8 +33,10 @@ _CHUNK = 1 << 20
 
 
 class BundleServer(ThreadingHTTPServer):
-    """Answers GET and HEAD for the files of one bundle on 127.0.0.1; the page is the bundle's own, else the installed
-    one.
+    """Answers GET and HEAD for the files of one bundle on 127.0.0.1.
+
+    The page is the bundle's own, else the installed one.
+
 
     Use as a context manager around ``serve_forever``. Raises BundleError where ``bundle`` is not a bundle, and
     UsageError where ``port`` is taken; port 0 takes any free one.

@@ -1,4 +1,4 @@
-"""What a page says of its browser's GPU, as a device."""
+"""Map a page's description of its browser's GPU to a device."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _FAMILIES = (
     ("Chrome/", "chrome"),
     ("Version/", "safari"),
 )
-"""What tells browsers apart in what they call themselves, the most particular first."""
+"""Marks of the user agent string, by which browsers are told apart; checked in this order."""
 
 
 def browser_device(adapter: dict[str, Any]) -> Device:
-    """The device that a page's answer describes (``Adapter`` in web/lender/protocol.ts).
+    """Return the device that a page describes (``Adapter`` in web/lender/protocol.ts).
 
-    The browser is part of the key: each compiles WGSL in its own way, and their times must not mix; its version is the
-    driver. Raises DeviceError where the answer is of another shape.
+    The browser is part of the key, since each compiles WGSL in its own way, and their times must not mix. Its version
+    is the driver. Raises DeviceError where the description has another shape.
     """
     try:
         words = {name: str(adapter[name]) for name in ("vendor", "architecture", "device", "description", "userAgent")}
@@ -59,7 +59,7 @@ def browser_device(adapter: dict[str, Any]) -> Device:
 
 
 def _browser(user_agent: str) -> tuple[str, str]:
-    """The browser's family and major version: ``("chrome", "156")``."""
+    """Return the browser's family and major version: ``("chrome", "156")``."""
     for mark, family in _FAMILIES:
         if found := re.search(re.escape(mark) + r"(\d+)", user_agent.replace("HeadlessChrome", "Chrome")):
             return family, found.group(1)

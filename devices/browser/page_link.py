@@ -1,4 +1,4 @@
-"""One page that lends its browser's GPU, seen from the tuner's thread: requests, answers, pieces of data, its end."""
+"""Connection to one page, used from the tuner's thread: requests, answers, binary data, and its end."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from typing import Any
 from ..device import Device
 
 BYTES_PER_S = 1e6
-"""The slowest network that is waited for."""
+"""Transfer rate below which a transfer times out."""
 
 
 class CloseCode(IntEnum):
-    """With which code the tuner closes a page's connection; web/lender/main.ts knows them."""
+    """WebSocket close codes that the tuner sends; web/lender/main.ts handles them."""
 
     OVER = 4000
     """Tuning has ended."""
     REOPEN = 4001
-    """The page is to open its GPU anew, and to come back."""
+    """The page must reopen its GPU, and join again."""
     REFUSED = 4403
-    """The page is not let in."""
+    """The page is not admitted."""
 
 
 class PageGone(Exception):
-    """The page's connection ended. ``deliberate``: the page was closed or left, which is no fault of any program."""
+    """The page's connection ended. ``deliberate``: the page was closed or left, which is not a program's fault."""
 
     def __init__(self, deliberate: bool) -> None:
         super().__init__("its page was closed" if deliberate else "its page broke off")
@@ -40,7 +40,7 @@ class PageTimeout(Exception):
 
 
 class PageFault(Exception):
-    """The page could not do what it was asked; ``fault`` says of which kind (``Fault`` in web/lender/protocol.ts)."""
+    """An operation failed in the page. ``fault`` is its kind (``Fault`` in web/lender/protocol.ts)."""
 
     def __init__(self, fault: str, message: str) -> None:
         super().__init__(message)
@@ -48,9 +48,9 @@ class PageFault(Exception):
 
 
 class PageLink:
-    """A page that has joined. The server's thread puts in what arrives; the tuner's asks.
+    """Connection to a page that has joined. The server's thread delivers messages, the tuner's thread makes requests.
 
-    ``device`` is its GPU. ``hang_up`` closes the connection, with a code and a reason; for any thread.
+    ``device`` is the page's GPU. ``hang_up`` closes the connection with a code and a reason, from any thread.
     """
 
     def __init__(
@@ -76,25 +76,37 @@ class PageLink:
         return self._gone is not None and self._gone.deliberate
 
     def put(self, message: dict[str, Any] | bytes) -> None:
-        """Takes what the page sent; called by the server."""
+        """Deliver a message of the page. Called by the server."""
         self._inbox.put(message)
 
     def end(self, deliberate: bool) -> None:
-        """The connection is over; called by the server."""
+        """Mark the connection as ended. Called by the server."""
         self._gone = PageGone(deliberate)
         self._inbox.put(self._gone)
 
     def tell(self, operation: str, content: dict[str, Any]) -> None:
-        """Has an operation begun whose result is nobody's concern."""
+        """Start an operation without waiting for its result."""
         if self._gone is None:
             self._send({"id": next(self._numbers), "op": operation, **content})
 
     def ask(
         self, operation: str, content: dict[str, Any], timeout_s: float, take: Callable[[bytes], None] | None = None
     ) -> Any:
-        """The result of one operation; pieces of data that belong to it go to ``take``, and each extends the time.
+        """Run one operation in the page.
 
-        Raises PageGone, PageTimeout and PageFault.
+        Args:
+            operation: Name of the operation (web/lender/protocol.ts).
+            content: Its arguments.
+            timeout_s: Seconds to wait for the answer, or for the next piece of data.
+            take: Called with each piece of binary data that belongs to the operation.
+
+        Returns:
+            The operation's result.
+
+        Raises:
+            PageGone: The connection ended.
+            PageTimeout: The page did not answer in time.
+            PageFault: The operation failed.
         """
         if self._gone is not None:
             raise self._gone
@@ -109,7 +121,7 @@ class PageLink:
             if isinstance(message, PageGone):
                 raise message
             if isinstance(message, bytes):
-                # An answer to an earlier question may still be under way: nobody waits for that.
+                # Data of an earlier operation that timed out may still arrive: ignore it.
                 if take is not None and message[:4] == struct.pack("<I", number):
                     self.received_bytes += len(message) - 4
                     take(message[4:])

@@ -1,4 +1,4 @@
-"""The worker that measures through the page of a browser that lends its GPU."""
+"""Worker that measures on a browser's GPU, through the page that the browser has open."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from .page_link import PageFault, PageGone, PageLink, PageTimeout
 from .page_registry import RegisteredBrowser
 
 _RESET_S = 20.0
-_MAX_VANISHED = 2
-"""A program with which the page breaks off so many times is to blame."""
+_MAX_LOST = 2
+"""Number of times that the connection may break with the same program before the program is blamed."""
 
 _DOUBTFUL = (TrialState.DEVICE_LOST, TrialState.RUN_ERROR)
-"""How a program ends that goes down, or one that is compiled beside it. A program that hangs does so by itself."""
+"""States that the program compiled at the same time may have caused. A timeout is the measured program's own."""
 
 T = TypeVar("T")
 
 
 class BrowserWorker:
-    """A `MeasuringWorker` whose device is a browser's `RegisteredBrowser`, whichever page it has.
+    """A `MeasuringWorker` for the GPU of a `RegisteredBrowser`, through whichever page it has.
 
-    A page that is closed is waited for, and its job done again by the next: closing says nothing about a program. A
-    page that breaks off twice with the same program, hangs or loses its GPU is booked on the program; where another was
-    being compiled meanwhile, only if the same comes of it alone. A GPU that cannot be opened again within ``reset_s``
-    seconds is given up until its page comes back.
+    A job whose page is closed is done again in the next page: closing says nothing about a program. A connection that
+    breaks twice with the same program, a timeout and a lost GPU are faults of the program. Where another program was
+    being compiled at the same time, the job is repeated alone, and counts then. A page whose GPU cannot be reopened
+    within ``reset_s`` seconds is disconnected until it has reopened it.
     """
 
     def __init__(self, browser: RegisteredBrowser, timeouts: Timeouts, reset_s: float = _RESET_S) -> None:
@@ -46,7 +46,7 @@ class BrowserWorker:
         self._faults = 0
 
     def measure(self, job: MeasureJob) -> Measurement:
-        """As `Worker.measure`; raises DeviceError where no page joins in time, too."""
+        """As `Worker.measure`; also raises DeviceError where no page joins in time."""
         if self._faults >= SUSPEND_AFTER:
             self._check_health()
         measurement = self._measured(job)
@@ -62,7 +62,7 @@ class BrowserWorker:
         return self._peaks
 
     def close(self) -> None:
-        """Lets go of the page, which goes on lending until its browser ends."""
+        """Forget the page, which stays connected until its browser is released."""
         self._backend = None
 
     def _measured(self, job: MeasureJob) -> Measurement:
@@ -70,14 +70,14 @@ class BrowserWorker:
             return self._with_page(lambda backend: measure(job, backend, self._enter))
         except CaseError as error:
             raise WgtuneError(str(error), "delete the file if it is damaged: it will be made again") from error
-        except _Vanished as vanished:
-            text = f"the page broke off {_MAX_VANISHED} times with this program, {vanished}"
+        except _ConnectionLost as lost:
+            text = f"the page broke off {_MAX_LOST} times with this program, {lost}"
             return Measurement(TrialState.DEVICE_LOST, error=text)
 
     def _measure_peaks(self) -> Peaks:
         try:
             return self._with_page(lambda backend: backend.measure_peaks(self._enter))
-        except (PageTimeout, PageFault, _Vanished) as fault:
+        except (PageTimeout, PageFault, _ConnectionLost) as fault:
             if self._backend is not None:
                 self._backend.needs_reset = True
             raise DeviceError(
@@ -100,18 +100,18 @@ class BrowserWorker:
         self._phase = phase
 
     def _with_page(self, work: Callable[[BrowserBackend], T]) -> T:
-        vanished = 0
+        lost = 0
         while True:
             backend = self._ready()
             try:
                 return work(backend)
             except PageGone as gone:
-                vanished += not gone.deliberate
-                if vanished >= _MAX_VANISHED:
-                    raise _Vanished(f"last while {self._phase.value}") from None
+                lost += not gone.deliberate
+                if lost >= _MAX_LOST:
+                    raise _ConnectionLost(f"last while {self._phase.value}") from None
 
     def _ready(self) -> BrowserBackend:
-        """A page that is there and whose GPU is open; raises DeviceError where none joins in time."""
+        """Return the backend of a connected page whose GPU is open; raises DeviceError where none joins in time."""
         backend = self._backend
         if backend is not None and not backend.page.gone and backend.needs_reset:
             backend = self._reopened(backend.page)
@@ -121,7 +121,7 @@ class BrowserWorker:
         return backend
 
     def _reopened(self, page: PageLink) -> BrowserBackend | None:
-        """The bench of a page that has opened its GPU anew; None where it cannot."""
+        """Have ``page`` reopen its GPU; returns its backend, None where that fails."""
         try:
             page.ask("reset", {}, self._reset_s)
         except PageGone:
@@ -132,5 +132,5 @@ class BrowserWorker:
         return BrowserBackend(self._browser, page, self._timeouts)
 
 
-class _Vanished(Exception):
-    """The page broke off as often as is put up with."""
+class _ConnectionLost(Exception):
+    """The connection broke `_MAX_LOST` times with one program."""

@@ -1,4 +1,4 @@
-"""What GPUs this machine has, asked in child processes, and which of them the user means."""
+"""Discovery of this machine's GPUs in child processes, and selection by what the user names."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SOURCES = {
     "win32": ("d3d12", "vulkan", "gl", Runtime.TVM_CUDA.value),
 }
 CPU = Runtime.TVM.value
-"""The family of one device that is only looked for when asked: the processor, through TVM's native code."""
+"""Driver family of one device, the processor through TVM's native code. Probed only where asked for."""
 
 _INSTALL = {
     "linux": "install your GPU's Vulkan driver, or a software one: on Debian and Ubuntu, "
@@ -36,19 +36,21 @@ _BACKENDS = ("vulkan", "metal", "d3d12", "gl")
 
 @dataclass(frozen=True)
 class Discovery:
-    """The devices found, in the order that their drivers report them, and a sentence for each family that failed."""
+    """Devices found, in the order that their drivers report them, and a sentence for each family that failed."""
 
     devices: list[Device] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
 
 def discover(timeout_s: float = 30, more: Sequence[str] = ()) -> Discovery:
-    """Every wgpu adapter of this machine, then TVM's own CUDA or Metal devices, then those of ``more`` families.
+    """Return every wgpu adapter of this machine, then TVM's CUDA or Metal devices, then those of ``more`` families.
 
-    ``more`` may name `CPU`, this machine's processor as TVM compiles for it.
+    Each family of drivers is probed in a child process of its own, all at once. A family that crashes or hangs loses
+    only its own devices, and is named in ``problems``. Raises nothing.
 
-    Each family of drivers is asked in a child process of its own, all at once: one that crashes or hangs costs only its
-    own devices, and is named in ``problems``. Returns after ``timeout_s`` seconds at the latest. Raises nothing.
+    Args:
+        timeout_s: Seconds after which this returns at the latest.
+        more: Further families; `CPU` is the only one.
     """
     deadline = time.monotonic() + timeout_s
     found = Discovery()
@@ -71,11 +73,17 @@ def discover(timeout_s: float = 30, more: Sequence[str] = ()) -> Discovery:
 
 
 def select(spec: str, devices: Sequence[Device], problems: Sequence[str] = ()) -> Device:
-    """The device that ``spec`` means.
+    """Return the device that ``spec`` names.
 
-    ``auto`` is the best one that runs WGSL: hardware before software, discrete before integrated, Vulkan, Metal and
-    D3D12 before OpenGL. Otherwise a key, ``#n`` for the n-th of ``devices`` counted from 0, or any part of a key or
-    model that fits only one. Raises DeviceError that lists what there is, and ``problems`` where nothing is found.
+    Args:
+        spec: ``auto`` for the best one that runs WGSL (hardware before software, discrete before integrated, Vulkan,
+            Metal and D3D12 before OpenGL); a key; ``#n`` for the n-th of ``devices``, counted from 0; or a part of a
+            key or model that only one device has.
+        devices: What to choose from.
+        problems: Sentences to add to the error where ``devices`` is empty.
+
+    Raises:
+        DeviceError: No device fits, or several do. Lists the devices.
     """
     if not devices:
         details = "".join(f"\n  {problem}" for problem in problems)
@@ -103,11 +111,11 @@ def select(spec: str, devices: Sequence[Device], problems: Sequence[str] = ()) -
 
 
 def select_several(specs: Sequence[str], devices: Sequence[Device], problems: Sequence[str] = ()) -> list[Device]:
-    """The devices that ``specs`` mean, in the order named, each once.
+    """Return the devices that ``specs`` name, in the order named, each once.
 
-    A word is as `select` takes it; commas separate words too. ``all`` is every GPU that runs WGSL, once, through its
-    best API: OpenGL only where nothing else reaches a GPU, and software adapters only where there is no hardware.
-    Raises DeviceError as `select` does.
+    A spec is one or more words, separated by commas, each as `select` takes it. ``all`` is every GPU that runs WGSL,
+    once, through its best API: OpenGL only where nothing else reaches a GPU, and software adapters only where there is
+    no hardware. Raises DeviceError as `select` does.
     """
     words = [word.strip() for spec in specs for word in spec.split(",") if word.strip()]
     chosen: list[Device] = []
@@ -122,7 +130,7 @@ def select_several(specs: Sequence[str], devices: Sequence[Device], problems: Se
 
 
 def labels(devices: Sequence[Device]) -> list[str]:
-    """What to call each of ``devices`` beside the others: its key, and its index where two have the same key."""
+    """Return a distinct label for each of ``devices``: its key, with its index where two have the same key."""
     keys = [device.key for device in devices]
     return [f"{d.key} [{d.index}]" if keys.count(d.key) > 1 else d.key for d in devices]
 

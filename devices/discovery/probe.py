@@ -1,6 +1,6 @@
 """Print one driver family's devices as JSON: ``python -m wgtune.devices.discovery.probe vulkan``.
 
-A process of its own, because a driver may crash, hang or print at being loaded. `discovery.discovery` starts it.
+A process of its own, because a driver may crash, hang or print when it is loaded. `discovery` starts it.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from ..naming import device_key, model_and_architecture, slug
 
 
 def main(source: str) -> int:
-    """Prints a list of devices to the standard output that this process was started with."""
+    """Print the devices of one driver family to the standard output that this process was started with."""
     answer = os.fdopen(os.dup(sys.stdout.fileno()), "w")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # drivers print where they like
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # drivers print to standard output
     if source == Runtime.TVM:
         devices = _processor()
     else:
         devices = _tvm_devices(Runtime(source)) if source in _TVM else _wgpu_devices(source)
     json.dump([device.to_json() for device in devices], answer)
     answer.flush()
-    # Not through the interpreter's shutdown: drivers crash in their destructors, when the answer has long been given.
+    # Skip the interpreter's shutdown: some drivers crash in their destructors.
     os._exit(0)
 
 
@@ -41,7 +41,7 @@ def _wgpu_devices(backend: str) -> list[Device]:
 
 
 def _tvm_devices(runtime: Runtime) -> list[Device]:
-    """The devices that TVM's own runtime reaches; none where the wheel lacks it or the machine has no driver."""
+    """Return the devices that TVM's runtime reaches; none where the wheel lacks it or the machine has no driver."""
     kind, has_driver = _TVM[runtime]
     if not has_driver():  # importing TVM takes seconds
         return []
@@ -49,7 +49,7 @@ def _tvm_devices(runtime: Runtime) -> list[Device]:
 
     devices: list[Device] = []
     while (found := tvm.device(kind, len(devices))).exist:
-        # Metal's runtime in TVM tells no name.
+        # TVM's Metal runtime reports no name.
         model, architecture = model_and_architecture(found.device_name or "Apple GPU")
         version = found.compute_version or ""
         if kind == "cuda":
@@ -79,7 +79,7 @@ def _tvm_devices(runtime: Runtime) -> list[Device]:
 
 
 def _processor() -> list[Device]:
-    """This machine's processor, as TVM compiles native code for it."""
+    """Return this machine's processor as a device for TVM's native code."""
     model = _processor_name()
     return [
         Device(

@@ -1,4 +1,4 @@
-"""What a worker is asked to measure, and what it answers: the plain data of the protocol, no GPU code."""
+"""Measure jobs and measurements: the request to a worker and its answer. Plain data, no GPU code."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _STRICT: ConfigDict = {"extra": "forbid"}
 
 @dataclass(frozen=True)
 class Timeouts:
-    """Seconds before a worker is killed: starting up (and moving data), compiling pipelines, one run of a program."""
+    """Seconds after which a worker is killed: for starting or moving data, for compiling, for one submission."""
 
     start_s: float = 60.0
     compile_s: float = 30.0
@@ -28,16 +28,16 @@ class Timeouts:
 
 @dataclass(frozen=True)
 class Sampling:
-    """When measuring is enough. Times in seconds.
+    """Stopping rule of a measurement. Times in seconds.
 
-    The verified first run and ``warmup`` passes behind it are never samples. Then samples are taken until the 95 %
-    confidence interval of their median ends within ``precision`` of it on either side, but at least
-    ``min_samples`` in ``min_seconds``; or until ``max_seconds`` are over, or ``max_samples`` are in.
+    The verified first run and the ``warmup`` passes after it are not samples. Samples are then taken until the 95 %
+    confidence interval of their median lies within a fraction ``precision`` of it on either side, but at least
+    ``min_samples`` and for ``min_seconds``; at most for ``max_seconds``, and ``max_samples``.
 
-    Two kinds of candidates need less, because their rank is all that search needs. One whose interval lies above
-    ``rival_s`` is measured no further. One whose first run takes longer than ``give_up_s`` gets ``min_samples_slow``.
+    Search needs only the rank of slow candidates, so two kinds get fewer samples. Sampling ends when the interval lies
+    above ``rival_s``. A program whose first run takes longer than ``give_up_s`` gets ``min_samples_slow`` samples.
 
-    ``cache`` says what a run finds in the GPU's caches.
+    ``cache`` is the state of the GPU's caches before each run.
     """
 
     __pydantic_config__ = _STRICT
@@ -58,12 +58,15 @@ class Sampling:
 class MeasureJob:
     """One program to run, time and verify.
 
-    ``case`` is a safetensors file with the arguments and what must come out: a tensor ``arg<i>`` for each input
-    parameter i and ``expected<i>`` for each output parameter i (output buffers are poisoned with NaN, or all ones
-    bits for integers). An output element passes when ``|got − expected| ≤ atol + rtol · |expected|``; NaN never does.
-    ``floor_s`` is the shortest time that is believed.
-
-    ``upcoming`` is the program of the job that is likely to come next: a worker that can compiles it meanwhile.
+    Attributes:
+        program: What to measure.
+        case: A safetensors file with a tensor ``arg<i>`` for each input parameter i, and ``expected<i>`` for each
+            output parameter i. Outputs are poisoned with ones in every bit, which is NaN for floats.
+        rtol: An output element passes when ``|got − expected| ≤ atol + rtol · |expected|``. NaN never passes.
+        atol: See ``rtol``.
+        floor_s: Shortest plausible time in seconds.
+        sampling: The stopping rule.
+        upcoming: Program of the job that is likely to come next. A worker may compile it meanwhile.
     """
 
     __pydantic_config__ = _STRICT
@@ -79,13 +82,19 @@ class MeasureJob:
 
 @dataclass(frozen=True)
 class Measurement:
-    """How a job ended. Times in seconds; ``samples_s`` in the order taken, one per run of the whole program.
+    """How a job ended. Times in seconds.
 
-    ``timer`` says what ``samples_s`` was read from: GPU timestamp queries, or wall-clock time from submission to the
-    end of the work. Either way a sample of a short program is the mean over many runs in one compute pass.
-    ``warmup_s`` are the runs before them, of which the first is the verified one: they say nothing about the program.
-    ``compile_s`` is what the driver spent before the first real run, ``run_s`` all dispatches together, ``verify_s``
-    the transfers and the comparison. ``max_error`` is the largest ``|got − expected|``, NaN when the output held one.
+    Attributes:
+        state: The end state.
+        samples_s: Time of one run of the whole program, in the order taken. A sample of a short program is the mean
+            over many runs in one compute pass.
+        timer: Clock of the samples: GPU timestamp queries, or wall-clock time from submission to completion.
+        compile_s: Time of compiling, until the first run.
+        run_s: Time of all submissions together.
+        verify_s: Time of transfers and comparison.
+        max_error: Largest ``|got − expected|``; NaN when the output holds one, None when nothing was compared.
+        error: Why the job did not end ``ok``.
+        warmup_s: Runs before the samples, the verified one first. They say nothing about the program.
     """
 
     __pydantic_config__ = _STRICT
@@ -102,13 +111,13 @@ class Measurement:
 
     @property
     def out_of_memory(self) -> bool:
-        """Whether the program failed because memory did not do, by what the error says."""
+        """Whether the program failed for lack of memory, judged by the error's text."""
         return self.state.crash and "out of memory" in self.error.lower()
 
 
 @dataclass(frozen=True)
 class Peaks:
-    """Single-precision operations and bytes (read and written) a second, the most that was seen."""
+    """Highest measured single-precision operations per second, and bytes read and written per second."""
 
     flops_per_s: float
     bytes_per_s: float

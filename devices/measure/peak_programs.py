@@ -1,7 +1,7 @@
-"""What a device can do at the very best: arithmetic from registers, and memory traffic from the nearest cache.
+"""WGSL programs that measure a device's highest throughput: arithmetic in registers, and copies within caches.
 
-Together they give the shortest time that a kernel can take: the roofline bound of S. Williams, A. Waterman and
-D. Patterson, "Roofline: an insightful visual performance model for multicore architectures", CACM 52(4), 2009.
+Together they bound a kernel's time from below: the roofline of S. Williams, A. Waterman and D. Patterson, "Roofline: an
+insightful visual performance model for multicore architectures", CACM 52(4), 2009.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ THREADS = 256
 _ROUNDS = 64
 _CHAINS = 8
 SAMPLING = Sampling(min_samples=3, min_seconds=0.01, max_seconds=0.01)
-_LONG_S = 0.02  # a run that takes so long has filled the device
+_LONG_S = 0.02  # a run of this length occupies the whole device
 
 # Eight independent chains of four-wide multiply-adds: enough to hide the latency of one, few enough for registers.
 ARITHMETIC = f"""
@@ -46,19 +46,20 @@ COPY_GROUP_BYTES = 4 * THREADS * 16
 
 
 def find_peaks(arithmetic_s: Callable[[int], float], copy_s: Callable[[int], float]) -> Peaks:
-    """The peaks of whatever runs the two programs.
+    """Return the highest throughput over several sizes of the two programs; takes about a second.
 
-    ``arithmetic_s`` gives the best seconds of so many workgroups of `ARITHMETIC`, ``copy_s`` those of `COPY` over so
-    many bytes. It takes about a second, on a software adapter as well.
+    Args:
+        arithmetic_s: Returns the shortest seconds of `ARITHMETIC`, given a number of workgroups.
+        copy_s: Returns the shortest seconds of `COPY`, given a number of bytes.
     """
     flops_per_s = bytes_per_s = 0.0
-    # A device's width is not known: few groups suit a small one, and only many fill a large one.
+    # The number of compute units is unknown: few groups fill a small device, only many a large one.
     for groups in (16, 256, 4096):
         seconds = arithmetic_s(groups)
         flops_per_s = max(flops_per_s, groups * THREADS * _ROUNDS * _CHAINS * 4 * 4 * 2 / seconds)
         if seconds > _LONG_S:
             break
-    # Small sizes stay in caches, and so may a kernel's operands.
+    # Small sizes stay in caches, as a kernel's operands may.
     for nbytes in (256 << 10, 2 << 20, 16 << 20, 64 << 20):
         seconds = copy_s(nbytes)
         bytes_per_s = max(bytes_per_s, 2 * nbytes / seconds)

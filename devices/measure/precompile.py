@@ -1,4 +1,4 @@
-"""Programs compiled before the job that measures them: at most one at a time, and used once."""
+"""Compilation of the next program ahead of the job that measures it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Digested(Protocol):
 
     @property
     def digest(self) -> str:
-        """Its identity."""
+        """Identifier of its contents."""
 
 
 P = TypeVar("P", bound=Digested)
@@ -20,26 +20,26 @@ T = TypeVar("T")
 
 
 class Compiler(Generic[P, T]):
-    """Compiles by ``compile``, ahead or when it is needed."""
+    """Compiles programs with ``compile``. Keeps at most one program compiled ahead, for one use."""
 
     def __init__(self, compile: Callable[[P], T]) -> None:
         self._compile = compile
-        self._ahead: tuple[str, T, float] | None = None
+        self._prepared: tuple[str, T, float] | None = None
 
     def prepare(self, program: P) -> bool:
-        """Compiles ``program``, which is to be taken next. False where that fails: `take` will fail as well then."""
-        self._ahead = None
+        """Compile ``program``, which is to be taken next. Returns False where that fails: `take` will raise then."""
+        self._prepared = None
         start = time.perf_counter()
         try:
             compiled = self._compile(program)
-        except Exception:  # of whatever kind it is, it comes again where somebody takes care of it
+        except Exception:  # raised again by `take`, where it is handled
             return False
-        self._ahead = program.digest, compiled, time.perf_counter() - start
+        self._prepared = program.digest, compiled, time.perf_counter() - start
         return True
 
     def take(self, program: P) -> tuple[T, float]:
-        """``program`` compiled, and the seconds that this took ahead; raises what compiling it raises."""
-        ahead, self._ahead = self._ahead, None
-        if ahead is not None and ahead[0] == program.digest:
-            return ahead[1:]
+        """Return ``program`` compiled, and the seconds that `prepare` spent on it; raises what compiling raises."""
+        prepared, self._prepared = self._prepared, None
+        if prepared is not None and prepared[0] == program.digest:
+            return prepared[1:]
         return self._compile(program), 0.0

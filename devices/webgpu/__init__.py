@@ -1,1 +1,13 @@
-"""To be described."""
+"""Devices reached by wgpu: WGSL on Vulkan, Metal, D3D12 or OpenGL.
+
+May import `measure` of `wgtune.devices`, and its data modules. All modules but `main` and `cpu_affinity` import wgpu.
+Reading order:
+
+- `gpu`: adapters, devices, pipelines, buffers and compute passes, for measuring and for running bundles.
+- `backend`: `WebGpuBackend`.
+- `device_case`: buffers of a case.
+- `timing`: `Timer`, by timestamps or the wall clock, with warm or cold caches.
+- `cpu_affinity`: threads of a software adapter, one core for each.
+- `peaks`: highest throughput of a device.
+- `main`: main module of a worker's child process.
+"""

@@ -1,7 +1,7 @@
-"""The thin layer over wgpu that everything running WGSL natively shares.
+"""Functions over wgpu for all that runs WGSL natively: adapters, devices, pipelines, buffers, compute passes.
 
-Errors are wgpu's own (`wgpu.GPUValidationError`, `wgpu.GPUOutOfMemoryError`, …) except where the user can mend them,
-which raises `DeviceError`. Nothing here keeps state but the process-wide wgpu instance.
+Raises wgpu's own errors (`wgpu.GPUValidationError`, `wgpu.GPUOutOfMemoryError`, …), and `DeviceError` for what the user
+can change. Keeps no state but the process-wide wgpu instance.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ..device import Device
 from ..naming import device_key, driver_name, model_and_architecture, vendor_name
 from ..wgsl_bindings import binding_types
 
-# What of WebGPU's limits compute work can run into (W3C WebGPU, section 3.6.2).
+# WebGPU's limits that concern compute work (W3C WebGPU, section 3.6.2).
 _LIMITS = (
     "maxBindGroups",
     "maxBindingsPerBindGroup",
@@ -52,7 +52,7 @@ Range = tuple[Any, int, int]
 
 @dataclass(frozen=True)
 class Pipeline:
-    """A compute pipeline and the layout of its bind group 0 (wgpu objects), with each binding's `binding_types`."""
+    """A compute pipeline and the layout of its bind group 0 (wgpu objects), with the type of each binding."""
 
     handle: Any
     layout: Any
@@ -69,9 +69,9 @@ class Step:
 
 
 def list_adapters() -> list[tuple[Device, Any]]:
-    """Every wgpu adapter of this machine with its description, in the order that wgpu reports them."""
-    # Mesa's device-select layer prints to stderr where there is no desktop session; which device runs is our choice
-    # anyway.
+    """Return every wgpu adapter of this machine with its description, in the order that wgpu reports them."""
+    # Mesa's device-select layer prints to stderr where there is no desktop session. It is not needed: the adapter is
+    # chosen here.
     os.environ.setdefault("NODEVICE_SELECT", "1")
     found: list[tuple[Device, Any]] = []
     for adapter in wgpu.gpu.enumerate_adapters_sync():
@@ -98,11 +98,18 @@ def list_adapters() -> list[tuple[Device, Any]]:
 
 
 def open_device(device: Device, limits: dict[str, int] | None = None, features: Iterable[str] = ()) -> Any:
-    """A `wgpu.GPUDevice` on ``device``.
+    """Open ``device``.
 
-    ``limits`` under WebGPU's names are what the device will enforce; limits that are not named, or None, mean all
-    that the adapter offers. ``features`` under WebGPU's names. Raises DeviceError where the adapter is gone, or
-    grants less.
+    Args:
+        device: The device to open.
+        limits: Limits to enforce, by WebGPU's names. Those not named, or all for None, are what the adapter offers.
+        features: Features to enable, by WebGPU's names.
+
+    Returns:
+        A `wgpu.GPUDevice`.
+
+    Raises:
+        DeviceError: The adapter is gone, or lacks a limit or feature.
     """
     if device.runtime is not Runtime.WGPU:
         raise DeviceError(
@@ -112,7 +119,7 @@ def open_device(device: Device, limits: dict[str, int] | None = None, features: 
     adapters = [(d, a) for d, a in list_adapters() if d.key == device.key]
     if not adapters:
         raise DeviceError(f"the device {device.key} is no longer there", "`wgtune devices` lists what there is")
-    # Among equal GPUs the index decides; if the drivers' order has changed since, any of them serves.
+    # The index tells equal GPUs apart. If it is gone because the drivers' order changed, take any of them.
     offered, adapter = next(((d, a) for d, a in adapters if d.index == device.index), adapters[0])
     for name, wanted in (limits or {}).items():
         if name not in offered.limits:
@@ -135,9 +142,9 @@ def open_device(device: Device, limits: dict[str, int] | None = None, features: 
 
 
 def use_backend(backend: str) -> None:
-    """Makes wgpu load no drivers but those of ``backend`` (as in `Device.backend`) in this process.
+    """Have wgpu load only the drivers of ``backend`` (as in `Device.backend`) in this process.
 
-    Half the start-up time of a worker is spent in drivers that it does not use. Must come before any other use of wgpu.
+    Loading the others takes half of a worker's start-up time. Call this before any other use of wgpu.
     """
     from wgpu.backends.wgpu_native.extras import set_instance_extras
 
@@ -145,7 +152,7 @@ def use_backend(backend: str) -> None:
 
 
 def timestamp_period_s(gpu: Any) -> float | None:
-    """Seconds per tick of ``gpu``'s timestamp queries; None where it has none, or nobody tells the length of a tick.
+    """Return the seconds per tick of timestamp queries; None where there are none, or the period is unknown.
 
     wgpu resolves queries to raw ticks (1 ns on some GPUs, 52 or 83 ns on Intel's), not to WebGPU's nanoseconds.
     """
@@ -158,12 +165,12 @@ def timestamp_period_s(gpu: Any) -> float | None:
 
 
 def make_pipeline(gpu: Any, source: str, entry: str) -> Pipeline:
-    """Compiles ``entry`` of a WGSL module, with a bind group layout as the module declares it, used or not.
+    """Compile ``entry`` of a WGSL module, with a bind group layout of all bindings that the module declares.
 
     Raises wgpu.GPUValidationError with the compiler's message, or ValueError for bindings with gaps.
     """
     types = binding_types(source)
-    # Naga implements subgroups, but does not know the directive that browsers demand for them.
+    # Naga implements subgroups, but does not accept the directive that browsers require for them.
     module = gpu.create_shader_module(code=re.sub(r"^\s*enable\s+subgroups\s*;", "", source, flags=re.MULTILINE))
     layout = gpu.create_bind_group_layout(
         entries=[
@@ -179,20 +186,20 @@ def make_pipeline(gpu: Any, source: str, entry: str) -> Pipeline:
 
 
 def storage_buffer(gpu: Any, nbytes: int) -> Any:
-    """A zeroed `wgpu.GPUBuffer` for storage bindings and copies both ways, of ``nbytes`` rounded up to 4."""
+    """Return a zeroed `wgpu.GPUBuffer` for storage bindings and copies both ways, of ``nbytes`` rounded up to 4."""
     usage = wgpu.BufferUsage.STORAGE | wgpu.BufferUsage.COPY_SRC | wgpu.BufferUsage.COPY_DST
     return gpu.create_buffer(size=max(4, _padded(nbytes)), usage=usage)
 
 
 def uniform_buffer(gpu: Any, words: Sequence[int]) -> Any:
-    """A `wgpu.GPUBuffer` for a uniform binding, holding ``words`` (32 bits, unsigned), padded to 16 bytes."""
+    """Return a `wgpu.GPUBuffer` for a uniform binding with ``words`` (32 bits, unsigned), padded to 16 bytes."""
     data = np.zeros(max(4, (len(words) + 3) // 4 * 4), np.uint32)
     data[: len(words)] = words
     return gpu.create_buffer_with_data(data=data, usage=wgpu.BufferUsage.UNIFORM | wgpu.BufferUsage.COPY_DST)
 
 
 def write(gpu: Any, buffer: Any, data: np.ndarray | bytes, offset: int = 0) -> None:
-    """Queues a copy of ``data`` into ``buffer`` at byte ``offset``, a multiple of 4; the end is zero-padded to one."""
+    """Queue a copy of ``data`` to byte ``offset`` (a multiple of 4) of ``buffer``, zero-padded to a multiple of 4."""
     raw = (
         np.frombuffer(data, np.uint8)
         if isinstance(data, bytes)
@@ -205,20 +212,20 @@ def write(gpu: Any, buffer: Any, data: np.ndarray | bytes, offset: int = 0) -> N
 
 
 def read(gpu: Any, buffer: Any, nbytes: int, offset: int = 0) -> np.ndarray:
-    """Waits for all queued work; ``nbytes`` of ``buffer`` from byte ``offset`` (a multiple of 4), as a uint8 array."""
+    """Wait for all queued work; return ``nbytes`` of ``buffer`` from byte ``offset`` (a multiple of 4) as uint8."""
     return np.frombuffer(gpu.queue.read_buffer(buffer, offset, max(4, _padded(nbytes))), np.uint8)[:nbytes]
 
 
 def wait(gpu: Any) -> None:
-    """Returns when all queued work is done."""
-    # wgpu 0.32's own call for this raises TypeError, and its private one does not report errors: read something back.
+    """Return when all queued work is done."""
+    # wgpu 0.32's own call for this raises TypeError, and its private one reports no errors. Reading back waits, too.
     fence = gpu.create_buffer(size=4, usage=wgpu.BufferUsage.COPY_SRC)
     gpu.queue.read_buffer(fence)
     fence.destroy()
 
 
 def bind(gpu: Any, pipeline: Pipeline, ranges: Sequence[Range]) -> Any:
-    """The bind group (a `wgpu.GPUBindGroup`) with ``ranges[i]`` at binding i."""
+    """Return a `wgpu.GPUBindGroup` with ``ranges[i]`` at binding i."""
     return gpu.create_bind_group(
         layout=pipeline.layout,
         entries=[
@@ -229,16 +236,16 @@ def bind(gpu: Any, pipeline: Pipeline, ranges: Sequence[Range]) -> Any:
 
 
 def encode(gpu: Any, steps: Sequence[Step], repeat: int = 1) -> Any:
-    """A command buffer that runs ``steps`` in order ``repeat`` times, in one compute pass."""
+    """Return a command buffer that runs ``steps`` in order ``repeat`` times, in one compute pass."""
     encoder = gpu.create_command_encoder()
     encode_pass(encoder, steps, repeat)
     return encoder.finish()
 
 
 def encode_pass(encoder: Any, steps: Sequence[Step], repeat: int = 1, stamps: tuple[Any, int] | None = None) -> None:
-    """Appends a compute pass that runs ``steps`` in order ``repeat`` times to a `wgpu.GPUCommandEncoder`.
+    """Append a compute pass that runs ``steps`` in order ``repeat`` times to a `wgpu.GPUCommandEncoder`.
 
-    ``stamps`` is a timestamp query set and an index: the pass's beginning is written there, its end behind it.
+    ``stamps`` is a timestamp query set and an index: the pass's begin is written there, its end at the next index.
     """
     writes = {}
     if stamps is not None:

@@ -1,4 +1,4 @@
-"""How long dispatches take: by GPU timestamp queries where they can be trusted, else by the wall clock."""
+"""Sampler over wgpu: GPU timestamp queries where they agree with the wall clock, else the wall clock."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..measure.sampling import Sampler
 from . import gpu as layer
 
 _COLD_TICKS = 100
-"""Ticks of the timestamp clock that cold runs take together, for their mean to be good to a hundredth."""
+"""Ticks of the timestamp clock that the cold runs of a sample take at least, for a resolution of 1 % of their mean."""
 _MAX_COLD_RUNS = 16
 
 _FLUSH_BYTES = 128 << 20
@@ -33,13 +33,11 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {{ memory[id.x] = memory[i
 class Timer(Sampler[Sequence[layer.Step]]):
     """Runs steps on one `wgpu.GPUDevice` and times them.
 
-    ``kind`` says what seconds are read from. It starts as ``timestamp`` where the device has the feature and falls
-    back to ``wall`` for good when the driver's timestamps contradict the wall clock. ``busy_s`` sums the wall-clock
-    seconds of all submissions. ``before_submit`` is called before each one.
+    ``kind`` is ``timestamp`` where the device has the feature. It changes to ``wall`` for good when the driver's
+    timestamps contradict the wall clock.
     """
 
-    # A timestamp's own error is some microseconds at worst; a submission and its wait cost a tenth of a millisecond,
-    # which only the wall clock sees.
+    # A timestamp's error is some microseconds at worst. The wall clock includes submission and waiting, 0.1 ms.
     pass_s: ClassVar[Mapping[str, float]] = {"timestamp": 1e-3, "wall": 10e-3}
 
     def __init__(self, gpu: Any, before_submit: Callable[[], None] = lambda: None) -> None:
@@ -58,15 +56,15 @@ class Timer(Sampler[Sequence[layer.Step]]):
         self._flush: layer.Step | None = None
 
     def run(self, steps: Sequence[layer.Step], repeat: int = 1) -> float:
-        """Runs the steps ``repeat`` times in one pass, waits for the end, and returns the seconds that all took."""
+        """As `Sampler.run`."""
         encoder = self._gpu.create_command_encoder()
         self._encode_pass(encoder, steps, repeat, 0)
         return self._submit(encoder, 1)
 
     def run_cold(self, steps: Sequence[layer.Step], count: int = 1) -> float:
-        """Runs the steps ``count`` times, after emptying the caches before each, which is not part of the seconds.
+        """As `Sampler.run_cold`.
 
-        Where the wall clock is all there is, a run's submission is part of them, about a tenth of a millisecond.
+        With the wall clock, the seconds include a submission per run, about 0.1 ms.
         """
         if self._flush is None:
             self._flush = flushing_step(self._gpu)
@@ -79,7 +77,7 @@ class Timer(Sampler[Sequence[layer.Step]]):
         return self._submit(encoder, count)
 
     def cold_runs(self, first_s: float) -> int:
-        """How many cold runs make a sample. The wall clock is good enough for one, as far as it is good at all."""
+        """As `Sampler.cold_runs`: one by the wall clock, whose error more runs do not reduce."""
         if self._period_s is None or self.kind == "wall":
             return 1
         return min(_MAX_COLD_RUNS, math.ceil(_COLD_TICKS * self._period_s / max(first_s, 1e-9)))
@@ -90,12 +88,12 @@ class Timer(Sampler[Sequence[layer.Step]]):
         return self.run(steps)
 
     def _encode_pass(self, encoder: Any, steps: Sequence[layer.Step], repeat: int, index: int | None) -> None:
-        """Appends a pass, stamped as the submission's ``index``-th where timestamps are used; None is never."""
+        """Append a pass, with the submission's ``index``-th pair of timestamps where these are used; None for none."""
         stamps = (self._stamps, 2 * index) if self.kind == "timestamp" and index is not None else None
         layer.encode_pass(encoder, steps, repeat, stamps)
 
     def _submit(self, encoder: Any, passes: int) -> float:
-        """Runs what is encoded; the seconds of its ``passes`` stamped passes together."""
+        """Run what is encoded; return the seconds of its ``passes`` stamped passes together."""
         stamped = self.kind == "timestamp"
         if stamped:
             encoder.resolve_query_set(self._stamps, 0, 2 * passes, self._resolved, 0)
@@ -116,7 +114,7 @@ class Timer(Sampler[Sequence[layer.Step]]):
 
 
 def flushing_step(gpu: Any) -> layer.Step:
-    """A step on an open `wgpu.GPUDevice` that reads and writes 128 MiB, or as much as can be bound."""
+    """Return a step that evicts the caches: it reads and writes 128 MiB, or as much as can be bound."""
     nbytes = min(_FLUSH_BYTES, gpu.limits["max-storage-buffer-binding-size"])
     nbytes -= nbytes % (16 * _FLUSH_THREADS)
     pipeline = layer.make_pipeline(gpu, _FLUSH, "main")

@@ -1,4 +1,4 @@
-"""One child process with a device open, seen from the parent: requests, time limits by phase, and how it went down."""
+"""Handle of a child process with a device open: requests, time limits by phase, and faults."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from ..program import AnyProgram
 _PHASES = [phase.value for phase in JobPhase]
 
 
-class Fault(Exception):
-    """A request took its process down; ``measurement`` says how. ``doubtful``: an earlier one may be to blame."""
+class ChildFault(Exception):
+    """A request ended its child process. ``doubtful``: an earlier request may have caused it."""
 
     def __init__(self, measurement: Measurement, doubtful: bool) -> None:
         super().__init__(measurement.error)
@@ -29,14 +29,15 @@ class Fault(Exception):
         self.doubtful = doubtful
 
 
-class BenchProcess:
-    """The process, from its start; it is killed by whatever ends a request in another way than by an answer.
+class ChildHandle:
+    """A child process that serves one request at a time.
 
-    It does one thing at a time. What it is asked by `prepare` it does while nobody waits.
+    The process is killed when a request ends in any other way than by an answer. A `prepare` request is served while
+    the parent does other work.
     """
 
     def __init__(self, module: str, device: Device, timeouts: Timeouts) -> None:
-        """Starts ``python -m module``, which opens ``device``. Raises ChildDied where it ends at once."""
+        """Start ``python -m module``, which opens ``device``; raises ChildDied where it ends at once."""
         self._timeouts = timeouts
         self._child = Child(module)
         self._is_open = False
@@ -59,7 +60,7 @@ class BenchProcess:
         return self._child.alive
 
     def wait_until_open(self) -> None:
-        """Returns when the device is open. Raises ChildDied, ChildTimeout, and DeviceError where that is refused."""
+        """Return when the device is open; raises ChildDied, ChildTimeout, and DeviceError where the child refuses."""
         if self._is_open:
             return
         try:
@@ -73,17 +74,17 @@ class BenchProcess:
         self._is_open = True
 
     def prepare(self, program: AnyProgram) -> None:
-        """Has ``program`` compiled, for the `measure` request that comes next. Raises ChildDied."""
+        """Start compiling ``program`` for a later `measure` request; raises ChildDied."""
         self._preparing = self._send({"prepare": program_to_json(program)}), program.digest
 
     def is_for(self, program: AnyProgram) -> bool:
-        """Whether ``program`` is what it was asked to prepare last."""
+        """Return whether ``program`` is the one of the last `prepare` request."""
         return self._preparing is not None and self._preparing[1] == program.digest
 
     def wait_until_prepared(self) -> None:
-        """Returns when it is ready for the next request, whether or not preparing went well.
+        """Return when the last `prepare` request has ended, successfully or not.
 
-        The time limits count from now. Raises Fault, and what `wait_until_open` raises.
+        The time limits count from this call. Raises ChildFault, and what `wait_until_open` raises.
         """
         self.wait_until_open()
         preparing, self._preparing = self._preparing, None
@@ -91,7 +92,7 @@ class BenchProcess:
             self._await_result(preparing[0])
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The result of one request. Raises Fault where the process hangs or dies, WgtuneError where it refuses."""
+        """Return the result of a request; raises ChildFault on a hang or crash, WgtuneError where the child refuses."""
         self._preparing = None
         try:
             number = self._send(request)
@@ -100,11 +101,11 @@ class BenchProcess:
         return self._await_result(number)
 
     def stop(self) -> None:
-        """Asks the process to end, and makes it."""
+        """Ask the process to end, and kill it if it does not."""
         self._child.stop()
 
     def kill(self) -> None:
-        """Ends the process at once."""
+        """Kill the process."""
         self._child.kill()
 
     def _send(self, request: dict[str, Any]) -> int:
@@ -119,11 +120,11 @@ class BenchProcess:
             message = self._await_end(number, clock)
         except ChildTimeout:
             self.kill()
-            raise Fault(_with_times(timed_out(self._timeouts, clock.phase), clock), doubtful=False) from None
+            raise ChildFault(_with_times(timed_out(self._timeouts, clock.phase), clock), doubtful=False) from None
         except ChildDied as died:
             raise self._death(died, clock) from None
         except BaseException:
-            self.kill()  # Ctrl-C: it must not go on with what nobody waits for
+            self.kill()  # Ctrl-C: the child must not go on with the request
             raise
         if "refused" in message:
             raise WgtuneError(str(message["refused"]), "delete the file if it is damaged: it will be made again")
@@ -131,10 +132,10 @@ class BenchProcess:
         return result
 
     def _await_end(self, number: int, clock: PhaseClock) -> dict[str, Any]:
-        """The last message about request ``number``; each phase that the process reports has its own time limit.
+        """Return the last message about request ``number``. Each phase that the process reports has its own limit.
 
-        Whatever else comes is passed over, and does not extend the limit: garbage, and answers to other requests. An
-        answer cannot be there before its question, since nobody can guess a number.
+        Other messages (garbage, answers to other requests) are ignored, and do not extend the limit. Numbers are
+        random, so that a message received before the request cannot be taken for its answer.
         """
         deadline = time.monotonic() + limit_s(self._timeouts, clock.phase)
         while True:
@@ -147,26 +148,26 @@ class BenchProcess:
                 clock.enter(JobPhase(message["phase"]))
                 deadline = time.monotonic() + limit_s(self._timeouts, clock.phase)
 
-    def _death(self, died: ChildDied, clock: PhaseClock) -> Fault:
+    def _death(self, died: ChildDied, clock: PhaseClock) -> ChildFault:
         self.kill()
         where = f"while {clock.phase.value}" if clock.begun else "before it began"
         text = f"the worker process {died.how} {where}" + (f"; its last words:\n{died.words}" if died.words else "")
         measurement = Measurement(TrialState.RUN_ERROR, error=text)
-        return Fault(_with_times(measurement, clock), doubtful=self._requests > 1 or not clock.begun)
+        return ChildFault(_with_times(measurement, clock), doubtful=self._requests > 1 or not clock.begun)
 
 
 def measurement_of(result: dict[str, Any]) -> Measurement:
-    """What a process answered; raises Fault where that is no measurement: nothing it says can be believed then."""
+    """Return the measurement that a process answered; raises ChildFault where it is none, or is inconsistent."""
     try:
         measurement = measurement_from_json(result)
         if not measurement.state.ended:
-            raise ValueError(f"{measurement.state.value} is no end of a job")
+            raise ValueError(f"{measurement.state.value} is not an end state")
         if measurement.state is TrialState.OK and not (measurement.samples_s and _is_number(measurement.max_error)):
             raise ValueError("ok without samples or without a verification")
         return measurement
     except (KeyError, TypeError, ValueError) as error:
         text = f"the worker process answered with garbage: {type(error).__name__}: {error}"
-        raise Fault(Measurement(TrialState.RUN_ERROR, error=text), doubtful=False) from None
+        raise ChildFault(Measurement(TrialState.RUN_ERROR, error=text), doubtful=False) from None
 
 
 def _is_number(value: Any) -> bool:

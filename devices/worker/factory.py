@@ -1,4 +1,4 @@
-"""Which worker measures on which device: the one interface that sessions know, whatever way leads to the GPU."""
+"""The interface of workers, which sessions use for every kind of device, and the choice of a worker for a device."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .worker import Worker
 
 
 class TvmWorker(Worker):
-    """A `Worker` whose programs TVM compiles to native code and runs through its own runtime."""
+    """`Worker` for the devices of TVM's own runtime, which compiles programs to native code."""
 
     runtimes = frozenset({Runtime.TVM, Runtime.TVM_CUDA, Runtime.TVM_METAL})
 
@@ -24,32 +24,33 @@ class TvmWorker(Worker):
 class MeasuringWorker(Protocol):
     """Measures programs on one device. Not for several threads at once.
 
-    Whatever a program does ends in the answer's state, and a fault is booked on the job that was running.
+    Faults of a program are states of its measurement, and are attributed to the job that was running.
     """
 
     def measure(self, job: MeasureJob) -> Measurement:
-        """Runs, verifies and times ``job.program``.
+        """Run, verify and time ``job.program``.
 
-        Raises DeviceError where the device cannot be reached or is suspended, and WgtuneError for a case that cannot
-        be read or does not fit the program.
+        Raises:
+            DeviceError: The device cannot be reached, or is suspended.
+            WgtuneError: The case cannot be read, or does not fit the program.
         """
 
     def calibrate(self) -> Peaks:
-        """What the device can do at best; raises DeviceError where it fails."""
+        """Return the device's highest throughput; raises DeviceError where it fails."""
 
     def close(self) -> None:
-        """Lets go of the device, and of what was kept on it.
+        """Release the device, and what was kept on it.
 
-        On a device of this machine or of a browser, measuring again takes hold of it anew.
+        A worker for a device of this machine or of a browser opens it again for the next job.
         """
 
 
 OpenWorker = Callable[[Device, Timeouts], MeasuringWorker]
-"""Makes the worker of a session."""
+"""Makes the worker for a device."""
 
 
 def open_worker(device: Device, timeouts: Timeouts) -> MeasuringWorker:
-    """The worker for a device of this machine; raises DeviceError where there is no way to measure on it."""
+    """Return the worker for a device of this machine; raises DeviceError where none can measure on it."""
     if device.runtime is Runtime.WGPU:
         return Worker(device, timeouts)
     if device.runtime in TvmWorker.runtimes:

@@ -1,4 +1,4 @@
-"""The parent's side of measuring: a device's child processes, their restarts, and whose fault it was."""
+"""Worker for a local device: child processes that measure, their restarts, and attribution of faults."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ from ..device import Device
 from ..measure.job import MeasureJob, Measurement, Peaks, Timeouts
 from ..measure.protocol import job_to_json
 from ..program import AnyProgram
-from .child_handle import BenchProcess, Fault, measurement_of
+from .child_handle import ChildFault, ChildHandle, measurement_of
 
 _MODULE = "wgtune.devices.webgpu.main"
 _START_ATTEMPTS = 3
 _START_PAUSE_S = 1.0
 
-# Calibrated once per process: sessions and reports ask again and again.
+# Calibrated once per process, because sessions and reports ask repeatedly.
 _peaks: dict[tuple[str, str, int], Peaks] = {}
 
 
 class Worker:
-    """Measures programs on one device, in child processes that may crash or hang without harm.
+    """Measures programs on one device, in child processes, so that a crash or hang ends only a child.
 
     A context manager; not for several threads at once. The first child starts at ``with``, and again after each fault
-    that ended it. A hang or a crash is booked on the job that was running.
+    that ended it. A hang or a crash is attributed to the job that was running.
 
-    A second child starts with the first job that names an upcoming program. The two take turns: while one measures, the
-    other compiles what comes next, and never touches the queue of the device. A fault counts only of a program that was
-    alone: one that went down beside the other child, whoever is to blame, is measured again without it. But a program
-    that hangs does so by itself.
+    A second child starts with the first job that names an upcoming program. The two alternate: while one measures, the
+    other compiles the upcoming program, without submitting work to the device. Either may cause a crash of the other,
+    so a crash is attributed to a program only if it was alone: otherwise it is measured again without the second child.
+    A timeout of a run is always the program's own.
 
-    ``consecutive_faults`` counts the jobs since the last good answer that took the child down. When it reaches
-    ``max_consecutive_faults``, the device must first run a program that is known to be good; where it does not, it is
-    suspended: `measure` raises DeviceError.
+    ``consecutive_faults`` counts the jobs since the last good answer that ended a child. When it reaches
+    ``max_consecutive_faults``, the device must first run a program that is known to be good. Where it fails, the device
+    is suspended: `measure` raises DeviceError.
     """
 
     runtimes = frozenset({Runtime.WGPU})
-    """What it reaches devices through."""
+    """Runtimes of the devices that this worker measures on."""
 
     def __init__(
         self, device: Device, timeouts: Timeouts | None = None, max_consecutive_faults: int = SUSPEND_AFTER
@@ -56,15 +56,15 @@ class Worker:
         self.timeouts = timeouts or Timeouts()
         self.consecutive_faults = 0
         self._max_consecutive_faults = max_consecutive_faults
-        self._measuring: BenchProcess | None = None
-        self._compiling: BenchProcess | None = None
-        self._opens_twice = True
-        self._large: Path | None = None
-        """The last case for which the device's memory held no second child."""
+        self._measuring: ChildHandle | None = None
+        self._compiling: ChildHandle | None = None
+        self._allows_second_child = True
+        self._oversized_case: Path | None = None
+        """The last case that did not fit in the device's memory beside a second child."""
 
     def __enter__(self) -> Worker:
-        """Starts the child; raises DeviceError where it does not come up."""
-        self._running()
+        """Start the first child; raises DeviceError where it does not start."""
+        self._ready_child()
         return self
 
     def __exit__(
@@ -73,7 +73,7 @@ class Worker:
         self.close()
 
     def close(self) -> None:
-        """Ends the children. The worker can be used again, which starts others."""
+        """End the children. Using the worker again starts others."""
         processes, self._measuring, self._compiling = (self._measuring, self._compiling), None, None
         for process in processes:
             if process is not None:
@@ -81,32 +81,35 @@ class Worker:
 
     @property
     def pid(self) -> int | None:
-        """The process id of the child that measures; None between a fault and the next job."""
+        """Process id of the child that measures; None between a fault and the next job."""
         return self._measuring.pid if self._measuring is not None else None
 
     def measure(self, job: MeasureJob) -> Measurement:
-        """Runs, verifies and times ``job.program``; meanwhile ``job.upcoming`` is compiled.
+        """Run, verify and time ``job.program``; meanwhile ``job.upcoming`` is compiled.
 
-        Whatever the program does ends in the answer's state. Raises DeviceError where the worker does not start or the
-        device is suspended, and WgtuneError for a case that cannot be read or does not fit the program.
+        Faults of the program are states of the measurement.
+
+        Raises:
+            DeviceError: The child does not start, or the device is suspended.
+            WgtuneError: The case cannot be read, or does not fit the program.
         """
         if self.consecutive_faults >= self._max_consecutive_faults:
             self._check_health()
         try:
-            self._take_turns(job.program)
-            self._prepare(job)
-            measurement = self._measured(replace(job, upcoming=None))
-        except Fault as fault:
+            self._swap_children(job.program)
+            self._start_compiling(job)
+            measurement = self._measure_with_retry(replace(job, upcoming=None))
+        except ChildFault as fault:
             measurement = fault.measurement
         if measurement.state.crash:
-            self._kill()  # nothing says what state the driver is in
+            self._kill()  # the driver's state is unknown now
             self.consecutive_faults += 1
         else:
             self.consecutive_faults = 0
         return measurement
 
     def calibrate(self) -> Peaks:
-        """What the device can do at best; measured once per process and device. Raises DeviceError where it fails."""
+        """Return the device's peaks, measured once per process and device; raises DeviceError where that fails."""
         identity = (self.device.key, self.device.driver, self.device.index)
         if identity not in _peaks:
             _peaks[identity] = self._measure_peaks()
@@ -114,10 +117,10 @@ class Worker:
 
     def _measure_peaks(self) -> Peaks:
         try:
-            result = self._running().ask({"calibrate": True})
+            result = self._ready_child().ask({"calibrate": True})
             return Peaks(float(result["flops_per_s"]), float(result["bytes_per_s"]))
-        except (Fault, KeyError, TypeError, ValueError) as fault:
-            why = fault.measurement.error if isinstance(fault, Fault) else f"it answered with garbage ({fault})"
+        except (ChildFault, KeyError, TypeError, ValueError) as fault:
+            why = fault.measurement.error if isinstance(fault, ChildFault) else f"it answered with garbage ({fault})"
             raise DeviceError(
                 f"{self.device.key} failed at a simple test program: {why}",
                 "update the driver or restart the machine, then see what `wgtune devices` lists",
@@ -134,61 +137,61 @@ class Worker:
             ) from error
         self.consecutive_faults = 0
 
-    def _measured(self, job: MeasureJob) -> Measurement:
-        """How ``job`` ended; what may not be its own fault is tried again, in a fresh child with none beside it."""
-        measurement, doubtful = self._once(job)
+    def _measure_with_retry(self, job: MeasureJob) -> Measurement:
+        """Measure ``job``; a crash that it may not have caused is repeated in a new child, with none beside it."""
+        measurement, doubtful = self._measure_once(job)
         beside = self._compiling is not None and measurement.state is not TrialState.RUN_TIMEOUT
         if not measurement.state.crash or not (doubtful or beside):
             return measurement
         if measurement.out_of_memory:
-            self._large = job.case
+            self._oversized_case = job.case
         self._kill()
-        return self._once(job)[0]
+        return self._measure_once(job)[0]
 
-    def _once(self, job: MeasureJob) -> tuple[Measurement, bool]:
-        """How ``job`` ended, and whether an earlier one may be to blame for that."""
-        process = self._running()
+    def _measure_once(self, job: MeasureJob) -> tuple[Measurement, bool]:
+        """Measure ``job`` once; return also whether an earlier job may have caused its fault."""
+        process = self._ready_child()
         try:
             return measurement_of(process.ask({"measure": job_to_json(job)})), False
-        except Fault as fault:
+        except ChildFault as fault:
             return fault.measurement, fault.doubtful
 
-    def _prepare(self, job: MeasureJob) -> None:
-        """Has the program that comes after ``job`` compiled beside it, where there is one and room for that."""
-        if job.upcoming is None or not self._opens_twice or job.case == self._large:
+    def _start_compiling(self, job: MeasureJob) -> None:
+        """Start compiling the program that comes after ``job`` in the second child, if memory suffices for one."""
+        if job.upcoming is None or not self._allows_second_child or job.case == self._oversized_case:
             return
         try:
             if self._compiling is None or not self._compiling.alive:
                 self._drop_compiling()
-                self._compiling = BenchProcess(self._module(), self.device, self.timeouts)
+                self._compiling = ChildHandle(self._module(), self.device, self.timeouts)
             if not self._compiling.is_for(job.upcoming):
                 self._compiling.prepare(job.upcoming)
         except ChildDied:
             self._drop_compiling()
 
-    def _take_turns(self, program: AnyProgram) -> None:
-        """Lets the child measure that has compiled ``program``, if one has.
+    def _swap_children(self, program: AnyProgram) -> None:
+        """Make the child that has compiled ``program`` the one that measures, if there is one.
 
-        What goes wrong with compiling is passed over: ``program`` will be compiled once more where it is measured. But
-        one that takes too long with the device to itself raises Fault.
+        Raises ChildFault where compiling exceeds its time limit. Other errors are ignored, since ``program`` will be
+        compiled again where it is measured.
         """
         compiling = self._compiling
         if compiling is None or not compiling.is_for(program):
             return
         try:
             compiling.wait_until_prepared()
-        except Fault as fault:
+        except ChildFault as fault:
             self._drop_compiling()
             if fault.measurement.state is TrialState.COMPILE_TIMEOUT:
                 raise
         except (ChildDied, ChildTimeout, WgtuneError):
             self._drop_compiling()
-            self._opens_twice = False  # some can be opened by one process only, as CUDA in its exclusive mode
+            self._allows_second_child = False  # only one process can open some devices, such as CUDA in exclusive mode
         else:
             self._measuring, self._compiling = compiling, self._measuring
 
-    def _running(self) -> BenchProcess:
-        """The child that measures, started and with its device open; raises DeviceError where that fails."""
+    def _ready_child(self) -> ChildHandle:
+        """Return the child that measures, with the device open; starts it if needed. Raises DeviceError."""
         if self._measuring is not None and not self._measuring.alive:
             self._measuring.kill()
             self._measuring = None
@@ -196,7 +199,7 @@ class Worker:
             if self._measuring is not None:
                 return self._measuring
             try:
-                process = BenchProcess(self._module(), self.device, self.timeouts)
+                process = ChildHandle(self._module(), self.device, self.timeouts)
                 process.wait_until_open()
                 self._measuring = process
             except (ChildDied, ChildTimeout) as error:
@@ -211,7 +214,7 @@ class Worker:
         return self._measuring
 
     def _module(self) -> str:
-        """The children's program."""
+        """Return the name of the children's main module."""
         return _MODULE
 
     def _drop_compiling(self) -> None:
