@@ -1,19 +1,21 @@
-/** The page that lends a browser's GPU to a tuner: opens the GPU, joins, and does what it is asked until it is closed. */
+/** The page that lends a browser's GPU to a tuner: opens the GPU, connects, and answers requests until it is closed. */
 
-import { textOf } from "../src/errors";
+import { textOf, WgtuneError } from "../src/errors";
+import { adapterName } from "../src/gpu";
 import { Bench } from "./bench";
-import { BenchError, type Request } from "./protocol";
+import { faultOf, type Request } from "./protocol";
 
 const REJOIN_MS = 2000;
-/** A lock that is free is granted sooner. */
-const WAIT_MS = 500;
-const FRESH = "An address serves one page once: open the one that the tuner shows now.";
-const REFUSED = 4403;
-const OVER = 4000;
-const LOCK = "wgtune lends this browser's GPU";
-const KEY = "wgtune-lender-key";
+/** A lock that no other tab holds is granted sooner. */
+const LOCK_WAIT_MS = 500;
+const NEW_ADDRESS_HINT = "An address serves one page once: open the one that the tuner shows now.";
+/** Close codes of the tuner's WebSocket. */
+const CLOSE_REFUSED = 4403;
+const CLOSE_FINISHED = 4000;
+const LOCK_NAME = "wgtune lends this browser's GPU";
+const KEY_STORAGE = "wgtune-lender-key";
 
-/** Undefined where the browser's owner has forbidden it: a reloaded tab then needs a fresh address. */
+/** The tab's storage; undefined where browser settings forbid it: a reloaded tab then needs a new address. */
 function storage(): Storage | undefined {
   try {
     return sessionStorage;
@@ -30,54 +32,51 @@ function show(status: string, hint = ""): void {
   element("hint").textContent = hint;
 }
 
+/** The connection to the tuner, and the GPU that it works with. */
 class Lender {
   private bench: Bench | undefined;
   private socket: WebSocket | undefined;
-  /** What lets this very tab come back after its connection broke, or after it was reloaded; the address serves once. */
+  /** Lets this tab connect again after a broken connection or a reload; the token in the address is valid once. */
   private key = "";
   private queue: Promise<void> = Promise.resolve();
-  private end: () => void = () => undefined;
-  private readonly ended = new Promise<void>((resolve) => (this.end = resolve));
+  private releaseLock: () => void = () => undefined;
+  private readonly lockReleased = new Promise<void>((resolve) => (this.releaseLock = resolve));
 
   constructor(private readonly token: string) {
-    if (token === "") this.key = storage()?.getItem(KEY) ?? "";
+    if (token === "") this.key = storage()?.getItem(KEY_STORAGE) ?? "";
   }
 
   async start(): Promise<void> {
     if (this.token === "" && this.key === "") {
-      show("This page was opened without its token.", FRESH);
+      show("This page was opened without its token.", NEW_ADDRESS_HINT);
       return;
     }
-    await this.alone();
+    await this.waitForOtherTabs();
     try {
-      this.bench = await this.open();
+      this.bench = await Bench.open();
     } catch (error) {
-      this.end();
+      this.releaseLock();
       throw error;
     }
     this.join();
     addEventListener("pagehide", () => this.socket?.close(1000, "closed"));
   }
 
-  /** Tabs of one browser share one GPU: those behind the first wait until it is closed, and spoil nobody's times. */
-  private alone(): Promise<void> {
-    const locks = navigator.locks as LockManager | undefined; // not there on insecure pages
+  /** Waits until no other tab lends: tabs of one browser share one GPU and would disturb each other's times. */
+  private waitForOtherTabs(): Promise<void> {
+    const locks = navigator.locks as LockManager | undefined; // undefined on insecure pages
     if (locks === undefined) return Promise.resolve();
     const waiting = setTimeout(
       () => show("Another tab of this browser lends its GPU.", "This one goes on when that is closed."),
-      WAIT_MS,
+      LOCK_WAIT_MS,
     );
     return new Promise((granted) => {
-      void locks.request(LOCK, () => {
+      void locks.request(LOCK_NAME, () => {
         clearTimeout(waiting);
         granted();
-        return this.ended;
+        return this.lockReleased;
       });
     });
-  }
-
-  private open(): Promise<Bench> {
-    return Bench.open((message) => this.send({ lost: message }));
   }
 
   private join(): void {
@@ -88,27 +87,28 @@ class Lender {
     socket.binaryType = "arraybuffer";
     this.socket = socket;
     socket.onopen = () => this.send({ adapter: this.bench!.adapter });
-    socket.onmessage = (event) => this.take(socket, JSON.parse(event.data as string) as Request | { key: string });
-    socket.onclose = (event) => this.left(event);
+    socket.onmessage = (event) =>
+      this.handleMessage(socket, JSON.parse(event.data as string) as Request | { key: string });
+    socket.onclose = (event) => this.handleClose(event);
   }
 
-  private left(event: CloseEvent): void {
-    if (event.code === OVER || event.code === REFUSED || this.key === "") {
-      storage()?.removeItem(KEY);
-      this.end();
-      if (event.code === OVER) show("Tuning has ended.", "Thank you. This page can be closed.");
-      else show(event.reason || "The tuner refused this page.", FRESH);
+  private handleClose(event: CloseEvent): void {
+    if (event.code === CLOSE_FINISHED || event.code === CLOSE_REFUSED || this.key === "") {
+      storage()?.removeItem(KEY_STORAGE);
+      this.releaseLock();
+      if (event.code === CLOSE_FINISHED) show("Tuning has ended.", "Thank you. This page can be closed.");
+      else show(event.reason || "The tuner refused this page.", NEW_ADDRESS_HINT);
       return;
     }
     show(event.reason || "The tuner does not answer.", "This page goes on as soon as it can.");
     setTimeout(() => void this.rejoin(), REJOIN_MS);
   }
 
-  /** What the GPU was doing is of no use to anybody: it begins anew. */
+  /** Connects again with a new device, since nobody waits for the results of the old one. */
   private async rejoin(): Promise<void> {
     this.bench?.close();
     try {
-      this.bench = await this.open();
+      this.bench = await Bench.open();
     } catch (error) {
       show(
         `The GPU cannot be opened now: ${textOf(error)}.`,
@@ -121,18 +121,17 @@ class Lender {
     this.join();
   }
 
-  private take(socket: WebSocket, message: Request | { key: string }): void {
+  private handleMessage(socket: WebSocket, message: Request | { key: string }): void {
     if ("key" in message) {
       this.key = message.key;
-      storage()?.setItem(KEY, this.key);
-      history.replaceState(null, "", location.pathname); // a used address is of no use to anybody who sees it
+      storage()?.setItem(KEY_STORAGE, this.key);
+      history.replaceState(null, "", location.pathname); // the token has been used
       show("This browser's GPU is lent to the tuner.");
       element("facts").hidden = false;
-      const { description, vendor, architecture, device } = this.bench!.adapter;
-      element("gpu").textContent = description || [vendor, architecture, device].filter(Boolean).join(" ") || "unnamed";
+      element("gpu").textContent = adapterName(this.bench!.adapter) || "unnamed";
       return;
     }
-    // A reset is for when something hangs: it does not wait for what does.
+    // A reset follows a request that hangs, so it does not wait in the queue.
     if (message.op === "reset") this.queue = this.answer(socket, message);
     else this.queue = this.queue.then(() => this.answer(socket, message));
   }
@@ -144,7 +143,7 @@ class Lender {
     try {
       reply({ result: await this.serve(socket, request) });
     } catch (error) {
-      reply({ fault: error instanceof BenchError ? error.fault : "gpu", message: textOf(error) });
+      reply({ fault: faultOf(error), message: textOf(error) });
     }
     element("now").textContent = "waiting for work";
   }
@@ -173,7 +172,7 @@ class Lender {
         return null;
       case "reset":
         bench.close();
-        this.bench = await this.open();
+        this.bench = await Bench.open();
         return this.bench.adapter;
     }
   }
@@ -186,7 +185,7 @@ class Lender {
 try {
   const token = new URLSearchParams(location.search).get("token") ?? "";
   await new Lender(token).start();
-  // A phone that falls asleep stops lending; browsers without wake locks need its owner's finger.
+  // A phone whose screen goes off stops lending. Without wake locks its owner has to keep it on.
   const wakeLock = navigator.wakeLock as WakeLock | undefined;
   const keepAwake = async (): Promise<void> => {
     await wakeLock?.request("screen").catch(() => undefined);
@@ -195,7 +194,8 @@ try {
   await keepAwake();
 } catch (error) {
   show(
-    `This browser cannot lend a GPU: ${textOf(error)}.`,
-    "Use a current Chrome, Edge or Safari, with hardware acceleration on.",
+    `This browser cannot lend a GPU: ${textOf(error).replace(/\.$/, "")}.`,
+    (error instanceof WgtuneError && error.hint) ||
+      "Use a current Chrome, Edge or Safari, with hardware acceleration on.",
   );
 }

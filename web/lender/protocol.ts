@@ -1,9 +1,12 @@
-/** What the tuner asks of the page, and what the page answers, as `devices/browser_link.py` sends and reads it. */
+/** The messages between tuner and page. Their other end is `devices/browser/page_link.py`. */
+
+import { WgtuneError } from "../src/errors";
+import type { AdapterInfo } from "../src/gpu";
 
 export interface BufferRequest {
   name: string;
   size: number;
-  /** Where the contents are; null: every bit is one, which is NaN as a float and no plausible result as an integer. */
+  /** Where to fetch the contents; null sets every bit: NaN as a float, an implausible result as an integer. */
   url: string | null;
 }
 
@@ -28,15 +31,28 @@ export type Request = { id: number } & (
   | { op: "reset" }
 );
 
-/** How an operation failed, for the tuner to tell whose fault it is. */
+/** How an operation failed; the tuner derives a trial's state from it. */
 export type Fault = "shader" | "gpu" | "out-of-memory" | "device-lost" | "network" | "no-gpu";
 
-export interface Adapter {
-  vendor: string;
-  architecture: string;
-  device: string;
-  description: string;
-  fallback: boolean;
+/** Returns the fault that stands for a thrown value. */
+export function faultOf(error: unknown): Fault {
+  if (!(error instanceof WgtuneError)) return "gpu";
+  switch (error.kind) {
+    case "shader":
+    case "out-of-memory":
+    case "device-lost":
+    case "network":
+      return error.kind;
+    case "insecure-context":
+    case "no-webgpu":
+    case "no-adapter":
+      return "no-gpu";
+    default:
+      return "gpu";
+  }
+}
+
+export interface Adapter extends AdapterInfo {
   userAgent: string;
   limits: Record<string, number>;
   features: string[];
@@ -47,13 +63,4 @@ export interface RunResult {
   wall: number;
   /** Nanoseconds of each timed pass; null where the device has no timestamps. */
   spans: number[] | null;
-}
-
-export class BenchError extends Error {
-  constructor(
-    readonly fault: Fault,
-    message: string,
-  ) {
-    super(message);
-  }
 }

@@ -1,22 +1,17 @@
 /** A plan on a device: buffers, pipelines and bind groups made once, then stages run as straight lines of dispatches. */
 
 import { throwIfCancelled, WgtuneError } from "./errors";
-import { MAP_READ, USAGE } from "./gpu";
+import { alignedSize, padded, readBuffer, type BufferPart } from "./buffers";
+import { recordLaunches, type Launch } from "./launch";
 import { memoryBytes, STAGES, type Dispatch, type PlaceName, type Plan, type PlanBuffer, type StageName } from "./plan";
 import { Pacer } from "./pacer";
 import { ShaderCompiler, type CompiledShader } from "./shader";
-import { DeviceWatch, gpuFault, scoped } from "./watch";
+import { DeviceWatch, refusedCommand } from "./watch";
 
 /** Uploads go in pieces, so that the browser's staging memory stays small beside a shard of hundreds of MiB. */
 const UPLOAD_BYTES = 16 << 20;
 /** Shards in JavaScript's memory at a time. */
 const SHARDS_AT_ONCE = 2;
-
-interface Launch {
-  pipeline: GPUComputePipeline;
-  group: GPUBindGroup;
-  grid: [number, number, number];
-}
 
 export interface PlanSource {
   readText(path: string): Promise<string>;
@@ -34,7 +29,10 @@ export class Executor {
     private readonly stages: Record<StageName, Launch[]>,
     private readonly watch: DeviceWatch,
   ) {
-    this.staging = device.createBuffer({ size: plan.names.pixels.size, usage: USAGE.mapRead | USAGE.copyDst });
+    this.staging = device.createBuffer({
+      size: plan.names.pixels.size,
+      usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST,
+    });
   }
 
   /**
@@ -49,13 +47,15 @@ export class Executor {
     onShader: (done: number, all: number) => void,
   ): Promise<Executor> {
     const watch = new DeviceWatch(device);
-    const buffers = await scoped(device, `${megabytes(memoryBytes(plan))} MB of GPU memory`, () =>
-      allocate(device, plan.buffers),
+    watch.throwUncapturedErrors();
+    const buffers = await watch.scoped(
+      () => allocate(device, plan.buffers),
+      `${megabytes(memoryBytes(plan))} MB of GPU memory`,
     );
     const [shaders] = await watch.guard(
       Promise.all([compile(device, plan, source, onShader), upload(device, plan.buffers, buffers, source)]),
     );
-    const stages = await scoped(device, "the plan's bind groups", () => bind(device, plan, buffers, shaders));
+    const stages = await watch.scoped(() => bind(device, plan, buffers, shaders), "the plan's bind groups");
     return new Executor(device, plan, buffers, stages, watch);
   }
 
@@ -65,27 +65,21 @@ export class Executor {
     data: Int32Array<ArrayBuffer> | Float32Array<ArrayBuffer> | Uint32Array<ArrayBuffer>,
     offset = 0,
   ): void {
-    const place = this.plan.names[name];
+    const place = this.part(name);
     if (offset + data.byteLength > place.size) {
       throw new WgtuneError(
         "format",
         `${name} has ${place.size} bytes; ${data.byteLength} at byte ${offset} do not fit.`,
       );
     }
-    this.device.queue.writeBuffer(this.buffers[place.buffer]!, place.offset + offset, data);
+    this.device.queue.writeBuffer(place.buffer, place.offset + offset, data);
   }
 
   /** Copies the whole of `from` to byte `offset` of `to`, in order with what is run. */
   copy(from: PlaceName, to: PlaceName, offset: number): void {
-    const [source, target] = [this.plan.names[from], this.plan.names[to]];
+    const [source, target] = [this.part(from), this.part(to)];
     const encoder = this.device.createCommandEncoder();
-    encoder.copyBufferToBuffer(
-      this.buffers[source.buffer]!,
-      source.offset,
-      this.buffers[target.buffer]!,
-      target.offset + offset,
-      source.size,
-    );
+    encoder.copyBufferToBuffer(source.buffer, source.offset, target.buffer, target.offset + offset, source.size);
     this.device.queue.submit([encoder.finish()]);
   }
 
@@ -123,18 +117,11 @@ export class Executor {
 
   /** The bytes of `pixels`, once everything before is done. */
   async readPixels(): Promise<Uint8ClampedArray<ArrayBuffer>> {
-    const place = this.plan.names.pixels;
-    const encoder = this.device.createCommandEncoder();
-    encoder.copyBufferToBuffer(this.buffers[place.buffer]!, place.offset, this.staging, 0, place.size);
-    this.device.queue.submit([encoder.finish()]);
     try {
-      await this.watch.guard(this.staging.mapAsync(MAP_READ));
+      return new Uint8ClampedArray(await readBuffer(this.device, this.watch, this.part("pixels"), this.staging));
     } catch (error) {
-      throw error instanceof WgtuneError ? error : gpuFault(error);
+      throw error instanceof WgtuneError ? error : refusedCommand(error);
     }
-    const pixels = new Uint8ClampedArray(this.staging.getMappedRange().slice(0));
-    this.staging.unmap();
-    return pixels;
   }
 
   /** Gives the GPU's memory back; nothing works afterwards. */
@@ -142,14 +129,15 @@ export class Executor {
     this.device.destroy();
   }
 
+  private part(name: PlaceName): BufferPart {
+    const { buffer, offset, size } = this.plan.names[name];
+    return { buffer: this.buffers[buffer]!, offset, size };
+  }
+
   private submit(part: Launch[]): void {
     const encoder = this.device.createCommandEncoder();
     const pass = encoder.beginComputePass();
-    for (const { pipeline, group, grid } of part) {
-      pass.setPipeline(pipeline);
-      pass.setBindGroup(0, group);
-      pass.dispatchWorkgroups(...grid);
-    }
+    recordLaunches(pass, part);
     pass.end();
     this.device.queue.submit([encoder.finish()]);
   }
@@ -157,8 +145,8 @@ export class Executor {
 
 function allocate(device: GPUDevice, buffers: PlanBuffer[]): GPUBuffer[] {
   return buffers.map(({ bytes, usage, words }) => {
-    const extra = usage === "uniform" ? USAGE.uniform : USAGE.storage | USAGE.copySrc;
-    const buffer = device.createBuffer({ size: roundUp(bytes), usage: extra | USAGE.copyDst });
+    const use = usage === "uniform" ? GPUBufferUsage.UNIFORM : GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC;
+    const buffer = device.createBuffer({ size: alignedSize(bytes), usage: use | GPUBufferUsage.COPY_DST });
     if (words !== undefined) device.queue.writeBuffer(buffer, 0, Uint32Array.from(words));
     return buffer;
   });
@@ -234,18 +222,6 @@ function bind(
   const stages = {} as Record<StageName, Launch[]>;
   for (const name of STAGES) stages[name] = plan.stages[name].map((dispatch, i) => launch(dispatch, `${name}[${i}]`));
   return stages;
-}
-
-/** WebGPU writes multiples of four bytes. */
-function padded(data: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
-  if (data.byteLength % 4 === 0) return data;
-  const whole = new Uint8Array(roundUp(data.byteLength));
-  whole.set(data);
-  return whole;
-}
-
-function roundUp(bytes: number): number {
-  return Math.ceil(bytes / 4) * 4;
 }
 
 function megabytes(bytes: number): number {

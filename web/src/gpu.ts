@@ -1,18 +1,22 @@
-/** From a browser to a WebGPU device that grants what a bundle needs, or words for why there is none. */
+/** Opens the browser's GPU with what a bundle requires, and explains why that is not possible. */
 
 import { textOf, WgtuneError } from "./errors";
 import type { Manifest } from "./manifest";
 
-/** `GPUBufferUsage` and `GPUMapMode` of the WebGPU specification; the libraries that describe the web to TypeScript lack them. */
-export const USAGE = { mapRead: 0x1, copySrc: 0x4, copyDst: 0x8, uniform: 0x40, storage: 0x80 } as const;
-export const MAP_READ = 0x1;
-/** `GPUShaderStage.COMPUTE`. */
-export const COMPUTE = 0x4;
+/** What an adapter says about itself; a browser that withholds a field gives "". */
+export interface AdapterInfo {
+  vendor: string;
+  architecture: string;
+  device: string;
+  description: string;
+  /** Whether the browser reports a software adapter. */
+  fallback: boolean;
+}
 
 export interface Gpu {
   device: GPUDevice;
   name: string;
-  /** Whether the adapter is known to be the CPU in disguise. */
+  /** Whether the adapter is known to run on the CPU. */
   software: boolean;
 }
 
@@ -20,16 +24,16 @@ const SUPPORT_HINT =
   "Use a current Chrome or Edge (desktop, or Android 12 and later), Safari 26, or Firefox on Windows or macOS. On Linux, Chrome may " +
   "need chrome://flags/#enable-unsafe-webgpu and #enable-vulkan.";
 
-/** Opens the best adapter with exactly the limits and features that `manifest` requires. */
-export async function openGpu(manifest: Manifest): Promise<Gpu> {
-  // The type says that it is always there; browsers differ.
+/** Returns the browser's high-performance adapter; throws `insecure-context`, `no-webgpu` or `no-adapter`. */
+export async function requestAdapter(): Promise<GPUAdapter> {
+  // The type declares `gpu` as always present; not every browser has it.
   const gpu = (globalThis.navigator as Partial<Navigator> | undefined)?.gpu;
   if (gpu === undefined) {
     if (!globalThis.isSecureContext) {
       throw new WgtuneError(
         "insecure-context",
         "This page came over plain HTTP, and browsers offer WebGPU on secure pages only.",
-        "Open it over https://, or from this very machine as http://localhost.",
+        "Open it over https://, or as http://localhost: on the machine that serves it, or through a forwarded port.",
       );
     }
     throw new WgtuneError("no-webgpu", "This browser has no WebGPU.", SUPPORT_HINT);
@@ -48,6 +52,12 @@ export async function openGpu(manifest: Manifest): Promise<Gpu> {
       "Switch hardware acceleration on in the browser's settings, update the graphics driver, and restart the browser.",
     );
   }
+  return adapter;
+}
+
+/** Opens the best adapter with exactly the limits and features that `manifest` requires. */
+export async function openGpu(manifest: Manifest): Promise<Gpu> {
+  const adapter = await requestAdapter();
   requireFeatures(adapter, manifest);
   requireLimits(adapter, manifest);
   try {
@@ -63,6 +73,24 @@ export async function openGpu(manifest: Manifest): Promise<Gpu> {
       "Close other tabs that use the GPU, then reload.",
     );
   }
+}
+
+export function adapterInfo(adapter: GPUAdapter): AdapterInfo {
+  // Older browsers lack `info`, or some of its fields.
+  const info: Partial<GPUAdapterInfo> = (adapter as Partial<GPUAdapter>).info ?? {};
+  return {
+    vendor: info.vendor ?? "",
+    architecture: info.architecture ?? "",
+    device: info.device ?? "",
+    description: info.description ?? "",
+    fallback: info.isFallbackAdapter === true,
+  };
+}
+
+/** The GPU's name for people; "" where the browser withholds it. */
+export function adapterName({ vendor, architecture, device, description }: AdapterInfo): string {
+  // A driver's own description is the best name; browsers give it to some pages only.
+  return description || [vendor, architecture, device].filter(Boolean).join(" ");
 }
 
 function requireFeatures(adapter: GPUAdapter, manifest: Manifest): void {
@@ -106,21 +134,8 @@ function round(value: number): number {
 }
 
 function describe(adapter: GPUAdapter): { name: string; software: boolean } {
-  const info: Partial<GPUAdapterInfo> = (adapter as Partial<GPUAdapter>).info ?? {};
-  // A driver's own description is the best name; browsers give it to some pages only.
-  const name =
-    info.description || [info.vendor, info.architecture, info.device].filter(Boolean).join(" ") || "this GPU";
-  const software =
-    info.isFallbackAdapter === true ||
-    /swiftshader|llvmpipe|lavapipe|basic render/i.test(Object.values(words(info)).join(" "));
-  return { name, software };
-}
-
-function words(info: Partial<GPUAdapterInfo>): Record<string, string> {
-  return {
-    vendor: info.vendor ?? "",
-    architecture: info.architecture ?? "",
-    device: info.device ?? "",
-    description: info.description ?? "",
-  };
+  const info = adapterInfo(adapter);
+  const words = [info.vendor, info.architecture, info.device, info.description].join(" ");
+  const software = info.fallback || /swiftshader|llvmpipe|lavapipe|basic render/i.test(words);
+  return { name: adapterName(info) || "this GPU", software };
 }

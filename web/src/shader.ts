@@ -1,6 +1,5 @@
 /** What a WGSL module binds, read off its text, and pipelines with the matching layouts. */
 
-import { COMPUTE } from "./gpu";
 import { textOf, WgtuneError } from "./errors";
 
 export type BindingKind = GPUBufferBindingType;
@@ -62,7 +61,7 @@ export class ShaderCompiler {
     if (known !== undefined) return known;
     const entries: GPUBindGroupLayoutEntry[] = [];
     kinds.forEach((type, binding) => {
-      if (type !== undefined) entries.push({ binding, visibility: COMPUTE, buffer: { type } });
+      if (type !== undefined) entries.push({ binding, visibility: GPUShaderStage.COMPUTE, buffer: { type } });
     });
     const layout = this.device.createBindGroupLayout({ entries });
     this.layouts.set(key, layout);
