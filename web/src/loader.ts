@@ -1,12 +1,13 @@
-/** Fetches a bundle's files, checks every one against the manifest, and keeps them for the next visit. */
+/** Fetches a bundle's files, verifies each against the manifest, and stores them for the next visit. */
 
-import { throwIfCancelled, cancelled, textOf, WgtuneError } from "./errors";
+import { textOf, throwIfCancelled, WgtuneError } from "./errors";
 import { parseManifest, type FileEntry, type Manifest } from "./manifest";
+import { browser, Requests, unreachable, type Environment, type FetchOptions } from "./requests";
 
 const CACHE_PREFIX = "wgtune:";
-const ATTEMPTS = 3;
+/** Files that are read at a time. */
 const PARALLEL = 6;
-/** What a download's speed is averaged over, in milliseconds. */
+/** The span that a download's speed is averaged over. */
 const SPEED_WINDOW_MS = 4000;
 
 export interface LoadProgress {
@@ -20,11 +21,16 @@ export interface LoadProgress {
   secondsLeft: number | undefined;
 }
 
+export interface OpenOptions extends FetchOptions {
+  onProgress?: ((progress: LoadProgress) => void) | undefined;
+}
+
 /** Fetches and reads `manifest.json` of the bundle at `base`. */
-export async function fetchManifest(base: URL, signal?: AbortSignal): Promise<Manifest> {
-  const response = await retried(signal, () =>
-    request(new URL("manifest.json", base), "manifest.json", "no-cache", signal),
-  );
+export async function fetchManifest(base: URL, options: FetchOptions = {}): Promise<Manifest> {
+  const { signal } = options;
+  const requests = new Requests(options.environment ?? browser, signal);
+  const url = new URL("manifest.json", base);
+  const response = await requests.retry(() => requests.get(url, "manifest.json", "no-cache"));
   let value: unknown;
   try {
     value = await response.json();
@@ -32,7 +38,7 @@ export async function fetchManifest(base: URL, signal?: AbortSignal): Promise<Ma
     throwIfCancelled(signal);
     throw new WgtuneError(
       "damaged-file",
-      `${response.url} is not a bundle's manifest.`,
+      `${url.href} is not a bundle's manifest.`,
       "Check the address: it must be the folder that “wgtune build” wrote.",
     );
   }
@@ -41,7 +47,11 @@ export async function fetchManifest(base: URL, signal?: AbortSignal): Promise<Ma
 
 /** The files of one bundle. Everything that `read` returns has the size and SHA-256 that the manifest gives. */
 export class BundleFiles {
-  private readonly slots = new Slots(PARALLEL);
+  private readonly limiter = new TaskLimiter(PARALLEL);
+  private readonly requests: Requests;
+  private readonly environment: Environment;
+  private readonly signal: AbortSignal | undefined;
+  private readonly onProgress: (progress: LoadProgress) => void;
   private readonly total: number;
   private bytes = 0;
   private downloaded = 0;
@@ -51,22 +61,21 @@ export class BundleFiles {
     private readonly base: URL,
     private readonly manifest: Manifest,
     private store: Cache | undefined,
-    private readonly onProgress: (progress: LoadProgress) => void,
-    private readonly signal: AbortSignal | undefined,
+    options: OpenOptions,
   ) {
+    this.environment = options.environment ?? browser;
+    this.signal = options.signal;
+    this.onProgress = options.onProgress ?? (() => undefined);
+    this.requests = new Requests(this.environment, this.signal);
     this.total = sum([...manifest.files.values()].map((file) => file.bytes));
   }
 
-  static async open(
-    base: URL,
-    manifest: Manifest,
-    onProgress: (progress: LoadProgress) => void,
-    signal?: AbortSignal,
-  ): Promise<BundleFiles> {
-    return new BundleFiles(base, manifest, await openStore(base), onProgress, signal);
+  /** Opens the browser's store for the bundle at `base`, a folder's URL; without a store, each visit downloads. */
+  static async open(base: URL, manifest: Manifest, options: OpenOptions = {}): Promise<BundleFiles> {
+    return new BundleFiles(base, manifest, await openStore(base, options.environment ?? browser), options);
   }
 
-  /** How many bytes are not on this machine yet. */
+  /** Bytes of the files that are not stored yet. */
   async bytesToDownload(): Promise<number> {
     const missing = await Promise.all(
       [...this.manifest.files.values()].map(async (file) => ((await this.stored(file)) ? 0 : file.bytes)),
@@ -84,7 +93,7 @@ export class BundleFiles {
         "Build the bundle again with “wgtune build”.",
       );
     }
-    return this.slots.run(async () => {
+    return this.limiter.run(async () => {
       throwIfCancelled(this.signal);
       return (await this.fromStore(file)) ?? (await this.fromNetwork(path, file));
     });
@@ -107,7 +116,7 @@ export class BundleFiles {
     return new TextDecoder().decode(await this.read(path));
   }
 
-  /** Forgets stored files of this bundle that its manifest no longer lists, so that an update does not leave the old model. */
+  /** Deletes stored files that the manifest no longer lists, so that an update frees the old model's space. */
   async prune(): Promise<void> {
     const store = this.store;
     if (store === undefined) return;
@@ -116,15 +125,15 @@ export class BundleFiles {
       const keys = await store.keys();
       await Promise.all(keys.filter((key) => !listed.has(key.url)).map((key) => store.delete(key)));
     } catch {
-      // Storage that went away in between costs nothing but the space.
+      // Storage may have become unavailable meanwhile; then only the space stays occupied.
     }
   }
 
   private async stored(file: FileEntry): Promise<Response | undefined> {
     if (this.store === undefined) return undefined;
     try {
-      // Over all bundles' caches: the key is the content, so another bundle's copy is as good.
-      return await caches.match(storeKey(file));
+      // Keys are content hashes, so that a copy in another bundle's cache serves, too.
+      return await this.environment.caches().match(storeKey(file));
     } catch {
       return undefined;
     }
@@ -139,18 +148,19 @@ export class BundleFiles {
         this.advance(file.bytes, 0);
         return data;
       }
-      // Damaged on this machine: fetch it again.
+      // The stored copy is damaged: fetch it again.
       await this.store?.delete(storeKey(file));
     } catch {
-      // A disk that cannot be read is the same as a file that is not there.
+      // A file that cannot be read counts as missing.
     }
     return undefined;
   }
 
   private async fromNetwork(path: string, file: FileEntry): Promise<Uint8Array<ArrayBuffer>> {
-    const data = await retried(this.signal, async () => {
-      // The HTTP cache is passed by: these files have a store of their own, and gigabytes should not lie on disk twice.
-      return this.body(await request(new URL(path, this.base), path, "no-store", this.signal), path, file);
+    const url = new URL(path, this.base);
+    const data = await this.requests.retry(async () => {
+      // "no-store" bypasses the HTTP cache, which would keep a second copy of gigabytes on disk.
+      return this.readBody(await this.requests.get(url, path, "no-store"), path, file);
     });
     if ((await sha256(data)) !== file.sha256) {
       throw damaged(path, "has other bytes than the manifest says (its SHA-256 differs)");
@@ -159,14 +169,15 @@ export class BundleFiles {
       try {
         await this.store.put(storeKey(file), new Response(data));
       } catch {
-        // Storage is full or forbidden; the bundle runs without it, and later files need not try.
+        // Storage is full or forbidden: the bundle runs without it.
         this.store = undefined;
       }
     }
     return data;
   }
 
-  private async body(response: Response, path: string, file: FileEntry): Promise<Uint8Array<ArrayBuffer>> {
+  /** Reads a response of at most `file.bytes` bytes, reporting progress. */
+  private async readBody(response: Response, path: string, file: FileEntry): Promise<Uint8Array<ArrayBuffer>> {
     const data = new Uint8Array(file.bytes);
     let length = 0;
     try {
@@ -193,7 +204,7 @@ export class BundleFiles {
   private advance(bytes: number, downloaded: number): void {
     this.bytes += bytes;
     this.downloaded += downloaded;
-    const now = performance.now();
+    const now = this.environment.now();
     this.samples.push({ at: now, downloaded: this.downloaded });
     while (this.samples.length > 2 && now - this.samples[0]!.at > SPEED_WINDOW_MS) this.samples.shift();
     const first = this.samples[0]!;
@@ -209,8 +220,8 @@ export class BundleFiles {
   }
 }
 
-/** At most `free` tasks at a time, the others in the order asked. */
-class Slots {
+/** Runs at most `free` tasks at a time, in the order of the calls. */
+class TaskLimiter {
   private readonly waiting: (() => void)[] = [];
 
   constructor(private free: number) {}
@@ -228,54 +239,6 @@ class Slots {
   }
 }
 
-/** Tries again, after a pause, what failed for the network's sake. */
-async function retried<T>(signal: AbortSignal | undefined, task: () => Promise<T>): Promise<T> {
-  for (let attempt = 1; ; attempt++) {
-    try {
-      return await task();
-    } catch (error) {
-      const mayPass = error instanceof WgtuneError && error.kind === "network";
-      if (!mayPass || attempt === ATTEMPTS) throw error;
-      await pause(attempt * 500, signal);
-    }
-  }
-}
-
-async function request(
-  url: URL,
-  path: string,
-  cache: RequestCache,
-  signal: AbortSignal | undefined,
-): Promise<Response> {
-  let response: Response;
-  try {
-    response = await fetch(url, { cache, signal: signal ?? null });
-  } catch (error) {
-    throwIfCancelled(signal);
-    throw unreachable(path, textOf(error));
-  }
-  if (response.ok) return response;
-  const answer = `${url.href} answers ${`${response.status} ${response.statusText}`.trim()}`;
-  // A busy server may answer the next time; a missing file stays missing.
-  if (response.status >= 500) throw unreachable(path, answer);
-  throw new WgtuneError(
-    "missing-file",
-    `${path} is missing: ${answer}.`,
-    "Copy the whole folder that “wgtune build” wrote to the server, then reload this page.",
-  );
-}
-
-function pause(milliseconds: number, signal: AbortSignal | undefined): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const timer = setTimeout(resolve, milliseconds);
-    const stop = (): void => {
-      clearTimeout(timer);
-      reject(cancelled());
-    };
-    signal?.addEventListener("abort", stop, { once: true });
-  });
-}
-
 function damaged(path: string, what: string): WgtuneError {
   return new WgtuneError(
     "damaged-file",
@@ -284,24 +247,16 @@ function damaged(path: string, what: string): WgtuneError {
   );
 }
 
-function unreachable(path: string, reason: string): WgtuneError {
-  return new WgtuneError(
-    "network",
-    `${path} could not be fetched: ${reason}.`,
-    "Check that the server is running and the network is up, then reload this page: what has been downloaded is kept.",
-  );
-}
-
-async function openStore(base: URL): Promise<Cache | undefined> {
+async function openStore(base: URL, environment: Environment): Promise<Cache | undefined> {
   try {
-    return await caches.open(CACHE_PREFIX + new URL(".", base).href);
+    return await environment.caches().open(CACHE_PREFIX + new URL(".", base).href);
   } catch {
-    // Private windows and some embedders refuse storage; then every visit downloads.
+    // Private windows and sandboxed frames may refuse storage.
     return undefined;
   }
 }
 
-/** The cache wants a URL; none is ever fetched from this one. */
+/** The Cache API's keys are URLs; this one is never fetched. */
 function storeKey(file: FileEntry): string {
   return `https://sha256.wgtune.invalid/${file.sha256}`;
 }

@@ -86,12 +86,12 @@ export class Pipeline {
     const signal = AbortSignal.any(options.signal ? [options.signal, failed.signal] : [failed.signal]);
     const folder = new URL(base, (globalThis.location as Location | undefined)?.href);
     if (!folder.pathname.endsWith("/")) folder.pathname += "/";
-    const manifest = await fetchManifest(folder, signal);
+    const manifest = await fetchManifest(folder, { signal });
     options.onManifest?.(manifest);
     // The device comes first: nobody should download gigabytes to learn that the GPU is too small.
     const { device, ...about } = await openGpu(manifest);
     try {
-      const files = await BundleFiles.open(folder, manifest, options.onProgress ?? (() => undefined), signal);
+      const files = await BundleFiles.open(folder, manifest, { onProgress: options.onProgress, signal });
       await options.beforeDownload?.(await files.bytesToDownload());
       const plan = parsePlan(await files.readJson("plan.json"));
       const [executor, tokenizer, tables] = await Promise.all([
