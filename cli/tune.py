@@ -102,7 +102,7 @@ def tune(
     from ..database.store import Store
     from ..devices.limits import find_tier
     from ..devices.worker.factory import open_worker
-    from ..reports.live.session import watching
+    from ..reports.live.session import session_display
     from ..tuner.session.request import TuneRequest
     from ..tuner.session.session import tune as run_session
 
@@ -135,7 +135,7 @@ def tune(
         )
         alone = len(chosen) == 1 and cluster is None and registry is None
         if alone:
-            with watching(stderr()) as listener:
+            with session_display(stderr()) as listener:
                 summary = run_session(request, store, listener, open_worker)
     if not alone:
         from ..tuner.fleet.fleet import FleetRequest

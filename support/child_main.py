@@ -1,4 +1,4 @@
-"""The child's side of `support.child_process`: requests from standard input, answers on standard output, JSON lines."""
+"""The child's side of `support.child_process`: JSON lines from standard input and on standard output."""
 
 from __future__ import annotations
 
@@ -14,24 +14,28 @@ from .errors import WgtuneError
 from .json_lines import decode_line, encode_line
 
 Answer = Callable[[dict[str, Any]], None]
-"""Sends one message to the parent; may be called from any thread."""
+"""Function that sends one message to the parent. May be called from any thread."""
 
 Requests = queue.SimpleQueue[dict[str, Any]]
 
 
 def serve(main: Callable[[Requests, Answer], int], on_orphaned: Callable[[], None] = lambda: os._exit(0)) -> int:
-    """Runs ``main`` with the parent's requests, and returns its exit status.
+    """Run ``main`` with the parent's requests, and return its exit status.
 
-    What a user can mend is answered as ``{"refused": message, "hint": hint}`` and ends in status 1. Ctrl-C is the
-    parent's business. ``on_orphaned`` is called in a thread of its own when standard input ends, which it does when
-    the parent is gone, however it went; by default the process ends at once, even while a driver hangs.
+    A WgtuneError is answered as ``{"refused": message, "hint": hint}`` and gives status 1. SIGINT is ignored: the
+    parent handles it.
+
+    Args:
+        main: Takes the queue of requests and the function that sends answers; returns the exit status.
+        on_orphaned: Called in a thread of its own when standard input ends, which it does when the parent has ended in
+            whatever way. By default this process ends at once, even while a driver hangs.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Drivers print where they like: answers get a descriptor of their own, and what others print goes to stderr.
+    # Drivers print to standard output: answers get a descriptor of their own, and all else goes to standard error.
     answer = _Answers(os.fdopen(os.dup(sys.stdout.fileno()), "wb"))
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     requests: Requests = queue.SimpleQueue()
-    # Not sys.stdin: a thread that reads it still when the process ends makes Python abort.
+    # Not sys.stdin: Python aborts where a thread still reads it when the process ends.
     stream = os.fdopen(os.dup(sys.stdin.fileno()), "rb")
     threading.Thread(target=_read, args=(stream, requests, on_orphaned), daemon=True).start()
     try:

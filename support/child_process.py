@@ -1,4 +1,4 @@
-"""A child process that answers requests in lines of JSON, and may die, hang or print at any moment."""
+"""The parent's side of a child process that answers requests in JSON lines, and may crash, hang or print anything."""
 
 from __future__ import annotations
 
@@ -17,12 +17,18 @@ from typing import IO, Any
 from .json_lines import decode_line, encode_line
 
 _LONGEST_LINE = 4 << 20
-"""Bytes of one answer: far more than any measurement has."""
-_LONGEST_WORDS = 4 << 10
+"""Limit in bytes of one answer: far more than any measurement takes."""
+_LONGEST_ERROR_LINE = 4 << 10
+"""Limit in bytes of one line of standard error."""
 
 
 class ChildDied(Exception):
-    """The child ended, was ended, or closed its pipes: ``how``, and the last ``words`` that it printed to stderr."""
+    """The child exited, was killed, or closed its pipes.
+
+    Attributes:
+        how: How it ended, as `describe_exit` says.
+        words: The last lines that it wrote to standard error.
+    """
 
     def __init__(self, how: str, words: str) -> None:
         super().__init__(f"{how}; its last words:\n{words}" if words else how)
@@ -31,28 +37,28 @@ class ChildDied(Exception):
 
 
 class ChildTimeout(Exception):
-    """The child did not answer in time."""
+    """The child did not answer before the deadline."""
 
     def __init__(self) -> None:
         super().__init__("no answer in time")
 
 
 class Child:
-    """One process and the threads that read its pipes.
+    """One child process, and the threads that read its pipes.
 
-    Answers of one child can never be taken for another's: each has pipes and a queue of its own, and they go with it.
+    Each child has pipes and a queue of its own, so that the answers of two children cannot be mixed up.
     """
 
     def __init__(self, module: str, arguments: Sequence[str] = ()) -> None:
-        """Starts ``python -m module arguments``."""
+        """Start ``python -m module arguments``."""
         self._process = subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            # `-m` puts the working directory first on the path: a user's file must not stand in for a module of ours.
+            # `-m` puts the working directory first on the path, where a user's file could shadow a module of ours.
             env={**os.environ, "PYTHONSAFEPATH": "1"},
-            # Ctrl-C goes to the terminal's whole process group; the child is to hear of it from us.
+            # Ctrl-C goes to the terminal's whole process group. The parent decides what the child does about it.
             start_new_session=True,
         )
         self._answers: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
@@ -87,7 +93,12 @@ class Child:
             raise self._death() from None
 
     def receive(self, deadline: float) -> dict[str, Any]:
-        """The next answer, until ``deadline`` (of time.monotonic); raises ChildTimeout or ChildDied."""
+        """Return the next answer.
+
+        Raises:
+            ChildTimeout: None arrives before ``deadline`` (of time.monotonic).
+            ChildDied: The child has ended and no answer is left.
+        """
         try:
             message = self._answers.get(timeout=max(0.0, deadline - time.monotonic()))
         except queue.Empty:
@@ -97,7 +108,7 @@ class Child:
         return message
 
     def stop(self, grace_s: float = 2.0) -> None:
-        """Asks the child to end by closing its input, and kills it when it does not within ``grace_s``."""
+        """Close the child's input, which asks it to end, and kill it where it still runs after ``grace_s`` seconds."""
         with contextlib.suppress(OSError):
             assert self._process.stdin is not None
             self._process.stdin.close()
@@ -106,10 +117,10 @@ class Child:
         self.kill()
 
     def kill(self) -> None:
-        """Ends the child at once, and frees what it held here."""
+        """Kill the child at once, and close its pipes."""
         if self.alive:
             self._process.kill()
-        # A process stuck in a driver's kernel code cannot be reaped; it is left to the system rather than waited for.
+        # A process that is stuck in a driver's kernel code cannot be reaped: do not wait for it for ever.
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(10)
         for reader in self._readers:
@@ -121,13 +132,13 @@ class Child:
 
     def _read_answers(self, stream: IO[bytes]) -> None:
         for line in iter(lambda: stream.readline(_LONGEST_LINE), b""):
-            # A child that is killed while it writes leaves half a line; one that is out of its mind may write anything.
+            # A child that is killed while it writes leaves half a line; one whose memory is corrupt writes anything.
             with contextlib.suppress(ValueError, RecursionError):
                 self._answers.put(decode_line(line))
         self._answers.put(None)
 
     def _read_errors(self, stream: IO[bytes]) -> None:
-        for line in iter(lambda: stream.readline(_LONGEST_WORDS), b""):
+        for line in iter(lambda: stream.readline(_LONGEST_ERROR_LINE), b""):
             self._last_words.append(line.decode(errors="replace").rstrip())
 
     def _death(self) -> ChildDied:
@@ -138,7 +149,7 @@ class Child:
 
 
 def describe_exit(returncode: int | None) -> str:
-    """How a process ended, in words: ``was ended by SIGSEGV (signal 11)``."""
+    """Return how a process ended, in words: ``was ended by SIGSEGV (signal 11)``."""
     if returncode is None:
         return "closed its pipes"
     if returncode >= 0:

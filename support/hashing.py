@@ -1,4 +1,4 @@
-"""How texts are told apart."""
+"""SHA-256 of a text."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Messages between two processes: one JSON object a line.
+"""Messages between two processes: one JSON object per line.
 
-Both ends are Python, which writes and reads NaN as a bare word.
+Both ends are Python, which writes and reads NaN as a bare word, unlike JSON.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from typing import Any
 
 
 def encode_line(message: dict[str, Any]) -> bytes:
-    """One message, newline included."""
+    """Return one message as a line, with its newline."""
     return json.dumps(message, separators=(",", ":")).encode() + b"\n"
 
 
 def decode_line(line: bytes) -> dict[str, Any]:
-    """The inverse of `encode_line`; raises ValueError on anything else."""
+    """Return the message of a line; raises ValueError where the line is no JSON object."""
     message = json.loads(line)
     if not isinstance(message, dict):
         raise ValueError(f"a message must be a JSON object, not {message!r}")

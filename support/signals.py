@@ -1,4 +1,4 @@
-"""Stopping on Ctrl-C or SIGTERM without leaving anything half done."""
+"""Ctrl-C and SIGTERM: the first one asks to stop, the second one ends the process."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from types import FrameType, TracebackType
 from typing import Any
 
 EXIT_STATUS = 130
-"""What shells report of a process that Ctrl-C ended: 128 + SIGINT."""
+"""Exit status of a process that Ctrl-C ended, as shells report it: 128 + SIGINT."""
 
 
 class Interrupted(Exception):
-    """The user asked to stop while something ran that may be cut short."""
+    """The user asked to stop during work that may be abandoned."""
 
 
 class Interrupts:
-    """A context in which the first SIGINT or SIGTERM asks to stop, and the second one ends the process at once.
+    """Context in which the first SIGINT or SIGTERM asks to stop, and the second one ends the process at once.
 
-    ``requested`` says that the first one came. Inside `cutting_short` it raises Interrupted as well. Outside the main
-    thread, where Python cannot handle signals, the context does nothing.
+    ``requested`` says whether the first one has come. Inside `cutting_short` it raises Interrupted as well. Outside the
+    main thread, where Python cannot handle signals, the context does nothing.
 
     Args:
-        on_request: called when the first signal comes, in the main thread between two bytecodes.
-        on_leave: called before the process ends at the second one; it must not wait for anything.
+        on_request: Called in the main thread, between two bytecodes, when the first signal comes.
+        on_leave: Called before the process ends at the second one; it must not wait for anything.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Interrupts:
 
     @contextmanager
     def cutting_short(self) -> Iterator[None]:
-        """What runs inside is given up when the user asks to stop, or asked before: raises Interrupted."""
+        """Yield to work that may be abandoned: raise Interrupted when the user asks to stop, or has asked before."""
         self._may_raise = True
         try:
             if self.requested:
@@ -66,7 +66,7 @@ class Interrupts:
             try:
                 self._on_leave()
             finally:
-                # Nothing is lost that matters: ended trials are committed, and the next run finds the dead session.
+                # Ended trials are committed, and the next run cleans up after the dead session.
                 os._exit(EXIT_STATUS)
         self.requested = True
         self._on_request()

@@ -68,7 +68,7 @@ def _make_model(paths: _Paths) -> None:
 
 def _tune(paths: _Paths, minutes: float, device: Device) -> bool:
     from ...database.store import Store
-    from ...reports.live.session import watching
+    from ...reports.live.session import session_display
     from ...tuner.capture.model_capture import capture_model
     from ...tuner.capture.sources import resolve_model
     from ...tuner.session.request import TuneRequest
@@ -77,7 +77,7 @@ def _tune(paths: _Paths, minutes: float, device: Device) -> bool:
     _heading(2, f"Tuning every kernel, {minutes:g} minutes")
     with progress("Capturing") as report:
         capture = capture_model(resolve_model(str(paths.model)), progress=lambda what: report(what, 0.0))
-    with Store.open(str(paths.database)) as store, watching(stderr()) as listener:
+    with Store.open(str(paths.database)) as store, session_display(stderr()) as listener:
         request = TuneRequest(
             capture=capture,
             device=device,

@@ -1,4 +1,4 @@
-"""Sessions on several devices on the screen: a line for each on a terminal, plain lines now and then elsewhere."""
+"""Display of sessions on several devices: a live table on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from .session import clock, progress_line, render, shorten, summary_lines
 _PLAIN_INTERVAL_S = 15.0
 
 _NUMBERS = (("trials", 7), ("failed", 6), ("left", 5), ("untuned", 7), ("now", 7), ("×", 4))
-"""Columns of numbers, and how wide they are."""
+"""Columns of numbers: header, and width in characters."""
 
 _NARROWEST = 10
-"""Less room than that says nothing of what a device does; its colour still does."""
+"""Narrowest width, in characters, in which the column "doing" is shown."""
 
 
 class FleetDisplay(FleetListener, Protocol):
-    """A listener that keeps what it hears in ``view``."""
+    """Fleet listener that keeps the state of all sessions in ``view``."""
 
     view: FleetView
 
 
 @contextmanager
 def fleet_display(console: Console) -> Iterator[FleetDisplay]:
-    """A listener that shows the sessions on ``console`` as long as the context is open."""
+    """Yield a listener that shows the sessions on ``console`` while the context is open."""
     if not console.is_terminal:
         yield PlainFleetLines(console)
         return
@@ -43,11 +43,11 @@ def fleet_display(console: Console) -> Iterator[FleetDisplay]:
     with Live(
         console=console, get_renderable=lambda: render_fleet(view, console.width), refresh_per_second=4, transient=True
     ) as live:
-        yield _Screen(view, live)
+        yield _LiveDisplay(view, live)
 
 
 def fleet_summary_lines(summary: FleetSummary, view: FleetView) -> list[str]:
-    """What the sessions came to, device by device."""
+    """Return lines of text that say how each device's session ended."""
     lines = []
     for outcome in summary.outcomes:
         session = view.sessions.get(outcome.device)
@@ -56,7 +56,7 @@ def fleet_summary_lines(summary: FleetSummary, view: FleetView) -> list[str]:
         else:
             found = [outcome.error or "stopped before its session began"]
             if session is not None and session.done:
-                found.append(_until_then(session))
+                found.append(_results_kept(session))
         if outcome.restarts:
             times = "once" if outcome.restarts == 1 else f"{outcome.restarts} times"
             found.append(f"its process died and was started again {times}; no ended trial was lost")
@@ -66,8 +66,8 @@ def fleet_summary_lines(summary: FleetSummary, view: FleetView) -> list[str]:
     return lines
 
 
-def _until_then(session: SessionView) -> str:
-    """What a session had come to when it broke off."""
+def _results_kept(session: SessionView) -> str:
+    """Return how many trials, and what gain, a session had reached when it broke off."""
     untuned, now = session.image_s
     trials = sum(session.done.values())
     gain = f"; one image: {duration(untuned)} untuned, {duration(now)} tuned" if now else ""
@@ -75,52 +75,59 @@ def _until_then(session: SessionView) -> str:
 
 
 class FleetView:
-    """Follows the events of all sessions; ``clock`` gives seconds, and is there for tests."""
+    """State of all sessions, put together from what a fleet reports.
+
+    Attributes:
+        sessions: Each session's state, by device.
+        failures: Why a session's process ended early last, by device; cleared when its next session starts.
+        unavailable: Why a device cannot measure now, by device.
+        awaited: Name for a device that must still join; "" where none must.
+        join_instructions: How another device can join.
+        given_up: Devices whose session is not started again.
+        is_stopping: Whether the user asked to stop.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """Start without sessions. ``clock`` returns seconds; tests replace it."""
         self._clock = clock
         self.sessions: dict[str, SessionView] = {}
         self.failures: dict[str, str] = {}
         self.unavailable: dict[str, str] = {}
-        """Devices that cannot be measured on at the moment, and why."""
         self.awaited = ""
-        """What to call a device that has not joined yet."""
         self.join_instructions = ""
-        """How a device may join now."""
         self.given_up: set[str] = set()
-        """Devices that were given up."""
         self.is_stopping = False
 
     def on(self, device: str, event: Event) -> None:
-        """Takes note of ``event``."""
+        """Update the session of ``device``, as `FleetListener.on`."""
         if isinstance(event, SessionStarted):
             self.sessions.setdefault(device, SessionView(self._clock))
             self.failures.pop(device, None)
         self.sessions.setdefault(device, SessionView(self._clock)).on(event)
 
     def session_failed(self, device: str, reason: str, *, restarting: bool) -> None:
-        """Takes note of a process's end."""
+        """Update ``failures`` and ``given_up``, as `FleetListener.session_failed`."""
         self.failures[device] = reason
         if not restarting:
             self.given_up.add(device)
 
     def availability_changed(self, device: str, available: bool, reason: str = "") -> None:
-        """Takes note of a device that has left, or come back."""
+        """Update ``unavailable``, as `FleetListener.availability_changed`."""
         if available:
             self.unavailable.pop(device, None)
         else:
             self.unavailable[device] = reason
 
     def awaiting_device(self, name: str) -> None:
-        """Takes note of a device that is waited for."""
+        """Update ``awaited``, as `FleetListener.awaiting_device`."""
         self.awaited = name
 
     def join_instructions_changed(self, text: str) -> None:
-        """Takes note of how a device may join."""
+        """Update ``join_instructions``, as `FleetListener.join_instructions_changed`."""
         self.join_instructions = text
 
     def state(self, device: str) -> str:
-        """What the device is doing, in a few words."""
+        """Return what the device is doing, in a few words."""
         session = self.sessions.get(device)
         if device in self.given_up:
             return f"given up: {self.failures[device].splitlines()[0]}"
@@ -140,7 +147,7 @@ class FleetView:
 
 
 def render_fleet(view: FleetView, width: int) -> RenderableType:
-    """The live view for a terminal ``width`` columns wide: a line for each device, and more where there is but one."""
+    """Return the live table, ``width`` characters wide, with a line per device; one device alone gets its kernels."""
     names = list(
         dict.fromkeys([*view.sessions, *view.failures, *view.unavailable, *([view.awaited] if view.awaited else [])])
     )
@@ -168,14 +175,14 @@ def render_fleet(view: FleetView, width: int) -> RenderableType:
     if len(names) == 1 and not (view.unavailable or view.failures or view.awaited or view.is_stopping):
         lines = [render(view.sessions[names[0]], width)]
     if view.join_instructions and not view.is_stopping:
-        lines.append(Text(view.join_instructions, style="dim"))  # wraps rather than lose the end of an address
+        lines.append(Text(view.join_instructions, style="dim"))  # wraps, so that an address is shown whole
     if view.is_stopping:
         lines.append(Text("stopping on every device; a second Ctrl-C leaves at once", style="bold yellow"))
     return Group(*lines)
 
 
 class PlainFleetLines:
-    """Writes a line when something notable happens, and every ``interval_s`` seconds one for each device."""
+    """Display that writes a line when something notable happens, and every ``interval_s`` seconds a line per device."""
 
     def __init__(
         self, console: Console, interval_s: float = _PLAIN_INTERVAL_S, clock: Callable[[], float] = time.monotonic
@@ -187,7 +194,7 @@ class PlainFleetLines:
         self.view = FleetView(clock)
 
     def on(self, device: str, event: Event) -> None:
-        """Takes note of ``event``; prints beginnings and ends."""
+        """Print that a session has started or ended."""
         self.view.on(device, event)
         if isinstance(event, SessionStarted):
             self._print(f"{device}: session {event.session_id}, {len(event.kernels)} kernels")
@@ -195,31 +202,31 @@ class PlainFleetLines:
             self._print(f"{device}: {event.summary.outcome.value} after {clock(event.summary.elapsed_s)}")
 
     def session_failed(self, device: str, reason: str, *, restarting: bool) -> None:
-        """Takes note of a process's end, and prints it."""
+        """Print that a session's process ended early."""
         self.view.session_failed(device, reason, restarting=restarting)
         self._print(f"{device}: {reason}; " + ("starting again" if restarting else "given up"))
 
     def availability_changed(self, device: str, available: bool, reason: str = "") -> None:
-        """Takes note of a device that has left, or come back, and prints it."""
+        """Print that a device has left or come back."""
         self.view.availability_changed(device, available, reason)
         self._print(f"{device}: " + ("lent again" if available else f"{reason}; waiting for it"))
 
     def awaiting_device(self, name: str) -> None:
-        """Takes note of a device that is waited for."""
+        """Update ``awaited``, as `FleetListener.awaiting_device`."""
         self.view.awaiting_device(name)
 
     def join_instructions_changed(self, text: str) -> None:
-        """Takes note of how a device may join, and prints it when it has changed."""
+        """Print how another device can join, where that has changed."""
         if text != self.view.join_instructions:
             self.view.join_instructions_changed(text)
             self._print(text)
 
     def stopping(self, at_once: bool) -> None:
-        """Prints that the end is near."""
+        """Print that the sessions are stopping."""
         self._print("left at once" if at_once else "stopping on every device; a second Ctrl-C leaves at once")
 
     def tick(self) -> None:
-        """Prints what is due."""
+        """Print a line per device where one is due."""
         if self._clock() - self._printed < self._interval_s:
             return
         for name, session in self.view.sessions.items():
@@ -232,8 +239,8 @@ class PlainFleetLines:
         self._console.file.flush()
 
 
-class _Screen:
-    """Feeds the view that the live display draws at its own pace."""
+class _LiveDisplay:
+    """Display that updates the view; the live table is redrawn from it several times a second."""
 
     def __init__(self, view: FleetView, live: Live) -> None:
         self.view = view
@@ -258,7 +265,7 @@ class _Screen:
     def stopping(self, at_once: bool) -> None:
         self.view.is_stopping = True
         if at_once:
-            self._live.console.show_cursor(True)  # nobody else will
+            self._live.console.show_cursor(True)  # the process ends before the live display could
 
     def tick(self) -> None:
         pass

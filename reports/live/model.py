@@ -1,4 +1,4 @@
-"""What a tuning session looks like from outside, put together from its events alone."""
+"""State of a tuning session as its events show it: kernels, trials, progress and time left."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _TRYING = {
 
 @dataclass
 class KernelView:
-    """A kernel as the session knows it now; times in seconds."""
+    """Current state of a kernel; times in seconds."""
 
     plan: KernelPlan
     trials: int
@@ -49,17 +49,17 @@ class KernelView:
 
     @property
     def speedup(self) -> float | None:
-        """Baseline against best."""
+        """Baseline time divided by best time; None where one is missing."""
         return self.baseline_s / self.best_s if self.baseline_s and self.best_s else None
 
     @property
     def time_s(self) -> float:
-        """Best seconds per image; 0 where nothing is measured."""
+        """Best time in seconds per image; 0 where nothing is measured."""
         return self.plan.calls * (self.best_s or 0.0)
 
 
 class SessionView:
-    """Follows a session's events; a `TuneListener`. ``clock`` gives seconds, and is there for tests."""
+    """State of a session; a `TuneListener`. ``clock`` returns seconds; tests replace it."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -80,7 +80,7 @@ class SessionView:
         self.summary: TuneSummary | None = None
 
     def on(self, event: Event) -> None:
-        """Takes note of ``event``."""
+        """Update the state, as `TuneListener.on`."""
         now = self._clock()
         match event:
             case SessionStarted():
@@ -111,7 +111,7 @@ class SessionView:
 
     @property
     def fraction(self) -> float | None:
-        """How much of the session's work is done, from 0 to 1; None where there is no limit but the user's patience."""
+        """Share of the session's work that is done, from 0 to 1; None where the session has no limit."""
         limits = []
         if self.session is not None and self.session.minutes is not None:
             limits.append(min(1.0, self.elapsed_s / max(1e-9, 60 * self.session.minutes)))
@@ -122,7 +122,7 @@ class SessionView:
 
     @property
     def eta_s(self) -> float | None:
-        """Seconds left at the pace so far; None as long as that says nothing."""
+        """Estimate of the seconds left, from the pace so far; None while there is no basis for one."""
         limits = []
         if self.session is not None and self.session.minutes is not None:
             limits.append(max(0.0, 60 * self.session.minutes - self.elapsed_s))
@@ -138,13 +138,13 @@ class SessionView:
 
     @property
     def image_s(self) -> tuple[float, float]:
-        """Seconds per image, untuned and now, over the kernels that have a baseline."""
+        """Seconds per image, untuned and now, summed over the kernels that have both times."""
         both = [k for k in self.kernels.values() if k.baseline_s is not None and k.best_s is not None]
         return sum(k.plan.calls * (k.baseline_s or 0.0) for k in both), sum(k.time_s for k in both)
 
     @property
     def failures(self) -> dict[TrialState, int]:
-        """Trials that ended otherwise than `ok`, the most frequent first."""
+        """Number of trials per state other than `ok`, the most frequent first."""
         return {state: count for state, count in self.states.most_common() if state is not TrialState.OK}
 
     def _begin(self, event: SessionStarted) -> None:

@@ -1,4 +1,4 @@
-"""A session on the screen: a live view on a terminal, plain lines now and then elsewhere, a summary at the end."""
+"""Display of one session: a live view on a terminal, plain lines elsewhere, and a summary at the end."""
 
 from __future__ import annotations
 
@@ -28,31 +28,31 @@ from ...tuner.session.events import (
 from .model import KernelView, SessionView
 
 _ROWS = 8
-"""Kernels in the live table: the heaviest."""
+"""Number of kernels in the live table: those that take most of an image's time."""
 
 _DRIFTS = 3
-"""Drifts in a summary: the latest."""
+"""Number of drifts in a summary: the latest."""
 
 _PLAIN_INTERVAL_S = 10.0
 
 
 @contextmanager
-def watching(console: Console) -> Iterator[TuneListener]:
-    """A listener that shows the session on ``console`` as long as the context is open, and its summary at the end."""
+def session_display(console: Console) -> Iterator[TuneListener]:
+    """Yield a listener that shows the session on ``console`` while the context is open, and its summary at the end."""
     if console.is_terminal:
         view = SessionView()
         with Live(
             console=console, get_renderable=lambda: render(view, console.width), refresh_per_second=4, transient=True
         ) as live:
-            yield _Screen(view, live)
+            yield _LiveDisplay(view, live)
         if view.summary is not None:
             console.print(render_summary(view.summary, view.session))
     else:
         yield PlainLines(console)
 
 
-class _Screen:
-    """Feeds the view that the live display draws at its own pace."""
+class _LiveDisplay:
+    """Display that updates the view; the live view is redrawn from it several times a second."""
 
     def __init__(self, view: SessionView, live: Live) -> None:
         self._view = view
@@ -63,11 +63,11 @@ class _Screen:
         if isinstance(event, SessionEnded):
             self._live.refresh()
         elif isinstance(event, Stopping) and event.at_once:
-            self._live.console.show_cursor(True)  # nobody else will
+            self._live.console.show_cursor(True)  # the process ends before the live display could
 
 
 class PlainLines:
-    """Writes a line when something notable happens, and every ``interval_s`` seconds; no control sequences."""
+    """Display that writes plain lines when something notable happens, and every ``interval_s`` seconds."""
 
     def __init__(
         self, console: Console, interval_s: float = _PLAIN_INTERVAL_S, clock: Callable[[], float] = time.monotonic
@@ -79,7 +79,7 @@ class PlainLines:
         self._printed = clock()
 
     def on(self, event: Event) -> None:
-        """Takes note of ``event``, and prints what is due."""
+        """Update the view, and print a line where one is due."""
         self._view.on(event)
         if isinstance(event, SessionStarted):
             self._print(_title(event))
@@ -100,7 +100,7 @@ class PlainLines:
 
 
 def progress_line(view: SessionView) -> str:
-    """How the session stands, in one line."""
+    """Return the session's progress in one line."""
     parts = [_counts(view), _clocks(view)]
     untuned, now = view.image_s
     if now:
@@ -113,7 +113,7 @@ def progress_line(view: SessionView) -> str:
 
 
 def render(view: SessionView, width: int) -> RenderableType:
-    """The live view for a terminal ``width`` columns wide."""
+    """Return the live view, ``width`` characters wide."""
     if view.session is None:
         return Text("starting the device's worker …", style="dim")
     untuned, now = view.image_s
@@ -147,14 +147,14 @@ def render(view: SessionView, width: int) -> RenderableType:
 
 
 def render_summary(summary: TuneSummary, session: SessionStarted | None) -> RenderableType:
-    """The last words of a session on a terminal."""
+    """Return the session's summary for a terminal."""
     first, *rest = summary_lines(summary, session)
     style = "bold green" if summary.outcome is SessionOutcome.COMPLETED else "bold yellow"
     return Text.from_markup("\n".join([f"[{style}]{escape(first)}[/]", *map(escape, rest)]))
 
 
 def summary_lines(summary: TuneSummary, session: SessionStarted | None) -> list[str]:
-    """What a session came to, the most important first."""
+    """Return lines of text that say how the session ended, the most important first."""
     count = sum(summary.trials.values())
     if summary.session_id is None and not summary.interrupted:
         lines = [f"nothing left to do: all {summary.kernels} kernels have had their trials on this device"]
@@ -187,7 +187,7 @@ def summary_lines(summary: TuneSummary, session: SessionStarted | None) -> list[
 
 
 def clock(value: float) -> str:
-    """A duration as m:ss or h:mm:ss."""
+    """Return a duration in seconds as m:ss or h:mm:ss."""
     minutes, rest = divmod(round(value), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
@@ -252,7 +252,7 @@ def _table(view: SessionView, width: int) -> Table:
 
 
 def shorten(name: str, width: int) -> str:
-    """``name`` with its middle left out: both the operators it begins with and the id at its end tell kernels apart."""
+    """Return ``name`` without its middle: the operators at its start and the id at its end tell kernels apart."""
     if len(name) <= width:
         return name
     tail = min(9, width // 2)

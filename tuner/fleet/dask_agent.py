@@ -1,11 +1,10 @@
-"""`wgtune agent`: lends this machine's devices to the tuners of a Dask cluster.
+"""`wgtune agent`: a Dask worker that measures on this machine's devices for tuners elsewhere.
 
-An agent is a Dask worker that announces each of its devices as a resource. What it is asked to do is to measure single
-programs: search, schedules and the database stay with the tuner, so that losing an agent costs one measurement, which
-Dask gives to another agent with such a device, or to the next one that joins.
+An agent announces each of its devices to the scheduler as a Dask resource. Its tasks measure single programs. Search,
+schedules and the database stay with the tuner, so that the loss of an agent costs one measurement, which Dask gives to
+another agent with an equal device, or to the next one that joins.
 
-A browser that lends its GPU to this process is a Dask worker of its own, which joins when its page does, and leaves
-with it.
+A browser whose page is connected to this process is a Dask worker of its own, which joins and leaves with the page.
 
 Whoever reaches the scheduler can run code on its agents, as on any Dask worker: use it on a network that you trust, or
 with TLS as Dask's documentation describes.
@@ -33,6 +32,7 @@ from distributed import Worker as DaskWorker
 from distributed import WorkerPlugin, get_worker
 
 from ...devices.browser.page_registry import PageRegistry, RegisteredBrowser
+from ...devices.browser.worker import BrowserWorker
 from ...devices.device import Device
 from ...devices.measure.job import Timeouts
 from ...devices.measure.protocol import job_from_json, measurement_to_json
@@ -41,19 +41,20 @@ from ...support.errors import DeviceError, WgtuneError
 from ...support.paths import cache_dir
 
 STARTUP_KEY = "wgtune"
-"""Under this name the scheduler keeps what an agent says of itself."""
+"""Key under which the scheduler keeps an agent's `startup_information`."""
 
 _PLUGIN = "wgtune-devices"
 _RETRY_S = 3.0
-"""Between two attempts at reaching the scheduler."""
-_LOOK_S = 0.3
-"""Between two looks at who lends."""
+"""Seconds between two attempts to reach the scheduler."""
+_POLL_S = 0.3
+"""Seconds between two polls of the registered browsers."""
 
 
 def resource_name(device: Device) -> str:
-    """The name of the Dask resource for ``device``: two devices of one kind differ in nothing that a session records.
+    """Return the name of the Dask resource for ``device``.
 
-    So a measurement may move between them. Another driver version is another kind.
+    Devices with the same name differ in nothing that a session records, so that a measurement may move between them.
+    Another driver version gives another name.
     """
     same = {**device.to_json(), "index": 0}
     digest = hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()[:12]
@@ -61,7 +62,7 @@ def resource_name(device: Device) -> str:
 
 
 def startup_information(devices: Sequence[Device]) -> dict[str, Any]:
-    """What an agent says of itself to the scheduler, as JSON values."""
+    """Return what an agent tells the scheduler about itself, as JSON values."""
     return {
         "version": metadata.version("wgtune"),
         "host": platform.node(),
@@ -73,37 +74,41 @@ def startup_information(devices: Sequence[Device]) -> dict[str, Any]:
 async def serve_agent(
     scheduler: str,
     devices: Sequence[Device],
-    say: Callable[[str], None],
+    announce: Callable[[str], None],
     retry_s: float = _RETRY_S,
     registry: PageRegistry | None = None,
 ) -> None:
-    """Lends ``devices`` to the cluster at ``scheduler`` until SIGINT or SIGTERM; joins again whenever it was cut off.
+    """Offer ``devices`` to the cluster at ``scheduler`` until SIGINT or SIGTERM; rejoin whenever it was cut off.
 
-    ``say`` is called with a line of text when something changes. With ``registry``, the browsers that register in
-    it are lent on, each as long as its page is there.
+    Args:
+        scheduler: The scheduler's address.
+        devices: Devices of this machine.
+        announce: Called with a line of text when something changes.
+        retry_s: Seconds between two attempts to reach the scheduler.
+        registry: Registry of browsers, each of which is offered too while its page is connected; None for no browsers.
     """
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what a user must know is said by ``say``
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # ``announce`` says what a user must know
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        with suppress(NotImplementedError):  # Windows; there KeyboardInterrupt ends it
+        with suppress(NotImplementedError):  # on Windows, where KeyboardInterrupt ends it
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    lending = []
+    workers = []
     if devices:
-        lending.append(_lend(scheduler, devices, DevicePool(devices), stop, say, retry_s))
+        workers.append(_run_worker(scheduler, devices, DevicePool(devices), stop, announce, retry_s))
     if registry is not None:
-        lending.append(_lend_browsers(scheduler, registry, stop, say, retry_s))
-    await asyncio.gather(*lending)
+        workers.append(_run_browser_workers(scheduler, registry, stop, announce, retry_s))
+    await asyncio.gather(*workers)
 
 
-async def _lend(
+async def _run_worker(
     scheduler: str,
     devices: Sequence[Device],
-    bank: DevicePool,
+    pool: DevicePool,
     stop: asyncio.Event,
-    say: Callable[[str], None],
+    announce: Callable[[str], None],
     retry_s: float,
 ) -> None:
-    """Is a worker of the cluster with ``devices``, over and over, until ``stop``."""
+    """Run a Dask worker with ``devices`` until ``stop``, and a new one whenever the connection was lost."""
     resources: dict[str, float] = {}
     for device in devices:
         resources[resource_name(device)] = resources.get(resource_name(device), 0) + 1
@@ -114,7 +119,7 @@ async def _lend(
             nthreads=len(devices) + 1,
             resources=resources,
             startup_information={STARTUP_KEY: lambda _: startup_information(devices)},
-            plugins=(bank,),
+            plugins=(pool,),
             memory_limit=0,
             dashboard=False,
             nanny=None,
@@ -124,64 +129,62 @@ async def _lend(
             await worker
         except (OSError, TimeoutError, asyncio.TimeoutError, RuntimeError) as error:
             if not waiting:
-                say(f"no scheduler answers at {scheduler} ({_first_line(error)}); trying again")
+                announce(f"no scheduler answers at {scheduler} ({_first_line(error)}); trying again")
             waiting = True
-            await _either(stop.wait(), asyncio.sleep(retry_s))
+            await _wait_for_any(stop.wait(), asyncio.sleep(retry_s))
             continue
         waiting = False
-        say(f"joined {scheduler} with {', '.join(device.key for device in devices)}")
-        await _either(stop.wait(), worker.finished())
+        announce(f"joined {scheduler} with {', '.join(device.key for device in devices)}")
+        await _wait_for_any(stop.wait(), worker.finished())
         if stop.is_set():
             await worker.close(timeout=3, executor_wait=False, reason="the agent was stopped")
         else:
-            say(f"cut off from {scheduler}; trying again")
+            announce(f"cut off from {scheduler}; trying again")
             with suppress(Exception):
                 await worker.close(timeout=3, executor_wait=False)
-            await _either(stop.wait(), asyncio.sleep(retry_s))
+            await _wait_for_any(stop.wait(), asyncio.sleep(retry_s))
 
 
-async def _lend_browsers(
-    scheduler: str, registry: PageRegistry, stop: asyncio.Event, say: Callable[[str], None], retry_s: float
+async def _run_browser_workers(
+    scheduler: str, registry: PageRegistry, stop: asyncio.Event, announce: Callable[[str], None], retry_s: float
 ) -> None:
-    """Lends each browser on while its page is there, until ``stop``.
+    """Run a Dask worker for each browser while its page is connected, until ``stop``.
 
-    What a page that left was measuring, Dask gives to another one of its kind. Whatever still waits for that page here
-    is answered to nobody, and has the page to itself for that long where it comes back.
+    When a page leaves, Dask gives its measurement to an equal device. The abandoned task keeps the browser's device in
+    its pool until it ends, even where the page comes back meanwhile.
     """
-    banks: dict[RegisteredBrowser, DevicePool] = {}
-    lent: dict[RegisteredBrowser, tuple[asyncio.Event, asyncio.Task[None]]] = {}
-    told = ""
+    pools: dict[RegisteredBrowser, DevicePool] = {}
+    workers: dict[RegisteredBrowser, tuple[asyncio.Event, asyncio.Task[None]]] = {}
+    announced = ""
     while not stop.is_set():
-        if told != registry.address:
-            told = registry.address
-            say(f"open {told} in {'another' if banks else 'a'} browser to lend its GPU")
+        if announced != registry.address:
+            announced = registry.address
+            announce(f"open {announced} in {'another' if pools else 'a'} browser to lend its GPU")
         for browser in registry.browsers():
-            if not browser.page.gone and browser not in lent:
-                if browser not in banks:
-                    banks[browser] = DevicePool([browser.device], partial(_browser_worker, browser))
+            if not browser.page.gone and browser not in workers:
+                if browser not in pools:
+                    pools[browser] = DevicePool([browser.device], partial(_browser_worker, browser))
                 until = asyncio.Event()
-                lending = _lend(scheduler, [browser.device], banks[browser], until, say, retry_s)
-                lent[browser] = until, asyncio.create_task(lending)
-            elif browser.page.gone and browser in lent:
-                say(f"{browser.device.key}: {browser.absence_reason}")
-                await _end_lending(*lent.pop(browser))
-        await _either(stop.wait(), asyncio.sleep(_LOOK_S))
-    for until, lending_task in lent.values():
-        await _end_lending(until, lending_task)
+                worker = _run_worker(scheduler, [browser.device], pools[browser], until, announce, retry_s)
+                workers[browser] = until, asyncio.create_task(worker)
+            elif browser.page.gone and browser in workers:
+                announce(f"{browser.device.key}: {browser.absence_reason}")
+                await _end_worker(*workers.pop(browser))
+        await _wait_for_any(stop.wait(), asyncio.sleep(_POLL_S))
+    for until, task in workers.values():
+        await _end_worker(until, task)
 
 
-async def _end_lending(until: asyncio.Event, lending: asyncio.Task[None]) -> None:
-    until.set()
-    await lending
+async def _end_worker(stop: asyncio.Event, task: asyncio.Task[None]) -> None:
+    stop.set()
+    await task
 
 
 def _browser_worker(browser: RegisteredBrowser, device: Device, timeouts: Timeouts) -> MeasuringWorker:
-    from ...devices.browser.worker import BrowserWorker
-
     return BrowserWorker(browser, timeouts)
 
 
-async def _either(*waits: Any) -> None:
+async def _wait_for_any(*waits: Any) -> None:
     tasks = [asyncio.ensure_future(wait) for wait in waits]
     _, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for task in pending:
@@ -189,18 +192,22 @@ async def _either(*waits: Any) -> None:
 
 
 class DevicePool(WorkerPlugin):
-    """The agent's devices with their measuring processes, each used by one task at a time."""
+    """Dask plugin with the agent's devices and their measuring workers, each used by one task at a time."""
 
     name = _PLUGIN
 
     def __init__(self, devices: Sequence[Device], opener: OpenWorker = open_worker) -> None:
-        self._free: dict[str, queue.Queue[_Slot]] = {}
+        self._free: dict[str, queue.Queue[_PooledDevice]] = {}
         for device in devices:
-            self._free.setdefault(resource_name(device), queue.Queue()).put(_Slot(device, opener))
+            self._free.setdefault(resource_name(device), queue.Queue()).put(_PooledDevice(device, opener))
 
     @contextmanager
-    def taking(self, kind: str, timeouts: Timeouts) -> Iterator[MeasuringWorker]:
-        """One device of ``kind``, waited for where a task of a lost tuner still holds it."""
+    def acquire(self, kind: str, timeouts: Timeouts) -> Iterator[MeasuringWorker]:
+        """Yield the worker of a free device whose `resource_name` is ``kind``; wait where none is free.
+
+        Raises:
+            DeviceError: The agent has no such device.
+        """
         if kind not in self._free:
             raise DeviceError(f"this agent has no device {kind}", "`wgtune tune --scheduler` finds what there is")
         slot = self._free[kind].get()
@@ -210,7 +217,9 @@ class DevicePool(WorkerPlugin):
             self._free[kind].put(slot)
 
 
-class _Slot:
+class _PooledDevice:
+    """One device and its worker, which is opened again when the timeouts change."""
+
     def __init__(self, device: Device, opener: OpenWorker) -> None:
         self._device = device
         self._opener = opener
@@ -225,18 +234,19 @@ class _Slot:
         return self._worker
 
 
-# What tuners ask for. Dask calls these by name on the agent; they take and return JSON values.
+# The tasks that tuners submit. Dask calls them by name on the agent; they take and return JSON values.
 
 
 def measure(kind: str, job: dict[str, Any], digest: str, timeouts: dict[str, float]) -> dict[str, Any]:
-    """A `Measurement` as ``{"result": …}``; ``{"missing": address}`` where the case has not been sent yet.
+    """Measure a program, and return ``{"result": measurement}``.
 
-    What a user can mend is ``{"refused": message, "hint": hint, "device": whether the device is to blame}``.
+    Return ``{"missing": address of this agent}`` where the case file with SHA-256 ``digest`` has not been sent yet, and
+    ``{"refused": message, "hint": hint, "device": whether it is a DeviceError}`` for an error that the user can mend.
     """
     case = case_path(digest)
     if not case.is_file():
         return {"missing": get_worker().address}
-    return _answering(
+    return _with_worker(
         kind,
         timeouts,
         lambda worker: measurement_to_json(worker.measure(job_from_json({**job, "case": str(case)}))),
@@ -244,12 +254,16 @@ def measure(kind: str, job: dict[str, Any], digest: str, timeouts: dict[str, flo
 
 
 def calibrate(kind: str, timeouts: dict[str, float]) -> dict[str, Any]:
-    """`Peaks` as ``{"result": …}``, or a refusal as `measure` answers it."""
-    return _answering(kind, timeouts, lambda worker: asdict(worker.calibrate()))
+    """Measure peak rates, and return ``{"result": peaks}``, or a refusal as `measure` does."""
+    return _with_worker(kind, timeouts, lambda worker: asdict(worker.calibrate()))
 
 
 def receive_case(digest: str, offset: int, data: bytes, last: bool) -> None:
-    """Takes in a part of a case file; the file is there when the last part has come and its SHA-256 is right."""
+    """Write ``data`` at ``offset`` of a case file; after the ``last`` part, check its SHA-256 and publish the file.
+
+    Raises:
+        ValueError: The file's SHA-256 is not ``digest``.
+    """
     path = case_path(digest)
     partial = path.with_suffix(f".{os.getpid()}.part")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -264,19 +278,19 @@ def receive_case(digest: str, offset: int, data: bytes, last: bool) -> None:
 
 
 def case_path(digest: str) -> Path:
-    """Where the case with this SHA-256 lies on an agent."""
+    """Return the path of the case file with this SHA-256 on an agent; raises ValueError where it is no SHA-256."""
     if not (len(digest) == 64 and all(c in "0123456789abcdef" for c in digest)):
         raise ValueError(f"{digest!r} is no SHA-256")
     return cache_dir() / "received-cases" / f"{digest}.safetensors"
 
 
-def _answering(
+def _with_worker(
     kind: str, timeouts: dict[str, float], ask: Callable[[MeasuringWorker], dict[str, Any]]
 ) -> dict[str, Any]:
-    bank = get_worker().plugins[_PLUGIN]
-    assert isinstance(bank, DevicePool)
+    pool = get_worker().plugins[_PLUGIN]
+    assert isinstance(pool, DevicePool)
     try:
-        with bank.taking(kind, Timeouts(**timeouts)) as worker:
+        with pool.acquire(kind, Timeouts(**timeouts)) as worker:
             return {"result": ask(worker)}
     except WgtuneError as error:
         return {"refused": error.message, "hint": error.hint, "device": isinstance(error, DeviceError)}

@@ -1,8 +1,7 @@
-"""The tuner's side of a Dask cluster: the devices of its agents, and a worker that measures on them.
+"""The tuner's side of a Dask cluster: a device source of its agents' devices, and a worker that measures on them.
 
-A session runs here as for any other device: search, budget, references, interrupts and the database are the tuner's,
-and only single measurements travel. That keeps one copy of the search, needs neither a database nor a model on the
-agents, and makes a lost agent cost one measurement instead of a kernel.
+A session runs on the tuner's machine as for any other device. Only single measurements are Dask tasks. So agents need
+neither a database nor a model, and the loss of an agent costs one measurement instead of a kernel.
 """
 
 from __future__ import annotations
@@ -29,28 +28,28 @@ from ...support.errors import DeviceError, WgtuneError
 from . import dask_agent as agent
 
 _CHUNK = 8 << 20
-"""Bytes of a case that travel at once."""
+"""Bytes of a case file that are sent at once."""
 
 _CONNECT_S = 10.0
 _RESTARTS = 20
-"""Attempts at one measurement while agents come and go, each of which outlives several lost agents."""
+"""Attempts at one measurement. Dask repeats each attempt itself when it loses a few agents."""
 
 _PAUSE_S = 1.0
 
 
 @dataclass(frozen=True)
 class ClusterDevices:
-    """The devices that are there now, and what is wrong with agents that are left out."""
+    """Devices of a cluster's agents, and for each agent that is left out, why."""
 
     devices: list[Device]
     problems: list[str]
 
 
 class Cluster:
-    """A connection to a Dask scheduler; a context manager."""
+    """Connection to a Dask scheduler; a context manager."""
 
     def __init__(self, scheduler: str) -> None:
-        """Raises DeviceError where no scheduler answers at the address."""
+        """Connect; raises DeviceError where no scheduler answers at the address."""
         self.scheduler = scheduler
         self.client = connect(scheduler)
 
@@ -61,14 +60,14 @@ class Cluster:
         close(self.client)
 
     def list_devices(self) -> ClusterDevices:
-        """What the agents lend; raises DeviceError where the scheduler does not answer any more.
+        """Return the devices of all agents; raises DeviceError where the scheduler does not answer any more.
 
-        A device of a kind that several agents have stands there once for each, told apart by ``index``.
+        Equal devices of several agents are listed once for each agent, with an ``index`` of their own.
         """
         try:
             workers = self.client.scheduler_info(n_workers=-1)["workers"]
         except (OSError, TimeoutError, CancelledError) as error:
-            raise _gone(self.scheduler) from error
+            raise _scheduler_gone(self.scheduler) from error
         ours = metadata.version("wgtune")
         found: dict[str, list[Device]] = {}
         problems = []
@@ -86,9 +85,10 @@ class Cluster:
         return ClusterDevices(devices, problems)
 
     def wait_for_devices(self, timeout_s: float, waiting: Callable[[], None] = lambda: None) -> ClusterDevices:
-        """As `agents`, after the first has come; ``waiting`` is called once where none is there yet.
+        """Return `list_devices` as soon as there is a device; ``waiting`` is called once where there is none at first.
 
-        Raises DeviceError where none comes within ``timeout_s``.
+        Raises:
+            DeviceError: No device joins within ``timeout_s`` seconds, or the scheduler does not answer any more.
         """
         deadline = time.monotonic() + timeout_s
         told = False
@@ -149,8 +149,8 @@ class AgentSource:
 
 
 def connect(scheduler: str) -> Client:
-    """A Dask client; raises DeviceError where no scheduler answers at the address."""
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # errors reach the user as ours
+    """Return a Dask client; raises DeviceError where no scheduler answers at the address."""
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # errors are reported as DeviceError
     try:
         return Client(scheduler, timeout=_CONNECT_S, set_as_default=False, name="wgtune")
     except (OSError, TimeoutError, ValueError, ImportError) as error:
@@ -161,23 +161,23 @@ def connect(scheduler: str) -> Client:
 
 
 def close(client: Client) -> None:
-    """Ends a connection, whatever has become of the scheduler."""
+    """Close a connection, whether or not the scheduler still answers."""
     client.close(timeout=2)
 
 
 def cluster_worker_opener(scheduler: str) -> OpenWorker:
-    """Makes the workers of sessions whose devices are agents'."""
+    """Return a function that opens workers for devices of the agents at ``scheduler``."""
     return lambda device, timeouts: ClusterWorker(scheduler, device, timeouts)
 
 
 class ClusterWorker:
-    """A `MeasuringWorker` whose device is lent by whichever agent has one of its kind.
+    """A `MeasuringWorker` that measures on any agent with an equal device.
 
-    A measurement waits as long as no such agent is there; Dask gives one whose agent is lost to another.
+    A measurement waits while no such agent is connected. When its agent is lost, Dask gives it to another one.
     """
 
     def __init__(self, scheduler: str, device: Device, timeouts: Timeouts) -> None:
-        """Raises DeviceError where no scheduler answers at the address."""
+        """Connect; raises DeviceError where no scheduler answers at the address."""
         self._scheduler = scheduler
         self._device = device
         self._kind = agent.resource_name(device)
@@ -186,7 +186,7 @@ class ClusterWorker:
         self._digests: dict[tuple[Path, int, int], str] = {}
 
     def measure(self, job: MeasureJob) -> Measurement:
-        """As `Worker.measure`."""
+        """Measure a program on an agent, as `MeasuringWorker.measure`; send the case file where the agent lacks it."""
         data, digest = job_to_json(job), self._digest(job.case)
         for _ in range(_RESTARTS):
             answer = self._ask(agent.measure, self._kind, data, digest, self._timeouts)
@@ -198,33 +198,33 @@ class ClusterWorker:
         )
 
     def calibrate(self) -> Peaks:
-        """As `Worker.calibrate`."""
+        """Measure peak rates on an agent, as `MeasuringWorker.calibrate`."""
         return Peaks(**self._ask(agent.calibrate, self._kind, self._timeouts)["result"])
 
     def close(self) -> None:
-        """Ends the connection; an agent that is measuring for it finishes that, and is free."""
+        """Close the connection. An agent that is measuring for it finishes that measurement first."""
         close(self._client)
 
     def _ask(self, function: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
-        """The answer of whichever agent takes the task; raises what it refuses with."""
+        """Return the answer of the agent that takes the task; raises DeviceError or WgtuneError for a refusal."""
         for _ in range(_RESTARTS):
             future: Future | None = None
             try:
                 future = self._client.submit(function, *arguments, resources={self._kind: 1}, pure=False)
                 answer: dict[str, Any] = future.result()
             except KilledWorker:
-                # Candidates run in a process below the agent's, so agents were cut off, not crashed by this one.
+                # Candidates run in a child process of the agent: the agents were cut off, this candidate crashed none.
                 continue
             except CancelledError as error:
-                raise _gone(self._scheduler) from error
+                raise _scheduler_gone(self._scheduler) from error
             except (OSError, TimeoutError) as error:
                 if self._client.status == "running":
                     time.sleep(_PAUSE_S)
                     continue
-                raise _gone(self._scheduler) from error
+                raise _scheduler_gone(self._scheduler) from error
             except BaseException:
                 if future is not None:
-                    future.cancel()  # Ctrl-C: nobody waits for the result
+                    future.cancel()  # Ctrl-C: the result is not needed
                 raise
             if "refused" in answer:
                 kind = DeviceError if answer["device"] else WgtuneError
@@ -235,7 +235,7 @@ class ClusterWorker:
         )
 
     def _send_case(self, address: str, path: Path, digest: str) -> None:
-        """Sends a case to one agent; where the agent is lost meanwhile, the next measurement notices."""
+        """Send a case file to one agent. Errors are not raised: the next attempt to measure finds the case missing."""
         size = path.stat().st_size
         with path.open("rb") as file:
             for offset in range(0, max(1, size), _CHUNK):
@@ -259,7 +259,7 @@ class ClusterWorker:
         return self._digests[identity]
 
 
-def _gone(scheduler: str) -> DeviceError:
+def _scheduler_gone(scheduler: str) -> DeviceError:
     return DeviceError(
         f"the Dask scheduler at {scheduler} is gone", "start it again; the same command goes on where it stopped"
     )

@@ -27,13 +27,12 @@ from ...support.signals import Interrupts
 from ..ir import CaptureOptions
 from ..session.request import TuneRequest
 from .device_source import DeviceSource
-from .fleet_state import (
+from .fleet_events import (
     DeviceAwaited,
     DeviceJoined,
     DeviceLeft,
     DeviceNeverJoined,
     FleetEvent,
-    FleetState,
     Instruction,
     JoinInstructions,
     KillProcess,
@@ -53,6 +52,7 @@ from .fleet_state import (
     StopSession,
     TimePassed,
 )
+from .fleet_state import FleetState
 from .listener import FleetListener, FleetSummary
 from .measure_proxy import ProxyServer
 from .session_protocol import STOP, SessionTask, output_from_json

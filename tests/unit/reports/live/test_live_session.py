@@ -17,8 +17,8 @@ from wgtune.reports.live.session import (
     progress_line,
     render,
     render_summary,
+    session_display,
     summary_lines,
-    watching,
 )
 from wgtune.support.enums import TrialState
 from wgtune.tuner.session.events import (
@@ -101,13 +101,13 @@ def test_plain_lines_come_now_and_then_without_control_sequences():
 
 
 def test_not_a_terminal_means_plain_lines():
-    with watching(Console(file=io.StringIO())) as listener:
+    with session_display(Console(file=io.StringIO())) as listener:
         assert isinstance(listener, PlainLines)
 
 
 def test_a_terminal_gets_a_live_view_and_keeps_the_summary():
     stream = io.StringIO()
-    with watching(Console(file=stream, width=100, force_terminal=True)) as listener:
+    with session_display(Console(file=stream, width=100, force_terminal=True)) as listener:
         for _, event in SCRIPT:
             listener.on(event)
         listener.on(SessionEnded(summary()))

@@ -9,14 +9,11 @@ import pytest
 from wgtune.database.schema.records import SessionOutcome, TrialKind
 from wgtune.devices.device import Device
 from wgtune.support.enums import Runtime, TrialState
-from wgtune.tuner.fleet.fleet_state import (
-    MAX_RESTARTS,
-    OVERTIME_S,
+from wgtune.tuner.fleet.fleet_events import (
     DeviceAwaited,
     DeviceJoined,
     DeviceLeft,
     DeviceNeverJoined,
-    FleetState,
     JoinInstructions,
     KillProcess,
     NotifyAvailability,
@@ -35,6 +32,7 @@ from wgtune.tuner.fleet.fleet_state import (
     StopSession,
     TimePassed,
 )
+from wgtune.tuner.fleet.fleet_state import MAX_RESTARTS, OVERTIME_S, FleetState
 from wgtune.tuner.fleet.listener import DeviceOutcome
 from wgtune.tuner.fleet.session_protocol import MeasureRequest, Refusal
 from wgtune.tuner.session.events import KernelExhausted, SessionEnded, TrialEnded, TuneSummary
