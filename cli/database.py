@@ -1,4 +1,4 @@
-"""`wgtune db …`: looking after databases of trials. Imports inside commands keep `--help` fast."""
+"""`wgtune db …`: look after databases of trials."""
 
 from __future__ import annotations
 
@@ -8,10 +8,27 @@ from typing import Annotated
 
 import typer
 
+from ..database.device_identity import Alias, shipped_aliases
+from ..database.exchange.admin import check, info, upgrade
+from ..database.exchange.diff import diff
+from ..database.exchange.merge import merge
+from ..database.exchange.release import write_release
+from ..database.queries.layers import open_layers, open_releases
+from ..database.queries.trial_details import show_session, show_trial
+from ..database.readonly import opened
 from ..database.schema.records import AliasLevel
+from ..database.store import Store
+from ..reports.listings.aliases import print_aliases
+from ..reports.listings.database import print_database, print_problems, print_replayed, print_upgrade
+from ..reports.listings.exchange import print_diff, print_exported, print_imported, print_merged, print_release
+from ..reports.listings.session import print_shown
+from ..reports.selection import select_device
 from ..support.console import note, progress, stdout
 from ..support.enums import Runtime
-from .options import TYPER, DbOption, JsonOption, KnownDeviceOption, ReleasesOption, ShippedOption
+from ..tuner.interop.json_export import export_pair, only_runtime
+from ..tuner.interop.json_import import import_pair
+from ..tuner.interop.replay import replay_database
+from .options import DbOption, JsonOption, KnownDeviceOption, ReleasesOption, ShippedOption
 
 
 class ExportFormat(str, Enum):
@@ -20,26 +37,16 @@ class ExportFormat(str, Enum):
     TVM = "tvm"
 
 
-db_app = typer.Typer(help="Look after the database of trials.", **TYPER)
-
-alias_app = typer.Typer(help="Names that drivers and browsers give to one GPU.", **TYPER)
-db_app.add_typer(alias_app, name="alias")
 _LevelOption = Annotated[AliasLevel, typer.Option("--level", help="What the name is of.")]
 _NameArgument = Annotated[str, typer.Argument(help="As it is reported; a * at its end stands for any rest.")]
 
 
-@alias_app.command("list", epilog="Example: `wgtune db alias list`")
 def alias_list(db: DbOption = None, json: JsonOption = False) -> None:
     """List the aliases: your own, then those that come with wgtune."""
-    from ..database.device_identity import shipped_aliases
-    from ..database.store import Store
-    from ..reports.listings.aliases import print_aliases
-
     with Store.open(db, create=db is None) as store:
         print_aliases(store.aliases(), shipped_aliases(), json=json, console=stdout())
 
 
-@alias_app.command("add", epilog="Example: `wgtune db alias add 'NVIDIA GeForce RTX 3060*' --architecture ampere`")
 def alias_add(
     name: _NameArgument,
     level: _LevelOption = AliasLevel.MODEL,
@@ -50,25 +57,20 @@ def alias_add(
     db: DbOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Say who a GPU of some name is. Yours win over those that come with wgtune."""
-    from ..database.device_identity import Alias
-    from ..database.store import Store
-    from ..reports.listings.aliases import print_aliases
+    """Map a reported GPU name to vendor, architecture or model.
 
+    Your own aliases take precedence over those that come with wgtune.
+    """
     with Store.open(db, create=db is None) as store:
         store.add_alias(Alias(level, name, vendor, architecture, model, reason))
         if json:
             print_aliases(store.aliases(), (), json=True, console=stdout())
 
 
-@alias_app.command("remove", epilog="Example: `wgtune db alias remove 'NVIDIA GeForce RTX 3060*'`")
 def alias_remove(
     name: _NameArgument, level: _LevelOption = AliasLevel.MODEL, db: DbOption = None, json: JsonOption = False
 ) -> None:
     """Take one of your aliases away. Those that come with wgtune stay: add one of the same name instead."""
-    from ..database.store import Store
-    from ..reports.listings.aliases import print_aliases
-
     with Store.open(db, create=db is None) as store:
         if not store.remove_alias(level, name):
             note(f"there was no alias of yours for the {level.value} {name!r}")
@@ -76,41 +78,27 @@ def alias_remove(
             print_aliases(store.aliases(), (), json=True, console=stdout())
 
 
-@db_app.command("info", epilog="Example: `wgtune db info --db lab.db`")
 def db_info(
     db: DbOption = None, releases: ReleasesOption = None, shipped: ShippedOption = True, json: JsonOption = False
 ) -> None:
     """What is in the database: size, schema, sessions, trials by device and state; what TVM still applies."""
-    from ..database.exchange.admin import info
-    from ..database.queries.layers import open_releases
-    from ..reports.listings.database import print_database
-
     with open_releases(releases or (), shipped=shipped, warn=note) as readers:
         print_database(info(db, releases=readers), json=json, console=stdout())
 
 
-@db_app.command("upgrade", epilog="Example: `wgtune db upgrade --db old.db`")
 def db_upgrade(db: DbOption = None, json: JsonOption = False) -> None:
     """Bring a database that an older wgtune wrote to this program's schema."""
-    from ..database.exchange.admin import upgrade
-    from ..reports.listings.database import print_upgrade
-
     print_upgrade(upgrade(db), json=json, console=stdout())
 
 
-@db_app.command("check", epilog="Example: `wgtune db check`")
 def db_check(db: DbOption = None, json: JsonOption = False) -> None:
     """Check that a database is whole. Exits with 4 where it is not."""
-    from ..database.exchange.admin import check
-    from ..reports.listings.database import print_problems
-
     problems = check(db)
     print_problems(problems, json=json, console=stdout())
     if problems:
         raise typer.Exit(4)
 
 
-@db_app.command("replay", epilog="Example: `wgtune db replay`, after an upgrade of TVM")
 def db_replay(
     again: Annotated[bool, typer.Option("--again", help="Ask again about schedules whose answer is known.")] = False,
     everything: Annotated[bool, typer.Option("--all", help="Schedules of failed trials, too.")] = False,
@@ -123,11 +111,6 @@ def db_replay(
 
     Releases' schedules too; the answers about them are kept in your own database.
     """
-    from ..database.queries.layers import open_releases
-    from ..database.store import Store
-    from ..reports.listings.database import print_replayed
-    from ..tuner.interop.replay import replay_database
-
     with (
         Store.open(db, create=db is None) as store,
         open_releases(releases or (), shipped=shipped, warn=note) as readers,
@@ -137,7 +120,6 @@ def db_replay(
     print_replayed(replayed.to_json(), json=json, console=stdout())
 
 
-@db_app.command("merge", epilog="Example: `wgtune db merge laptop.db desktop.db --into lab.db`")
 def db_merge(
     sources: Annotated[list[str], typer.Argument(help="Databases or releases, files or URLs; they are only read.")],
     into: Annotated[
@@ -150,13 +132,9 @@ def db_merge(
 
     Without --into they are added to your own database, or to --db.
     """
-    from ..database.exchange.merge import merge
-    from ..reports.listings.exchange import print_merged
-
     print_merged(merge(sources, into or db), json=json, console=stdout())
 
 
-@db_app.command("release", epilog="Example: `wgtune db release 2026.11 --top 3 -o releases/`")
 def db_release(
     name: Annotated[str, typer.Argument(help="The release's name, the first part of its file's.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write to.")] = Path("."),
@@ -170,10 +148,6 @@ def db_release(
     json: JsonOption = False,
 ) -> None:
     """Write the best records and baselines as one small read-only file, with a manifest and a page beside it."""
-    from ..database.exchange.release import write_release
-    from ..database.readonly import opened
-    from ..reports.listings.exchange import print_release
-
     with opened(db) as reader:
         path, manifest = write_release(
             reader, name, output, top=top, devices=device or (), tiers=tier or (), keep_host=keep_host
@@ -181,7 +155,6 @@ def db_release(
     print_release(path, manifest, json=json, console=stdout())
 
 
-@db_app.command("diff", epilog="Example: `wgtune db diff 2026.10.wgtune.db lab.db`")
 def db_diff(
     old: Annotated[str, typer.Argument(help="A database or release: a file or URL.")],
     new: Annotated[str, typer.Argument(help="The one to compare with it.")],
@@ -191,10 +164,6 @@ def db_diff(
 
     Exits with 1 where a kernel was lost, slowed down, or became stale or unverified.
     """
-    from ..database.exchange.diff import diff
-    from ..database.readonly import opened
-    from ..reports.listings.exchange import print_diff
-
     with opened(old) as before, opened(new) as after:
         found = diff(before, after)
     print_diff(found, json=json, console=stdout())
@@ -202,7 +171,6 @@ def db_diff(
         raise typer.Exit(1)
 
 
-@db_app.command("export", epilog="Example: `wgtune db export --device vulkan:llvmpipe -o tuned/`")
 def db_export(
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write to.")],
     device: KnownDeviceOption = None,
@@ -220,11 +188,6 @@ def db_export(
     json: JsonOption = False,
 ) -> None:
     """Write a device's schedules as the two JSON files that stock MetaSchedule reads."""
-    from ..database.queries.layers import open_layers
-    from ..reports.listings.exchange import print_exported
-    from ..reports.selection import select_device
-    from ..tuner.interop.json_export import export_pair, only_runtime
-
     assert format is ExportFormat.TVM
     with (
         open_layers(db, releases=releases or (), shipped=shipped, warn=note) as reader,
@@ -236,7 +199,6 @@ def db_export(
     print_exported(exported, json=json, console=stdout())
 
 
-@db_app.command("import", epilog="Example: `wgtune db import log_db/ --device metal:apple-m1-pro`")
 def db_import(
     folder: Annotated[Path, typer.Argument(help="The folder with the two files of TVM's JSONDatabase.")],
     device: Annotated[str, typer.Option("--device", "-d", help="The key of the device that they were measured on.")],
@@ -247,10 +209,6 @@ def db_import(
     json: JsonOption = False,
 ) -> None:
     """Add what stock MetaSchedule tuned, as times that nobody verified. Exits with 130 where Ctrl-C ended it."""
-    from ..database.store import Store
-    from ..reports.listings.exchange import print_imported
-    from ..tuner.interop.json_import import import_pair
-
     with Store.open(db) as store, progress("Importing") as report:
         imported = import_pair(store, folder, device, runtime, report=report)
     print_imported(imported, json=json, console=stdout())
@@ -258,7 +216,6 @@ def db_import(
         raise typer.Exit(130)
 
 
-@db_app.command("show", epilog="Example: `wgtune db show 3`, or `wgtune db show 3 17` for its 17th trial")
 def db_show(
     session: Annotated[int, typer.Argument(help="A session's number.")],
     trial: Annotated[int | None, typer.Argument(help="A trial of it, counted from 1.")] = None,
@@ -266,10 +223,6 @@ def db_show(
     json: JsonOption = False,
 ) -> None:
     """Show all that is kept of a session, or of one of its trials: samples, seed, trace, needs, error."""
-    from ..database.queries.trial_details import show_session, show_trial
-    from ..database.store import Store
-    from ..reports.listings.session import print_shown
-
     with Store.open(db, create=False) as store:
         shown = show_session(store, session) if trial is None else show_trial(store, session, trial)
     print_shown(shown, json=json, console=stdout())

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import typer
@@ -15,6 +16,7 @@ from folders import REPOSITORY
 from typer.testing import CliRunner
 
 from wgtune.cli import app as cli
+from wgtune.cli.lazy import CommandGroup
 from wgtune.support.errors import UsageError
 
 README = REPOSITORY / "README.md"
@@ -40,6 +42,27 @@ def run(*args: str, env: dict[str, str] | None = None) -> subprocess.CompletedPr
         timeout=120,
         check=False,
     )
+
+
+class Shown(NamedTuple):
+    """What a call printed, with single spaces, and the modules of wgtune.cli that it imported."""
+
+    help: str
+    modules: set[str]
+
+
+def modules_after(*words: str) -> Shown:
+    code = (
+        f"import sys; sys.argv = {['wgtune', *words]!r}\n"
+        "from wgtune.cli.app import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print('modules:', *sys.modules)"
+    )
+    printed = subprocess.check_output([sys.executable, "-c", code], text=True, env={**os.environ, "COLUMNS": "300"})
+    shown, _, modules = printed.rpartition("modules:")
+    own = {name.removeprefix("wgtune.cli.") for name in modules.split() if name.startswith("wgtune.cli.")}
+    return Shown(re.sub(r"[│`\s]+", " ", shown), own)
 
 
 def test_the_commands_that_users_are_promised() -> None:
@@ -74,6 +97,58 @@ def test_every_command_is_in_the_readme_and_the_readme_names_only_what_exists() 
             option for parameter in known[path].params for option in [*parameter.opts, *parameter.secondary_opts]
         }
         assert {word for word in words if re.fullmatch(r"--?[a-z][a-z-]*", word)} <= options, line
+
+
+def groups(group=ROOT, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], object]:
+    below = {
+        k: v
+        for name, c in group.commands.items()
+        if hasattr(c, "commands")
+        for k, v in groups(c, (*path, name)).items()
+    }
+    return {path: group, **below}
+
+
+def summaries(entries=cli.COMMANDS, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], str]:
+    found = {}
+    for name, entry in entries.items():
+        found[(*path, name)] = entry.summary
+        if isinstance(entry, CommandGroup):
+            found |= summaries(entry.entries, (*path, name))
+    return found
+
+
+@pytest.mark.parametrize("path", commands(), ids=" ".join)
+def test_the_list_of_commands_says_what_the_command_says_itself(path: tuple[str, ...]) -> None:
+    assert summaries()[path] == commands()[path].help.splitlines()[0]
+
+
+@pytest.mark.parametrize("path", groups(), ids=lambda path: " ".join(("wgtune", *path)))
+def test_help_of_a_group_lists_its_commands_and_imports_none(path: tuple[str, ...]) -> None:
+    shown = modules_after(*path, "--help")
+    for name, text in summaries().items():
+        if name[:-1] == path:
+            assert f"{name[-1]} {text.replace('`', '')}" in shown.help
+    assert shown.modules == {"app", "lazy", "options"}
+
+
+@pytest.mark.parametrize(
+    ("path", "own"),
+    [(("tune",), {"tune", "inputs", "browser"}), (("web",), {"web"}), (("db", "alias", "list"), {"database"})],
+)
+def test_help_of_a_command_imports_its_own_module_only(path: tuple[str, ...], own: set[str]) -> None:
+    assert modules_after(*path, "--help").modules == {"app", "lazy", "options"} | own
+
+
+def test_help_of_no_command_imports_tvm_or_pytorch() -> None:
+    code = (
+        "import sys, typer; from wgtune.cli.app import app\n"
+        "def load(command):\n"
+        "    for below in getattr(command, 'commands', {}).values(): load(below)\n"
+        "load(typer.main.get_command(app))\n"
+        "print('wgtune.cli.database' in sys.modules, *{'torch', 'tvm'} & set(sys.modules))"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "True"
 
 
 def test_help_is_fast_because_nothing_heavy_is_imported() -> None:

@@ -1,0 +1,23 @@
+"""`wgtune demo`: the whole way once, on a small model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..inputs import found_device
+from ..options import DeviceOption
+from .run import run_demo
+
+
+def demo(
+    folder: Annotated[Path, typer.Option(help="Where everything lands.")] = Path("demo"),
+    minutes: Annotated[float, typer.Option(min=0.0, help="Minutes of tuning.")] = 4.0,
+    device: DeviceOption = "auto",
+    prompt: Annotated[str, typer.Option(help="What to draw.")] = "a lighthouse at dusk",
+) -> None:
+    """Make a small model, tune it, report, build, draw: the whole way once. The same command goes on."""
+    if not run_demo(folder, minutes, found_device(device), prompt):
+        raise typer.Exit(130)

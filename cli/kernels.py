@@ -1,0 +1,40 @@
+"""`wgtune kernels`: the kernel inventory of a model."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ..reports.listings.kernels import print_kernels
+from ..support.console import stdout
+from ..tuner.capture.kernel_table import kernel_rows
+from .inputs import capture_options, captured
+from .options import (
+    BatchOption,
+    GuidanceOption,
+    HeightOption,
+    JsonOption,
+    LimitOption,
+    ModelOption,
+    StageOption,
+    StepsOption,
+    WidthOption,
+)
+
+
+def kernels(
+    model: ModelOption,
+    sort: Annotated[str, typer.Option(help="A column: share, calls, gflop, mib, intensity, name, stage.")] = "share",
+    limit: LimitOption = None,
+    stage: StageOption = None,
+    steps: StepsOption = 20,
+    width: WidthOption = None,
+    height: HeightOption = None,
+    batch: BatchOption = 1,
+    guidance: GuidanceOption = True,
+    json: JsonOption = False,
+) -> None:
+    """List each distinct kernel of a model: what it computes, how often, and its share of the model's work."""
+    capture = captured(model, capture_options(width, height, batch, guidance), stage)
+    print_kernels(kernel_rows(capture, steps, sort), limit=limit, json=json, console=stdout())
