@@ -11,7 +11,7 @@ __all__ = ["StableDiffusionPipeline"]
 
 
 def __getattr__(name: str) -> Any:
-    # Imported on first use, so that `import wgtune` and the command line stay fast.
+    # ImportSummary on first use, so that `import wgtune` and the command line stay fast.
     if name == "StableDiffusionPipeline":
         from .build.runtime.pipeline import StableDiffusionPipeline
 

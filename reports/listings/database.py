@@ -125,7 +125,7 @@ _MOST_STALE = 50
 
 
 def print_replayed(replayed: Mapping[str, Any], *, json: bool, console: Console) -> None:
-    """Prints what `wgtune.tuner.interop.replay.Replayed.to_json` says."""
+    """Prints what `wgtune.tuner.interop.replay.ReplaySummary.to_json` says."""
     if json:
         print_json(replayed, console)
         return

@@ -12,8 +12,8 @@ from ...database.exchange.diff import Diff
 from ...database.exchange.merge import Merged
 from ...database.exchange.release import Manifest
 from ...support.formatting import MISSING, duration
-from ...tuner.interop.json_export import Exported
-from ...tuner.interop.json_import import Imported
+from ...tuner.interop.json_export import ExportSummary
+from ...tuner.interop.json_import import ImportSummary
 from ..tables import Column, print_json, print_rows
 
 
@@ -82,7 +82,7 @@ _MOST_LISTED = 20
 """Rows of what could not be read or written that are printed: an old file may hold nothing else."""
 
 
-def print_exported(exported: Exported, *, json: bool, console: Console) -> None:
+def print_exported(exported: ExportSummary, *, json: bool, console: Console) -> None:
     """Prints what `wgtune.tuner.interop.json_export.export_pair` wrote, and what it left out."""
     if json:
         print_json(exported, console)
@@ -106,7 +106,7 @@ def print_exported(exported: Exported, *, json: bool, console: Console) -> None:
     console.print(Text(text), soft_wrap=True)
 
 
-def print_imported(imported: Imported, *, json: bool, console: Console) -> None:
+def print_imported(imported: ImportSummary, *, json: bool, console: Console) -> None:
     """Prints what `wgtune.tuner.interop.json_import.import_pair` added, and what it could not read."""
     if json:
         print_json(imported, console)

@@ -1,49 +1,49 @@
-"""The child of `json_export` and `json_import`: reads and writes entries of JSONDatabase until its input ends.
+"""Child process of `json_export` and `json_import`: reads and writes entries of JSONDatabase until its input ends.
 
-Started as ``python -m wgtune.tuner.interop.json_child``. A line of JSON with a ``subject`` has no answer: a workload,
-as TVM's JSONDatabase writes it (``entry``) or as wgtune keeps it (``text``, ``module``). The questions are about it:
+Started as ``python -m wgtune.tuner.interop.json_child``. A request with a ``subject`` has no answer: it is a workload,
+as TVM's JSONDatabase writes it (``entry``) or as wgtune stores it (``text``, ``module``). Questions are about the last
+subject:
 
-- ``{"ask": "workload"}``: what wgtune keeps of it (``info``), and how TVM writes it (``entry``).
+- ``{"ask": "workload"}``: the workload as wgtune stores it (``info``) and as TVM writes it (``entry``).
 - ``{"ask": "read", "record": …}``: a tuning record of TVM's as ``trace``, ``seconds`` and ``target``.
 - ``{"ask": "write", "trace": …, "seconds": …, "target": …}``: the tuning record (``record``) that TVM writes.
 
-What cannot be done is answered by ``{"unreadable": why}``.
+A question that fails is answered by ``{"unreadable": reason}``.
 """
 
 from __future__ import annotations
 
 import base64
 import json
-import os
 import sys
 from dataclasses import asdict
-from typing import IO, Any
+from typing import Any
 
-from ...support.json_lines import decode_line, encode_line
+from ...support.child_main import Answer, Requests, serve
 
 _LENGTH = 8
+"""Bytes in which TVM writes the length of a module, little-endian."""
 
 
-def main(requests: IO[bytes], answers: IO[bytes]) -> None:
-    """Serves until the requests end."""
+def main(requests: Requests, answer: Answer) -> int:
+    """Answer requests until the process ends."""
     subject: Any = None
-    for line in requests:
-        request = decode_line(line)
+    while True:
+        request = requests.get()
         if "subject" in request:
             subject = request["subject"]
             continue
         try:
             if isinstance(subject, dict):
                 subject = _load(subject)
-            answer = _ANSWERS[request["ask"]](subject, request)
-        except Exception as error:  # whatever TVM raises over JSON that is not its own
-            answer = {"unreadable": _first_line(error)}
-        answers.write(encode_line(answer))
-        answers.flush()
+            found = _ANSWERS[request["ask"]](subject, request)
+        except Exception as error:  # TVM raises many kinds over JSON that it did not write
+            found = {"unreadable": _first_line(error)}
+        answer(found)
 
 
 def _load(subject: dict[str, Any]) -> Any:
-    """The workload that is the subject, as an IRModule; raises ValueError or TVM's errors."""
+    """Return the subject as an IRModule; raises ValueError or TVM's errors."""
     import tvm
     from tvm.s_tir.meta_schedule.database import Workload
 
@@ -67,9 +67,9 @@ def _load(subject: dict[str, Any]) -> Any:
 
 
 def _check_graph(encoded: str) -> None:
-    """Raises ValueError where a module is not in the form that the installed TVM reads, which would say little of it.
+    """Raise ValueError where a module is not in the form that the installed TVM reads; TVM's own message says little.
 
-    It is JSON behind its length in eight bytes (`Base64Encode` in TVM's ``src/s_tir/meta_schedule/utils.h``).
+    A module is JSON after its length in eight bytes (`Base64Encode` in TVM's ``src/s_tir/meta_schedule/utils.h``).
     """
     import tvm
 
@@ -79,7 +79,7 @@ def _check_graph(encoded: str) -> None:
     graph = json.loads(written[_LENGTH:])
     if not isinstance(graph, dict) or "nodes" not in graph:
         raise ValueError("its module is not a graph of TVM's")
-    if "root_index" not in graph:  # until 2025 it was called "root", and nodes had other fields
+    if "root_index" not in graph:  # TVM called it "root" until 2025; nodes had other fields then
         attributes = graph.get("attrs")
         version = attributes.get("tvm_version", "") if isinstance(attributes, dict) else ""
         raise ValueError(f"TVM {version or 'of another form'} wrote it, which TVM {tvm.__version__} does not read")
@@ -125,7 +125,7 @@ def _write(module: Any, request: dict[str, Any]) -> dict[str, Any]:
     if not is_trace(trace):
         raise ValueError("its trace is not made of instructions and decisions")
     schedule = apply_trace(module, trace)
-    # Not by `TuningRecord.as_json`, which fails where an instruction takes an index map.
+    # `TuningRecord.as_json` fails where an instruction takes an index map.
     target = readable_target(request["target"])
     described = None if target is None else json.loads(str(target))
     arguments = [plain(one.as_json()) for one in ArgInfo.from_prim_func(module[ENTRY])]
@@ -140,7 +140,4 @@ def _first_line(error: Exception) -> str:
 
 
 if __name__ == "__main__":
-    # Whatever TVM prints must not be taken for an answer.
-    channel = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    main(sys.stdin.buffer, channel)
+    sys.exit(serve(main))

@@ -1,4 +1,4 @@
-"""Writing schedules as the pair of files that TVM's JSONDatabase reads, each applied by a child process first."""
+"""Export of schedules as the two files of TVM's JSONDatabase; a child process applies each schedule first."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ...database.queries.ranked_schedules import RankedSchedules
 from ...database.reader import Reader, installed_tvm
 from ...database.schema.records import Runtime, WorkloadInfo
 from ...support.errors import DatabaseError, UsageError
-from .child_pool import Isolated, Refused
 from .json_pair import CHILD, LIMIT_S, RECORDS, WORKLOADS, Report, answer
+from .restarting_child import EntryFailed, RestartingChild
 
 
 @dataclass
-class Exported:
-    """What was written. ``skipped`` are (kernel's name, why) of what the installed TVM cannot apply."""
+class ExportSummary:
+    """The result of an export; ``skipped`` holds (kernel name, reason) of what the installed TVM cannot apply."""
 
     folder: str
     device: str
@@ -31,7 +31,11 @@ class Exported:
 
 
 def only_runtime(reader: Reader, device_key: str, *, unverified: bool = False) -> Runtime:
-    """The way of measuring that a device has schedules of; raises UsageError where there is none, or more than one."""
+    """Return the runtime through which a device's schedules were measured.
+
+    Raises:
+        UsageError: the device has schedules of no runtime, or of more than one.
+    """
     found = [one for one in Runtime if len(RankedSchedules(reader, device_key, one, unverified=unverified))]
     if len(found) == 1:
         return found[0]
@@ -54,14 +58,24 @@ def export_pair(
     unverified: bool = False,
     report: Report = lambda what, done: None,
     limit_s: float = LIMIT_S,
-) -> Exported:
-    """Writes the schedules of a device as the pair of files that stock ``JSONDatabase(work_dir=folder)`` reads.
+) -> ExportSummary:
+    """Write the schedules of a device as the pair of files that stock ``JSONDatabase(work_dir=folder)`` reads.
 
-    The ``top`` fastest of each kernel, or all; with ``unverified`` those that nobody verified, too. Workloads are named
-    by position, and times are all samples. The files appear when they are whole.
+    Names in workloads follow from positions. A record's times are all samples, in seconds. The files appear when both
+    are complete.
+
+    Args:
+        reader: where the schedules are read.
+        folder: where the files are written; made where missing.
+        device_key: the device on which the schedules were measured.
+        runtime: the runtime through which they were measured.
+        top: how many schedules of each kernel, the fastest first; None for all.
+        unverified: whether schedules whose results were never verified are exported too.
+        report: called before each kernel.
+        limit_s: seconds that TVM may take for one schedule.
 
     Raises:
-        UsageError: there is such a file in ``folder``; nothing is there to be written.
+        UsageError: ``folder`` has such a file already, or there is nothing to write.
         DatabaseError: the database fails, or the files cannot be written.
     """
     for name in (WORKLOADS, RECORDS):
@@ -75,14 +89,14 @@ def export_pair(
             "`wgtune db info` shows what there is; --unverified exports what nobody verified, too",
         )
     infos = reader.workloads(ids)
-    done = Exported(str(folder), device_key, runtime)
+    done = ExportSummary(str(folder), device_key, runtime)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".export-") as scratch:
             with (
                 open(Path(scratch) / WORKLOADS, "w", encoding="utf-8") as workloads,
                 open(Path(scratch) / RECORDS, "w", encoding="utf-8") as records,
-                Isolated(CHILD, limit_s) as child,
+                RestartingChild(CHILD, limit_s) as child,
             ):
                 for number, workload_id in enumerate(ids):
                     report(infos[workload_id].name, number / len(ids))
@@ -102,9 +116,9 @@ def _export_kernel(
     info: WorkloadInfo,
     ranked: RankedSchedules,
     top: int | None,
-    child: Isolated,
+    child: RestartingChild,
     files: tuple[IO[str], IO[str]],
-    done: Exported,
+    done: ExportSummary,
 ) -> None:
     form = next((form for form in info.forms if form.tvm_version == installed_tvm()), None)
     if form is None:
@@ -121,8 +135,8 @@ def _export_kernel(
                 entry = answer(child, {"ask": "workload"}, subject, info.id)["entry"]
                 _write_line(workloads, entry)
                 done.workloads += 1
-        except Refused as refusal:
-            done.skipped.append((info.name, str(refusal)))
+        except EntryFailed as failure:
+            done.skipped.append((info.name, str(failure)))
             continue
         _write_line(records, [done.workloads - 1, record])
         done.records += 1

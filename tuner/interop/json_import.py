@@ -1,4 +1,4 @@
-"""Reading the pair of files that TVM's JSONDatabase keeps, each entry by a child process that it may take down."""
+"""Import of the two files of TVM's JSONDatabase; a child process reads each entry, which may crash it."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ from ...database.schema.records import OpaqueKind, Param, Runtime, SessionOutcom
 from ...database.store import Store
 from ...support.errors import UsageError
 from ...support.signals import Interrupts
-from .child_pool import Isolated, Refused
 from .json_pair import CHILD, LIMIT_S, RECORDS, WORKLOADS, Report, answer
+from .restarting_child import EntryFailed, RestartingChild
 
 _LONGEST_LINE = 32 << 20
-"""Characters of one entry that are read: real ones have some hundred thousand."""
+"""Most characters of one entry; real ones have some hundred thousand."""
 
 
 @dataclass
-class Imported:
-    """What was read: ``added`` trials by state, ``known`` entries that were there, and what is opaque.
+class ImportSummary:
+    """The result of an import.
 
-    ``workloads`` are those that could be read. ``opaque`` are (file, line from 1, why); ``kept`` of them are new to
-    the database.
+    ``workloads`` counts those that could be read, ``added`` the new trials by state, and ``known`` the records that the
+    database already had. ``opaque`` holds (file, line from 1, reason) of entries that cannot be read; ``kept`` counts
+    those of them that are new to the database. ``interrupted`` says whether SIGINT ended it.
     """
 
     folder: str
@@ -47,19 +48,26 @@ def import_pair(
     *,
     report: Report = lambda what, done: None,
     limit_s: float = LIMIT_S,
-) -> Imported:
-    """Adds what a JSONDatabase of TVM's keeps in ``folder``, as unverified trials of the device ``device_key``.
+) -> ImportSummary:
+    """Add the records of a JSONDatabase in ``folder`` as unverified trials.
 
-    ``runtime`` is how they were measured; None is what stock TVM does for each record's target. What has the same
-    workload, schedule and times is not added twice. What cannot be read is kept as it is, and never offered. Nothing
-    in the files is executed but TVM's own scheduling instructions, in a child process. SIGINT ends it after the
-    present entry; what is done is committed, and the same call goes on from there.
+    A record with the same workload, schedule and times is not added twice. An entry that cannot be read is stored as
+    text and never used. Only TVM's scheduling instructions are executed, in a child process. SIGINT ends the import
+    after the present entry; what is done is committed, and the same call goes on from there.
+
+    Args:
+        store: the database to add to.
+        folder: where the two files lie.
+        device_key: the device on which the records were measured.
+        runtime: the runtime through which they were measured; None for that which stock TVM uses for each target.
+        report: called before each record.
+        limit_s: seconds that TVM may take for one entry.
 
     Raises:
-        UsageError: a file is missing, or is not such a file at all; the device's key is none.
+        UsageError: a file is missing or has another format, or ``device_key`` is no device's key.
         DatabaseError: the database fails.
     """
-    done = Imported(str(folder), device_key)
+    done = ImportSummary(str(folder), device_key)
     if not all(device_key.partition(":")[::2]):
         raise UsageError(
             f"{device_key!r} is no device's key", "a backend and a model, as in cuda:nvidia-h200 or vulkan:llvmpipe"
@@ -69,8 +77,8 @@ def import_pair(
         if not path.is_file():
             raise UsageError(f"there is no {path.name} in {folder}", f"the pair is {WORKLOADS} and {RECORDS}")
     total = max(1, paths[1].stat().st_size)
-    with Interrupts() as interrupts, Isolated(CHILD, limit_s) as child:
-        importing = _Import(store, runtime, done, _Workloads(list(_lines(paths[0])), child), child)
+    with Interrupts() as interrupts, RestartingChild(CHILD, limit_s) as child:
+        importer = _Importer(store, runtime, done, _WorkloadLines(list(_lines(paths[0])), child), child)
         outcome = SessionOutcome.FAILED
         try:
             read = 0
@@ -78,22 +86,27 @@ def import_pair(
                 if interrupts.requested:
                     break
                 report(f"record {position}", min(1.0, read / total))
-                importing.read(position, line)
+                importer.read(position, line)
                 read += len(line) + 1
             else:
-                importing.add_the_rest()
+                importer.add_unused_workloads()
             done.interrupted = interrupts.requested
             outcome = SessionOutcome.INTERRUPTED if done.interrupted else SessionOutcome.COMPLETED
         finally:
-            importing.trials.end(outcome)
+            importer.trials.end(outcome)
     return done
 
 
-class _Import:
-    """One pair of files on its way into the database."""
+class _Importer:
+    """Adds the records of one pair of files to the database."""
 
     def __init__(
-        self, store: Store, runtime: Runtime | None, done: Imported, workloads: _Workloads, child: Isolated
+        self,
+        store: Store,
+        runtime: Runtime | None,
+        done: ImportSummary,
+        workloads: _WorkloadLines,
+        child: RestartingChild,
     ) -> None:
         described = {info.key: info for info in store.devices()}
         reason = f"import of {Path(done.folder).name}"
@@ -106,14 +119,14 @@ class _Import:
         self._known: dict[str, set[tuple[str, tuple[float, ...]]]] = {}
 
     def read(self, position: int, line: str) -> None:
-        """Adds the record in a line, unless it is there."""
+        """Add the record in a line, unless the database has it."""
         try:
             index, record = _record(line, len(self._workloads))
             info = self._workloads.get(index)
             question = {"ask": "read", "record": record}
             found = answer(self._child, question, self._workloads.subject(index), str(index))
-        except Refused as refusal:
-            self._keep(OpaqueEntry(OpaqueKind.RECORD, RECORDS, position, line, str(refusal)))
+        except EntryFailed as failure:
+            self._keep(OpaqueEntry(OpaqueKind.RECORD, RECORDS, position, line, str(failure)))
             return
         known = self._known.get(info.id)
         if known is None:
@@ -127,26 +140,26 @@ class _Import:
         state = self.trials.add(info, trace, seconds, target, self._runtime or stock_runtime(kind))
         self._done.added[state.value] = self._done.added.get(state.value, 0) + 1
 
-    def add_the_rest(self) -> None:
-        """Adds the workloads that no record is of, too, and keeps those that cannot be read."""
+    def add_unused_workloads(self) -> None:
+        """Add the workloads without a record too, and store as text those that cannot be read."""
         for index, (position, line) in enumerate(self._workloads.lines):
             try:
                 self._store.add_workloads([self._workloads.get(index)])
                 self._done.workloads += 1
-            except Refused:
-                self._keep(OpaqueEntry(OpaqueKind.WORKLOAD, WORKLOADS, position, line, self._workloads.why[index]))
+            except EntryFailed:
+                self._keep(OpaqueEntry(OpaqueKind.WORKLOAD, WORKLOADS, position, line, self._workloads.reasons[index]))
 
     def _keep(self, entry: OpaqueEntry) -> None:
         self._done.opaque.append((entry.source, entry.position, entry.reason))
         self._done.kept += keep_opaque(self._store, [entry])
 
 
-class _Workloads:
-    """The workloads of a pair of files, each looked at when it is first asked for."""
+class _WorkloadLines:
+    """The workloads of a pair of files, each read when it is first asked for."""
 
-    def __init__(self, lines: list[tuple[int, str]], child: Isolated) -> None:
+    def __init__(self, lines: list[tuple[int, str]], child: RestartingChild) -> None:
         self.lines = lines
-        self.why: dict[int, str] = {}
+        self.reasons: dict[int, str] = {}
         self._infos: dict[int, WorkloadInfo] = {}
         self._child = child
 
@@ -154,21 +167,21 @@ class _Workloads:
         return len(self.lines)
 
     def subject(self, index: int) -> dict[str, Any]:
-        """What the child is to be sent of the workload; raises Refused where it is not JSON."""
+        """Return the line of a workload as the child takes it; raises EntryFailed where it is not JSON."""
         try:
             return {"subject": {"entry": json.loads(self.lines[index][1])}}
         except (ValueError, RecursionError) as error:
-            raise Refused(f"it is not JSON: {error}") from None
+            raise EntryFailed(f"it is not JSON: {error}") from None
 
     def get(self, index: int) -> WorkloadInfo:
-        """What the database keeps of it; raises Refused where it cannot be read."""
-        if index in self.why:
-            raise Refused(f"its workload cannot be read: {self.why[index]}")
+        """Return a workload as the database keeps it; raises EntryFailed where it cannot be read."""
+        if index in self.reasons:
+            raise EntryFailed(f"its workload cannot be read: {self.reasons[index]}")
         if index not in self._infos:
             try:
                 found = answer(self._child, {"ask": "workload"}, self.subject(index), str(index))["info"]
-            except Refused as refusal:
-                self.why[index] = str(refusal)
+            except EntryFailed as failure:
+                self.reasons[index] = str(failure)
                 return self.get(index)
             self._infos[index] = _info(found)
         return self._infos[index]
@@ -181,20 +194,20 @@ def _info(found: dict[str, Any]) -> WorkloadInfo:
 
 
 def _record(line: str, workloads: int) -> tuple[int, Any]:
-    """The index of its workload, and the record; raises Refused where the line has another form."""
+    """Return the workload's index and the record in a line; raises EntryFailed where the line has another form."""
     try:
         entry = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise Refused(f"it is not JSON: {error}") from None
+        raise EntryFailed(f"it is not JSON: {error}") from None
     if not (isinstance(entry, list) and len(entry) == 2 and type(entry[0]) is int):
-        raise Refused("it is not a number of a workload and a record")
+        raise EntryFailed("it is not a number of a workload and a record")
     if not 0 <= entry[0] < workloads:
-        raise Refused(f"its workload is not there: {WORKLOADS} has no such line")
+        raise EntryFailed(f"its workload is not there: {WORKLOADS} has no such line")
     return entry[0], entry[1]
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines that say anything, with their numbers from 1."""
+    """Yield the lines that are not blank with their numbers, from 1."""
     try:
         with open(path, encoding="utf-8") as file:
             for position, line in enumerate(iter(lambda: file.readline(_LONGEST_LINE), ""), 1):

@@ -1,4 +1,4 @@
-"""Applies kept schedules again under the installed TVM, each in a child process that it may take down."""
+"""Stored schedules applied again under the installed TVM, in a child process that they may crash."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ...database.queries.replay_status import (
 from ...database.reader import Reader, installed_tvm
 from ...database.schema.records import ReplayRecord, ReplayStatus, WorkloadInfo
 from ...database.store import Store
-from .child_pool import Isolated, Refused
+from .restarting_child import EntryFailed, RestartingChild
 
 CHILD = "wgtune.tuner.interop.replay_child"
 LIMIT_S = 120.0
@@ -26,10 +26,13 @@ _BATCH = 20
 
 
 @dataclass
-class Replayed:
-    """What came of a run: schedules that apply, ``stale`` ones with (kernel's name, why), and how many of those that
-    apply emit another program than was measured (``changed``): these are built only if measured anew. ``known_stale``
-    are all that are stale under this TVM, those of earlier runs and of releases too.
+class ReplaySummary:
+    """The result of a replay.
+
+    ``asked`` counts the schedules that were applied and ``replayable`` those that still apply. Of these, ``changed``
+    emit another program than was measured, and are built only when measured again. ``stale`` holds (kernel name,
+    reason) of the others. ``known_stale`` are all schedules that are stale under this TVM, those of earlier runs and of
+    releases included.
     """
 
     tvm_version: str
@@ -40,7 +43,7 @@ class Replayed:
     known_stale: list[StaleSchedule] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
-        """This as JSON values."""
+        """Return this as JSON values."""
         return {
             "tvm": self.tvm_version,
             "asked": self.asked,
@@ -59,13 +62,19 @@ def replay_database(
     again: bool = False,
     everything: bool = False,
     limit_s: float = LIMIT_S,
-) -> Replayed:
-    """Apply the schedules that `replay_status.unasked` names, and keep the answers as they come.
+) -> ReplaySummary:
+    """Apply the schedules that `replay_status.unasked` names, and store the answers as they come.
 
-    Those of ``releases`` too: ``store`` takes over each such kernel, and its schedules with their answers.
+    A schedule is stale where TVM rejects it, where its program fits none of the tiers that it was measured on, where it
+    crashes TVM, and where it takes too long.
 
-    A schedule is stale where TVM refuses it, where what comes of it fits none of the tiers that it was measured on,
-    where it takes TVM down, and where it takes longer than ``limit_s`` seconds.
+    Args:
+        store: holds the schedules and takes the answers.
+        progress: receives the kernel's name and the share of the schedules that is done, from 0 to 1.
+        releases: whose schedules are applied too; ``store`` takes over their kernels with the answers.
+        again: whether schedules with an answer are applied again.
+        everything: whether schedules of trials that failed are applied too.
+        limit_s: seconds that TVM may take for one schedule.
 
     Raises:
         DatabaseError: the database fails, or cannot be written to.
@@ -73,10 +82,10 @@ def replay_database(
     check_keeps_answers(store)
     version = installed_tvm()
     tasks = _tasks(store, releases, version, again, everything)
-    found = Replayed(version, len(tasks))
-    infos = _Workloads(store)
+    found = ReplaySummary(version, len(tasks))
+    infos = _LatestWorkload(store)
     fresh: list[ReplayRecord] = []
-    with Isolated(CHILD, limit_s) as child:
+    with RestartingChild(CHILD, limit_s) as child:
         try:
             for done, task in enumerate(tasks):
                 info = infos[task.workload_id]
@@ -98,7 +107,7 @@ def replay_database(
 
 
 def _tasks(store: Store, releases: Sequence[Reader], version: str, again: bool, everything: bool) -> list[ReplayTask]:
-    """What is to be asked: each schedule once, the store's own before releases', whose kernels it then has."""
+    """Return each schedule to apply once; ``store`` takes over the kernels of those that only a release has."""
     lent = []
     for release in releases:
         tasks = unasked(release, version, own=store, again=again, everything=everything)
@@ -111,8 +120,8 @@ def _tasks(store: Store, releases: Sequence[Reader], version: str, again: bool, 
     return sorted(found.values(), key=lambda task: task.workload_id)
 
 
-class _Workloads:
-    """One workload at a time: their texts are long, and tasks come by kernel."""
+class _LatestWorkload:
+    """Reads one workload at a time: their texts are long, and tasks are sorted by kernel."""
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
@@ -124,7 +133,7 @@ class _Workloads:
         return self._info
 
 
-def _ask(child: Isolated, task: ReplayTask, info: WorkloadInfo, version: str) -> ReplayRecord:
+def _ask(child: RestartingChild, task: ReplayTask, info: WorkloadInfo, version: str) -> ReplayRecord:
     # Another version's form may do as well: whatever it is read as is compared with the kernel's text.
     form = next((form for form in info.forms if form.tvm_version == version), info.forms[-1] if info.forms else None)
     if form is None:
@@ -133,8 +142,8 @@ def _ask(child: Isolated, task: ReplayTask, info: WorkloadInfo, version: str) ->
         kernel = {"name": info.name, "text": info.text, "module": form.module, "outputs": len(info.outputs)}
         try:
             answer = child.ask({"trace": task.trace, "tiers": list(task.tiers)}, kernel, info.id)
-        except Refused as refusal:
-            answer = {"stale": str(refusal)}
+        except EntryFailed as failure:
+            answer = {"stale": str(failure)}
     if "stale" in answer:
         return ReplayRecord(info.id, task.trace, version, ReplayStatus.STALE, str(answer["stale"]))
     return ReplayRecord(info.id, task.trace, version, ReplayStatus.REPLAYABLE, "", str(answer["digest"]))

@@ -1,37 +1,35 @@
-"""The child of `wgtune.tuner.interop.replay`: applies schedules until its input ends, or until one of them ends it.
+"""Child process of `wgtune.tuner.interop.replay`: applies schedules until its input ends.
 
-Started as ``python -m wgtune.tuner.interop.replay_child``. A line of JSON with a kernel (``name``, ``text``,
-``module``, ``outputs``) has no answer; one with a schedule of it (``trace``, ``tiers``) is answered by
-``{"digest": …}`` or ``{"stale": why}``.
+Started as ``python -m wgtune.tuner.interop.replay_child``. A request with a kernel (``name``, ``text``, ``module``,
+``outputs``) has no answer. A request with a schedule of that kernel (``trace``, ``tiers``) is answered by
+``{"digest": …}``, the program's digest in the first tier that it fits, or by ``{"stale": reason}``.
 """
 
 from __future__ import annotations
 
-import os
 import sys
-from typing import IO, Any
+from typing import Any
 
 from ...devices.limits import TIERS
+from ...support.child_main import Answer, Requests, serve
 from ...support.errors import WgtuneError
-from ...support.json_lines import decode_line, encode_line
 
 
-def main(requests: IO[bytes], answers: IO[bytes]) -> None:
-    """Serves until the requests end."""
+def main(requests: Requests, answer: Answer) -> int:
+    """Answer requests until the process ends."""
     kernel: Any = None
-    for line in requests:
-        request = decode_line(line)
+    while True:
+        request = requests.get()
         if "module" in request:
             kernel = request
             continue
         if isinstance(kernel, dict):
             kernel = _kernel(kernel)
-        answers.write(encode_line(_replay(kernel, request["trace"], request["tiers"])))
-        answers.flush()
+        answer(_replay(kernel, request["trace"], request["tiers"]))
 
 
 def _kernel(stored: dict[str, Any]) -> Any:
-    """The kernel, or in words why there is none."""
+    """Return the `Kernel`, or the reason (str) why it cannot be read."""
     import tvm
 
     from ...database.tvm.kernel_identity import canonical_text
@@ -42,7 +40,7 @@ def _kernel(stored: dict[str, Any]) -> Any:
         if canonical_text(func) != stored["text"]:
             return "its kernel's form is another kernel"
         return make_kernel(stored["name"], func, stored["outputs"])
-    except Exception as error:  # whatever TVM raises over JSON that is not its own
+    except Exception as error:  # TVM raises many kinds over JSON that it did not write
         return f"its kernel cannot be read: {_first_line(error)}"
 
 
@@ -75,7 +73,4 @@ def _first_line(error: Exception) -> str:
 
 
 if __name__ == "__main__":
-    # Whatever TVM prints must not be taken for an answer.
-    channel = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    main(sys.stdin.buffer, channel)
+    sys.exit(serve(main))

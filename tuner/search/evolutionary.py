@@ -36,7 +36,7 @@ from ..ir import Kernel
 from .design_space import Decision, Limits, Sketch
 
 _POOL = 4
-"""Replayed schedules per proposed one, once the cost model can tell them apart."""
+"""ReplaySummary schedules per proposed one, once the cost model can tell them apart."""
 
 _MODEL_WARMUP = 24
 """Results, of all kernels together, before the cost model's ranking is believed."""
@@ -174,7 +174,7 @@ class KernelSearch:
             self._model.learn(self._context, [self._measurable(c.schedule) for c, _ in told], [s for _, s in told])
 
     def _pool(self, count: int) -> list[tuple[_Origin, Schedule]]:
-        """Replayed schedules to choose ``count`` from: bred from the best so far and drawn afresh."""
+        """ReplaySummary schedules to choose ``count`` from: bred from the best so far and drawn afresh."""
         size = count * _POOL if self._model.trained else count
         pool: list[tuple[_Origin, Schedule]] = []
         for _ in range(2 * size):

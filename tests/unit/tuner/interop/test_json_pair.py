@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import shutil
 import signal
 from collections.abc import Callable
@@ -226,7 +227,7 @@ def test_an_entry_that_takes_tvm_down_costs_that_entry(
     """The child is killed as it looks at the second record."""
     child = tmp_path / "dying.py"
     child.write_text(
-        "import os, sys\n"
+        "import os\n"
         "from wgtune.tuner.interop import json_child as real\n"
         "def dying(read):\n"
         "    def answer(module, request):\n"
@@ -234,10 +235,9 @@ def test_an_entry_that_takes_tvm_down_costs_that_entry(
         "        return read(module, request)\n"
         "    return answer\n"
         "real._ANSWERS['read'] = dying(real._ANSWERS['read'])\n"
-        "channel = os.fdopen(os.dup(1), 'wb'); os.dup2(2, 1)\n"
-        "real.main(sys.stdin.buffer, channel)\n"
+        "real.serve(real.main)\n"
     )
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.setattr(json_import, "CHILD", "dying")
     rewrite(stock / RECORDS, lambda lines: [lines[0], '[0, "die"]', *lines[1:]])
     done = import_pair(store, stock, DEVICE)
