@@ -1,1 +1,9 @@
-"""To be described."""
+"""The search for faster schedules of a model's kernels.
+
+May import `tuner.codegen`, ``database``, ``devices`` and ``support``. Knows neither sessions nor workers: it proposes
+schedules, and is told what they took. Reading order:
+
+- `evolutionary`: one kernel's search. Draws and mutates decisions, ranks them by a cost model, and emits programs.
+- `design_space`: MetaSchedule's sketches of a kernel, and which decisions keep the limits of a workgroup.
+- `task_scheduler`: which kernel gets the next trials.
+"""

@@ -1,10 +1,11 @@
-"""What a kernel's schedules may look like: MetaSchedule's sketches, with decisions drawn so that they fit the GPU.
+"""The design space of a kernel: MetaSchedule's sketches, with decisions drawn within a workgroup's limits.
 
 MetaSchedule turns a kernel into a few sketches: traces whose sampling instructions (tile sizes, unroll steps, …) are
-free. It draws decisions blindly and finds out by scheduling, 10 to 25 ms a draw, that they break a limit. Within
-WebGPU's 256 threads and 16 KiB that happens to 19 of 20 draws of a convolution and to nearly all of a matrix product.
-So a `Sketch` works out from the trace alone, in microseconds, which threads, virtual threads and workgroup memory
-decisions imply, and draws again. It may let a misfit through; what it rejects, TVM rejects too.
+undecided. It draws decisions without regard to limits; scheduling, 10 to 25 ms a draw, shows that they break one. With
+WebGPU's 256 threads and 16 KiB this happens to 19 of 20 draws for a convolution and to nearly all for a matrix product.
+A `Sketch` derives from the trace alone, in microseconds, the threads, virtual threads and workgroup memory that
+decisions imply, and draws again where they exceed a limit. What it rejects, TVM rejects too; it may accept what TVM
+rejects.
 """
 
 from __future__ import annotations
@@ -23,22 +24,22 @@ from tvm.s_tir.schedule import Trace
 from tvm.sym import Analyzer
 
 Decision = int | tuple[int, ...]
-"""Of a tile size: the factors, outermost first. Of a choice: the index into its candidates."""
+"""The factors of a tile size, outermost first, or the index into the candidates of a choice."""
 
 _MAX_VTHREADS = 16
-"""Virtual threads in a thread, each of which repeats the code: more make long WGSL, as unrolling does."""
+"""Most virtual threads in a thread. Each repeats the code, so more of them make long WGSL."""
 
 _MAX_UNROLL = 64
-"""Longest loop that a schedule may write out. MetaSchedule goes to 1024, which makes 100 to 250 KB of WGSL that every
-browser would have to load and compile; drivers unroll short constant loops themselves."""
+"""Most iterations of a loop that a schedule may unroll. MetaSchedule goes to 1024, which makes 100 to 250 KB of WGSL
+for every browser to load and compile. Drivers unroll short constant loops themselves."""
 
 _DRAWS = 2000
-"""Draws before a sketch counts as having nothing (more) that fits; one takes some 20 µs."""
+"""Draws of some 20 µs each after which a sketch counts as having no decisions that fit."""
 
 
 @dataclass(frozen=True)
-class Limits:
-    """What a workgroup may use: ``threads`` invocations and ``shared_bytes`` of workgroup memory."""
+class WorkgroupLimits:
+    """Most invocations (``threads``) and bytes of workgroup memory (``shared_bytes``) of a workgroup."""
 
     threads: int
     shared_bytes: int
@@ -63,7 +64,7 @@ class TileKnob:
         return found
 
     def draw(self, rng: random.Random) -> tuple[int, ...]:
-        """Factors drawn by giving each prime of the extent to a random part."""
+        """Draw factors by giving each prime of the extent to a random part."""
         while True:
             factors = [1] * self.parts
             for prime in self._primes:
@@ -73,7 +74,7 @@ class TileKnob:
                 return tuple(factors)
 
     def mutate(self, value: Decision, rng: random.Random) -> tuple[int, ...]:
-        """``value`` with one prime moved from one part to another; ``value`` itself where there is nothing to move."""
+        """Return ``value`` with one prime moved to another part, or ``value`` itself where that is impossible."""
         assert isinstance(value, tuple)
         sources = [part for part, factor in enumerate(value) if factor > 1]
         if not sources or self.parts < 2:
@@ -95,11 +96,11 @@ class ChoiceKnob:
     weights: tuple[float, ...]
 
     def draw(self, rng: random.Random) -> int:
-        """An index into ``candidates``."""
+        """Draw an index into ``candidates``."""
         return rng.choices(range(len(self.candidates)), self.weights)[0]
 
     def mutate(self, value: Decision, rng: random.Random) -> int:
-        """Another index, where there is another."""
+        """Draw another index; 0 where there is only one."""
         return rng.choice([i for i in range(len(self.candidates)) if i != value] or [0])
 
 
@@ -133,26 +134,26 @@ class _SharedBuffer:
 
 @dataclass
 class _Workgroups:
-    """How decisions become workgroups: per kernel of the sketch, what its thread axes multiply."""
+    """How decisions become workgroups: for each kernel of the sketch, the factors that its thread axes multiply."""
 
     threads: list[list[tuple[int, int | None]]] = field(default_factory=list)
     vthreads: list[list[tuple[int, int | None]]] = field(default_factory=list)
     low: int = 1
     shared: list[_SharedBuffer] = field(default_factory=list)
     unrolls: list[int] = field(default_factory=list)
-    """Knobs that choose up to how many iterations a loop is written out."""
+    """Knobs that choose up to how many iterations a loop is unrolled."""
 
 
 class Sketch:
-    """One of MetaSchedule's sketches of a kernel: a trace, and the knobs that its sampling instructions are.
+    """One of MetaSchedule's sketches of a kernel: a trace whose sampling instructions are knobs.
 
     Args:
         module: the unscheduled kernel, function ``main``.
-        trace: as the space generator made it, decided anyhow, before postprocessing.
-        limits: of one workgroup.
+        trace: as the space generator made it, with any decisions, before postprocessing.
+        limits: those of one workgroup.
     """
 
-    def __init__(self, module: tvm.IRModule, trace: Trace, limits: Limits) -> None:
+    def __init__(self, module: tvm.IRModule, trace: Trace, limits: WorkgroupLimits) -> None:
         self._limits = limits
         self._instructions = _before_postprocessing(trace)
         self._sampled = [i for i in self._instructions if i.kind.name in ("SamplePerfectTile", "SampleCategorical")]
@@ -161,7 +162,7 @@ class Sketch:
         self._groups = _TraceReader(module, self._instructions, self._sampled, trace).read()
 
     def draw(self, rng: random.Random) -> tuple[Decision, ...] | None:
-        """Decisions that fit the limits; None where none was found."""
+        """Draw decisions that fit the limits; None where none was found."""
         for _ in range(_DRAWS):
             decisions = tuple(knob.draw(rng) for knob in self.knobs)
             if self.fits(decisions):
@@ -169,7 +170,7 @@ class Sketch:
         return None
 
     def mutate(self, decisions: tuple[Decision, ...], rng: random.Random) -> tuple[Decision, ...] | None:
-        """``decisions`` with one or two of them changed, within the limits; None where no such change was found."""
+        """Return ``decisions`` with one or two changed, within the limits; None where no such change was found."""
         if not self.knobs:
             return None
         for _ in range(_DRAWS // 10):
@@ -183,7 +184,7 @@ class Sketch:
         return None
 
     def fits(self, decisions: tuple[Decision, ...]) -> bool:
-        """Whether the workgroups that ``decisions`` imply keep the limits, as far as the trace tells."""
+        """Return whether the workgroups that ``decisions`` imply keep the limits, as far as the trace shows."""
         groups = self._groups
         if any(self._product([(knob, None)], decisions) > _MAX_UNROLL for knob in groups.unrolls):
             return False
@@ -195,14 +196,14 @@ class Sketch:
         return sum(buffer.nbytes(decisions) for buffer in groups.shared) <= self._limits.shared_bytes
 
     def trace(self, decisions: tuple[Decision, ...]) -> Trace:
-        """The trace with ``decisions`` taken, to be applied to a fresh schedule."""
+        """Return the trace with ``decisions``, to be applied to a fresh schedule."""
         return Trace(
             self._instructions,
             {i: list(d) if isinstance(d, tuple) else d for i, d in zip(self._sampled, decisions, strict=True)},
         )
 
     def decisions_of(self, trace: Trace) -> tuple[Decision, ...] | None:
-        """What ``trace`` decided; None where it is no trace of this sketch."""
+        """Return the decisions of ``trace``; None where it is no trace of this sketch."""
         instructions = _before_postprocessing(trace)
         if _signature(instructions) != self.signature:
             return None
@@ -232,7 +233,7 @@ def _before_postprocessing(trace: Trace) -> list[Any]:
 
 
 def _signature(instructions: list[Any]) -> tuple[str, ...]:
-    """What tells one sketch's traces from another's: the instructions and what they are told, without decisions."""
+    """Return what identifies a sketch: its instructions with their attributes, without decisions."""
     return tuple(f"{i.kind.name} {[str(a) for a in i.attrs]} {len(i.inputs)} {len(i.outputs)}" for i in instructions)
 
 
@@ -249,10 +250,9 @@ def _knob(instruction: Any, decisions: Mapping[Any, Any]) -> TileKnob | ChoiceKn
 
 
 class _TraceReader:
-    """Follows loops through a trace: which knob's part is bound to which thread axis, and what each shared copy spans.
+    """Follows loops through a trace: which part of which knob a thread axis takes, and the extent of each shared copy.
 
-    A trace's random variables are told apart by ``hash``, which TVM defines as their address; ``==`` may build an
-    expression.
+    ``hash`` identifies a trace's random variables: TVM defines it as their address, and ``==`` may build an expression.
     """
 
     def __init__(self, module: tvm.IRModule, instructions: list[Any], sampled: list[Any], trace: Trace) -> None:
@@ -342,14 +342,14 @@ class _TraceReader:
                 self._groups.shared.append(buffer)
 
     def _shared(self, consumer: int, index: int, position: int, at: int) -> _SharedBuffer | None:
-        """The copy of the ``index``-th region that ``consumer`` reads, made anew in each iteration of loop ``at``."""
+        """Return the copy of region ``index`` that block ``consumer`` reads, made in each iteration of loop ``at``."""
         if consumer not in self._block_name:
             return None
         # Only the instructions before the copy decide what the block reads, and under which variables.
         schedule = Schedule(self._module)
         Trace(self._instructions[:position], self._trace.decisions).apply_to_schedule(schedule, remove_postproc=True)
         block = schedule.get(schedule.get_sblock(self._block_name[consumer]))
-        # Before any copy the block reads its first regions in their own order; the scheduled block still does.
+        # Copies do not change the order of the regions that the block reads.
         region = block.reads[index]
         axes = [iteration.var for iteration in block.iter_vars]
         inside: dict[int, list[tuple[int, int]]] = {}
@@ -365,7 +365,7 @@ class _TraceReader:
 
 
 def _span(interval: Any, axes: list[Any]) -> tuple[int, list[tuple[int, int]]]:
-    """Extent of one dimension of a region: a constant, and how far a step of each axis moves it."""
+    """Return the extent of one dimension of a region, and how far a step of each axis moves its start."""
 
     def start(moved: Any) -> int | None:
         analyzer = Analyzer()
@@ -378,7 +378,7 @@ def _span(interval: Any, axes: list[Any]) -> tuple[int, list[tuple[int, int]]]:
     size = int(interval.extent) if isinstance(interval.extent, tvm.tirx.IntImm) else 1
     steps = []
     for place, axis in enumerate(axes):
-        there = start(axis)
-        if origin is not None and there is not None and there != origin:
-            steps.append((place, abs(there - origin)))
+        shifted = start(axis)
+        if origin is not None and shifted is not None and shifted != origin:
+            steps.append((place, abs(shifted - origin)))
     return size, steps

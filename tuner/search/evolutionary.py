@@ -1,8 +1,8 @@
-"""Search for one kernel's schedules: MetaSchedule's sketches, postprocessing and cost model, evolved for few trials.
+"""Evolutionary search for one kernel's schedules, with MetaSchedule's sketches, postprocessors and cost model.
 
-MetaSchedule's own evolutionary strategy replays some hundreds of traces a round; at WebGPU's limits it needs 3 to 90 s
-on two cores to propose 8 convolutions, more than trying all of them takes. Here decisions are checked before they are
-replayed (see `wgtune.tuner.search.design_space`), and pools are small: a round costs a few dozen replays.
+MetaSchedule's own evolutionary strategy replays some hundreds of traces a round. With WebGPU's limits it needs 3 to 90 s
+on two cores to propose 8 convolutions, more than measuring all of them takes. Here decisions are checked before they
+are replayed (see `wgtune.tuner.search.design_space`), and pools are small: a round takes a few dozen replays.
 """
 
 from __future__ import annotations
@@ -33,57 +33,57 @@ from ..codegen.traces import replay, schedulable_module, trace_to_json
 from ..codegen.tvm_native import NativeTier
 from ..codegen.wgsl import EmitError
 from ..ir import Kernel
-from .design_space import Decision, Limits, Sketch
+from .design_space import Decision, Sketch, WorkgroupLimits
 
 _POOL = 4
-"""ReplaySummary schedules per proposed one, once the cost model can tell them apart."""
+"""Replayed schedules for each proposed one, once the cost model is trained."""
 
 _MODEL_WARMUP = 24
-"""Results, of all kernels together, before the cost model's ranking is believed."""
+"""Results of all kernels together after which the cost model ranks schedules."""
 
 _ELITES = 6
-"""The best results so far, from which others are bred."""
+"""Number of best results that are mutated."""
 
 _MUTATED = 0.5
-"""Share of a pool that is bred; the rest is drawn afresh."""
+"""Share of a pool that mutates one of the best; the rest is drawn at random."""
 
 _RANDOM_PICK = 0.2
-"""Share of proposals taken from the pool whatever the model says of them, so that it learns where it is wrong."""
+"""Share of proposals picked at random, so that the cost model learns where it is wrong."""
 
 _EMPTY_ROUNDS = 3
-"""Rounds without one new program after which a kernel is exhausted."""
+"""Rounds without a new program after which a kernel is exhausted."""
 
 _RECALLED = 64
-"""Earlier trials that a new search replays to learn from: the best and the latest, at some 20 ms each."""
+"""Earlier trials, the best and the latest, from which a new search learns; replaying one takes some 20 ms."""
 
-# TVM reports on each round through this logger. What matters of it reaches the user as events of the session. A handler
-# of ours here would break `tune_tir` in the same process, whose own logging set-up asks every handler for its name.
+# TVM logs each round here; the session's events tell the user what matters of it. A handler without a name would break
+# `tune_tir` in the same process, whose own logging set-up reads the name of every handler.
 logging.getLogger("tvm.s_tir.meta_schedule").setLevel(logging.CRITICAL)
 
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """A schedule that search proposes. ``program`` is None where none could be emitted, and ``error`` then says why."""
+    """A proposed schedule. ``program`` is None where none could be emitted; ``error`` then says why."""
 
     schedule: Schedule
     trace: str
     program: AnyProgram | None
     error: str
-    origin: _Origin
+    point: _Point
 
 
 @dataclass(frozen=True)
-class _Origin:
-    """Where a schedule lies in the search space."""
+class _Point:
+    """A point of the design space."""
 
     sketch: int
     decisions: tuple[Decision, ...]
 
 
 class CostModel:
-    """MetaSchedule's XGBoost model over features of the lowered loops; one serves all kernels of a session.
+    """MetaSchedule's XGBoost model over features of the lowered loops, shared by all kernels of a session.
 
-    What it learns about tilings of one kernel helps to rank those of the next.
+    What it learns from one kernel's tilings helps to rank those of the next.
     """
 
     def __init__(self, threads: int = 1) -> None:
@@ -91,17 +91,17 @@ class CostModel:
 
     @property
     def trained(self) -> bool:
-        """Whether it has seen enough to rank."""
+        """Whether it has enough results to rank candidates."""
         return self._model.booster is not None and self._model.data_size >= _MODEL_WARMUP
 
     def rank(self, context: ms.TuneContext, candidates: list[ms.MeasureCandidate]) -> list[float]:
-        """A score for each candidate, higher for faster."""
+        """Return a score for each candidate, higher for faster."""
         return [float(score) for score in self._model.predict(context, candidates)]
 
     def learn(
         self, context: ms.TuneContext, candidates: list[ms.MeasureCandidate], latencies: Sequence[float | None]
     ) -> None:
-        """Takes in measured ``latencies`` in seconds, None for a candidate that failed."""
+        """Learn from measured ``latencies`` in seconds, None for a candidate that failed."""
         results = [
             ms.runner.RunnerResult(None, "failed") if seconds is None else ms.runner.RunnerResult([seconds], None)
             for seconds in latencies
@@ -113,12 +113,12 @@ class KernelSearch:
     """Proposes schedules of one kernel, no GPU program twice.
 
     Args:
-        kernel: what to schedule.
-        tier: the limits to keep.
-        seed: of the random state; the same seed, earlier trials and answers give the same proposals.
-        model: the session's cost model; a fresh one by default.
-        tried: trials of this kernel on this device that ended earlier: their programs are not proposed again, and what
-            they took guides the search. The random state differs from the one that led to them.
+        kernel: the kernel to schedule.
+        tier: the limits that programs keep.
+        seed: seeds the random state; the same seed, earlier trials and results give the same proposals.
+        model: the session's cost model; a new one by default.
+        tried: earlier trials of this kernel on this device. Their programs are not proposed again, and their latencies
+            guide the search. Their number changes the random state.
     """
 
     def __init__(
@@ -137,22 +137,23 @@ class KernelSearch:
         self._args = ms.arg_info.ArgInfo.from_prim_func(self._module[ENTRY])
         self._context, self._postprocs = search_context(self._module, tier, self._random.randrange(1, 2**31 - 1))
         self._sketches = sketches(self._module, tier, self._context)
-        self._drawn: set[_Origin] = set()
+        self._drawn: set[_Point] = set()
         self._known: dict[str, float | None] = {}
         """Latency by program digest, None for a program that failed."""
-        self._elites: list[tuple[float, _Origin]] = []
+        self._elites: list[tuple[float, _Point]] = []
         self._empty_rounds = 0
         self.exhausted = not self._sketches
-        """No schedule that is not known already could be found."""
+        """Whether no new schedule was found in the last rounds."""
         self.emit_s = 0.0
-        """Seconds spent on lowering schedules to WGSL so far."""
+        """Seconds spent on emitting programs so far."""
         if tried:
             self._recall(tried)
 
     def propose(self, count: int) -> list[Candidate]:
-        """Up to ``count`` schedules whose programs nobody has tried, the most promising first.
+        """Return up to ``count`` schedules whose programs were not tried, the most promising first.
 
-        Empty when the kernel is exhausted. A schedule that does not lower is a proposal too: its failure is a result.
+        The list is empty when the kernel is exhausted. A schedule that cannot be emitted is proposed too, so that its
+        failure is recorded.
         """
         found: list[Candidate] = []
         while len(found) < count and not self.exhausted:
@@ -164,62 +165,62 @@ class KernelSearch:
         return found
 
     def tell(self, results: Iterable[tuple[Candidate, float | None]]) -> None:
-        """Takes in what candidates took, in seconds; None where the trial failed."""
+        """Learn from the latencies of candidates in seconds; None for a trial that failed."""
         told = list(results)
         for candidate, latency in told:
             if candidate.program is not None:
                 self._known[candidate.program.digest] = latency
-            self._rank_among_elites(candidate.origin, latency)
+            self._rank_among_elites(candidate.point, latency)
         if told:
             self._model.learn(self._context, [self._measurable(c.schedule) for c, _ in told], [s for _, s in told])
 
-    def _pool(self, count: int) -> list[tuple[_Origin, Schedule]]:
-        """ReplaySummary schedules to choose ``count`` from: bred from the best so far and drawn afresh."""
+    def _pool(self, count: int) -> list[tuple[_Point, Schedule]]:
+        """Return replayed schedules to choose ``count`` from: mutations of the best, and random ones."""
         size = count * _POOL if self._model.trained else count
-        pool: list[tuple[_Origin, Schedule]] = []
+        pool: list[tuple[_Point, Schedule]] = []
         for _ in range(2 * size):
             if len(pool) == size:
                 break
-            origin = self._draw()
-            if origin is None:
+            point = self._draw()
+            if point is None:
                 break
-            schedule = self._replay(origin)
+            schedule = self._replay(point)
             if schedule is not None:
-                pool.append((origin, schedule))
+                pool.append((point, schedule))
         return pool
 
-    def _draw(self) -> _Origin | None:
-        """A point of the search space not seen before; None after many draws without one."""
+    def _draw(self) -> _Point | None:
+        """Draw a point of the design space that was not drawn before; None after many draws without one."""
         for _ in range(50):
-            origin = None
+            point = None
             if self._elites and self._random.random() < _MUTATED:
                 parent = self._random.choice(self._elites)[1]
                 decisions = self._sketches[parent.sketch].mutate(parent.decisions, self._random)
-                origin = None if decisions is None else _Origin(parent.sketch, decisions)
-            if origin is None:
+                point = None if decisions is None else _Point(parent.sketch, decisions)
+            if point is None:
                 index = self._random.randrange(len(self._sketches))
                 decisions = self._sketches[index].draw(self._random)
-                origin = None if decisions is None else _Origin(index, decisions)
-            if origin is not None and origin not in self._drawn:
-                self._drawn.add(origin)
-                return origin
+                point = None if decisions is None else _Point(index, decisions)
+            if point is not None and point not in self._drawn:
+                self._drawn.add(point)
+                return point
         return None
 
-    def _replay(self, origin: _Origin) -> Schedule | None:
-        """The schedule at ``origin``, postprocessed; None where TVM finds it illegal."""
-        # A seed for the rare sampling instruction that is no knob, such as a compute location.
+    def _replay(self, point: _Point) -> Schedule | None:
+        """Return the schedule at ``point``, postprocessed; None where TVM rejects it."""
+        # The seed is for the rare sampling instruction that is no knob, such as a compute location.
         seed = self._random.randrange(1, 2**31 - 1)
         schedule = Schedule(self._module, seed=seed, error_render_level="none", enable_check=False)
         try:
-            trace = self._sketches[origin.sketch].trace(origin.decisions)
+            trace = self._sketches[point.sketch].trace(point.decisions)
             trace.apply_to_schedule(schedule, remove_postproc=True)
             schedule.enter_postproc()
             legal = all(postproc.apply(schedule) for postproc in self._postprocs)
-        except Exception:  # TVM raises several kinds where a decision does not fit; such a schedule just is not one
+        except Exception:  # TVM raises several kinds where a decision does not fit
             return None
         return schedule if legal else None
 
-    def _choose(self, pool: list[tuple[_Origin, Schedule]], count: int) -> list[tuple[_Origin, Schedule]]:
+    def _choose(self, pool: list[tuple[_Point, Schedule]], count: int) -> list[tuple[_Point, Schedule]]:
         if len(pool) <= count or not self._model.trained:
             return pool[:count]
         scores = self._model.rank(self._context, [self._measurable(schedule) for _, schedule in pool])
@@ -231,8 +232,8 @@ class KernelSearch:
             picked.append(index)
         return [pool[i] for i in picked]
 
-    def _lower(self, chosen: tuple[_Origin, Schedule]) -> Candidate:
-        origin, schedule = chosen
+    def _lower(self, chosen: tuple[_Point, Schedule]) -> Candidate:
+        point, schedule = chosen
         program, error = None, ""
         start = time.perf_counter()
         try:
@@ -240,29 +241,29 @@ class KernelSearch:
         except EmitError as failure:
             error = failure.message
         self.emit_s += time.perf_counter() - start
-        return Candidate(schedule, trace_to_json(schedule), program, error, origin)
+        return Candidate(schedule, trace_to_json(schedule), program, error, point)
 
     def _is_new(self, candidate: Candidate) -> bool:
-        """Whether nobody has tried the candidate's program; what is known of it is learned at once otherwise."""
+        """Return whether the candidate's program was not tried; otherwise rank its point by the known latency."""
         if candidate.program is None:
             return True
         digest = candidate.program.digest
         if digest not in self._known:
-            self._known[digest] = None  # proposed: not to be proposed again while its result is out
+            self._known[digest] = None  # not to be proposed again while it is measured
             return True
-        self._rank_among_elites(candidate.origin, self._known[digest])
+        self._rank_among_elites(candidate.point, self._known[digest])
         return False
 
-    def _rank_among_elites(self, origin: _Origin, latency: float | None) -> None:
+    def _rank_among_elites(self, point: _Point, latency: float | None) -> None:
         if latency is not None:
-            ranked = sorted([*self._elites, (latency, origin)], key=lambda elite: elite[0])
+            ranked = sorted([*self._elites, (latency, point)], key=lambda elite: elite[0])
             self._elites = ranked[:_ELITES]
 
     def _measurable(self, schedule: Schedule) -> Any:
         return ms.MeasureCandidate(schedule, self._args)
 
     def _recall(self, tried: Sequence[TrialSummary]) -> None:
-        """Learns from trials of earlier sessions."""
+        """Learn from trials of earlier sessions."""
         for trial in tried:
             if trial.program_digest:
                 best = self._known.get(trial.program_digest)
@@ -283,14 +284,14 @@ class KernelSearch:
             return None
         try:
             schedule = replay(self.kernel, trial.trace)
-        except WgtuneError:  # another TVM's trace teaches nothing, and is no reason not to search
+        except WgtuneError:  # a trace of another TVM; the search goes on without it
             return None
         for index, sketch in enumerate(self._sketches):
             decisions = sketch.decisions_of(schedule.trace)
             if decisions is not None:
-                origin = _Origin(index, decisions)
-                self._drawn.add(origin)
-                self._rank_among_elites(origin, trial.latency_s)
+                point = _Point(index, decisions)
+                self._drawn.add(point)
+                self._rank_among_elites(point, trial.latency_s)
                 break
         return schedule
 
@@ -301,29 +302,29 @@ def _faster(one: float | None, other: float | None) -> float | None:
 
 
 def search_context(module: tvm.IRModule, tier: Tier, seed: int = 1) -> tuple[ms.TuneContext, list[Any]]:
-    """MetaSchedule's context for a module, and the postprocessors that make a replayed trace a legal GPU schedule."""
-    # By default the rules follow from the target, which for CUDA would be those of its matrix units.
+    """Return MetaSchedule's context for a module, and the postprocessors that a replayed trace needs."""
+    # The rules that follow from a CUDA target are those of its matrix units.
     rules = tier.rules if isinstance(tier, NativeTier) else "from-target"
-    space = ms.space_generator.PostOrderApply(sch_rules=rules, postprocs=rules, mutator_probs=rules)
+    generator = ms.space_generator.PostOrderApply(sch_rules=rules, postprocs=rules, mutator_probs=rules)
     with _without_tensor_intrinsics():
         context = ms.TuneContext(
-            module, target=search_target(tier), space_generator=space, rand_state=seed, num_threads=1
+            module, target=search_target(tier), space_generator=generator, rand_state=seed, num_threads=1
         )
-    return context, list(space.postprocs)
+    return context, list(generator.postprocs)
 
 
 def sketches(module: tvm.IRModule, tier: Tier, context: ms.TuneContext) -> list[Sketch]:
-    """The sketches of a kernel: MetaSchedule's rules applied in post order."""
+    """Return the sketches of a kernel: MetaSchedule's rules applied in post order."""
     threads = min(tier.limits["maxComputeInvocationsPerWorkgroup"], tier.limits["maxComputeWorkgroupSizeX"])
-    limits = Limits(threads, tier.limits["maxComputeWorkgroupStorageSize"])
+    limits = WorkgroupLimits(threads, tier.limits["maxComputeWorkgroupStorageSize"])
     return [Sketch(module, schedule.trace, limits) for schedule in context.generate_design_space()]
 
 
 @contextmanager
 def _without_tensor_intrinsics() -> Iterator[None]:
-    """Keeps `TuneContext` from importing the intrinsics of CUDA's, ROCm's and Hexagon's matrix units.
+    """Keep `TuneContext` from importing the intrinsics of CUDA's, ROCm's and Hexagon's matrix units.
 
-    It imports them for their side effect, 15 s of parsing on two cores, and no rule for a WebGPU target uses one.
+    Their import takes 15 s on two cores, and no rule for a WebGPU target uses one.
     """
     name = "tvm.s_tir.tensor_intrin"
     if name in sys.modules:

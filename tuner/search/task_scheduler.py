@@ -1,7 +1,7 @@
-"""Which kernel gets the next trials: those whose share of the image's time promises the most.
+"""Which kernel gets the next search trials, by its share of the time of an image.
 
-Baselines are not part of the budget: every kernel gets one. Search trials of earlier sessions on the same device count,
-so that the same command goes on where it stopped and ends when there is nothing left to do.
+Only search trials count: every kernel gets a baseline in any case. Search trials of earlier sessions on the same device
+count too, so that the same command goes on where it stopped, and ends when all trials are spent.
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 ROUND = 4
-"""Trials that a kernel gets at once: enough for the cost model to learn between rounds, few enough to change course."""
+"""Trials that a kernel gets at once: enough for the cost model to learn from, few enough to turn to another kernel."""
 
 _PATIENCE = 16
-"""Trials without improvement after which a kernel counts as half as promising."""
+"""Trials without improvement after which the priority of a kernel is halved."""
 
 
 @dataclass
 class KernelProgress:
-    """What is known of one kernel.
+    """The state of one kernel.
 
-    ``calls`` are its launches per image, ``estimate_s`` the seconds of one launch as long as nothing is measured,
-    ``best_s`` the best verified latency so far, ``trials`` the search trials that ended, ``stale`` how many of them
-    since the last improvement. ``exhausted`` kernels have no schedule left to try.
+    ``calls`` counts its launches per image. ``estimate_s`` are the seconds of one launch until one is measured,
+    ``best_s`` those of the best verified trial. ``trials`` counts the search trials that ended, ``stale`` those since
+    the last improvement. An ``exhausted`` kernel has no schedule left to try.
     """
 
     id: str
@@ -35,11 +35,11 @@ class KernelProgress:
 
     @property
     def time_s(self) -> float:
-        """Seconds per image, as far as is known."""
+        """Seconds per image, by the best trial or else by the estimate."""
         return self.calls * (self.estimate_s if self.best_s is None else self.best_s)
 
     def record(self, latency_s: float | None) -> bool:
-        """Counts a search trial, None for one that failed; returns whether it is the best so far."""
+        """Count a search trial, None for one that failed; return whether it is the best so far."""
         self.trials += 1
         better = latency_s is not None and (self.best_s is None or latency_s < self.best_s)
         if better:
@@ -49,14 +49,14 @@ class KernelProgress:
 
 
 class TaskScheduler:
-    """Shares out search trials.
+    """Distributes search trials over kernels.
 
-    First every kernel gets one round, the heaviest first. Then each round goes to the kernel of largest
-    ``time / (1 + trials)``, which shares the trials out in proportion to the kernels' times; a kernel without
-    improvement for a while yields to others.
+    First every kernel gets one round, the slowest first. Then each round goes to the kernel with the largest
+    ``time / (1 + trials)``, which distributes trials in proportion to the kernels' times. The priority of a kernel
+    sinks with the trials since its last improvement.
 
     Args:
-        kernels: whatever is to be tuned, with its progress in earlier sessions.
+        kernels: the kernels to tune, with their progress in earlier sessions.
         trials: search trials per kernel on average, None for no limit.
     """
 
@@ -67,7 +67,7 @@ class TaskScheduler:
 
     @property
     def left(self) -> int | None:
-        """Search trials still to spend; None without limit, 0 when every kernel is exhausted."""
+        """Number of search trials left; None without limit, 0 when every kernel is exhausted."""
         if all(kernel.exhausted for kernel in self.kernels.values()):
             return 0
         if self._total is None:
@@ -75,10 +75,13 @@ class TaskScheduler:
         return max(0, self._total - sum(kernel.trials for kernel in self.kernels.values()))
 
     def due(self, underway: Mapping[str, int] | None = None) -> list[tuple[KernelProgress, int]]:
-        """The kernels that may get trials, the most urgent first, and how many each gets now; empty when none is left.
+        """Return the kernels that may get trials with how many each gets now, by falling priority.
 
-        Whoever shares the kernels with others takes the first that it can have. Trials ``underway``, by kernel id,
-        count as if they had ended without improving anything.
+        A tuner that shares the kernels with others takes the first whose lease it gets. The list is empty when no trial
+        is left.
+
+        Args:
+            underway: trials now being measured, by kernel id. They count as trials that ended without improvement.
         """
         expected = underway or {}
         left = self.left
@@ -86,21 +89,21 @@ class TaskScheduler:
             left = max(0, left - sum(expected.values()))
         if left == 0:
             return []
-        standing = {
+        expected_progress = {
             kernel.id: replace(kernel, trials=kernel.trials + more, stale=kernel.stale + more)
             for kernel in self.kernels.values()
             if not kernel.exhausted
             for more in [expected.get(kernel.id, 0)]
         }
-        begun = [kernel for kernel in standing.values() if kernel.trials < self._first]
-        rest = [kernel for kernel in standing.values() if kernel.trials >= self._first]
-        begun.sort(key=lambda kernel: (kernel.time_s, kernel.id), reverse=True)
-        rest.sort(key=lambda kernel: (_promise(kernel), kernel.id), reverse=True)
-        counts = [(kernel.id, self._first - kernel.trials) for kernel in begun] + [
-            (kernel.id, ROUND) for kernel in rest
+        first_round = [kernel for kernel in expected_progress.values() if kernel.trials < self._first]
+        later = [kernel for kernel in expected_progress.values() if kernel.trials >= self._first]
+        first_round.sort(key=lambda kernel: (kernel.time_s, kernel.id), reverse=True)
+        later.sort(key=lambda kernel: (_priority(kernel), kernel.id), reverse=True)
+        counts = [(kernel.id, self._first - kernel.trials) for kernel in first_round] + [
+            (kernel.id, ROUND) for kernel in later
         ]
         return [(self.kernels[one], count if left is None else min(count, left)) for one, count in counts]
 
 
-def _promise(kernel: KernelProgress) -> float:
+def _priority(kernel: KernelProgress) -> float:
     return kernel.time_s / (1 + kernel.trials) / (1 + kernel.stale / _PATIENCE)
