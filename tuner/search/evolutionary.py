@@ -1,8 +1,8 @@
 """Evolutionary search for one kernel's schedules, with MetaSchedule's sketches, postprocessors and cost model.
 
-MetaSchedule's own evolutionary strategy replays some hundreds of traces a round. With WebGPU's limits it needs 3 to 90 s
-on two cores to propose 8 convolutions, more than measuring all of them takes. Here decisions are checked before they
-are replayed (see `wgtune.tuner.search.design_space`), and pools are small: a round takes a few dozen replays.
+MetaSchedule's own evolutionary strategy replays some hundreds of traces a round. With WebGPU's limits it needs 3 to
+90 s on two cores to propose 8 convolutions, more than measuring all of them takes. Here decisions are checked before
+they are replayed (see `wgtune.tuner.search.design_space`), and pools are small: a round takes a few dozen replays.
 """
 
 from __future__ import annotations
