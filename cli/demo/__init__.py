@@ -1,1 +1,8 @@
-"""To be described."""
+"""``wgtune demo``: all steps once, on a model small enough for any machine.
+
+May import all packages but other commands. Reading order:
+
+- `run`: make the model, tune it, report, build the bundle, draw a picture.
+- `model`: the pipeline's configuration and tokenizer.
+- `weights`: its random weights, chosen so that the picture is not grey noise.
+"""

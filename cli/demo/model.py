@@ -1,8 +1,7 @@
-"""A small but complete random-weight Stable Diffusion pipeline, in the folder form that diffusers saves.
+"""A small Stable Diffusion pipeline with random weights, in the folder layout that diffusers saves.
 
-It has every structural element of the real thing (cross attention, down- and upsampling, a middle block, the time
-embedding, the decoder's attention) and CLIP's own vocabulary, and is small enough to draw a picture on two CPU cores in
-seconds.
+It has all structural elements (cross attention, down- and upsampling, a middle block, the time embedding, the decoder's
+attention) and CLIP's vocabulary, and draws an image on two CPU cores in seconds.
 """
 
 from __future__ import annotations
@@ -63,7 +62,7 @@ SCHEDULER_CONFIG: dict[str, Any] = {
     "beta_end": 0.012,
     "beta_schedule": "scaled_linear",
     "num_train_timesteps": 1000,
-    # Not PNDM's own, but Stable Diffusion publishes it: DDIM made from this configuration would clip otherwise.
+    # No setting of PNDM, but part of Stable Diffusion's configuration: DDIM made from it would clip otherwise.
     "clip_sample": False,
     "set_alpha_to_one": False,
     "skip_prk_steps": True,
@@ -72,7 +71,7 @@ SCHEDULER_CONFIG: dict[str, Any] = {
 
 
 def make_demo_pipeline(folder: Path, seed: int = 1) -> Path:
-    """Write the demo pipeline into ``folder`` (made where missing) and return it.
+    """Write the demo pipeline into ``folder``, which is created where missing, and return ``folder``.
 
     The same ``seed`` gives the same weights. Raises CaptureError where CLIP's vocabulary is not installed.
     """
@@ -95,7 +94,7 @@ def make_demo_pipeline(folder: Path, seed: int = 1) -> Path:
     vae = AutoencoderKL(**VAE_CONFIG)
     randomize(vae, generator)
     colour(vae, generator)
-    logging.disable_progress_bar()  # of files that take no time
+    logging.disable_progress_bar()  # for files that are written in no time
     for name, network in (("text_encoder", text_encoder), ("unet", unet), ("vae", vae)):
         network.eval().save_pretrained(folder / name)
     PNDMScheduler.from_config(SCHEDULER_CONFIG).save_pretrained(folder / "scheduler")
@@ -118,10 +117,10 @@ def make_demo_pipeline(folder: Path, seed: int = 1) -> Path:
 
 
 def write_clip_tokenizer(folder: Path) -> None:
-    """Write CLIP's tokenizer in every form in use: ``tokenizer.json``, and ``vocab.json`` with ``merges.txt``.
+    """Write CLIP's tokenizer in both formats: ``tokenizer.json``, and ``vocab.json`` with ``merges.txt``.
 
-    The vocabulary is built from the list of merges as in OpenAI's CLIP (``simple_tokenizer.py``): 256 byte symbols, the
-    same ending a word, one entry per merge, and the two markers. Raises CaptureError where the list is not installed.
+    The vocabulary follows from the list of merges as in OpenAI's CLIP (``simple_tokenizer.py``): 256 byte symbols, 256
+    that end a word, one entry for each merge, and the two markers. Raises CaptureError where the list is not installed.
     """
     from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
@@ -168,7 +167,7 @@ def write_clip_tokenizer(folder: Path) -> None:
 
 
 def _read_merges() -> list[tuple[str, str]]:
-    # Found without importing it: the package is installed without its dependencies, only for this file.
+    # Not imported: the package is installed without its dependencies, only for this file.
     spec = importlib.util.find_spec(VOCABULARY_PACKAGE)
     places = list(spec.submodule_search_locations or []) if spec else []
     path = next((p for p in (Path(place) / VOCABULARY_FILE for place in places) if p.is_file()), None)
@@ -178,13 +177,12 @@ def _read_merges() -> list[tuple[str, str]]:
             "pip install --no-deps open_clip_torch",
         )
     lines = gzip.decompress(path.read_bytes()).decode("utf-8").split("\n")
-    # The file holds more merges than CLIP uses: its vocabulary has 2 × 256 byte symbols and two markers beside them.
+    # CLIP uses only the first merges of the file: as many as its vocabulary holds beside 512 symbols and two markers.
     return [(left, right) for left, right in (line.split() for line in lines[1 : VOCABULARY_SIZE - 512 - 2 + 1])]
 
 
 def _byte_symbols() -> list[str]:
-    """A printable character for each byte, in the order of CLIP's vocabulary: printable bytes first, then the
-    others."""
+    """Return a printable character for each byte in the order of CLIP's vocabulary: first the printable bytes."""
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = [byte for byte in range(256) if byte not in set(printable)]
     return [chr(byte) for byte in printable] + [chr(256 + index) for index in range(len(others))]

@@ -1,4 +1,4 @@
-"""The whole way once, on a model small enough for any machine: make, tune, report, build, draw."""
+"""All steps of `wgtune demo`: make a small model, tune it, report, build the bundle, draw an image."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from ...devices.limits import find_tier
 from ...support.console import progress, stderr, stdout
 
 STEPS = 20
-"""Inference steps of the picture, and of the shares by which tuning time is split."""
+"""Inference steps of the image, and of the launch counts by which tuning distributes trials."""
 
 ROWS = 12
-"""Kernels in the report; the page has all."""
+"""Kernels in the printed report; the HTML page lists all."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,13 @@ class _Paths:
 
 
 def run_demo(folder: Path, minutes: float, device: Device, prompt: str) -> bool:
-    """Run every step into ``folder``; what an earlier run left there is used again.
+    """Run all steps and write their results to ``folder``; the model and trials of an earlier run are used again.
 
-    Returns whether it came to the end: False where the user stopped the tuning. Raises what the steps raise.
+    Returns:
+        False where the user interrupted the tuning, True otherwise.
+
+    Raises:
+        WgtuneError: a step failed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = _Paths(
@@ -130,7 +134,7 @@ def _heading(number: int, text: str) -> None:
 
 
 def _program() -> str:
-    """How the user can call this program: by its bare name only where the shell would find it."""
+    """Return the command that starts this program: ``wgtune`` only where the shell finds it under this name."""
 
     program = Path(sys.argv[0])
     found = shutil.which("wgtune")

@@ -1,7 +1,7 @@
-"""Weights for the demo model: random, and such that the picture is smooth patches of colour and not grey noise.
+"""Random weights of the demo model, chosen so that an image has smooth patches of colour instead of grey noise.
 
-Nothing is trained. The denoiser gets a path that hands the latents through: noise is then taken away fine grains first,
-and what the random rest of the network adds, moved by the prompt, stays in the picture as broad shapes.
+Nothing is trained. The denoiser has a path that passes the latents through, so that fine noise is removed first. What
+the random layers add depends on the prompt, and stays in the image as broad shapes.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ _PASSED = 4 * _LATENTS
 """The first channels of the denoiser's outer level: the latents, their negative, and both again, blurred."""
 
 _NOISE_SHARE = 1.12
-"""How much of the (normalised) latents is taken for noise; just under 1 in total leaves latents of about unit size."""
+"""Share of the normalised latents predicted as noise; a total just under 1 leaves latents of about unit size."""
 _SMOOTH_SHARE = -0.3
-"""The same for the blurred latents: what is smooth is kept, so that fine grains go first."""
+"""The same for the blurred latents; it is negative, so that smooth parts stay and fine noise is removed first."""
 _FEATURE_SHARE = 0.25
-"""How much the rest of the network, and with it the prompt, moves the prediction."""
+"""Weight of the random layers, and with them of the prompt, in the prediction."""
 
 
 def randomize(network: nn.Module, generator: torch.Generator) -> None:
     """Give every layer of ``network`` random weights that keep activations at about unit size.
 
-    Convolutions of 3 × 3 are random mixes of channels, mostly blurred: the picture's structure stays broad. Attention
-    averages rather than picks. With projections twice as large it picks, and what it picks then hangs on the last bit:
-    PyTorch's own pictures in single and in double precision were seen 94/255 apart.
+    Convolutions of 3 × 3 are random mixes of channels, mostly blurred, so that structures stay broad. Attention
+    averages over many positions. With projections twice as large it would select single positions, and the selection
+    depends on rounding: PyTorch's images in single and double precision then differed by 94/255.
     """
 
     def draw(*shape: int) -> torch.Tensor:
@@ -61,10 +61,10 @@ def randomize(network: nn.Module, generator: torch.Generator) -> None:
 
 
 def pass_latents_through(unet: UNet2DConditionModel, generator: torch.Generator) -> None:
-    """Make the denoiser predict the latents themselves plus what its random layers say.
+    """Make the denoiser predict the latents plus the output of its random layers.
 
-    The path is the outermost skip connection: it starts behind ``conv_in`` and ends in the last block's shortcut, so it
-    meets one normalisation and one SiLU. A pair of channels x and −x survives the latter: silu(x) − silu(−x) = x.
+    The path is the outermost skip connection: it starts after ``conv_in`` and ends in the last block's shortcut, so it
+    passes one normalisation and one SiLU. A pair of channels x and −x passes the SiLU: silu(x) − silu(−x) = x.
     """
     centre = torch.zeros(3, 3)
     centre[1, 1] = 1.0
@@ -93,9 +93,9 @@ def pass_latents_through(unet: UNet2DConditionModel, generator: torch.Generator)
 
 
 def colour(vae: AutoencoderKL, generator: torch.Generator, contrast: float = 0.3) -> None:
-    """Make the decoder's last layer spread its channels over red, green and blue, around a middle grey.
+    """Make the decoder's last layer map its channels to red, green and blue around a middle grey.
 
-    The three directions are at right angles to each other, and to the mean of the channels, which SiLU leaves positive.
+    The three directions are orthogonal to each other and to the mean of the channels, which is positive after SiLU.
     """
     width = vae.decoder.conv_out.in_channels
     start = torch.cat([torch.ones(width, 1), torch.randn((width, 3), generator=generator)], dim=1)

@@ -1,1 +1,17 @@
-"""To be described."""
+"""From a Stable Diffusion pipeline to the kernels that it launches.
+
+May import ``database.tvm`` (the identity of a kernel), ``devices.limits`` and ``support``. Needs neither a GPU nor
+weights. Reading order:
+
+- `model_capture`: `capture_model`, the entry point; stages come from the cache, or are captured one by one.
+- `sources`: where a model's configuration and weights come from.
+- `networks`: the networks of a pipeline as PyTorch modules with tensors in and out.
+- `exporter`: one stage from PyTorch to Relax.
+- `torch_ops`: converters for PyTorch operators that TVM's importer lacks or converts badly.
+- `lowering`: from Relax to fused kernels, and to a list of calls.
+- `sincos`: sine and cosine with a small error on every GPU.
+- `kernel`: one kernel's identity, name and work.
+- `stage_cache`: captured stages on disk.
+- `code_digest`: SHA-256 of the code that captures, a part of the cache's key.
+- `kernel_table`: the rows of ``wgtune kernels``.
+"""

@@ -1,4 +1,4 @@
-"""From a network in PyTorch to a stage: export on the meta device, TVM's importer, and lowering."""
+"""One stage from PyTorch to kernels: export on the meta device, TVM's importer, and lowering."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from .torch_ops import UnsupportedOperator, make_converters, unsupported
 
 
 def import_stage(source: ModelSource, options: CaptureOptions, stage: str) -> tuple[Stage, dict[str, Kernel]]:
-    """Capture one stage. Raises CaptureError naming the stage, and the operator where one is the cause."""
+    """Capture one stage; raises CaptureError naming the stage, and the operator where one is the cause."""
     network = build_network(source, options, stage)
     exported = _export(network, stage)
     importer = _Importer(stage)
     module = importer.from_exported_program(exported, True, True, False, make_converters(options.max_binding))
-    # Assertions on a tensor's dtype kept what leads to them alive until here.
+    # Assertions on dtypes are dropped only now, and with them what they alone use.
     module = relax.transform.DeadCodeElimination(["main"])(module)
     main = _without_unused_weights(module["main"].without_attr("params"))
     module = tvm.IRModule({**dict(module.functions.items()), module.get_global_var("main"): main})
@@ -34,7 +34,7 @@ def import_stage(source: ModelSource, options: CaptureOptions, stage: str) -> tu
 
 
 def _without_unused_weights(main: relax.Function) -> relax.Function:
-    """``main`` without the weights of what it does not run: a VAE's encoder, a text encoder's last layer."""
+    """Return ``main`` without the weights that it does not use, such as those of a VAE's encoder."""
     count = int(main.attrs["num_input"])
     used = set(relax.analysis.free_vars(main.body))
     params = [*main.params[:count], *(param for param in main.params[count:] if param in used)]
@@ -45,20 +45,20 @@ def _export(network: Network, stage: str) -> torch.export.ExportedProgram:
     try:
         with torch.no_grad():
             exported = torch.export.export(network.module, network.example_inputs(), strict=False)
-    except Exception as error:  # torch.export raises whatever the network's own code does
+    except Exception as error:  # torch.export raises any error of the network's code
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CaptureError(
             f"the stage {stage} cannot be exported: {first_line}", "check the model's configuration"
         ) from error
-    # A branch whose result nobody reads (CLIP's pooling) goes before the importer has to understand it.
+    # An unused branch (CLIP's pooling) may hold operators that the importer does not know.
     exported.graph.eliminate_dead_code()
     exported.graph_module.recompile()
-    _give_buffers_values(exported, stage)
+    _fill_buffers(exported, stage)
     return exported
 
 
-def _give_buffers_values(exported: torch.export.ExportedProgram, stage: str) -> None:
-    """Replace buffers that lie on the meta device by what they hold in every model of their kind."""
+def _fill_buffers(exported: torch.export.ExportedProgram, stage: str) -> None:
+    """Replace buffers on the meta device by the values that they have in all models of their kind."""
     for tensors in (exported.state_dict, exported.constants):
         for name, tensor in list(tensors.items()):
             if (
@@ -83,7 +83,7 @@ def _checkpoint_name(stage: str, network: Network, target: str) -> str:
 
 
 class _Importer(ExportedProgramImporter):
-    """TVM's importer, for parameters without data, with errors that name the operator."""
+    """TVM's importer, extended: parameters have no data, and errors name the operator."""
 
     convert_map: dict[str, Any]
 
@@ -91,12 +91,12 @@ class _Importer(ExportedProgramImporter):
         super().__init__()
         self._stage = stage
         self.stock = dict(self.convert_map)
-        """TVM's own converters, for those of ours that only treat special cases."""
+        """TVM's own converters, which some of ours call outside their special cases."""
 
     @staticmethod
     def _convert_pytorch_tensor_to_tvm(tensor_value: torch.Tensor) -> tvm.runtime.Tensor:
         if tensor_value.device.type == "meta":
-            # Only fills an attribute that is dropped: the values come with the weights, much later.
+            # Only fills an attribute that is dropped: the values come with the weights, in `transform_weights`.
             return tvm.runtime.empty((0,), str(tensor_value.dtype).removeprefix("torch."))
         return ExportedProgramImporter._convert_pytorch_tensor_to_tvm(tensor_value)
 
@@ -115,7 +115,7 @@ class _Importer(ExportedProgramImporter):
                 raise
             except UnsupportedOperator as error:
                 raise unsupported(self._stage, [str(error)]) from error
-            except Exception as error:  # the importer asserts, indexes and casts; what matters is the operator
+            except Exception as error:  # the importer's own errors do not name the operator
                 raise unsupported(self._stage, [f"{name} ({type(error).__name__}: {error})"]) from error
 
         return converted

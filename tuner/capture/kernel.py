@@ -17,7 +17,13 @@ _NAME_LENGTH = 32
 
 
 def make_kernel(name: str, func: PrimFunc, outputs: int = 1) -> Kernel:
-    """The kernel that ``func`` is; ``name`` is TVM's name for it, and the last ``outputs`` parameters are written."""
+    """Return the kernel of a fused function.
+
+    Args:
+        name: the function's name in TVM, from which the readable name is made.
+        func: the function, unscheduled.
+        outputs: how many parameters, the last ones, are written.
+    """
     func = with_canonical_names(func)
     text = canonical_text(func)
     identity = hashlib.sha256(text.encode()).hexdigest()
@@ -38,11 +44,10 @@ def make_kernel(name: str, func: PrimFunc, outputs: int = 1) -> Kernel:
 
 
 def readable_name(name: str, identity: str) -> str:
-    """TVM's function name without its counters, and the id's first hex digits: ``conv2d_add_silu_1f3a9c2e``.
+    """Return TVM's function name without counters, followed by the id's first hex digits: ``conv2d_add_silu_1f3a9c2e``.
 
-    TVM numbers operators of one name (``conv2d12``), in the order in which it meets them: the numbers say nothing.
-    Operators that only rename axes are left out beside others, a run of one operator is named once, and a long fusion
-    by its beginning.
+    TVM's counters (``conv2d12``) follow the order of operators in the model. Operators that only rename axes are left
+    out beside others, repetitions of an operator are named once, and a long fusion is named by its beginning.
     """
     operators = re.sub(r"(?<![^_])(tir|fused)_", "", name)
     computing = re.sub(r"(?<![^_])(expand_dims|broadcast_to|reshape|squeeze|cast)\d*(?![^_])", "", operators)

@@ -30,9 +30,14 @@ class KernelRow:
 
 
 def kernel_rows(capture: Capture, steps: int, sort: str = "share") -> list[KernelRow]:
-    """A row per stage and kernel at ``steps`` model calls, sorted by the column ``sort``: numbers largest first.
+    """Return a row for each stage and kernel, sorted by column ``sort``, numbers in falling order.
 
     A kernel that two stages use has one row in each. Raises UsageError for an unknown column.
+
+    Args:
+        capture: the captured model.
+        steps: model calls per image.
+        sort: a field of `KernelRow`.
     """
     columns = [field.name for field in fields(KernelRow)]
     if sort not in columns:
@@ -60,7 +65,7 @@ def kernel_rows(capture: Capture, steps: int, sort: str = "share") -> list[Kerne
 
 
 def _format_shapes(kernel: Kernel) -> str:
-    """A kernel's parameters as text: ``1×77×768, 768×768 -> 1×77×768``; a dtype other than float32 is named."""
+    """Format a kernel's parameters: ``1×77×768, 768×768 -> 1×77×768``; a dtype other than float32 is named."""
     parts = [_format_spec(spec) for spec in kernel.params]
     inputs = [part for index, part in enumerate(parts) if index not in kernel.outputs]
     return f"{', '.join(inputs)} -> {', '.join(parts[index] for index in kernel.outputs)}"

@@ -1,8 +1,7 @@
-"""From a Relax module to a stage: fusion into TensorIR kernels, then a straight line of calls over plain tensors.
+"""From a Relax module to a stage: fusion into TensorIR kernels, then a list of calls over planned tensors.
 
-TVM's memory planner is not used: every intermediate stays a tensor of its own, and whoever builds a program decides
-which of them share memory. Views cost nothing: a reshape, and a range marked by the converters, is another name for the
-same bytes.
+TVM's memory planner is not used: every intermediate is a tensor of its own, and the bundle's builder decides which of
+them share memory. Views cost nothing: a reshape, or a range marked by the converters, refers to the same bytes.
 """
 
 from __future__ import annotations
@@ -28,14 +27,14 @@ if TYPE_CHECKING:
     import torch
 
 WGSL_DTYPES = frozenset({"float32", "float16", "int32", "uint32"})
-"""What a storage buffer can hold as TVM lays it out; WGSL has no 64-bit numbers and no stored booleans."""
+"""Types that a storage buffer can hold in TVM's layout; WGSL has no 64-bit numbers and stores no booleans."""
 
 _TRANSFORM = "main_transform_params"
 
 
 @dataclass(frozen=True)
 class _Value:
-    """Where a Relax value lies: an operand, with the shape and dtype that it is read as."""
+    """The place of a Relax value: an operand, with the shape and dtype as which it is read."""
 
     operand: Operand
     shape: tuple[int, ...]
@@ -47,8 +46,12 @@ def lower(
 ) -> tuple[Stage, dict[str, Kernel]]:
     """Fuse ``module`` and flatten it into a stage and its kernels by id.
 
-    ``module``'s function ``main`` takes the inputs (attribute ``num_input``) and then one parameter per entry of
-    ``weights``, the checkpoint names.
+    Args:
+        stage: name of the stage.
+        module: its function ``main`` takes the inputs (attribute ``num_input``), then the weights.
+        input_names: names of the inputs.
+        output_names: names of the results.
+        weights: the checkpoint's name of each weight.
     """
     lifted = passes.LiftTransformParams()(module)
     transform = tvm.IRModule({name: f for name, f in lifted.functions.items() if name.name_hint == _TRANSFORM})
@@ -75,10 +78,14 @@ def lower(
 
 
 def transform_weights(stage: Stage, weights: Mapping[str, torch.Tensor | np.ndarray]) -> list[np.ndarray]:
-    """The values of ``stage.params``: ``weights`` (checkpoint tensors by canonical name) through TVM's own transform on
-    the CPU.
+    """Return the values of ``stage.params``, computed on the CPU by the stage's weight transform.
 
-    Raises CaptureError naming the tensors that are missing or have another shape than the model's configuration says.
+    Args:
+        stage: the stage whose parameters are wanted.
+        weights: checkpoint tensors by canonical name.
+
+    Raises:
+        CaptureError: tensors are missing, or have another shape than the model's configuration says.
     """
     if not stage.params:
         return []
@@ -101,8 +108,7 @@ def _checked(stage: str, weight: torch.Tensor | np.ndarray, spec: TensorSpec) ->
     import torch
 
     tensor = torch.from_numpy(weight) if isinstance(weight, np.ndarray) else weight
-    # Old checkpoints keep the decoder's attention as convolutions of one pixel: the same numbers with two more axes of
-    # 1.
+    # Old checkpoints store the decoder's attention as 1 × 1 convolutions: the same numbers with two more axes.
     if math.prod(tensor.shape) != math.prod(spec.shape) or tuple(d for d in tensor.shape if d != 1) != tuple(
         d for d in spec.shape if d != 1
     ):
@@ -114,7 +120,7 @@ def _checked(stage: str, weight: torch.Tensor | np.ndarray, spec: TensorSpec) ->
 
 
 def _tvm_tensor(tensor: torch.Tensor) -> tvm.runtime.Tensor:
-    # TVM takes over memory that is aligned to 64 bytes; in a mapped file tensors begin anywhere.
+    # TVM shares memory that is aligned to 64 bytes; tensors of a mapped file begin anywhere.
     aligned = tensor.data_ptr() % 64 == 0
     return tvm.runtime.from_dlpack(tensor) if aligned else tvm.runtime.tensor(tensor.numpy())
 
@@ -128,7 +134,7 @@ def _spec(name: str, ty: Any) -> TensorSpec:
 
 
 class _Flattener:
-    """Walks ``main`` once, giving every value its place; `stage` and `kernels` are the result."""
+    """Walks ``main`` once and assigns every value its place; the results are `stage` and `kernels`."""
 
     def __init__(self, module: tvm.IRModule) -> None:
         self.module = module
@@ -144,7 +150,7 @@ class _Flattener:
         self.stage: Stage
 
     def run(self, name: str, input_names: list[str], output_names: list[str]) -> _Flattener:
-        """Flatten the module; returns itself."""
+        """Flatten the module into `stage` and `kernels`; return self."""
         main = self.module["main"]
         count = int(main.attrs["num_input"])
         if count != len(input_names):
@@ -170,7 +176,7 @@ class _Flattener:
         return self
 
     def _find_destinations(self, bindings: list[Any]) -> None:
-        """Note which values are to be made inside a concatenation: operand → (result, byte offset)."""
+        """Find the values that are computed inside a concatenation: operand → (result, byte offset)."""
         for binding in bindings:
             if _marker(binding.value) != CONCAT:
                 continue
@@ -231,7 +237,7 @@ class _Flattener:
         for part in parts:
             made = self._read(part)
             place = replace(whole, offset=whole.offset + offset, nbytes=made.operand.nbytes)
-            if made.operand != place:  # it is no kernel's result of its own: an input, a view, or a part of two wholes
+            if made.operand != place:  # an input, a view, or a part of two concatenations
                 self._copy(made, place)
             offset += place.nbytes
 
@@ -240,7 +246,7 @@ class _Flattener:
         self._calls.append(Call(kernel, (value.operand, to)))
 
     def _place(self, var: relax.Var, spec: TensorSpec) -> _Value:
-        """Where a kernel writes ``var``: a tensor of its own, or its range of a concatenation."""
+        """Return where a kernel writes ``var``: a new tensor, or its range of a concatenation."""
         if var not in self._destinations:
             return self._new_temp(spec)
         whole, offset = self._destinations[var]
@@ -286,8 +292,7 @@ class _Flattener:
         return self._tuples[result] if result in self._tuples else [self._read(result)]
 
     def _name_outputs(self, results: list[_Value]) -> None:
-        """Turn the temps that hold results into outputs; what is no whole temp of its own (an input, a range) is
-        copied."""
+        """Turn the temps that hold results into outputs; copy results that are no whole temp (an input, a range)."""
         renamed: dict[int, int] = {}
         for index, value in enumerate(results):
             operand = value.operand
@@ -313,7 +318,7 @@ def _is_constant(value: Any) -> bool:
 
 
 def _marker(value: Any) -> str:
-    """The name of the marker that ``value`` calls, empty for anything else."""
+    """Return the name of the marker that ``value`` calls; empty for anything else."""
     if isinstance(value, relax.Call) and getattr(value.op, "name", "") == "relax.call_dps_packed":
         return value.args[0].global_symbol
     return ""

@@ -1,6 +1,6 @@
-"""From a model to kernels: each stage is built without weights on torch's meta device, exported, and lowered.
+"""From a model to its kernels: each stage is built without weights on torch's meta device, exported and lowered.
 
-Nothing here needs a GPU or the model's weights. Stages are captured one by one and kept in the cache (see `cache`).
+Neither a GPU nor the model's weights are needed. Each stage is kept in the cache (see `stage_cache`).
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ..ir import Capture, CaptureOptions, Kernel, Stage
-from . import stage_cache as cache
+from . import stage_cache
 from .sources import ModelSource
 
 _DEFAULT = CaptureOptions()
@@ -22,30 +22,38 @@ def capture_model(
     use_cache: bool = True,
     progress: Callable[[str], None] | None = None,
 ) -> Capture:
-    """Capture ``source``, or only its ``stages``; ``progress`` is called with a line of text before each step.
+    """Capture a model.
 
-    Raises CaptureError for a stage that the model does not have, and where it cannot be built, exported or converted.
+    Args:
+        source: the model's configuration.
+        options: image size, batch and limits.
+        stages: names of the stages to capture; None for all.
+        use_cache: whether stages are read from the cache and kept there.
+        progress: called with a line of text before each stage.
+
+    Raises:
+        CaptureError: the model lacks a stage, or a stage cannot be built, exported or converted.
     """
     wanted = source.select_stages(stages)
-    say = progress or (lambda line: None)
+    report = progress or (lambda line: None)
     captured: dict[str, Stage] = {}
     kernels: dict[str, Kernel] = {}
     keys = []
     for name in wanted:
-        key = cache.stage_key(source, options, name)
+        key = stage_cache.stage_key(source, options, name)
         keys.append(key)
-        found = cache.load(key) if use_cache else None
+        found = stage_cache.load(key) if use_cache else None
         if found is None:
-            say(f"capturing {name} of {source.name}")
+            report(f"capturing {name} of {source.name}")
             # Imported here because a capture from the cache needs neither torch nor the importer.
             from .exporter import import_stage
 
             found = import_stage(source, options, name)
             if use_cache:
-                cache.save(key, *found)
+                stage_cache.save(key, *found)
         else:
-            say(f"{name} of {source.name} is in the cache")
+            report(f"{name} of {source.name} is in the cache")
         captured[name] = found[0]
         for identity, kernel in found[1].items():
             kernels.setdefault(identity, kernel)
-    return Capture(cache.capture_key(keys), source.name, options, captured, kernels)
+    return Capture(stage_cache.capture_key(keys), source.name, options, captured, kernels)

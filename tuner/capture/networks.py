@@ -1,4 +1,4 @@
-"""The networks of a pipeline as modules with plain tensors in and out, built without weights on torch's meta device."""
+"""The networks of a pipeline as PyTorch modules with tensors in and out, without weights on the meta device."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from .sources import ModelSource
 
 @dataclass(frozen=True)
 class Network:
-    """``module`` takes tensors as ``inputs`` say and returns one tensor per name of ``outputs``.
+    """A module that takes the tensors ``inputs`` and returns one tensor for each name in ``outputs``.
 
-    ``prefix`` is what the module puts before the checkpoint's parameter names.
+    ``prefix`` precedes the checkpoint's parameter names in the module's.
     """
 
     module: nn.Module
@@ -26,13 +26,13 @@ class Network:
     prefix: str = "network."
 
     def example_inputs(self) -> tuple[torch.Tensor, ...]:
-        """Zeros of the right shapes, on the device of the module's parameters."""
+        """Return zeros of the inputs' shapes on the device of the module's parameters."""
         device = next(self.module.parameters()).device
         return tuple(torch.zeros(spec.shape, dtype=getattr(torch, spec.dtype), device=device) for spec in self.inputs)
 
 
 def build_network(source: ModelSource, options: CaptureOptions, stage: str, device: str = "meta") -> Network:
-    """The network of ``stage``; raises CaptureError where its configuration names no known class or does not fit it."""
+    """Build the network of ``stage``; raises CaptureError where its configuration does not build."""
     build = {"clip": _build_text, "clip2": _build_text, "unet": _build_unet, "vae": _build_vae}[stage]
     try:
         with torch.device(device):
@@ -47,8 +47,11 @@ def build_network(source: ModelSource, options: CaptureOptions, stage: str, devi
 
 
 def latent_size(source: ModelSource, options: CaptureOptions) -> tuple[int, int]:
-    """Height and width of the latents; raises CaptureError where the image's size is no multiple of the VAE's
-    factor."""
+    """Return height and width of the latents.
+
+    Raises:
+        CaptureError: the image's size is no multiple of the VAE's factor.
+    """
     factor = vae_factor(source)
     native = source.configs.get("unet", {}).get("sample_size")
     if native is None:
@@ -66,14 +69,14 @@ def latent_size(source: ModelSource, options: CaptureOptions) -> tuple[int, int]
 
 
 def vae_factor(source: ModelSource) -> int:
-    """How many pixels a latent is wide: each level of the decoder but the last doubles the size."""
+    """Return the width of a latent in pixels; each level of the decoder but the last doubles it."""
     vae = source.configs.get("vae", {})
     channels = vae.get("block_out_channels") or vae.get("decoder_block_out_channels") or (0,) * 4
     return 2 ** (len(channels) - 1)
 
 
 class _TextEncoder(nn.Module):
-    """Token ids [1, length] → the embedding that the pipeline hands to the UNet [1, length, width]."""
+    """Token ids [1, length] → the text embedding that the UNet takes [1, length, width]."""
 
     def __init__(self, network: nn.Module, penultimate: bool, pooled: bool) -> None:
         super().__init__()
@@ -88,7 +91,7 @@ class _TextEncoder(nn.Module):
         embedding = output.hidden_states[-2]
         if not self.pooled:
             return embedding
-        # The end marker has the largest id of all tokens, so its first occurrence is where the maximum is.
+        # The end marker has the largest id of all tokens: argmax finds its first occurrence.
         end = token_ids.argmax(dim=-1)
         state = torch.index_select(output.last_hidden_state, 1, end)[:, 0]
         return embedding, self.network.text_projection(state)
@@ -116,7 +119,7 @@ def _build_text(source: ModelSource, options: CaptureOptions, stage: str) -> Net
 
 
 class _Unet(nn.Module):
-    """Latents, timestep and context (and what else the configuration asks for, by name) → predicted noise."""
+    """Latents, timestep, context and the configuration's further inputs → predicted noise."""
 
     def __init__(self, network: nn.Module, extra: list[str]) -> None:
         super().__init__()
@@ -165,8 +168,10 @@ def _time_width(settings: Any) -> int:
 
 
 def _extra_inputs(settings: Any, batch: int, source: ModelSource) -> list[TensorSpec]:
-    """The inputs beyond the usual three that a UNet's configuration asks for (diffusers,
-    UNet2DConditionModel.forward)."""
+    """Return the inputs beyond the usual three that a UNet's configuration requires.
+
+    See ``UNet2DConditionModel.forward`` in diffusers.
+    """
     extra = []
     projected = settings.projection_class_embeddings_input_dim
     if settings.class_embed_type == "timestep":
@@ -193,7 +198,7 @@ def _extra_inputs(settings: Any, batch: int, source: ModelSource) -> list[Tensor
 
 
 class _Decoder(nn.Module):
-    """Scaled latents → picture in 0..1."""
+    """Scaled latents → image with values from 0 to 1."""
 
     def __init__(self, network: nn.Module, config: Any) -> None:
         super().__init__()

@@ -1,8 +1,7 @@
-"""Where a model comes from: a diffusers folder, a Hugging Face id or a built-in configuration, and how its weights are
-read.
+"""Sources of a model: a diffusers folder, a Hugging Face id or a built-in configuration.
 
-A `ModelSource` holds the configuration of each stage; weights are read only when asked for, so that a model can be
-captured and tuned from its configuration alone.
+A `ModelSource` holds the configuration of each stage. Weights are read only on request, so that a model can be captured
+and tuned from its configuration alone.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ class ModelSource:
 
     ``configs`` maps a stage (``clip``, ``clip2``, ``unet``, ``vae``) to its component's configuration, in order of
     execution; ``scheduler`` is the sampler's, empty where there is none. ``folder`` is the pipeline's folder, None for
-    a built-in configuration; ``repo_id`` is set where the weights can still be downloaded from the Hugging Face hub.
+    a built-in configuration. ``repo_id`` is set where weights can be downloaded from the Hugging Face hub.
     ``token_length`` is the number of tokens in a prompt.
     """
 
@@ -47,11 +46,11 @@ class ModelSource:
 
     @property
     def has_weights(self) -> bool:
-        """Whether the weights of every stage are here, or can be downloaded."""
+        """Whether the weights of every stage are in the folder, or can be downloaded."""
         return bool(self.repo_id) or all(self._weight_files(stage) for stage in self.configs)
 
     def select_stages(self, wanted: Sequence[str] | None) -> list[str]:
-        """The stages of that name, or all for None, in order of execution; raises CaptureError for one it has not."""
+        """Return the stages named, or all for None, in order of execution; raises CaptureError for an unknown one."""
         unknown = sorted(set(wanted or ()) - set(self.configs))
         if unknown:
             raise CaptureError(
@@ -60,10 +59,12 @@ class ModelSource:
         return [stage for stage in self.configs if wanted is None or stage in wanted]
 
     def load_weights(self, stage: str) -> dict[str, torch.Tensor]:
-        """The checkpoint of ``stage`` on the CPU, in its own dtypes, by canonical name (see `canonical_weight_name`).
+        """Return the checkpoint of ``stage`` on the CPU, in its own dtypes, by canonical name.
 
-        Tensors from safetensors files are mapped, not read: memory is used as they are touched. Raises CaptureError
-        where the stage, its files or its format are missing.
+        See `canonical_weight_name`. Tensors of safetensors files are mapped into memory and read on access.
+
+        Raises:
+            CaptureError: the stage or its files are missing, or a file cannot be read.
         """
         if stage not in self.configs:
             raise CaptureError(f"{self.name} has no stage {stage!r}", f"its stages: {', '.join(self.configs)}")
@@ -112,9 +113,10 @@ class ModelSource:
 
 
 def resolve_model(name: str) -> ModelSource:
-    """The model that ``name`` means: a folder, a built-in name, or a Hugging Face id, tried in this order.
+    """Return the model of a folder, a built-in name or a Hugging Face id, tried in this order.
 
-    Raises CaptureError saying what was looked for where nothing fits.
+    Raises:
+        CaptureError: none of them exists, or a configuration cannot be read.
     """
     path = Path(name).expanduser()
     if path.is_dir():
@@ -138,17 +140,17 @@ def resolve_model(name: str) -> ModelSource:
 
 
 def builtin_names() -> list[str]:
-    """The names of the configurations that come with wgtune."""
+    """Return the names of the configurations that come with wgtune."""
     folder = resources.files(__package__).joinpath("configs")
     return sorted(entry.name[: -len(".json")] for entry in folder.iterdir() if entry.name.endswith(".json"))
 
 
 def canonical_weight_name(stage: str, name: str) -> str:
-    """The name under which a tensor is known here, whatever library version wrote the checkpoint.
+    """Return a tensor's name independent of the library version that wrote the checkpoint.
 
-    Text encoders lose the prefix of their inner model (transformers 5 dropped CLIP's ``text_model.``; BERT is published
-    with and without ``bert.``) and get today's names for layer norms; the decoder's attention gets the names that
-    diffusers has used since 0.18.
+    Names in text encoders lose the prefix of the inner model (transformers 5 dropped CLIP's ``text_model.``; BERT is
+    published with and without ``bert.``), and those of layer norms take their present form. The decoder's attention
+    has the names that diffusers uses since 0.18.
     """
     if stage.startswith("clip"):
         name = re.sub(r"^(text_model|bert|roberta)\.", "", name)
@@ -202,7 +204,7 @@ def _from_hub(repo_id: str) -> ModelSource:
 
 
 def _token_length(folder: Path, configs: dict[str, dict[str, Any]]) -> int:
-    """The prompt's length as diffusers pads it: the tokenizer's, within what the text encoder has positions for."""
+    """Return the length to which diffusers pads a prompt: the tokenizer's, at most the text encoder's positions."""
     positions = int(configs.get("clip", configs.get("clip2", {})).get("max_position_embeddings", 77))
     for tokenizer in ("tokenizer", "tokenizer_2"):
         path = folder / tokenizer / "tokenizer_config.json"
@@ -222,9 +224,11 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _choose_weights(present: set[str], read_index: Any) -> list[str]:
-    """The weight files to read of a component's folder: safetensors before torch's format, full precision before half.
+    """Return the names of a component's weight files: safetensors before torch's format, full precision before half.
 
-    A sharded checkpoint is found by its index (``read_index`` gives its JSON), which names the shards.
+    Args:
+        present: names of the files in the component's folder.
+        read_index: returns the JSON of a sharded checkpoint's index, which names the shards.
     """
     for extension in ("safetensors", "bin"):
         for variant in ("", "fp16"):

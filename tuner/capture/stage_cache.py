@@ -1,6 +1,6 @@
-"""Captured stages on disk, each in one zip file named by the SHA-256 of everything that shaped it.
+"""Captured stages on disk, each in a zip file named by the SHA-256 of everything that shapes it.
 
-A file that cannot be read is as good as none: the stage is captured again and the file written anew.
+A file that cannot be read counts as missing: the stage is captured again, and the file is replaced.
 """
 
 from __future__ import annotations
@@ -31,8 +31,10 @@ _TOOLS = ("apache-tvm", "torch", "diffusers", "transformers")
 
 
 def stage_key(source: ModelSource, options: CaptureOptions, stage: str) -> str:
-    """SHA-256 over the stage's inputs: every configuration of the model (stages look at each other's), options,
-    versions."""
+    """Return the SHA-256 of what shapes a stage: code, tool versions, options and the model's configurations.
+
+    All configurations count, because stages read each other's.
+    """
     shaped_by = {
         "code": code_digest(_CODE),
         "stage": stage,
@@ -45,12 +47,12 @@ def stage_key(source: ModelSource, options: CaptureOptions, stage: str) -> str:
 
 
 def capture_key(stage_keys: Sequence[str]) -> str:
-    """The key of a capture made of these stages, in order."""
+    """Return the key of a capture made of these stages, in order."""
     return hashlib.sha256("\n".join(stage_keys).encode()).hexdigest()
 
 
 def save(key: str, stage: Stage, kernels: dict[str, Kernel]) -> None:
-    """Keep a stage; a reader sees the whole file or none."""
+    """Write a stage; readers see the complete file or none."""
     import tvm
 
     path = _path(key)
@@ -77,7 +79,7 @@ def save(key: str, stage: Stage, kernels: dict[str, Kernel]) -> None:
 
 
 def load(key: str) -> tuple[Stage, dict[str, Kernel]] | None:
-    """The stage kept under ``key`` with its kernels by id, or None where there is none or the file is damaged."""
+    """Return the stage of ``key`` with its kernels by id; None where the file is missing or damaged."""
     path = _path(key)
     if not path.is_file():
         return None
@@ -145,7 +147,7 @@ def _kernel_json(kernel: Kernel) -> dict[str, Any]:
 
 def _kernel(data: dict[str, Any], func: Any) -> Kernel:
     if hashlib.sha256(data["text"].encode()).hexdigest() != data["id"]:
-        raise ValueError("a kernel's text and id do not belong together")
+        raise ValueError("a kernel's id is not the SHA-256 of its text")
     return Kernel(
         id=data["id"],
         name=data["name"],

@@ -1,9 +1,9 @@
-"""How PyTorch operators become Relax where TVM's own importer lacks them or makes kernels that run badly.
+"""Converters from PyTorch to Relax for operators that TVM's importer lacks, or for which it makes slow kernels.
 
-Attention is written as two contractions around a softmax that read and write ``[batch, sequence, heads, channels]``,
-the order in which the projections before and after it leave their results: no transpose is left around it. Where its
-scores would exceed a bound they are made a range of queries at a time; the ranges are marked here (`SLICE`, `CONCAT`)
-and become plain byte offsets when the program is flattened, so that they cost no copies.
+Attention becomes two contractions around a softmax, which read and write ``[batch, sequence, heads, channels]``: the
+projections before and after it use this order too, so no transpose is needed. Where its scores would exceed a bound,
+they are computed for one range of queries at a time. The ranges are marked (`SLICE`, `CONCAT`) and become byte offsets
+in `lowering`, without copies.
 """
 
 from __future__ import annotations
@@ -18,14 +18,13 @@ from tvm import relax, te, tirx
 from ...support.errors import CaptureError
 
 SLICE = "wgtune.slice"
-"""Marker ``SLICE(x, (start,), …)``: the result is ``x``'s elements from ``start`` on, without a copy."""
+"""Marker ``SLICE(x, (start,), …)``: the elements of ``x`` from ``start`` on, without a copy."""
 
 CONCAT = "wgtune.concat"
-"""Marker ``CONCAT(a, b, …)``: the result is the operands one behind the other, written in place by whoever makes
-them."""
+"""Marker ``CONCAT(a, b, …)``: the operands in sequence. The kernels that compute them write into the result."""
 
 ALIGNMENT = 256
-"""Offsets of storage bindings are multiples of this (W3C WebGPU, minStorageBufferOffsetAlignment, default)."""
+"""Bytes of which offsets of storage bindings are multiples (W3C WebGPU, minStorageBufferOffsetAlignment, default)."""
 
 Converter = Callable[[Any, Any], relax.Expr]
 
@@ -35,9 +34,10 @@ class UnsupportedOperator(Exception):
 
 
 def make_converters(max_binding: int) -> dict[str, Converter]:
-    """Converters by PyTorch operator name, for TVM's importer.
+    """Return converters by PyTorch operator name, for TVM's importer.
 
-    Attention scores, and what is bound of an embedding table at once, stay under ``max_binding`` bytes.
+    Args:
+        max_binding: most bytes of attention scores, and of the part of an embedding table in one binding.
     """
 
     def attention(node: Any, importer: Any) -> relax.Expr:
@@ -93,7 +93,7 @@ def _where_scalar(node: Any, importer: Any) -> relax.Expr:
 
 
 def _argmax(node: Any, importer: Any) -> relax.Expr:
-    # torch counts in int64, which WGSL does not have.
+    # torch returns int64, which WGSL does not have.
     index = relax.op.argmax(
         importer.env[node.args[0]], _argument(node, 1, "dim", None), _argument(node, 2, "keepdim", False)
     )
@@ -103,12 +103,12 @@ def _argmax(node: Any, importer: Any) -> relax.Expr:
 def _embedding(node: Any, importer: Any, max_binding: int) -> relax.Expr:
     builder = importer.block_builder
     table, ids = (importer.env[argument] for argument in node.args[:2])
-    # Clipped, because an id beyond the table would read memory that is not the table's.
+    # Clipped, because an id beyond the table would read other memory.
     rows, width = _shape(table)
     ranges = _row_ranges(rows, width, np.dtype(_dtype(table)).itemsize, max_binding)
     if len(ranges) == 1:
         return builder.emit(relax.op.take(table, ids, axis=0, mode="clip"))
-    # The ids only tie each range to the run: what depends on weights alone is made beforehand, and would be a copy.
+    # Ranges depend on the ids so that they are not lifted into the weight transform, which would copy them.
     parts = [_range(builder, table, start * width, (count, width), ids) for start, count in ranges]
     starts = [start for start, _ in ranges]
 
@@ -128,8 +128,10 @@ def _embedding(node: Any, importer: Any, max_binding: int) -> relax.Expr:
 
 
 def _row_ranges(rows: int, width: int, item: int, max_binding: int) -> list[tuple[int, int]]:
-    """The fewest ranges (start, count) of a table's rows that stay under ``max_binding`` bytes each, aligned, of like
-    size."""
+    """Return the fewest aligned ranges (start, count) of a table's rows of at most ``max_binding`` bytes each.
+
+    All ranges but the last have the same size.
+    """
     step = ALIGNMENT // math.gcd(ALIGNMENT, width * item)
     parts = -(-rows * width * item // max_binding)
     count = -(-rows // (parts * step)) * step
@@ -144,12 +146,12 @@ def _index_select(node: Any, importer: Any) -> relax.Expr:
 def _reshape(node: Any, importer: Any) -> relax.Expr:
     value = importer.env[node.args[0]]
     shape = tuple(int(extent) for extent in node.meta["val"].shape)
-    # One that changes nothing would hide a transpose from the one after it.
+    # A reshape that changes nothing would keep `_permuted` from combining transposes.
     return value if shape == _shape(value) else importer.block_builder.emit(relax.op.reshape(value, shape))
 
 
 def _select(node: Any, importer: Any) -> relax.Expr:
-    # TVM's own looks the position up with an index in int64, which WGSL does not have.
+    # TVM's converter uses an index in int64, which WGSL does not have.
     value, (axis, index) = importer.env[node.args[0]], node.args[1:3]
     axis, index = axis % len(value.ty.shape), index % _shape(value)[axis]
     part = importer.block_builder.emit(relax.op.strided_slice(value, [axis], [index], [index + 1]))
@@ -157,7 +159,7 @@ def _select(node: Any, importer: Any) -> relax.Expr:
 
 
 def _upsample_nearest(node: Any, importer: Any) -> relax.Expr:
-    # TVM's own reads other pixels than PyTorch's where the size does not double.
+    # TVM's converter reads other pixels than PyTorch where the size does not double.
     height, width = (int(extent) for extent in node.meta["val"].shape[2:])
 
     def upsample(image: te.Tensor) -> te.Tensor:
@@ -172,7 +174,7 @@ def _upsample_nearest(node: Any, importer: Any) -> relax.Expr:
 
 
 def _scaled(node: Any, importer: Any) -> relax.Expr:
-    # diffusers divides every residual by an output factor, which is 1 in most models.
+    # diffusers divides residuals by a factor that is 1 in most models.
     if isinstance(node.args[1], (int, float)) and node.args[1] == 1 and not node.kwargs:
         return importer.env[node.args[0]]
     return importer.stock[node.target.__name__](node)
@@ -187,8 +189,7 @@ def _transpose(node: Any, importer: Any) -> relax.Expr:
 
 
 def _permuted(builder: relax.BlockBuilder, value: relax.Expr, axes: list[int]) -> relax.Expr:
-    """``value`` with its axes permuted, together with a permutation that it already is: two that cancel leave
-    nothing."""
+    """Return ``value`` with permuted axes, combined with the permutation that made ``value``, if any."""
     binding = builder.lookup_binding(value) if isinstance(value, relax.Var) else None
     if isinstance(binding, relax.Call) and getattr(binding.op, "name", "") == "relax.permute_dims":
         before = binding.attrs.axes
@@ -200,7 +201,7 @@ def _permuted(builder: relax.BlockBuilder, value: relax.Expr, axes: list[int]) -
 
 
 def _sequence_first(builder: relax.BlockBuilder, value: relax.Expr) -> relax.Expr:
-    """``value`` [batch, heads, sequence, channels] as [batch, sequence, heads, channels]; rank 3 has one head."""
+    """Return [batch, heads, sequence, channels] as [batch, sequence, heads, channels]; rank 3 has one head."""
     if len(value.ty.shape) == 3:
         batch, length, channels = _shape(value)
         return builder.emit(relax.op.reshape(value, (batch, length, 1, channels)))
@@ -276,12 +277,12 @@ def _attention(node: Any, importer: Any, max_binding: int) -> relax.Expr:
 
 
 def _masked(dtype: str) -> float:
-    """What is added to a score that must not count: far below any score, and finite, so that no row becomes NaN."""
+    """Return what is added to a masked score: far below any score, but finite, so that no row becomes NaN."""
     return -1e9 if dtype == "float32" else -6e4
 
 
 def _additive_mask(builder: relax.BlockBuilder, mask: relax.Expr, dtype: str) -> relax.Expr:
-    """``mask`` as four-dimensional numbers to add to the scores; a boolean mask is true where attention is allowed."""
+    """Return ``mask`` as a rank 4 tensor to add to scores; a boolean mask is true where attention is allowed."""
     if _dtype(mask) == "bool":
         mask = builder.emit(relax.op.where(mask, relax.const(0.0, dtype), relax.const(_masked(dtype), dtype)))
     shape = _shape(mask)
@@ -291,12 +292,10 @@ def _additive_mask(builder: relax.BlockBuilder, mask: relax.Expr, dtype: str) ->
 def _query_rows(
     batch: int, length: int, heads: int, channels: int, context: int, item: int, max_binding: int
 ) -> int | None:
-    """How many queries to attend with at a time so that the scores stay under ``max_binding`` bytes; None for all at
-    once.
+    """Return the number of queries whose scores stay under ``max_binding`` bytes; None for all at once.
 
-    A range must start at a multiple of `ALIGNMENT` bytes in its tensor, and equal ranges share their kernels, so the
-    largest divisor of the length that is aligned is taken. Where a head's rows cannot be aligned, everything is done at
-    once.
+    A range starts at a multiple of `ALIGNMENT` bytes in its tensor, and ranges of one size share kernels. So the result
+    is the largest aligned divisor of ``length``. Where rows cannot be aligned, attention is computed at once.
     """
     row_scores, row_bytes = heads * context * item, heads * channels * item
     if batch * length * row_scores <= max_binding:
@@ -310,7 +309,7 @@ def _query_rows(
 
 
 def _part(builder: relax.BlockBuilder, value: relax.Expr, batch: int, start: int, count: int) -> relax.Expr:
-    """Positions ``start`` to ``start + count`` of one batch entry of [batch, sequence, heads, channels], in place."""
+    """Return ``count`` positions of one batch entry of [batch, sequence, heads, channels], without a copy."""
     _, length, heads, channels = _shape(value)
     return _range(builder, value, (batch * length + start) * heads * channels, (1, count, heads, channels))
 
@@ -318,7 +317,7 @@ def _part(builder: relax.BlockBuilder, value: relax.Expr, batch: int, start: int
 def _range(
     builder: relax.BlockBuilder, value: relax.Expr, start: int, shape: tuple[int, ...], *tied: relax.Expr
 ) -> relax.Expr:
-    """``value``'s elements from ``start`` on as ``shape``, in place, made after ``tied``."""
+    """Return the elements of ``value`` from ``start`` on as ``shape``, without a copy, dependent on ``tied`` too."""
     arguments = relax.Tuple([value, relax.ShapeExpr([start]), *tied])
     return builder.emit(relax.op.call_dps_packed(SLICE, arguments, relax.TensorType(shape, _dtype(value))))
 
@@ -334,7 +333,7 @@ def _mask_part(builder: relax.BlockBuilder, mask: relax.Expr, batch: int, start:
 
 
 def unsupported(stage: str, operators: list[str]) -> CaptureError:
-    """The error for PyTorch operators of ``stage`` that cannot be converted."""
+    """Return the error for PyTorch operators of ``stage`` that cannot be converted."""
     return CaptureError(
         f"the stage {stage} uses operators that TVM cannot convert: {', '.join(sorted(operators))}",
         "leave the stage out, or add a converter in wgtune/tuner/capture/torch_ops.py",

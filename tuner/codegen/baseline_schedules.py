@@ -1,4 +1,4 @@
-"""Untuned schedules of a kernel for a GPU: dlight's, and a plain one whose threads do not loop for long."""
+"""Untuned schedules of a kernel: those of dlight's rules, and one whose threads do not loop for long."""
 
 from __future__ import annotations
 
@@ -22,22 +22,23 @@ from .traces import schedulable_module, trace_to_json
 from .tvm_native import NativeTier
 
 MOST_ITERATIONS = 1 << 15
-"""Iterations of all its loops that a GPU thread should make. Mesa's llvmpipe ends a thread's loops after 65,535,
-counted over all of them together, and says nothing."""
+"""Most iterations that a GPU thread should make, all its loops together. Mesa's llvmpipe ends a thread's loops after a
+total of 65,535 iterations without an error."""
 
 _LONG = 4096
-"""Terms of a reduction that one thread may sum alone."""
+"""Most terms of a reduction that one thread sums alone."""
 
 
 def baseline_schedules(kernel: Kernel, tier: Tier) -> Iterator[Schedule]:
-    """Untuned schedules, the best first: the first that emits, runs and verifies is the kernel's baseline.
+    """Yield untuned schedules, each with a trace; the first that emits, runs and verifies is the kernel's baseline.
 
-    First comes what TVM does by default for a GPU (dlight's rules in the order of TVM's generic GPU pipeline), then
-    simpler schedules for drivers that get the first wrong. Those whose threads loop for too long come last: they are
-    slow everywhere, and wrong on a driver that ends long loops. Each has a trace. A rule that fails is passed over.
+    First comes TVM's default for a GPU (dlight's rules in the order of TVM's generic GPU pipeline), then simpler
+    schedules for drivers that run the first one wrongly. Schedules whose threads make more than `MOST_ITERATIONS`
+    iterations come last: they are slow everywhere, and wrong on a driver that ends long loops. A rule that fails is
+    skipped.
     """
     if isinstance(tier, NativeTier) and tier.is_cpu:
-        yield Schedule(schedulable_module(kernel))  # TVM has no rules for CPUs: the loops as they stand
+        yield Schedule(schedulable_module(kernel))  # dlight has no rules for CPUs
         return
     seen: set[str] = set()
     long: list[Schedule] = []
@@ -68,9 +69,9 @@ def _apply(rules: tuple[Any, ...], kernel: Kernel, tier: Tier) -> Schedule | Non
 
 
 def thread_iterations(module: IRModule) -> int:
-    """How often one GPU thread goes round the innermost loops of the blocks of a scheduled ``main``, all together."""
+    """Return the iterations that a GPU thread makes in the innermost loops of all blocks of a scheduled ``main``."""
     total = 0
-    schedule = Schedule(module)  # one of its own: even to ask is written into a schedule's trace
+    schedule = Schedule(module)  # a copy: queries are written into a schedule's trace too
     waiting = [schedule.get_sblock("root")]
     while waiting:
         block = waiting.pop()
@@ -81,10 +82,10 @@ def thread_iterations(module: IRModule) -> int:
 
 
 class ShortLoops(GPUScheduleRule):
-    """One thread for each result; where a result sums many terms, one workgroup for each."""
+    """One thread for each result, or one workgroup where a result sums many terms."""
 
     def apply(self, func: tirx.PrimFunc, target: Target, _tunable: bool) -> Schedule | None:
-        """The schedule of ``func``, or None for shapes that are not static and for functions that are no loop nests."""
+        """Return the schedule of ``func``; None for dynamic shapes and for functions that are no loop nests."""
         schedule = Schedule(func)
         infos = normalize_prim_func(schedule)
         if infos is None:

@@ -1,4 +1,4 @@
-"""A scheduled kernel as the program that a tier's devices run: WGSL, or native code for TVM's runtimes."""
+"""The program of a scheduled kernel: WGSL, or native code for TVM's runtimes."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from .wgsl import emit_wgsl
 
 
 def emit(mod: tvm.IRModule, tier: Tier) -> AnyProgram:
-    """The program of ``mod``, which holds one scheduled PrimFunc ``main``; ``mod`` is left as it is.
+    """Return the program of ``mod``, which holds one scheduled PrimFunc ``main`` and is not changed.
 
     Raises:
-        EmitError: TVM cannot make WGSL of it, or it breaks a limit of ``tier``. Native code is built where it runs.
+        EmitError: TVM cannot generate WGSL for it, or it breaks a limit of ``tier``. Native code is built later, by the
+            worker.
     """
     return emit_native(mod, tier) if isinstance(tier, NativeTier) else emit_wgsl(mod, tier)

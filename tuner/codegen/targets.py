@@ -1,4 +1,4 @@
-"""TVM targets that carry a tier's WebGPU limits: one to search under, one to emit WGSL with."""
+"""TVM targets with a tier's limits: one for search, one for emission."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from ...devices.limits import Tier
 from .tvm_native import NativeTier, native_target
 
 _SEARCH_WARP = 32
-"""Threads that MetaSchedule groups for cross-thread reductions. WebGPU promises no subgroup size, so 32 only shapes the
-search space; emission knows no warps and reduces through workgroup memory."""
+"""Threads that MetaSchedule groups for cross-thread reductions. WebGPU guarantees no subgroup size: 32 only shapes the
+design space, and emitted code reduces through workgroup memory."""
 
 
 def search_target(tier: Tier) -> Target:
-    """The target for dlight and MetaSchedule: ``vulkan`` within the limits of ``tier``.
+    """Return the target for MetaSchedule: ``vulkan`` with the limits of ``tier``, or the target of a `NativeTier`.
 
-    MetaSchedule's GPU rules know vulkan, metal, cuda, rocm and opencl, and refuse ``webgpu``. A schedule found under
-    these limits is legal WebGPU, whatever the target is called. A `NativeTier` has a target of its own.
+    MetaSchedule's GPU rules accept vulkan, metal, cuda, rocm and opencl, and reject ``webgpu``. A schedule within these
+    limits is legal WebGPU, whatever the target's name.
     """
     if isinstance(tier, NativeTier):
         return native_target(tier)
@@ -34,10 +34,10 @@ def search_target(tier: Tier) -> Target:
 
 
 def emit_target(tier: Tier) -> Target:
-    """The ``webgpu`` target that scheduled TensorIR is lowered for; of a `NativeTier` its own.
+    """Return the target for dlight and for lowering: ``webgpu``, or the target of a `NativeTier`.
 
-    Subgroup operations stay off even where the tier has them: TVM would assume a subgroup of 32 threads, and WebGPU
-    promises no size.
+    Subgroup operations stay off even where the tier has them: TVM assumes subgroups of 32 threads, and WebGPU
+    guarantees no size.
     """
     if isinstance(tier, NativeTier):
         return native_target(tier)
@@ -52,5 +52,5 @@ def emit_target(tier: Tier) -> Target:
 
 
 def _threads(tier: Tier) -> int:
-    """The longest one-dimensional workgroup, which schedules use most."""
+    """Return the most threads of a one-dimensional workgroup, the shape that schedules use most."""
     return min(tier.limits["maxComputeInvocationsPerWorkgroup"], tier.limits["maxComputeWorkgroupSizeX"])

@@ -1,4 +1,4 @@
-"""Schedules as traces: the module that they start from, their JSON text, and how a stored one is replayed.
+"""Schedules as traces: the module that they start from, their JSON text, and replay.
 
 A trace names the blocks and buffers that it works on. A kernel's identity has no names, so every schedule starts from
 `schedulable_module`, where names are positions: a trace recorded for a kernel replays on every kernel of its id.
@@ -21,26 +21,26 @@ _HINT = "it was recorded for another kernel or by another version of TVM; tune t
 
 
 class TraceError(WgtuneError):
-    """A stored trace that is damaged, or belongs to another kernel or another TVM."""
+    """A stored trace that is damaged, or belongs to another kernel or another TVM version."""
 
 
 def schedulable_module(kernel: Kernel) -> tvm.IRModule:
-    """A fresh module whose only function, ``main``, is the kernel unscheduled, every name replaced by its position.
+    """Return a new module whose only function ``main`` is the unscheduled kernel with names that follow from positions.
 
-    Search and baselines start from it, so that traces and WGSL depend on the kernel's identity alone.
+    Search and baselines start from it, so that traces and WGSL depend only on the kernel's identity.
     """
     return tvm.IRModule({ENTRY: _without_names(kernel)})
 
 
 def trace_to_json(schedule: Schedule) -> str:
-    """The schedule's trace as JSON text, postprocessing included."""
+    """Return the schedule's trace as JSON text, postprocessing included."""
     return json.dumps(trace_values(schedule.trace), separators=(",", ":"))
 
 
 def replay(kernel: Kernel, trace_json: str) -> Schedule:
-    """The schedule of ``kernel`` that `trace_to_json` wrote down.
+    """Return the schedule of ``kernel`` whose trace `trace_to_json` wrote.
 
-    Nothing in the text is executed but TVM's own scheduling instructions.
+    Only TVM's scheduling instructions are executed.
 
     Raises:
         TraceError: the text is no trace, or does not fit this kernel.

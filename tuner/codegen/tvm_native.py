@@ -1,7 +1,7 @@
-"""Tuning for TVM's own runtimes: kernels as native code, measured through the same search with that target.
+"""Native code for TVM's own runtimes: the tier, the target and the program.
 
-It is a second way to a GPU beside WGSL: a reference for what the WGSL loses, and records for native use. A session's
-runtime says which way it was, and the two are never ranked together.
+The same search runs with a native target. The results show what WGSL loses against native code, and serve native use.
+A trial names its runtime; trials of different runtimes are never ranked together.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ RUNTIMES = frozenset({Runtime.TVM, Runtime.TVM_CUDA, Runtime.TVM_METAL})
 """Runtimes whose programs are TVM's native code."""
 
 _CPU_SHARED = 1 << 30
-"""No limit: a CPU schedule uses no workgroup memory."""
+"""Bytes of workgroup memory on a CPU: no limit, as its schedules use none."""
 
 
 @dataclass(frozen=True)
 class NativeTier(Tier):
-    """The limits of one device's native code, and TVM's ``target`` for it, as JSON."""
+    """The limits of native code on one device, with TVM's ``target`` as JSON."""
 
     target: str = ""
 
     @property
     def is_cpu(self) -> bool:
-        """Whether schedules bind no GPU threads."""
+        """Whether the target is a CPU, whose schedules bind no GPU threads."""
         return bool(json.loads(self.target)["kind"] == "llvm")
 
     @property
     def rules(self) -> str:
-        """The name of MetaSchedule's rules; those of CUDA serve every GPU, and know no matrix units."""
+        """Name of MetaSchedule's rules; those of CUDA serve every GPU and use no matrix units."""
         return "llvm" if self.is_cpu else "cuda"
 
 
 def tier_for(device: Device, tier: Tier) -> Tier:
-    """The tier to tune ``device`` within: ``tier`` where it runs WGSL, its own limits where TVM compiles for it."""
+    """Return ``tier`` for a device that runs WGSL, and the device's own limits where TVM compiles for it."""
     if device.runtime not in RUNTIMES:
         return tier
     threads = device.limits.get("maxComputeInvocationsPerWorkgroup", 1024)
@@ -80,12 +80,12 @@ def tier_for(device: Device, tier: Tier) -> Tier:
 
 
 def native_target(tier: NativeTier) -> Target:
-    """TVM's target of ``tier``."""
+    """Return TVM's target of ``tier``."""
     return Target(json.loads(tier.target))
 
 
 def emit_native(mod: tvm.IRModule, tier: NativeTier) -> NativeProgram:
-    """The program of ``mod``, which holds one scheduled PrimFunc ``main``. Whether it builds, the worker finds out."""
+    """Return the program of ``mod``, which holds one scheduled PrimFunc ``main``; the worker builds it."""
     kernels, threads = _launches(mod["main"])
     needs = Requirements(
         threads=threads, workgroup_size=(threads, 1, 1), workgroup_bytes=0, storage_buffers=0, binding_bytes=0
@@ -94,7 +94,7 @@ def emit_native(mod: tvm.IRModule, tier: NativeTier) -> NativeProgram:
 
 
 def _launches(func: tirx.PrimFunc) -> tuple[list[str], int]:
-    """A name for each kernel that the schedule launches, and the most threads of a workgroup; ("main", 0) on a CPU."""
+    """Return a name for each kernel launched, and the most threads of a workgroup; (["main"], 0) on a CPU."""
     groups: list[str] = []
     threads: dict[str, int] = {}
 

@@ -1,7 +1,7 @@
-"""Scheduled TensorIR → WGSL `Program`, with device-side code generation only.
+"""Scheduled TensorIR as a WGSL `Program`, by TVM's device code generation.
 
-TVM's own pipeline lowers the function and splits host from device. Of the host side nothing is compiled: the launches
-are read from its IR (kernel, buffers in binding order, grid, order of launches).
+TVM's pipeline lowers the function and splits it into host and device functions. The host function is not compiled:
+kernels, buffers in binding order, grids and the order of launches are read from its IR.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from ...support.errors import WgtuneError
 from .targets import emit_target
 
 _ENTRY = "main_kernel"
-"""Entry point of every shader. One name for all lets equal shaders of a program be one."""
+"""Entry point of every shader; with one name, equal shaders of a program are one."""
 
 _HOST_PASSES = frozenset({"tirx.MakePackedAPI", "tirx.FP8StorageLegalize", "tirx.BF16StorageLegalize"})
-"""Passes for a host function that is called. The last two insist on the first, and serve types that WGSL lacks."""
+"""Passes that only a compiled host function needs; the last two depend on the first, and treat types WGSL lacks."""
 
 _DTYPE_BYTES = {"float32": 4, "int32": 4, "uint32": 4, "float16": 2}
-"""What a buffer may hold: WGSL has no one-byte and no eight-byte values in storage."""
+"""Bytes of the types that a buffer may hold; WGSL stores no values of one or eight bytes."""
 
 _SCALAR_BYTES = {"f32": 4, "i32": 4, "u32": 4, "f16": 2}
 _FEATURES = {"f16": "shader-f16", "subgroups": "subgroups"}
-"""WGSL ``enable`` names and the WebGPU features that grant them."""
+"""WebGPU features by the WGSL extensions (``enable``) that need them."""
 
 _STORAGE = re.compile(r"@binding\((\d+)\) var<storage, (read|read_write)> \w+ : array<([\w<>]+)>;")
 _WORKGROUP = re.compile(r"var<workgroup> \w+ : array<([\w<>]+), (\d+)>;")
@@ -50,19 +50,19 @@ _CHOICE = re.compile(
     r"\s*(?P=name) = (?P<no>.*);\n"
     r"\s*\}"
 )
-"""How TVM writes a conditional value."""
+"""A conditional value as TVM writes it."""
 
 
 class EmitError(WgtuneError):
-    """A schedule that does not become WGSL within the tier: the candidate's fault, not the program's."""
+    """A schedule for which no WGSL within the tier's limits can be emitted."""
 
 
 class _CodegenError(EmitError):
-    """TVM's WGSL writer failed on lowered code."""
+    """TVM's WGSL code generation failed on lowered code."""
 
 
 def emit_wgsl(mod: tvm.IRModule, tier: Tier) -> Program:
-    """The WGSL program of ``mod``, which holds one scheduled PrimFunc ``main``; ``mod`` is left as it is.
+    """Return the WGSL program of ``mod``, which holds one scheduled PrimFunc ``main`` and is not changed.
 
     The text depends on the schedule and the names inside the function, not on the function's own name.
 
@@ -72,9 +72,9 @@ def emit_wgsl(mod: tvm.IRModule, tier: Tier) -> Program:
     try:
         return _emit(mod["main"], tier, vectorize=True)
     except _CodegenError:
-        # TVM 0.27 makes arrays of vectors out of arrays that are accessed by vectors, and stumbles (VectorTypeRewriter)
-        # over scalar accesses at multiples of more than a vector: one candidate in eight of a matmul. As loops over the
-        # lanes the same schedule is legal WGSL, perhaps slower, which measuring tells.
+        # TVM 0.27 turns arrays that are accessed by vectors into arrays of vectors, and fails (VectorTypeRewriter) on
+        # scalar accesses at multiples of more than a vector: one candidate in eight of a matmul. Without vectorization
+        # the same schedule is legal WGSL, perhaps slower, as measuring will show.
         return _emit(mod["main"], tier, vectorize=False)
 
 
@@ -82,7 +82,7 @@ def _emit(func: tirx.PrimFunc, tier: Tier, *, vectorize: bool) -> Program:
     host, kernels = _lower(func, tier, vectorize)
     reader = _HostReader(func, host)
     shaders: list[Shader] = []
-    texts: dict[str, _Text] = {}
+    texts: dict[str, _KernelText] = {}
     dispatches: list[Dispatch] = []
     for launch in reader.launches:
         if launch.kernel not in texts:
@@ -117,14 +117,14 @@ def _emit(func: tirx.PrimFunc, tier: Tier, *, vectorize: bool) -> Program:
 
 
 def _lower(func: tirx.PrimFunc, tier: Tier, vectorize: bool) -> tuple[tirx.PrimFunc, tvm.IRModule]:
-    """The host function with its launches, and the device functions by kernel name."""
+    """Return the host function with its launches, and the device functions by kernel name."""
     target = emit_target(tier)
-    # A module of its own under a fixed name: kernel names derive from it, and passes may change what they are given.
+    # A new module with a fixed function name: kernel names derive from it, and passes may change their input.
     module = tvm.IRModule({"main": func.without_attr("target").with_attr("global_symbol", "main")})
     try:
         module = tirx.transform.BindTarget(target)(module)
         pipeline, _, finalize_device = tirx.get_default_tir_pipeline(target)
-        # CSE only adds `let`s that later passes make redundant: the WGSL is a sixth shorter without, and says the same.
+        # CSE only adds `let`s that later passes make redundant; without it the WGSL is a sixth shorter and equivalent.
         config = {"tirx.disable_cse_tir": True, "tirx.disable_vectorize": not vectorize}
         with tvm.transform.PassContext(instruments=[_DeviceOnly()], config=config):
             module = pipeline(module)
@@ -137,7 +137,7 @@ def _lower(func: tirx.PrimFunc, tier: Tier, vectorize: bool) -> tuple[tirx.PrimF
 
 @pass_instrument
 class _DeviceOnly:
-    """Skips the passes that make the host function callable, which it never is."""
+    """Skips the passes that make the host function callable."""
 
     def should_run(self, _module: tvm.IRModule, info: Any) -> bool:
         return info.name not in _HOST_PASSES
@@ -145,7 +145,7 @@ class _DeviceOnly:
 
 @dataclass(frozen=True)
 class _Launch:
-    """One ``call_ffi_kernel`` of the host; ``grid`` before it is spread over x and z."""
+    """One ``call_ffi_kernel`` of the host; ``grid`` is as TVM launches it (see `_spread`)."""
 
     kernel: str
     buffers: tuple[Buffer, ...]
@@ -155,7 +155,7 @@ class _Launch:
 
 
 class _HostReader:
-    """Reads the host function's straight line of allocations, views and launches."""
+    """Reads allocations, views and launches, in order, from the host function."""
 
     def __init__(self, func: tirx.PrimFunc, host: tirx.PrimFunc) -> None:
         self.arg_bytes = [_nbytes(p) for p in func.params]
@@ -166,7 +166,7 @@ class _HostReader:
             self._read(statement)
 
     def nbytes(self, buffer: Buffer) -> int:
-        """Size of what ``buffer`` refers to."""
+        """Return the size of ``buffer`` in bytes."""
         return self.arg_bytes[buffer.index] if buffer.kind == "arg" else self.scratch[buffer.index]
 
     def _read(self, statement: tirx.Stmt) -> None:
@@ -210,8 +210,8 @@ class _HostReader:
 
 
 @dataclass(frozen=True)
-class _Text:
-    """What the WGSL of one kernel says about itself; ``bindings`` are (access, element bytes)."""
+class _KernelText:
+    """The WGSL of one kernel with what it declares; ``bindings`` are (access, element bytes)."""
 
     source: str
     workgroup: tuple[int, int, int]
@@ -221,13 +221,13 @@ class _Text:
     has_uniform: bool
 
 
-def _generate(name: str, kernels: tvm.IRModule, tier: Tier) -> _Text:
+def _generate(name: str, kernels: tvm.IRModule, tier: Tier) -> _KernelText:
     try:
         built = _codegen()(tvm.IRModule({name: kernels[name]}), emit_target(tier))
         source = str(built.inspect_source())
     except Exception as error:
         raise _CodegenError(f"TVM cannot write WGSL for {name}: {_first_line(error)}") from error
-    # The comment headers name the function; without them equal kernels have equal text.
+    # Comments name the function; without them equal kernels have equal text.
     source = "\n".join(line for line in source.splitlines() if not line.startswith("//")).strip() + "\n"
     source = re.sub(rf"\bfn {re.escape(name)}\(", f"fn {_ENTRY}(", source)
     source = without_branches(source)
@@ -238,7 +238,7 @@ def _generate(name: str, kernels: tvm.IRModule, tier: Tier) -> _Text:
     if size is None:
         raise EmitError(f"the WGSL of {name} has no workgroup size")
     x, y, z = (int(n) for n in size.groups())
-    return _Text(
+    return _KernelText(
         source=source,
         workgroup=(x, y, z),
         bindings=tuple((access, _element_bytes(name, element)) for _, access, element in _STORAGE.findall(source)),
@@ -273,7 +273,7 @@ def _codegen() -> Any:
 
 
 def _element_bytes(kernel: str, element: str) -> int:
-    """Bytes of one array element in WGSL: a scalar, or a vector whose stride is its size (three count as four)."""
+    """Return the bytes of one array element in WGSL: a scalar or a vector; three lanes take the space of four."""
     vector = re.fullmatch(r"vec([234])<(\w+)>", element)
     lanes, scalar = (int(vector.group(1)), vector.group(2)) if vector else (1, element)
     if scalar not in _SCALAR_BYTES:
@@ -281,7 +281,7 @@ def _element_bytes(kernel: str, element: str) -> int:
     return _SCALAR_BYTES[scalar] * (4 if lanes == 3 else lanes)
 
 
-def _check_bindings(launch: _Launch, text: _Text, reader: _HostReader) -> None:
+def _check_bindings(launch: _Launch, text: _KernelText, reader: _HostReader) -> None:
     if len(text.bindings) != len(launch.buffers):
         raise EmitError(f"{launch.kernel} has {len(text.bindings)} bindings and is given {len(launch.buffers)} buffers")
     written = {b for b, (access, _) in zip(launch.buffers, text.bindings, strict=True) if access == "read_write"}
@@ -294,7 +294,7 @@ def _check_bindings(launch: _Launch, text: _Text, reader: _HostReader) -> None:
 
 
 def _spread(launch: _Launch, tier: Tier) -> tuple[int, int, int]:
-    """The grid with a long x spread over x and z, which is how TVM's WGSL puts ``blockIdx.x`` together again."""
+    """Return the grid with a long x spread over x and z, from which TVM's WGSL computes ``blockIdx.x``."""
     most = tier.limits["maxComputeWorkgroupsPerDimension"]
     x, y, z = launch.grid
     if z != 1:
@@ -306,7 +306,7 @@ def _spread(launch: _Launch, tier: Tier) -> tuple[int, int, int]:
 
 
 def _requirements(
-    shaders: list[Shader], dispatches: list[Dispatch], texts: list[_Text], reader: _HostReader
+    shaders: list[Shader], dispatches: list[Dispatch], texts: list[_KernelText], reader: _HostReader
 ) -> Requirements:
     sizes = [s.workgroup for s in shaders]
     return Requirements(
@@ -334,7 +334,7 @@ def _is_call(value: Any, op: str) -> bool:
 
 
 def _nbytes(buffer: Any) -> int:
-    """Bytes of a statically shaped TensorIR buffer."""
+    """Return the bytes of a TensorIR buffer of static shape."""
     dtype = str(buffer.ty.dtype)
     if dtype not in _DTYPE_BYTES:
         raise EmitError(f"buffer {buffer.name} holds {dtype}, which a WebGPU storage buffer cannot")
@@ -350,7 +350,7 @@ def _constant(value: Any) -> int:
 
 
 def _word(scalar: Any) -> int:
-    """A scalar argument's 32 bits as an unsigned integer."""
+    """Return the 32 bits of a scalar argument as an unsigned integer."""
     kind = {"int32": np.int32, "uint32": np.uint32, "float32": np.float32}.get(str(scalar.ty.dtype))
     if kind is None:
         raise EmitError(f"a scalar of type {scalar.ty.dtype} does not fit WGSL's uniform")
@@ -358,6 +358,6 @@ def _word(scalar: Any) -> int:
 
 
 def _first_line(error: object) -> str:
-    """The first line of text that says something."""
+    """Return the first line that is neither blank nor a comment, or the type's name."""
     lines = (line.strip() for line in str(error).splitlines())
     return next((line for line in lines if line and not line.startswith("#")), type(error).__name__)

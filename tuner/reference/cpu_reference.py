@@ -1,4 +1,4 @@
-"""Runs untuned TensorIR on the CPU, in double precision too, fast enough for the largest convolutions of a VAE."""
+"""Untuned TensorIR run on the CPU, also in double precision, fast enough for the largest convolutions of a VAE."""
 
 from __future__ import annotations
 
@@ -15,26 +15,28 @@ from tvm.target import Target
 
 _FLOAT = re.compile(r'("dtype":\s*)"float(?:16|32)"')
 _VECTOR = 16
-"""Most results of one reduction kept side by side along the innermost axis: two AVX-512 registers of doubles."""
+"""Most results of a reduction that are kept along the innermost axis: two AVX-512 registers of doubles."""
 _ROWS = 4
-"""Most rows of such results that share each load; with `_VECTOR` they fill, and do not spill, the vector registers."""
+"""Most rows of such results that share each load; with `_VECTOR` they fill the vector registers without spilling."""
 
 
 def in_double(func: tirx.PrimFunc) -> tirx.PrimFunc:
-    """``func`` with float32 and float16 replaced by float64 throughout, in TVM's JSON form of it."""
+    """Return ``func`` with float32 and float16 replaced by float64; the replacement is made in TVM's JSON form."""
     return tvm.ir.load_json(_FLOAT.sub(r'\1"float64"', tvm.ir.save_json(func)))
 
 
 def run_on_cpu(func: tirx.PrimFunc, arguments: list[np.ndarray]) -> None:
-    """Run ``func`` on this machine's CPU, all cores.
+    """Run ``func`` on all cores of this machine's CPU.
 
-    ``arguments`` follow the signature in shape and type; the outputs among them are filled in place.
+    Args:
+        func: an unscheduled kernel.
+        arguments: arrays with the shapes and types of the signature; outputs are filled in place.
     """
     func = func.with_attr("global_symbol", "main")
     try:
         module = _scheduled(func)
         library = tvm.tirx.build(module, target=_cpu())
-    except Exception:  # a kernel that the fast schedule does not fit is still right without it
+    except Exception:  # the fast schedule does not fit every kernel
         library = tvm.tirx.build(tvm.IRModule({"main": func}), target=_cpu())
     tensors = [tvm.runtime.tensor(a) for a in arguments]
     library["main"](*tensors)
@@ -47,7 +49,7 @@ def _cpu() -> Target:
 
 
 def _scheduled(func: tirx.PrimFunc) -> tvm.IRModule:
-    """``func`` parallel over cores, reductions tiled for vector registers: twenty times faster for convolutions."""
+    """Return ``func`` parallel over cores, reductions tiled for vector registers: convolutions run 20 times faster."""
     schedule = Schedule(tvm.IRModule({"main": func}))
     for block in schedule.get_child_blocks(schedule.get_sblock("root")):
         kinds = [axis.iter_type for axis in schedule.get(block).iter_vars]
@@ -63,7 +65,7 @@ def _scheduled(func: tirx.PrimFunc) -> tvm.IRModule:
 
 
 def _tile(schedule: Schedule, block: SBlockRV, spatial: list[LoopRV], reduction: list[LoopRV]) -> None:
-    """Keep a few rows of neighbouring results in registers while the reduction runs over them."""
+    """Keep a few rows of neighbouring results in registers during the reduction."""
     extents = [int(schedule.get(loop).extent) for loop in spatial]
     columns = max((i for i, extent in enumerate(extents) if extent > 1), default=len(spatial) - 1)
     rows = _independent_axis(schedule, block, columns, extents)
@@ -84,7 +86,7 @@ def _tile(schedule: Schedule, block: SBlockRV, spatial: list[LoopRV], reduction:
 
 
 def _independent_axis(schedule: Schedule, block: SBlockRV, columns: int, extents: list[int]) -> int | None:
-    """The longest spatial axis that shares no input with axis ``columns``: along it, what was loaded serves again."""
+    """Return the longest spatial axis that shares no input with axis ``columns``, so that loads serve several rows."""
     node = schedule.get(block)
     variables = [axis.var for axis in node.iter_vars if axis.iter_type == tirx.IterVar.DataPar]
     used: list[set[Any]] = []

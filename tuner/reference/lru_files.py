@@ -1,4 +1,4 @@
-"""Keeping a folder of files that can be made again within a size."""
+"""A folder of files that can be made again, kept within a size."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ import time
 from pathlib import Path
 
 SPARED_S = 3600.0
-"""A file that was used within so many seconds may be in use, by another process too."""
+"""Seconds since the last use in which a file may still be in use, perhaps by another process."""
 
 
 def used(path: Path) -> None:
-    """Marks a file as used now."""
-    with contextlib.suppress(OSError):  # a folder that is only read: then it is not ours to clear, either
+    """Mark a file as used now."""
+    with contextlib.suppress(OSError):  # a read-only folder, whose files are not deleted either
         os.utime(path)
 
 
 def evict(folder: Path, limit: int, spared_s: float = SPARED_S) -> int:
-    """Deletes the files of ``folder`` that were not `used` for longest until the rest has ``limit`` bytes at most.
+    """Delete files of ``folder``, the least recently `used` first, until the rest has at most ``limit`` bytes.
 
-    Those used in the last ``spared_s`` seconds stay, whatever they take. Returns the bytes that were freed.
+    Files used in the last ``spared_s`` seconds stay, even beyond the limit. Return the bytes that were freed.
     """
     found = []
     for entry in os.scandir(folder):
-        with contextlib.suppress(OSError):  # another process may be clearing it just now
+        with contextlib.suppress(OSError):  # another process may have deleted it
             if entry.is_file(follow_symlinks=False):
                 status = entry.stat(follow_symlinks=False)
                 found.append((status.st_mtime, status.st_size, entry.path))

@@ -1,7 +1,7 @@
-"""What a kernel must compute: inputs from a seed, and outputs by the untuned TensorIR in double precision on the CPU.
+"""The reference of a kernel: inputs from a seed, and outputs of the untuned TensorIR in double precision on the CPU.
 
-A case is computed once and kept as a file that the measuring worker reads (see `job.MeasureJob`), until
-the cache is full and others were used since.
+A case is computed once and kept as a file, which the measuring worker reads (see `MeasureJob` in
+`wgtune.devices.measure.job`). When the cache is full, the least recently used files are deleted.
 """
 
 from __future__ import annotations
@@ -26,47 +26,47 @@ from .cpu_reference import in_double, run_on_cpu
 from .lru_files import evict, used
 
 _FORMAT = 1
-"""Part of each file's name: a change to the inputs or the reference takes another number."""
+"""Part of each file's name; raised when inputs or outputs are computed differently."""
 
 _UNIT_ROUNDOFF = {"float16": 2.0**-11, "float32": 2.0**-24}
 
 _ELEMENTWISE = 64.0
-"""Roundings allowed to a result without reduction. WGSL grants exp 3 + 2·|x| ULP, division 2.5, inverseSqrt 2 (W3C
+"""Roundings allowed to a result without reduction. WGSL allows exp 3 + 2·|x| ULP, division 2.5, inverseSqrt 2 (W3C
 WGSL, "Accuracy of concrete floating point expressions"), TVM prints constants with seven digits, and a fused kernel
 chains several of these."""
 
 _SUMMATION = 16.0
-"""Standard deviations of the summation error that are allowed; ten million normal values stay within six."""
+"""Standard deviations allowed to the summation error; ten million normal values stay within six."""
 
 _ROUNDING = 8.0
-"""How much farther from exact a GPU may be than the CPU in the kernel's own precision: other orders and functions."""
+"""Largest ratio of a GPU's error to the CPU's in the same precision: the order of terms and the functions differ."""
 
 _TRIGONOMETRIC = 2.0**-10
-"""WGSL grants sin and cos an absolute error of 2^-11 (same section)."""
+"""Absolute error allowed to sin and cos: WGSL allows 2^-11 (same section)."""
 
 _ERROR_FUNCTION = 2.0**-21
-"""WGSL has no erf: TVM's polynomial is off by up to 1.5e-7 (Abramowitz and Stegun, formula 7.1.26), a third of this."""
+"""Relative error allowed to erf, three times that of TVM's polynomial, 1.5e-7 (Abramowitz and Stegun, 7.1.26)."""
 
 _MASKED = 1e6
-"""Larger outputs are masks (−1e9, the least float), not results: they say nothing about the size of an error."""
+"""Larger outputs are masks (−1e9, the least float), which say nothing about the size of an error."""
 
 _PLAIN_INTEGERS = 128
-"""Integers that index nothing are drawn from below this."""
+"""Upper bound (exclusive) of integer inputs that are no indices."""
 
 
 _ROUNDING_KEY = "rounding"
 
 
 class NonFiniteReferenceError(WgtuneError):
-    """A kernel has no finite reference."""
+    """A kernel whose reference is not finite."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """A safetensors file of inputs and expected outputs (``arg<i>``, ``expected<i>``), and how near is near enough.
+    """A safetensors file of inputs and expected outputs (``arg<i>``, ``expected<i>``), and the tolerance.
 
-    An output passes where ``|got − expected| ≤ atol + rtol · |expected|``. ``reduction_length`` is the most terms that
-    one result sums.
+    An output passes where ``|got − expected| ≤ atol + rtol · |expected|``. ``reduction_length`` is the largest number
+    of terms that one result sums.
     """
 
     path: Path
@@ -76,21 +76,26 @@ class Case:
 
 
 def make_case(kernel: Kernel, seed: int = 0, folder: Path | None = None) -> Case:
-    """The case of ``kernel`` for ``seed``: from ``folder`` (by default a cache) if it is whole there, or computed.
+    """Return the case of ``kernel`` for ``seed``, from ``folder`` if it is complete there, or computed.
 
-    Float inputs are standard normal; integer inputs that index stay inside what they index. Where that gives no finite
-    output (a root or a logarithm of negatives), the absolute values plus a half are taken instead.
+    Float inputs are standard normal; integer inputs that are indices stay within what they index. Where outputs are
+    then not finite (roots or logarithms of negative numbers), the inputs' absolute values plus 0.5 are used.
 
-    The tolerance follows the type and the reduction. Summing K terms of random sign, in whatever order, leaves an error
-    near u·√K relative to the result's root mean square, u being the unit roundoff (Higham, Accuracy and Stability of
-    Numerical Algorithms, chapter 4); a single term left out is a 1/√K part of it, which is thousands of times more.
-    So ``atol`` is ``16·u·√K`` of the outputs' root mean square, and ``rtol`` the same with at least 64 roundings for
-    what a kernel does without reducing. Where outputs are smaller than what was summed for them (a clamp, a
-    difference), the CPU in the kernel's own precision shows how large errors are: ``atol`` is at least 8 times that.
+    The tolerance follows from type and reduction. The sum of K terms of random sign, in any order, has an error near
+    u·√K relative to the result's root mean square, where u is the unit roundoff (Higham, Accuracy and Stability of
+    Numerical Algorithms, chapter 4). A missing term changes the result by 1/√K of it, which is thousands of times more.
+    So ``atol`` is ``16·u·√K`` of the outputs' root mean square. ``rtol`` is ``16·u·√K``, or 64 roundings where that is
+    more, for the operations that are no reduction. Where outputs are smaller than the terms of their sums (a clamp, a
+    difference), the error of the CPU in the kernel's own precision counts: ``atol`` is at least 8 times as large.
+
+    Args:
+        kernel: the kernel to compute.
+        seed: seeds the inputs.
+        folder: where the file is kept; the cache by default.
 
     Raises:
         NonFiniteReferenceError: the reference is not finite with either kind of input.
-        WgtuneError: ``folder`` takes no file, as when the disk is full; `wgtune.support.paths.cache_limit` is wrong.
+        WgtuneError: ``folder`` cannot be written, as when the disk is full; or the cache limit is no number.
     """
     folder = folder or paths.cache_dir() / "cases"
     path = folder / f"{kernel.id}-{seed}-v{_FORMAT}.safetensors"
@@ -148,10 +153,11 @@ def _wide(dtype: str) -> str:
 
 
 def _index_bounds(func: tirx.PrimFunc) -> dict[int, int]:
-    """For each integer parameter that is used as an index, how far it may reach.
+    """Return an exclusive upper bound for each integer parameter that is used as an index.
 
-    That is the shortest axis that it indexes as it is. An index that the kernel keeps inside itself (capture clamps the
-    ids of embedding tables) is safe anywhere; it should reach everything there is, so all the axes count together.
+    It is the length of the shortest axis that the parameter indexes directly. An index that the kernel clamps itself
+    (capture clamps the ids of embedding tables) is safe anywhere. It should reach all parts of a split table, so the
+    parts' lengths are added.
     """
     shortest: dict[int, int] = {}
     clamped: dict[int, dict[Any, int]] = {}
@@ -179,7 +185,7 @@ def _index_bounds(func: tirx.PrimFunc) -> dict[int, int]:
 
 
 def _reduction_length(func: tirx.PrimFunc) -> int:
-    """The most terms that one element of any block of ``func`` reduces; 1 where nothing is reduced."""
+    """Return the most terms that a block of ``func`` reduces to one element; 1 where nothing is reduced."""
     longest = 1
 
     def visit(block: Any) -> None:
@@ -192,7 +198,7 @@ def _reduction_length(func: tirx.PrimFunc) -> int:
 
 
 def _roundoff(kernel: Kernel) -> float:
-    """Of the coarsest float type among the parameters; 0 for a kernel that only moves integers."""
+    """Return the unit roundoff of the coarsest float type among the parameters; 0 where all are integers."""
     return max((_UNIT_ROUNDOFF[p.dtype] for p in kernel.params if p.dtype in _UNIT_ROUNDOFF), default=0.0)
 
 
@@ -214,7 +220,7 @@ def _absolute_tolerance(kernel: Kernel, length: int, expected: list[np.ndarray],
 
 
 def _rounding_error(kernel: Kernel, arrays: dict[str, np.ndarray], rtol: float) -> float:
-    """The most by which the CPU in the kernel's own precision misses the exact outputs beyond ``rtol`` of them."""
+    """Return the largest error beyond ``rtol`` of the CPU in the kernel's own precision."""
     arguments = [
         np.zeros(p.shape, p.dtype) if i in kernel.outputs else arrays[f"arg{i}"] for i, p in enumerate(kernel.params)
     ]
@@ -227,14 +233,14 @@ def _rounding_error(kernel: Kernel, arrays: dict[str, np.ndarray], rtol: float) 
 
 
 def _called(func: tirx.PrimFunc) -> set[str]:
-    """Names of the operators that ``func`` calls."""
+    """Return the names of the operators that ``func`` calls."""
     names: set[str] = set()
     tvm_ffi.structural_walk(func.body, [(tvm.ir.Call, lambda call: names.add(getattr(call.op, "name", "")))])
     return names
 
 
 def _load(kernel: Kernel, path: Path) -> tuple[list[np.ndarray], float] | None:
-    """Expected outputs and rounding error of a whole case file; None where it is missing, damaged or another's."""
+    """Return expected outputs and rounding error of a case file; None where it is missing, damaged or another's."""
     from safetensors import SafetensorError, safe_open
 
     want = {f"{'expected' if i in kernel.outputs else 'arg'}{i}": p for i, p in enumerate(kernel.params)}
@@ -252,9 +258,9 @@ def _load(kernel: Kernel, path: Path) -> tuple[list[np.ndarray], float] | None:
 
 
 def _save(arrays: dict[str, np.ndarray], rounding: float, path: Path) -> None:
-    """Write the file under another name first, so that a killed process leaves no half of it.
+    """Write the file under another name, then rename it, so that a killed process leaves no partial file.
 
-    Raises OSError where the disk does not take it.
+    Raises OSError where it cannot be written.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
@@ -266,7 +272,7 @@ def _save(arrays: dict[str, np.ndarray], rounding: float, path: Path) -> None:
         tensors = {key: np.ascontiguousarray(array) for key, array in arrays.items()}
         save_file(tensors, name, {_ROUNDING_KEY: repr(rounding)})
         os.replace(name, path)
-    except SafetensorError as failure:  # safetensors' word for whatever the disk says
+    except SafetensorError as failure:  # how safetensors reports any error of the disk
         Path(name).unlink(missing_ok=True)
         raise OSError(str(failure)) from failure
     except BaseException:
