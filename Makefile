@@ -33,6 +33,7 @@ test-web: web/app/index.html
 	$(NPM) run lint
 	$(NPM) run format:check
 	$(NPM) run typecheck
+	$(NPM) run build:lib
 	$(NPM) test
 
 test-python: $(VENV)/.installed-dev web/app/index.html vulkan chromium postgresql openssl
@@ -95,7 +96,7 @@ openssl:
 	@command -v openssl >/dev/null || $(call apt,openssl)
 
 clean:
-	rm -rf $(VENV) .cache web/app web/lender-app web/node_modules demo
+	rm -rf $(VENV) .cache web/app web/lender-app web/lib web/node_modules demo
 
 # $(call apt,PACKAGES) installs Debian or Ubuntu packages, or says which ones are missing.
 define apt
