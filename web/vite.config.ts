@@ -1,11 +1,10 @@
 import { defineConfig } from "vitest/config";
 
 /**
- * Two entries: the page, and the runtime alone as `assets/wgtune.js` for pages of other people's making, whose name has no
- * hash so that they can import it.
+ * Two entries: the page, and the runtime alone as `assets/wgtune.js`, for other pages to import; its name has no hash.
  */
 export default defineConfig({
-  // Relative, since a bundle is served from any path of any static host.
+  // Relative, since a static host may serve a bundle from any path.
   base: "./",
   build: {
     outDir: "app",

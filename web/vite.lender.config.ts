@@ -1,6 +1,6 @@
 import { defineConfig } from "vite";
 
-/** The page that lends a browser's GPU to `wgtune tune --device browser`: no part of a bundle, so in a folder of its own. */
+/** The page that lends a browser's GPU to `wgtune tune --device browser`: not part of a bundle, so in its own folder. */
 export default defineConfig({
   root: "lender",
   base: "./",

@@ -1,4 +1,4 @@
-/** What can go wrong, as a page would tell it apart. */
+/** The kinds of errors that a page may handle differently. */
 export type FaultKind =
   | "insecure-context"
   | "no-webgpu"
@@ -16,7 +16,7 @@ export type FaultKind =
   | "usage"
   | "cancelled";
 
-/** A failure in words: `message` says what and where, `hint` what to do about it. */
+/** An error for people: `message` says what failed and where, `hint` what to do about it. */
 export class WgtuneError extends Error {
   override readonly name = "WgtuneError";
 
@@ -29,17 +29,17 @@ export class WgtuneError extends Error {
   }
 }
 
-/** The error for a task that its caller stopped. */
+/** Returns the error for a task that its caller stopped. */
 export function cancelled(): WgtuneError {
   return new WgtuneError("cancelled", "Cancelled.");
 }
 
-/** Throws the `cancelled` error where `signal` says so. */
+/** Throws the `cancelled` error if `signal` is aborted. */
 export function throwIfCancelled(signal: AbortSignal | undefined): void {
   if (signal?.aborted) throw cancelled();
 }
 
-/** The text of anything that was thrown. */
+/** Returns the message of a thrown value of any type. */
 export function textOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }

@@ -1,4 +1,4 @@
-/** A plan on a device: buffers, pipelines and bind groups made once, then stages run as straight lines of dispatches. */
+/** Runs a plan on a device: makes buffers, pipelines and bind groups once, then runs stages as lists of dispatches. */
 
 import { throwIfCancelled, WgtuneError } from "./errors";
 import { alignedSize, padded, readBuffer, type BufferPart } from "./buffers";
@@ -8,11 +8,12 @@ import { Pacer } from "./pacer";
 import { ShaderCompiler, type CompiledShader } from "./shader";
 import { DeviceWatch, refusedCommand } from "./watch";
 
-/** Uploads go in pieces, so that the browser's staging memory stays small beside a shard of hundreds of MiB. */
+/** Size of one upload. A shard may have hundreds of MiB, and the browser allocates staging memory for each upload. */
 const UPLOAD_BYTES = 16 << 20;
-/** Shards in JavaScript's memory at a time. */
+/** Number of shards in JavaScript's memory at a time. */
 const SHARDS_AT_ONCE = 2;
 
+/** Where a plan's files come from. */
 export interface PlanSource {
   readText(path: string): Promise<string>;
   read(path: string): Promise<Uint8Array<ArrayBuffer>>;
@@ -59,7 +60,7 @@ export class Executor {
     return new Executor(device, plan, buffers, stages, watch);
   }
 
-  /** Writes `data` at byte `offset` of the place `name`, in order with what is run. */
+  /** Writes `data` to the place `name` from byte `offset`; ordered with runs and copies. */
   write(
     name: PlaceName,
     data: Int32Array<ArrayBuffer> | Float32Array<ArrayBuffer> | Uint32Array<ArrayBuffer>,
@@ -75,7 +76,7 @@ export class Executor {
     this.device.queue.writeBuffer(place.buffer, place.offset + offset, data);
   }
 
-  /** Copies the whole of `from` to byte `offset` of `to`, in order with what is run. */
+  /** Copies the whole of `from` to byte `offset` of `to`; ordered with runs and writes. */
   copy(from: PlaceName, to: PlaceName, offset: number): void {
     const [source, target] = [this.part(from), this.part(to)];
     const encoder = this.device.createCommandEncoder();
@@ -94,9 +95,9 @@ export class Executor {
   }
 
   /**
-   * Runs `names` one after the other and waits for the last dispatch; nothing is read back.
+   * Runs the stages `names` in order and waits for the last dispatch.
    *
-   * @param onPart is called now and then with the share of the dispatches that are done, from 0 to 1
+   * @param onPart is called after each submission with the share of the dispatches that are done, from 0 to 1
    */
   async run(names: StageName[], onPart: (share: number) => void, signal?: AbortSignal): Promise<void> {
     const launches = names.flatMap((name) => this.stages[name]);
@@ -115,7 +116,7 @@ export class Executor {
     await this.watch.guard(this.pacer.drain(done));
   }
 
-  /** The bytes of `pixels`, once everything before is done. */
+  /** Returns the bytes of `pixels`, after all that was submitted before. */
   async readPixels(): Promise<Uint8ClampedArray<ArrayBuffer>> {
     try {
       return new Uint8ClampedArray(await readBuffer(this.device, this.watch, this.part("pixels"), this.staging));
@@ -124,7 +125,7 @@ export class Executor {
     }
   }
 
-  /** Gives the GPU's memory back; nothing works afterwards. */
+  /** Frees the device with all its memory; the executor cannot be used afterwards. */
   destroy(): void {
     this.device.destroy();
   }
@@ -180,7 +181,7 @@ function compile(
   onShader: (done: number, all: number) => void,
 ): Promise<CompiledShader[]> {
   const compiler = new ShaderCompiler(device);
-  // One module may hold several entry points.
+  // Several shaders may be entry points of one file, which is read once.
   const texts = new Map<string, Promise<string>>();
   const text = (file: string): Promise<string> => {
     const known = texts.get(file) ?? source.readText(file);

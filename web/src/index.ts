@@ -6,8 +6,8 @@ export type { Manifest } from "./manifest";
 export { randn } from "./noise";
 export {
   Pipeline,
-  type Drawn,
-  type DrawProgress,
+  type GenerateResult,
+  type GenerateProgress,
   type GenerateOptions,
   type LoadOptions,
   type Picture,

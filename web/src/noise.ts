@@ -1,9 +1,8 @@
 /**
- * The standard normal numbers that `torch.randn` gives on the CPU for a seed, so that a seed means the same picture here as in
- * diffusers with a CPU generator.
+ * `torch.randn` on the CPU: a seed gives the same picture here as in diffusers with a CPU generator.
  *
- * PyTorch draws from a Mersenne Twister (MT19937, Matsumoto and Nishimura 1998) seeded with the seed's low 32 bits. From 16
- * numbers on it fills groups of 16 by the Box–Muller transform in single precision; fewer are made one by one in double.
+ * PyTorch uses a Mersenne Twister (MT19937, Matsumoto and Nishimura 1998), seeded with the low 32 bits of the seed. For 16
+ * numbers or more it transforms groups of 16 by Box–Muller in single precision, for fewer it computes pairs in double.
  */
 
 const STATE = 624;
@@ -16,7 +15,7 @@ class MersenneTwister {
   private next = STATE;
 
   constructor(seed: number) {
-    // `>>> 0` alone would do for seeds below 2^53 too; the remainder says what is meant.
+    // The low 32 bits.
     this.state[0] = seed % 2 ** 32;
     for (let i = 1; i < STATE; i++) {
       const previous = this.state[i - 1]!;
@@ -38,7 +37,7 @@ class MersenneTwister {
     return (this.uint32() & 0xffffff) / 2 ** 24;
   }
 
-  /** Uniform in [0, 1), a multiple of 2^-53, of two draws: the first holds the high bits. */
+  /** Uniform in [0, 1), a multiple of 2^-53, made of two 32-bit outputs: the first holds the high bits. */
   uniform53(): number {
     const high = this.uint32() & 0x1fffff;
     return (high * 2 ** 32 + this.uint32()) / 2 ** 53;
@@ -82,7 +81,7 @@ function inGroups(twister: MersenneTwister, size: number): Float32Array<ArrayBuf
   for (let i = 0; i < size; i++) out[i] = twister.uniform24();
   for (let i = 0; i + GROUP <= size; i += GROUP) boxMuller(out.subarray(i, i + GROUP));
   if (size % GROUP !== 0) {
-    // The last 16 numbers are drawn anew, over what the last whole group left there.
+    // As in PyTorch, the last 16 numbers are made of new uniform ones and overwrite part of the last whole group.
     const tail = out.subarray(size - GROUP);
     for (let i = 0; i < GROUP; i++) tail[i] = twister.uniform24();
     boxMuller(tail);
@@ -90,7 +89,7 @@ function inGroups(twister: MersenneTwister, size: number): Float32Array<ArrayBuf
   return out;
 }
 
-/** 16 uniform numbers become 16 normal ones: the first half gives the radii, the second the angles. */
+/** Turns 16 uniform numbers into 16 normal ones in place: the first half gives the radii, the second the angles. */
 function boxMuller(group: Float32Array<ArrayBuffer>): void {
   const f = Math.fround;
   const half = GROUP / 2;

@@ -1,4 +1,4 @@
-/** From a prompt to a picture: the order of a diffusion run over the plan's stages (docs/bundle.md, "Drawing one batch"). */
+/** Generates pictures from prompts: runs the plan's stages in order (docs/bundle.md, "Drawing one batch"). */
 
 import { textOf, throwIfCancelled, WgtuneError } from "./errors";
 import { Executor } from "./executor";
@@ -16,7 +16,7 @@ export interface LoadOptions {
   onShader?: (done: number, all: number) => void;
   /** Called once with the manifest, before anything large is fetched. */
   onManifest?: (manifest: Manifest) => void;
-  /** Called once with the bytes that are not stored here yet; loading goes on when it resolves. */
+  /** Called once with the number of bytes to download; loading continues when the promise resolves. */
   beforeDownload?: (bytes: number) => Promise<void> | void;
   signal?: AbortSignal;
 }
@@ -25,25 +25,25 @@ export interface GenerateOptions {
   /** One text for all pictures of the batch, or one each. */
   prompt: string | string[];
   negativePrompt?: string | string[];
-  /** A number of inference steps that the bundle has for the scheduler. */
+  /** Number of inference steps; the bundle has a table for each allowed number. */
   steps?: number;
   scheduler?: string;
-  /** Classifier-free guidance; 1 or less means none. */
+  /** Classifier-free guidance scale; 1 or less means none. */
   guidance?: number;
   /** A whole number from 0 to 2^53 − 1. */
   seed?: number;
-  onProgress?: (progress: DrawProgress) => void;
+  onProgress?: (progress: GenerateProgress) => void;
   signal?: AbortSignal;
 }
 
-export interface DrawProgress {
+export interface GenerateProgress {
   stage: "text" | "denoise" | "decode";
-  /** UNet calls that are done, of all. */
+  /** Number of finished UNet calls, and of all. */
   call: number;
   calls: number;
-  /** Share of the present stage, or of the present call, that is done: 0 to 1. */
+  /** Finished share of the current stage, or of the current UNet call: 0 to 1. */
   part: number;
-  /** Seconds since the run began, since the present stage or call began, and of each finished UNet call. */
+  /** Seconds since the start of the run, since the start of the current stage or call, and of each finished UNet call. */
   seconds: number;
   partSeconds: number;
   callSeconds: readonly number[];
@@ -56,21 +56,21 @@ export interface Picture {
   data: Uint8ClampedArray<ArrayBuffer>;
 }
 
-export interface Drawn {
-  /** One a batch entry. */
+export interface GenerateResult {
+  /** One per batch entry. */
   pictures: Picture[];
   seconds: { total: number; text: number; calls: number[]; decode: number };
-  /** Token ids of the prompts that did not fit, summed. */
+  /** Number of tokens of all prompts that exceeded the text encoder's length. */
   droppedTokens: number;
 }
 
-/** A loaded bundle, ready to draw. One picture (or batch) at a time. */
+/** A loaded bundle. It generates one batch at a time. */
 export class Pipeline {
   private busy = false;
 
   private constructor(
     readonly manifest: Manifest,
-    /** The GPU's name as far as the browser gives it away, and whether it is the CPU in disguise. */
+    /** The GPU's name as far as the browser tells it, and whether the adapter is known to run on the CPU. */
     readonly device: Omit<Gpu, "device">,
     /** Bytes of GPU memory in use. */
     readonly memory: number,
@@ -79,16 +79,16 @@ export class Pipeline {
     private readonly tables: Map<string, Uint8Array<ArrayBuffer>>,
   ) {}
 
-  /** Loads the bundle at `base`, a folder's URL; throws a WgtuneError that says what is wrong in words. */
+  /** Loads the bundle at `base`, a folder's URL; throws a WgtuneError. */
   static async load(base: string | URL, options: LoadOptions = {}): Promise<Pipeline> {
-    // Stops the other downloads when one fails.
+    // Aborts the other downloads when one fails.
     const failed = new AbortController();
     const signal = AbortSignal.any(options.signal ? [options.signal, failed.signal] : [failed.signal]);
     const folder = new URL(base, (globalThis.location as Location | undefined)?.href);
     if (!folder.pathname.endsWith("/")) folder.pathname += "/";
     const manifest = await fetchManifest(folder, { signal });
     options.onManifest?.(manifest);
-    // The device comes first: nobody should download gigabytes to learn that the GPU is too small.
+    // The device is opened before the download, which is of no use on a GPU that is too small.
     const { device, ...about } = await openGpu(manifest);
     try {
       const files = await BundleFiles.open(folder, manifest, { onProgress: options.onProgress, signal });
@@ -108,14 +108,14 @@ export class Pipeline {
     }
   }
 
-  /** The schedulers of this bundle, and the numbers of steps that each has, ascending. */
+  /** Names of the bundle's schedulers with their numbers of steps, ascending. */
   get schedulers(): Map<string, number[]> {
     return new Map(
       [...this.manifest.schedulers].map(([name, table]) => [name, [...table.runs.keys()].sort((a, b) => a - b)]),
     );
   }
 
-  /** Resolves with the reason when the GPU is gone; the pipeline is of no use then. */
+  /** Resolves with the reason when the device is lost; the pipeline cannot be used afterwards. */
   get lost(): Promise<WgtuneError> {
     return this.executor.lost.catch((error: unknown) => error as WgtuneError);
   }
@@ -124,8 +124,8 @@ export class Pipeline {
     return this.tokenizer.encode(text);
   }
 
-  /** Draws one batch; throws a WgtuneError, of kind `cancelled` where `signal` stopped it. */
-  async generate(options: GenerateOptions): Promise<Drawn> {
+  /** Generates one batch; throws a WgtuneError, of kind `cancelled` where `signal` was aborted. */
+  async generate(options: GenerateOptions): Promise<GenerateResult> {
     if (this.busy) throw new WgtuneError("usage", "A picture is being drawn; wait for it, or cancel it.");
     this.busy = true;
     try {
@@ -135,12 +135,12 @@ export class Pipeline {
     }
   }
 
-  /** Gives the GPU's memory back. */
+  /** Frees the GPU's memory. */
   destroy(): void {
     this.executor.destroy();
   }
 
-  private async draw(options: GenerateOptions): Promise<Drawn> {
+  private async draw(options: GenerateOptions): Promise<GenerateResult> {
     const { image } = this.manifest;
     const run = this.run(options);
     const seed = checkedSeed(options.seed ?? 0);
@@ -151,7 +151,7 @@ export class Pipeline {
     const started = performance.now();
     const elapsed = (): number => (performance.now() - started) / 1000;
     const callSeconds: number[] = [];
-    const stage = async (name: DrawProgress["stage"], names: StageName[]): Promise<number> => {
+    const stage = async (name: GenerateProgress["stage"], names: StageName[]): Promise<number> => {
       const before = elapsed();
       const report = (part: number): void =>
         options.onProgress?.({
@@ -251,7 +251,7 @@ export class Pipeline {
   }
 }
 
-/** The number of steps that a table has closest to `wanted`. */
+/** Returns the table's number of steps closest to `wanted`. */
 export function nearestSteps(table: SchedulerTable, wanted: number): number {
   return [...table.runs.keys()].reduce((best, steps) =>
     Math.abs(steps - wanted) < Math.abs(best - wanted) ? steps : best,

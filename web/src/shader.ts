@@ -1,4 +1,4 @@
-/** What a WGSL module binds, read off its text, and pipelines with the matching layouts. */
+/** Finds the bindings of a WGSL module in its text, and compiles pipelines with matching layouts. */
 
 import { textOf, WgtuneError } from "./errors";
 
@@ -7,7 +7,7 @@ export type BindingKind = GPUBufferBindingType;
 const DECLARATION =
   /@(?:group\(\s*0[ui]?\s*\)\s*@binding\(\s*(\d+)[ui]?\s*\)|binding\(\s*(\d+)[ui]?\s*\)\s*@group\(\s*0[ui]?\s*\))\s*var\s*<\s*(storage|uniform)\s*(?:,\s*(read_write|read)\s*)?>/g;
 
-/** The kinds of the bindings of group 0, by number; undefined where the module leaves a number out. */
+/** Returns the binding types of group 0 by number; undefined for a number that the module skips. */
 export function bindingKinds(source: string): (BindingKind | undefined)[] {
   const kinds: (BindingKind | undefined)[] = [];
   const code = source.replace(/\/\/[^\n]*|\/\*[^]*?\*\//g, "");
@@ -26,15 +26,15 @@ export interface CompiledShader {
 }
 
 /**
- * Compiles shaders. Layouts are explicit and shared: with `layout: "auto"` a binding that a kernel declares but does not
- * use would be missing from the layout, and no two pipelines could share a bind group.
+ * Compiles shaders with explicit layouts, shared between pipelines. `layout: "auto"` would omit a binding that a kernel
+ * declares but does not use, and no two pipelines could share a bind group.
  */
 export class ShaderCompiler {
   private readonly layouts = new Map<string, GPUBindGroupLayout>();
 
   constructor(private readonly device: GPUDevice) {}
 
-  /** Throws a WgtuneError of kind `shader` with the compiler's own words. */
+  /** Throws a WgtuneError of kind `shader` with the compiler's messages. */
   async compile(source: string, entryPoint: string, label: string): Promise<CompiledShader> {
     const kinds = bindingKinds(source);
     const layout = this.layout(kinds);

@@ -1,18 +1,18 @@
-/** Texts to the token ids that the text encoder takes. */
+/** Encodes texts as token ids for the text encoder. */
 
 import { Tokenizer } from "@huggingface/tokenizers";
 import { object, type Json } from "./check";
 import type { Manifest } from "./manifest";
 
 export interface Tokens {
-  /** BOS, the text's ids, EOS, then padding: as many as the text encoder takes. */
+  /** BOS, the text's ids, EOS, then padding, up to the text encoder's length. */
   ids: Int32Array<ArrayBuffer>;
-  /** How many of the text's own ids there are, and how many of them did not fit. */
+  /** Number of the text's own ids in `ids`, and of those that did not fit. */
   used: number;
   dropped: number;
 }
 
-/** The pattern of byte-level BPE (GPT-2's `encoder.py`), by which the pre-tokenizer `ByteLevel` splits. */
+/** The pattern by which the pre-tokenizer `ByteLevel` splits, from GPT-2's `encoder.py`. */
 const BYTE_LEVEL = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
 
 export class PromptTokenizer {
@@ -36,7 +36,7 @@ export class PromptTokenizer {
 
   encode(text: string): Tokens {
     const { length, bos, eos, pad } = this.prompt;
-    // JavaScript lower-cases a word-final Σ to ς, the tokenizer that the model was trained with always to σ.
+    // JavaScript lower-cases a word-final Σ to ς; the tokenizer of the model's training always gives σ.
     const plain = this.lowercases ? text.replaceAll("Σ", "σ") : text;
     const all = this.tokenizer.encode(plain, { add_special_tokens: false }).ids;
     const used = Math.min(all.length, length - 2);
@@ -49,10 +49,10 @@ export class PromptTokenizer {
 }
 
 /**
- * The same pre-tokenizer with what `ByteLevel` splits by said in a `Split` of its own.
+ * Returns the pre-tokenizer with the pattern of `ByteLevel` in a separate `Split` step.
  *
  * The library translates the patterns of `Split` from the syntax that tokenizer.json means, but runs the one built into
- * `ByteLevel` as JavaScript, where `\s` takes in U+FEFF: a byte order mark in a pasted prompt would give other ids.
+ * `ByteLevel` as JavaScript, where `\s` matches U+FEFF: a byte order mark in a pasted prompt would give other ids.
  */
 function withExplicitSplit(preTokenizer: unknown): unknown {
   if (typeof preTokenizer !== "object" || preTokenizer === null) return preTokenizer;
@@ -60,7 +60,7 @@ function withExplicitSplit(preTokenizer: unknown): unknown {
   if (step["type"] === "Sequence" && Array.isArray(step["pretokenizers"])) {
     return { ...step, pretokenizers: step["pretokenizers"].map(withExplicitSplit) };
   }
-  // With a space put in front, the split would have to come after it.
+  // `add_prefix_space` adds a space before the split, which a separate step could not reproduce.
   if (step["type"] !== "ByteLevel" || step["use_regex"] === false || step["add_prefix_space"] !== false) return step;
   const split = { type: "Split", pattern: { Regex: BYTE_LEVEL }, behavior: "Isolated", invert: false };
   return { type: "Sequence", pretokenizers: [split, { ...step, use_regex: false }] };

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { Pacer } from "../src/pacer";
 
-/** Runs `submissions` whose dispatches take `milliseconds` each, one submission after the other; the sizes chosen. */
+/** Simulates `submissions` of dispatches that take `milliseconds` each, and returns the chosen sizes. */
 async function simulate(milliseconds: number, submissions: number): Promise<number[]> {
   let now = 0;
   const pacer = new Pacer(() => now);
@@ -9,7 +9,7 @@ async function simulate(milliseconds: number, submissions: number): Promise<numb
   for (let i = 0; i < submissions; i++) {
     const count = pacer.size;
     sizes.push(count);
-    // A promise that moves the clock when it is waited for: submissions end in order, each after the one before.
+    // Awaiting this promise moves the clock: submissions end in order.
     const done = {
       then: (resolve: () => void): void => {
         now += count * milliseconds;

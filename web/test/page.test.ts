@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import type { DrawProgress } from "../src/pipeline";
+import type { GenerateProgress } from "../src/pipeline";
 import { estimate } from "../src/page/estimate";
 import * as format from "../src/page/format";
 import { fileName, fromHash, toHash, type Settings } from "../src/page/settings";
@@ -77,7 +77,7 @@ test("schedulers' names", () => {
   expect(classes.map(format.schedulerLabel)).toEqual(["DDIM", "Euler Discrete", "PNDM", "DPM Solver Multistep"]);
 });
 
-const progress: DrawProgress = {
+const progress: GenerateProgress = {
   stage: "denoise",
   call: 0,
   calls: 10,
@@ -110,7 +110,14 @@ test("a slow first step does not pull the estimate along", () => {
 
 test("decoding is the rest, and as slow as it shows itself", () => {
   const calls = new Array<number>(10).fill(1);
-  const slow: DrawProgress = { ...progress, stage: "decode", call: 10, part: 0.5, partSeconds: 30, callSeconds: calls };
+  const slow: GenerateProgress = {
+    ...progress,
+    stage: "decode",
+    call: 10,
+    part: 0.5,
+    partSeconds: 30,
+    callSeconds: calls,
+  };
   expect(estimate(slow, 4).secondsLeft).toBe(30);
   expect(estimate({ ...slow, part: 0.1, partSeconds: 0 }, 4).secondsLeft).toBeCloseTo(3.6);
   expect(estimate({ ...slow, part: 1 }, 4).share).toBe(1);

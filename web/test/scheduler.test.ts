@@ -3,7 +3,7 @@ import { SchedulerRun } from "../src/scheduler";
 
 // Three numbers of another run, then C = 2: two timesteps and a matrix of three rows.
 const table = Float32Array.from([0, 0, 0, 999, 500, 1, 0, 0, 2, 3, 0, 4, 5, 6]);
-// At an odd place in memory, where a Float32Array cannot look at it directly.
+// At an odd offset, where no Float32Array can view it.
 const file = new Uint8Array(table.byteLength + 1).subarray(1);
 file.set(new Uint8Array(table.buffer));
 

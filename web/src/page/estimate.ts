@@ -1,6 +1,6 @@
-/** How far a run is, and how long it still takes. */
+/** Estimates the finished share of a run and its remaining time. */
 
-import type { DrawProgress } from "../pipeline";
+import type { GenerateProgress } from "../pipeline";
 
 export interface Estimate {
   /** 0 to 1. */
@@ -10,15 +10,15 @@ export interface Estimate {
   secondsLeft: number | undefined;
 }
 
-/** Decoding in units of UNet calls, before a run has shown what it is. */
+/** Assumed duration of decoding, in UNet calls, before a run has measured it. */
 const DECODE_CALLS = 1.5;
-/** From this share of its dispatches on, a call or the decoding tells how long the whole of it takes. */
-const TELLING = 0.25;
+/** A call, or decoding, is extrapolated to its end when this share of its dispatches is done. */
+const EXTRAPOLATE_FROM = 0.25;
 
-/** @param decodeCalls how many UNet calls' time decoding took in the last run, where there was one */
-export function estimate(progress: DrawProgress, decodeCalls = DECODE_CALLS): Estimate {
+/** @param decodeCalls duration of decoding in the last run, in UNet calls */
+export function estimate(progress: GenerateProgress, decodeCalls = DECODE_CALLS): Estimate {
   const { call, calls, stage, part, partSeconds, callSeconds } = progress;
-  const whole = part >= TELLING ? partSeconds / part : undefined;
+  const whole = part >= EXTRAPOLATE_FROM ? partSeconds / part : undefined;
   const perCall = callSeconds.length > 0 ? typical(callSeconds) : stage === "denoise" ? whole : undefined;
   const done = stage === "text" ? 0 : stage === "denoise" ? call + part : calls + part * decodeCalls;
   const all = calls + decodeCalls;
@@ -27,7 +27,7 @@ export function estimate(progress: DrawProgress, decodeCalls = DECODE_CALLS): Es
   return { share: Math.min(1, done / all), perCall, secondsLeft };
 }
 
-/** The median, which the first call, still warming up, does not pull along. */
+/** The median: the first call is slow and should not count more than others. */
 function typical(values: readonly number[]): number {
   const sorted = [...values].sort((a, b) => a - b);
   return sorted[sorted.length >> 1]!;

@@ -1,4 +1,4 @@
-/** The form: its fields, what the bundle allows in them, and the link that carries them. */
+/** The form: its fields, the values that the bundle allows, and the link that encodes them. */
 
 import type { Manifest } from "../manifest";
 import { nearestSteps, type Pipeline } from "../pipeline";
@@ -10,7 +10,7 @@ const STEPS = 20;
 const GUIDANCE = 7.5;
 
 export class Form {
-  /** Steps asked for, which a change of scheduler may not be able to give. */
+  /** The number of steps last chosen; another scheduler may not have it. */
   private wantedSteps = STEPS;
   private manifest: Manifest | undefined;
 
@@ -24,7 +24,7 @@ export class Form {
     });
     for (const field of [page.prompt, page.negative]) {
       field.addEventListener("keydown", (event) => {
-        // While a character is being composed, Enter belongs to the input method.
+        // While the user composes a character, Enter is for the input method.
         if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
           event.preventDefault();
           if (!page.generate.disabled) page.form.requestSubmit();
@@ -37,7 +37,7 @@ export class Form {
     window.addEventListener("hashchange", () => this.fill(fromHash(location.hash)));
   }
 
-  /** Offers what the bundle has. */
+  /** Fills the fields with the values that the bundle has. */
   offer(manifest: Manifest): void {
     this.manifest = manifest;
     const asked = fromHash(location.hash);
@@ -52,7 +52,7 @@ export class Form {
     this.fill(asked);
   }
 
-  /** Shows how much of the prompt the model can read. */
+  /** Shows how many tokens of the prompt the model reads, where it does not read all. */
   countTokens(pipeline: Pipeline): void {
     const show = (): void => {
       const { used, dropped } = pipeline.tokenize(page.prompt.value);
@@ -74,7 +74,7 @@ export class Form {
     };
   }
 
-  /** Puts what is in the form into the address, for bookmarks and links. */
+  /** Writes the form's values to the address, for bookmarks and links. */
   remember(): void {
     history.replaceState(null, "", toHash(this.settings));
   }

@@ -1,13 +1,13 @@
-/** Quantities as people read them. */
+/** Formats quantities for people. */
 
-/** Bytes in the units that downloads are counted in: 1 MB is a million bytes. */
+/** Bytes in decimal units: 1 MB is a million bytes. */
 export function bytes(value: number): string {
   if (value >= 999.5e6) return `${(value / 1e9).toFixed(value < 9.95e9 ? 1 : 0)} GB`;
   if (value >= 999.5e3) return `${(value / 1e6).toFixed(value < 9.95e6 ? 1 : 0)} MB`;
   return `${Math.round(value / 1e3)} kB`;
 }
 
-/** A duration to two digits or so: `42 ms`, `0.42 s`, `12.3 s`, `3 min 05 s`. */
+/** A duration with about two or three digits: `42 ms`, `0.42 s`, `12.3 s`, `3 min 05 s`. */
 export function seconds(value: number): string {
   if (value < 0.0995) return `${value < 0.00995 ? (value * 1000).toFixed(1) : Math.round(value * 1000)} ms`;
   if (value < 9.995) return `${value.toFixed(2)} s`;
@@ -15,7 +15,7 @@ export function seconds(value: number): string {
   return clock(value);
 }
 
-/** Time that is left, no more exact than it is known: `4 s`, `3 min 05 s`, `1 h 20 min`. */
+/** Remaining time, in whole seconds or minutes: `4 s`, `3 min 05 s`, `1 h 20 min`. */
 export function timeLeft(value: number): string {
   return value < 59.5 ? `${Math.max(1, Math.round(value))} s` : clock(value);
 }

@@ -1,27 +1,27 @@
-/** The page: loads the bundle that it lies in (or `?bundle=URL`), and draws what the form says. */
+/** The page: loads the bundle in its own folder (or at `?bundle=URL`) and generates what the form says. */
 
 import { WgtuneError } from "../errors";
 import type { LoadProgress } from "../loader";
-import { Pipeline, type Drawn, type GenerateOptions } from "../pipeline";
+import { Pipeline, type GenerateResult, type GenerateOptions } from "../pipeline";
 import { elements as page } from "./elements";
 import { Form } from "./form";
 import * as format from "./format";
 import { fileName, toHash, type Settings } from "./settings";
 import * as view from "./view";
 
-/** Above this the page asks before it downloads. */
+/** Larger downloads need the visitor's consent. */
 const ASK_ABOVE_BYTES = 500e6;
 
 /** For tests and for scripts on the page: `await wgtune.generate({ prompt: "a lighthouse", seed: 7 })`. */
-export interface Hook {
+export interface PageApi {
   /** Resolves when the bundle is loaded; rejects with the WgtuneError that the page shows. */
   ready: Promise<Pipeline>;
-  generate(options: GenerateOptions): Promise<Drawn>;
+  generate(options: GenerateOptions): Promise<GenerateResult>;
 }
 
 declare global {
   interface Window {
-    wgtune: Hook;
+    wgtune: PageApi;
   }
 }
 
@@ -149,12 +149,12 @@ async function save(): Promise<void> {
     link.href = URL.createObjectURL(blob);
     link.download = fileName(settings, index, canvases.length);
     link.click();
-    // The click only starts the download; the address must outlive it.
+    // The click only starts the download, which needs the address for a while.
     setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
   }
 }
 
-/** A link to the picture that is shown, whatever the form says by now. */
+/** Copies a link to the shown picture; the form may have changed since. */
 async function copyLink(): Promise<void> {
   if (shown === undefined) return;
   const link = new URL(toHash(shown.settings), location.href).href;
@@ -162,7 +162,7 @@ async function copyLink(): Promise<void> {
     await navigator.clipboard.writeText(link);
     page.link.textContent = "Link copied";
   } catch {
-    // Without permission for the clipboard, the link goes into the address bar.
+    // Without permission for the clipboard, show the link in the address bar.
     history.replaceState(null, "", link);
     page.link.textContent = "See the address bar";
   }

@@ -1,4 +1,4 @@
-/** What makes a picture, as the form holds it and as a link carries it. */
+/** The settings of a picture, in the form and in links. */
 
 export interface Settings {
   prompt: string;
@@ -9,13 +9,13 @@ export interface Settings {
   seed: number;
 }
 
-/** The fragment of a link that reproduces a picture. */
+/** Returns the fragment of a link that reproduces a picture. */
 export function toHash(settings: Settings): string {
   const fields = Object.entries(settings).map(([key, value]): [string, string] => [key, String(value)]);
   return `#${new URLSearchParams(fields.filter(([, value]) => value !== "")).toString()}`;
 }
 
-/** What of `hash` makes sense; the rest is left out, so that an edited link cannot break the page. */
+/** Returns the valid settings in `hash`; ignores invalid ones, so that an edited link cannot break the page. */
 export function fromHash(hash: string): Partial<Settings> {
   const fields = new URLSearchParams(hash.replace(/^#/, ""));
   const found: Partial<Settings> = {};
@@ -36,7 +36,7 @@ function number(text: string | null): number {
   return text === null || text.trim() === "" ? Number.NaN : Number(text);
 }
 
-/** A name for the picture's file. */
+/** Returns a file name for picture `index` of `of`. */
 export function fileName(settings: Settings, index: number, of: number): string {
   const words = settings.prompt
     .toLowerCase()

@@ -1,9 +1,9 @@
-/** What the page shows beside the form: progress, pictures, faults, and what runs where. */
+/** The page's output: progress, pictures, errors, and facts about bundle and GPU. */
 
 import { WgtuneError, textOf, type FaultKind } from "../errors";
 import type { LoadProgress } from "../loader";
 import type { Manifest } from "../manifest";
-import type { Drawn, DrawProgress, Picture, Pipeline } from "../pipeline";
+import type { GenerateResult, GenerateProgress, Picture, Pipeline } from "../pipeline";
 import { elements as page } from "./elements";
 import { estimate } from "./estimate";
 import * as format from "./format";
@@ -64,7 +64,7 @@ export function showLoading(
   showProgress(downloaded > 0 ? "Downloading the model …" : "Loading the model …", bytes / total, facts.join(" · "));
 }
 
-export function showDrawing(progress: DrawProgress, decodeCalls: number | undefined): void {
+export function showDrawing(progress: GenerateProgress, decodeCalls: number | undefined): void {
   const { share, perCall, secondsLeft } = estimate(progress, decodeCalls);
   const { stage, calls } = progress;
   const step = Math.min(progress.call + 1, calls);
@@ -79,7 +79,7 @@ export function showDrawing(progress: DrawProgress, decodeCalls: number | undefi
 
 export function showProgress(title: string, share: number | undefined, detail: string): void {
   page.progress.hidden = false;
-  // Screen readers speak the title when it changes, so it is not written again with every percent.
+  // Screen readers announce each write to the title, so it is written only when it changes.
   if (page.progressTitle.textContent !== title) page.progressTitle.textContent = title;
   if (share === undefined) page.bar.removeAttribute("value");
   else page.bar.value = share;
@@ -105,7 +105,7 @@ export function showPictures(pictures: Picture[], description: string): HTMLCanv
   return canvases;
 }
 
-export function showDone({ seconds, droppedTokens }: Drawn): void {
+export function showDone({ seconds, droppedTokens }: GenerateResult): void {
   const perStep = seconds.calls.reduce((sum, value) => sum + value, 0) / seconds.calls.length;
   page.done.hidden = false;
   page.doneTime.textContent =
@@ -113,7 +113,7 @@ export function showDone({ seconds, droppedTokens }: Drawn): void {
     (droppedTokens > 0 ? `; ${droppedTokens} tokens of the prompts did not fit` : "");
 }
 
-/** Whether a fault leaves the pipeline usable; those of drawing itself may. */
+/** Shows an error; `canGoOn` says that the pipeline can still be used, which hides the Reload button. */
 export function showFault(error: unknown, canGoOn = false): void {
   const fault = error instanceof WgtuneError ? error : new WgtuneError("gpu", textOf(error));
   hideProgress();
@@ -126,7 +126,7 @@ export function showFault(error: unknown, canGoOn = false): void {
   page.reload.hidden = canGoOn;
 }
 
-/** Scrolls as little as brings progress or picture into view: on a phone they lie below the form. */
+/** Scrolls progress or picture into view: on a phone they are below the form. */
 export function reveal(): void {
   (page.progress.hidden ? page.done : page.progress).scrollIntoView({ block: "nearest" });
 }

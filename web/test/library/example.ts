@@ -1,8 +1,11 @@
 /** Uses the library as another project does, through package.json: checked against the built declarations only. */
 
-import { Pipeline, WgtuneError, type Drawn, type FaultKind, type LoadProgress } from "@wgtune/web";
+import { Pipeline, WgtuneError, type GenerateResult, type FaultKind, type LoadProgress } from "@wgtune/web";
 
-export async function draw(bundle: string, onProgress: (progress: LoadProgress) => void): Promise<Drawn | FaultKind> {
+export async function draw(
+  bundle: string,
+  onProgress: (progress: LoadProgress) => void,
+): Promise<GenerateResult | FaultKind> {
   try {
     const pipeline = await Pipeline.load(bundle, { onProgress });
     const steps: number[] | undefined = pipeline.schedulers.get("ddim");
