@@ -12,8 +12,7 @@ import torch
 from stage_runner import StageRunner
 
 from wgtune.support.errors import CaptureError
-from wgtune.tuner.capture import exporter as importing
-from wgtune.tuner.capture import stage_cache as cache
+from wgtune.tuner.capture import exporter, stage_cache
 from wgtune.tuner.capture.lowering import transform_weights
 from wgtune.tuner.capture.model_capture import capture_model
 from wgtune.tuner.capture.networks import build_network
@@ -271,7 +270,7 @@ def test_an_operator_that_cannot_be_converted_is_named_with_its_stage(monkeypatc
             inputs = [replace(network.inputs[0], shape=(2, 4))]
             return replace(network, module=Odd().requires_grad_(False), inputs=inputs)
 
-    monkeypatch.setattr(importing, "build_network", build)
+    monkeypatch.setattr(exporter, "build_network", build)
     with pytest.raises(CaptureError, match=r"the stage vae uses operators .*bessel_j0"):
         capture_model(source_of(vae=VAE), use_cache=False)
 
@@ -279,7 +278,7 @@ def test_an_operator_that_cannot_be_converted_is_named_with_its_stage(monkeypatc
 def test_a_capture_is_loaded_from_the_cache_and_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     source = source_of(unet=SMALL_UNET)
     fresh = capture_model(source)
-    monkeypatch.setattr(importing, "import_stage", _never)
+    monkeypatch.setattr(exporter, "import_stage", _never)
     lines: list[str] = []
     kept = capture_model(source, progress=lines.append)
     assert "cache" in lines[0]
@@ -301,26 +300,26 @@ def test_a_capture_is_loaded_from_the_cache_and_is_the_same(monkeypatch: pytest.
 def test_a_damaged_cache_file_is_captured_again(damage: Callable[[bytes], bytes]) -> None:
     source = source_of(unet=SMALL_UNET)
     fresh = capture_model(source)
-    (path,) = (cache.cache_dir() / "captures").iterdir()
+    (path,) = (stage_cache.cache_dir() / "captures").iterdir()
     path.write_bytes(damage(path.read_bytes()))
     again = capture_model(source)
     assert again.kernels.keys() == fresh.kernels.keys()
-    assert cache.load(path.stem) is not None
+    assert stage_cache.load(path.stem) is not None
 
 
 def test_the_key_depends_on_what_shapes_a_capture() -> None:
     source, options = source_of(unet=UNET, vae=VAE), CaptureOptions()
     other_config = source_of(unet={**UNET, "norm_eps": 1e-6}, vae=VAE)
     keys = {
-        cache.stage_key(source, options, "unet"),
-        cache.stage_key(source, options, "vae"),
-        cache.stage_key(source, CaptureOptions(batch=2), "unet"),
-        cache.stage_key(source, CaptureOptions(max_binding=1 << 20), "unet"),
-        cache.stage_key(other_config, options, "unet"),
-        cache.stage_key(replace(source, token_length=12), options, "unet"),
+        stage_cache.stage_key(source, options, "unet"),
+        stage_cache.stage_key(source, options, "vae"),
+        stage_cache.stage_key(source, CaptureOptions(batch=2), "unet"),
+        stage_cache.stage_key(source, CaptureOptions(max_binding=1 << 20), "unet"),
+        stage_cache.stage_key(other_config, options, "unet"),
+        stage_cache.stage_key(replace(source, token_length=12), options, "unet"),
     }
     assert len(keys) == 6
-    assert cache.stage_key(replace(source, name="other"), options, "unet") in keys
+    assert stage_cache.stage_key(replace(source, name="other"), options, "unet") in keys
 
 
 def test_weights_must_fit_the_configuration() -> None:

@@ -1,4 +1,4 @@
-"""The kernel inventory: names, work, shares and order."""
+"""The kernel table: calls, shapes, shares and order."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from tvm import te, topi
 
 from wgtune.support.errors import UsageError
-from wgtune.tuner.capture.kernel import make_kernel, readable_name
+from wgtune.tuner.capture.kernel import make_kernel
 from wgtune.tuner.capture.kernel_table import kernel_rows
 from wgtune.tuner.ir import Call, Capture, CaptureOptions, Kernel, Operand, Stage
 
@@ -32,17 +32,6 @@ def capture() -> Capture:
     stages = {"clip": stage("clip", small), "unet": stage("unet", small, large, large), "vae": stage("vae", large)}
     kernels = {kernel.id: kernel for kernel in (small, large)}
     return Capture("key", "tiny", CaptureOptions(), stages, kernels)
-
-
-def test_a_kernel_knows_its_work() -> None:
-    kernel = matmul(4)
-    assert kernel.func.attrs["global_symbol"] == "main"
-    assert [spec.shape for spec in kernel.params] == [(4, 8), (8, 16), (4, 16)]
-    assert kernel.outputs == (2,)
-    assert kernel.nbytes == 4 * (4 * 8 + 8 * 16 + 4 * 16)
-    # A multiplication and an addition for each element of the contraction, one maximum for each of the result.
-    assert kernel.flops == 2 * 4 * 16 * 8 + 4 * 16
-    assert kernel.name == f"matmul_add_{kernel.id[:8]}"
 
 
 def test_a_kernel_in_two_stages_has_a_row_in_each(capture: Capture) -> None:
@@ -74,24 +63,3 @@ def test_shapes_read_inputs_before_outputs_and_name_other_dtypes() -> None:
     kernel = make_kernel("take", te.create_prim_func([table, ids, topi.take(table, ids, axis=0, mode="clip")]))
     empty = Capture("key", "tiny", CaptureOptions(), {"clip": stage("clip", kernel)}, {kernel.id: kernel})
     assert kernel_rows(empty, steps=1)[0].shapes == "9×4, 3:int32 -> 3×4"
-
-
-@pytest.mark.parametrize(
-    "name, readable",
-    [
-        ("fused_conv2d12_add5_silu3", "conv2d_add_silu"),
-        ("fused_conv2d_add_expand_dims_expand_dims1_add4", "conv2d_add"),
-        ("fused_matmul_add1_multiply_tir_sigmoid_multiply", "matmul_add_multiply_sigmoid_multiply"),
-        ("reshape7", "reshape"),
-        ("layer_norm", "layer_norm"),
-        ("fused_transpose2_reshape9", "transpose"),
-    ],
-)
-def test_names_are_the_operators_without_their_numbers(name: str, readable: str) -> None:
-    assert readable_name(name, "0123456789abcdef") == f"{readable}_01234567"
-
-
-def test_a_long_fusion_is_named_by_its_beginning() -> None:
-    name = readable_name("fused_" + "_".join(["multiply", "subtract"] * 20), "0123456789abcdef")
-    assert name.startswith("multiply_subtract_")
-    assert len(name) < 60
