@@ -45,3 +45,8 @@ class BundleError(WgtuneError):
     """A bundle cannot be built, or a folder is not a whole bundle."""
 
     exit_code = 6
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an exception's message that is not blank, or the name of its type."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

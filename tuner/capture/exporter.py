@@ -10,7 +10,7 @@ import tvm
 from tvm import relax
 from tvm.relax.frontend.torch.exported_program_translator import ExportedProgramImporter
 
-from ...support.errors import CaptureError
+from ...support.errors import CaptureError, first_line
 from ..ir import CaptureOptions, Kernel, Stage
 from .lowering import lower
 from .networks import Network, build_network
@@ -46,9 +46,8 @@ def _export(network: Network, stage: str) -> torch.export.ExportedProgram:
         with torch.no_grad():
             exported = torch.export.export(network.module, network.example_inputs(), strict=False)
     except Exception as error:  # torch.export raises any error of the network's code
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CaptureError(
-            f"the stage {stage} cannot be exported: {first_line}", "check the model's configuration"
+            f"the stage {stage} cannot be exported: {first_line(error)}", "check the model's configuration"
         ) from error
     # An unused branch (CLIP's pooling) may hold operators that the importer does not know.
     exported.graph.eliminate_dead_code()

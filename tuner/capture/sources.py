@@ -14,7 +14,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...support.errors import CaptureError
+from ...support.errors import CaptureError, first_line
 
 if TYPE_CHECKING:
     import torch
@@ -195,9 +195,8 @@ def _from_hub(repo_id: str) -> ModelSource:
     try:
         folder = huggingface_hub.snapshot_download(repo_id, allow_patterns=_CONFIG_PATTERNS)
     except (OSError, HfHubHTTPError, LocalEntryNotFoundError, ValueError) as error:
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CaptureError(
-            f"cannot get {repo_id} from the Hugging Face hub: {first_line}",
+            f"cannot get {repo_id} from the Hugging Face hub: {first_line(error)}",
             f"check the name and the network, or give a local diffusers folder or one of: {', '.join(builtin_names())}",
         ) from error
     return _from_folder(repo_id.split("/")[-1], Path(folder), repo_id)

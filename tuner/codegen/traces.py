@@ -14,7 +14,7 @@ import tvm
 from tvm.s_tir import Schedule
 
 from ...database.tvm.traces import ENTRY, apply_trace, is_trace, trace_values
-from ...support.errors import WgtuneError
+from ...support.errors import WgtuneError, first_line
 from ..ir import Kernel
 
 _HINT = "it was recorded for another kernel or by another version of TVM; tune this kernel again"
@@ -54,8 +54,9 @@ def replay(kernel: Kernel, trace_json: str) -> Schedule:
     try:
         return apply_trace(schedulable_module(kernel), trace)
     except Exception as error:
-        line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise TraceError(f"the trace stored for {kernel.name} does not fit this kernel: {line}", _HINT) from error
+        raise TraceError(
+            f"the trace stored for {kernel.name} does not fit this kernel: {first_line(error)}", _HINT
+        ) from error
 
 
 @lru_cache(maxsize=4096)

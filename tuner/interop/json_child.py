@@ -20,6 +20,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ...support.child_main import Answer, Requests, serve
+from ...support.errors import first_line
 
 _LENGTH = 8
 """Bytes in which TVM writes the length of a module, little-endian."""
@@ -38,7 +39,7 @@ def main(requests: Requests, answer: Answer) -> int:
                 subject = _load(subject)
             found = _ANSWERS[request["ask"]](subject, request)
         except Exception as error:  # TVM raises many kinds over JSON that it did not write
-            found = {"unreadable": _first_line(error)}
+            found = {"unreadable": first_line(error)}
         answer(found)
 
 
@@ -133,10 +134,6 @@ def _write(module: Any, request: dict[str, Any]) -> dict[str, Any]:
 
 
 _ANSWERS = {"workload": _workload, "read": _read, "write": _write}
-
-
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from typing import Any
 
 from ...devices.limits import TIERS
 from ...support.child_main import Answer, Requests, serve
-from ...support.errors import WgtuneError
+from ...support.errors import first_line
 
 
 def main(requests: Requests, answer: Answer) -> int:
@@ -41,7 +41,7 @@ def _kernel(stored: dict[str, Any]) -> Any:
             return "its kernel's form is another kernel"
         return make_kernel(stored["name"], func, stored["outputs"])
     except Exception as error:  # TVM raises many kinds over JSON that it did not write
-        return f"its kernel cannot be read: {_first_line(error)}"
+        return f"its kernel cannot be read: {first_line(error)}"
 
 
 def _replay(kernel: Any, trace: str, tiers: list[str]) -> dict[str, str]:
@@ -64,12 +64,6 @@ def _replay(kernel: Any, trace: str, tiers: list[str]) -> dict[str, str]:
         except EmitError as error:
             reason = error.message
     return {"stale": reason} if reason else {"digest": ""}
-
-
-def _first_line(error: Exception) -> str:
-    if isinstance(error, WgtuneError):
-        return error.message
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 if __name__ == "__main__":
