@@ -1,6 +1,6 @@
 """GPUs: discovery, and workers that measure and verify programs on one of them.
 
-May import `wgtune.support`; never `wgtune.database`. Reading order:
+May import `wgtune.support` and `wgtune.web`; never `wgtune.database`. Reading order:
 
 - `device`: `Device`, identity, limits and features of a GPU.
 - `program`: `Program` (WGSL) and `NativeProgram` (TVM), a kernel in executable form.

@@ -1,7 +1,8 @@
-"""The built web pages, and a server for bundles. The TypeScript sources are in ``src`` and ``lender``.
+"""The built web pages, and their HTTP server. The TypeScript sources are in ``src`` and ``lender``.
 
 May import `wgtune.support` only. Reading order:
 
 - `built_pages`: folders of the two built pages, the bundle's page and the measuring page.
-- `server`: HTTP server for one bundle on this machine.
+- `http_server`: a Tornado server in a thread, for bundles here and for the measuring page in `wgtune.devices.browser`.
+- `server`: serves one bundle on this machine.
 """

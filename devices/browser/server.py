@@ -1,51 +1,50 @@
-"""Serves the page that lends a browser's GPU, and keeps the connections to the pages that do.
+"""HTTP and WebSocket server of the measuring page.
 
-WebGPU needs a secure context: a page from this machine itself (localhost, a forwarded port too) or over https.
+WebGPU needs a secure context: a page from this machine (localhost, a forwarded port, too) or over https.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import socket
 import ssl
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
-from tornado.httpserver import HTTPServer
-from tornado.netutil import bind_sockets
+from tornado.iostream import StreamClosedError
 from tornado.web import Application, HTTPError, RequestHandler, StaticFileHandler
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
 from ...support.errors import DeviceError, UsageError
+from ...web.http_server import HOST, HttpServer
 from .identity import browser_device
 from .page_link import CloseCode, PageLink
 from .page_registry import PageRegistry
 
-HOST = "127.0.0.1"
 DEFAULT_PORT = 8765
 WAIT_S = 600.0
-"""How long a run waits for a page."""
+"""Seconds to wait for a page."""
 
 _THIS_MACHINE = frozenset({HOST, "localhost", "::1"})
 _CHUNK = 1 << 20
 _MAX_MESSAGE = 64 << 20
 _PING_S = 10
-"""A page that does not answer a ping within this time sleeps, or its network is gone."""
+"""Seconds after which a page that does not answer a ping is disconnected: it sleeps, or its network is gone."""
 
-_REASON = 120
-"""Bytes of a reason: a close frame holds 123 (RFC 6455, section 5.5)."""
+_MAX_REASON = 120
+"""Bytes of a close frame's reason; the frame holds 123 (RFC 6455, section 5.5)."""
 _LEFT = frozenset({1000, 1001})
 """Close codes (RFC 6455, section 7.4.1) of a page that is closed or left."""
+_LINGER_S = 0.1
+"""Seconds in which pages receive the message that they are released."""
 
 
 class BrowserServer:
-    """A server in a thread of its own; a context manager. ``registry`` are what the pages that it let in lend."""
+    """Serves the measuring page, while it is entered as a context manager. Pages that join are in ``registry``."""
 
     def __init__(
         self,
@@ -58,84 +57,68 @@ class BrowserServer:
         wait_s: float = WAIT_S,
         at_most: int | None = None,
     ) -> None:
-        """``app`` is the built page's folder; the rest is as `PageRegistry` takes it.
+        """Open the port.
 
-        Raises UsageError where ``port`` is taken, or the certificate cannot be read.
+        Args:
+            app: Folder of the built page.
+            announce: As `PageRegistry` takes it.
+            host: Host name or address.
+            port: As `HttpServer` takes it.
+            certificate: PEM file, for https.
+            key: PEM file of the certificate's private key, where it is not in ``certificate``.
+            wait_s: As `PageRegistry` takes it.
+            at_most: As `PageRegistry` takes it.
+
+        Raises:
+            UsageError: The port is taken, or the certificate cannot be read.
         """
         self.app = app
         self._host = host
         self._tls = _tls(certificate, key)
-        self._sockets = _bind(host, port)
-        self._port = self._sockets[0].getsockname()[1]
+        self._server = HttpServer(host, port, DEFAULT_PORT, self._tls)
         self.registry = PageRegistry(self._address, announce, wait_s, at_most)
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread = threading.Thread(target=self._serve, name="browser-server", daemon=True)
 
     def __enter__(self) -> BrowserServer:
-        started = threading.Event()
-        self._started = started
-        self._thread.start()
-        started.wait()
+        logging.getLogger("tornado").setLevel(logging.CRITICAL)  # refused requests are answered, not logged
+        shared = {"server": self}
+        application = Application(
+            [
+                (r"/", _Index, shared),
+                (r"/lend", _Socket, shared),
+                (r"/data/([^/]+)/([^/]+)", _Data, shared),
+                (r"/(assets/.*)", StaticFileHandler, {"path": str(self.app)}),
+            ],
+            websocket_ping_interval=_PING_S,
+            websocket_ping_timeout=_PING_S,
+            websocket_max_message_size=_MAX_MESSAGE,
+            log_function=lambda handler: None,
+        )
+        self._server.start(application)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        loop = self._loop
         self.registry.close()
-        if loop is not None:
-            asyncio.run_coroutine_threadsafe(self._end(), loop).result(10)
-            loop.call_soon_threadsafe(loop.stop)
-            self._thread.join(10)
+        self._server.close(_LINGER_S)
 
     @property
     def advice(self) -> str:
         """As `advice` on this server's host."""
-        return "" if self._tls else advice(self._host, self._port)
+        return "" if self._tls else advice(self._host, self._server.port)
+
+    def call_soon(self, function: Callable[[], None]) -> None:
+        """As `HttpServer.call_soon`."""
+        self._server.call_soon(function)
 
     def _address(self, token: str) -> str:
         host = socket.gethostname() if self._host in ("0.0.0.0", "::", "") else self._host
         host = f"[{host}]" if ":" in host else host
-        return f"{'https' if self._tls else 'http'}://{host}:{self._port}/?token={token}"
-
-    def _serve(self) -> None:
-        loop = self._loop = asyncio.new_event_loop()
-        asyncio.set_event_loop(loop)
-        logging.getLogger("tornado").setLevel(logging.CRITICAL)  # refusals are answers here, not news
-
-        async def listen() -> None:
-            shared = {"server": self}
-            application = Application(
-                [
-                    (r"/", _Index, shared),
-                    (r"/lend", _Socket, shared),
-                    (r"/data/([^/]+)/([^/]+)", _Data, shared),
-                    (r"/(assets/.*)", StaticFileHandler, {"path": str(self.app)}),
-                ],
-                websocket_ping_interval=_PING_S,
-                websocket_ping_timeout=_PING_S,
-                websocket_max_message_size=_MAX_MESSAGE,
-                log_function=lambda handler: None,
-            )
-            self._http = HTTPServer(application, ssl_options=self._tls)
-            self._http.add_sockets(self._sockets)
-            self._started.set()
-
-        loop.run_until_complete(listen())
-        loop.run_forever()
-
-    async def _end(self) -> None:
-        await asyncio.sleep(0.1)  # so that pages hear that it is over
-        self._http.stop()
-        await self._http.close_all_connections()
-
-    def _call(self, what: Callable[[], None]) -> None:
-        assert self._loop is not None
-        self._loop.call_soon_threadsafe(what)
+        return f"{'https' if self._tls else 'http'}://{host}:{self._server.port}/?token={token}"
 
 
 def advice(host: str, port: int) -> str:
-    """What keeps browsers of other machines from lending where ``host`` serves plain http, "" for this machine."""
+    """Return why browsers of other machines get no WebGPU where ``host`` serves plain http; "" for this machine."""
     if host in _THIS_MACHINE:
         return ""
     return (
@@ -152,7 +135,7 @@ class _Index(RequestHandler):
         _protect(self)
 
     def get(self) -> None:
-        # A tab that lent before, and was reloaded, has a key of its own: the page itself is nobody's secret.
+        # A tab that had joined and was reloaded has a key, and no token: the page itself is not secret.
         token = self.get_query_argument("token", "")
         if token and not self._server.registry.accepts(token):
             self.set_status(403)
@@ -181,7 +164,10 @@ class _Data(RequestHandler):
         self.set_header("Cache-Control", "no-store")
         for offset in range(0, data.nbytes, _CHUNK):
             self.write(data[offset : offset + _CHUNK].tobytes())
-            await self.flush()
+            try:
+                await self.flush()
+            except StreamClosedError:
+                return  # the page was closed; its WebSocket tells
         browser.fetched_bytes += data.nbytes
 
 
@@ -211,7 +197,7 @@ class _Socket(WebSocketHandler):
                 self.close(CloseCode.REFUSED, _cut(refusal))
 
     def _join(self, key: str, greeting: Any) -> str:
-        """Lets the page lend; why it may not, else ""."""
+        """Register the page; return "", or why it may not join."""
         try:
             device = browser_device(greeting["adapter"])
         except (KeyError, TypeError, DeviceError):
@@ -220,7 +206,7 @@ class _Socket(WebSocketHandler):
         refusal = self._server.registry.join(link)
         if not refusal:
             self.link = link
-            self.write_message({"key": key})  # before anything that the tuner's threads ask of the page
+            self.write_message({"key": key})  # before any request of the tuner's threads
         return refusal
 
     def on_close(self) -> None:
@@ -233,16 +219,16 @@ class _Socket(WebSocketHandler):
             try:
                 self.write_message(message)
             except WebSocketClosedError:
-                return  # on_close tells
+                return  # on_close is called
 
-        self._server._call(send)
+        self._server.call_soon(send)
 
     def _hang_up(self, code: CloseCode, reason: str) -> None:
-        self._server._call(lambda: self.close(code, _cut(reason)))
+        self._server.call_soon(lambda: self.close(code, _cut(reason)))
 
 
 def _cut(reason: str) -> str:
-    return reason.encode()[:_REASON].decode(errors="ignore")
+    return reason.encode()[:_MAX_REASON].decode(errors="ignore")
 
 
 def _decoded(message: str) -> Any:
@@ -255,20 +241,9 @@ def _decoded(message: str) -> Any:
 def _protect(handler: RequestHandler) -> None:
     handler.set_header("X-Content-Type-Options", "nosniff")
     handler.set_header("Referrer-Policy", "no-referrer")
-    # Isolated pages get the finer of the two clocks that browsers have.
+    # Browsers give isolated pages a clock of higher resolution.
     handler.set_header("Cross-Origin-Opener-Policy", "same-origin")
     handler.set_header("Cross-Origin-Embedder-Policy", "require-corp")
-
-
-def _bind(host: str, port: int | None) -> list[socket.socket]:
-    try:
-        return bind_sockets(DEFAULT_PORT if port is None else port, host)
-    except OSError as error:
-        if port is None and host == HOST:
-            return bind_sockets(0, host)
-        raise UsageError(
-            f"port {port or DEFAULT_PORT} on {host} cannot be opened: {error.strerror}", "name another with --port"
-        ) from error
 
 
 def _tls(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -65,10 +64,6 @@ def serve() -> Iterator[Serve]:
     with ExitStack() as stack:
 
         def start(folder: Path) -> str:
-            server = stack.enter_context(BundleServer(folder))
-            thread = threading.Thread(target=server.serve_forever, daemon=True)
-            thread.start()
-            stack.callback(server.shutdown)
-            return server.url
+            return stack.enter_context(BundleServer(folder)).url
 
         yield start

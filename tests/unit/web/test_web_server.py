@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,16 +34,13 @@ def bundle(tmp_path: Path) -> Path:
 @pytest.fixture
 def running(bundle: Path) -> Iterator[BundleServer]:
     with BundleServer(bundle) as made:
-        thread = threading.Thread(target=made.serve_forever, daemon=True)
-        thread.start()
         yield made
-        made.shutdown()
 
 
 def ask(
     running: BundleServer, target: str, method: str = "GET", **headers: str
 ) -> tuple[http.client.HTTPResponse, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", running.server_port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=10)
     connection.request(method, target, headers={name.replace("_", "-"): value for name, value in headers.items()})
     response = connection.getresponse()
     body = response.read()
@@ -108,7 +104,11 @@ def test_changed_files_are_seen(running: BundleServer, bundle: Path) -> None:
 
 
 def test_only_this_machine(running: BundleServer) -> None:
-    assert running.server_address[0] == "127.0.0.1"
+    assert running.url == f"http://127.0.0.1:{running.port}/"
+    others = {info[4][0] for info in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)} - {"127.0.0.1"}
+    for address in {*others, "127.0.0.2"}:
+        with pytest.raises(OSError):
+            socket.create_connection((str(address), running.port), timeout=5).close()
 
 
 def test_page_of_the_package_where_the_bundle_has_none(bundle: Path) -> None:
@@ -139,7 +139,7 @@ def test_port_that_is_taken(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> No
             server.serve(bundle, port)
         # Nobody asked for this one, so any other will do.
         monkeypatch.setattr(server, "DEFAULT_PORT", port)
-        monkeypatch.setattr(BundleServer, "serve_forever", lambda made: made.url)
+        monkeypatch.setattr(server, "_wait_for_interrupt", lambda: None)
         server.serve(bundle)
 
 
@@ -155,3 +155,42 @@ def test_prints_its_address_and_ends_on_ctrl_c(bundle: Path) -> None:
     process.send_signal(signal.SIGINT)
     out, errors = process.communicate(timeout=20)
     assert (process.returncode, errors, out.strip()) == (0, "", "")
+
+
+@pytest.mark.parametrize(("span", "start", "end"), [("5-9", 5, 10), ("2000000-", 2_000_000, None), ("-7", -7, None)])
+def test_ranges(running: BundleServer, bundle: Path, span: str, start: int, end: int | None) -> None:
+    response, body = ask(running, "/weights.bin", Range=f"bytes={span}")
+    assert response.status == 206 and body == (bundle / "weights.bin").read_bytes()[start:end]
+
+
+def test_only_reading(running: BundleServer) -> None:
+    for method in ("POST", "PUT", "DELETE"):
+        assert ask(running, "/manifest.json", method)[0].status == 405
+
+
+def test_every_answer_says_its_type(running: BundleServer) -> None:
+    for target in ("/", "/weights.bin"):
+        assert ask(running, target)[0].headers["X-Content-Type-Options"] == "nosniff"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one child process")
+def test_a_browser_that_goes_away_ends_nothing_and_is_not_printed(bundle: Path) -> None:
+    (bundle / "weights.bin").write_bytes(bytes(64 << 20))
+    program = f"from pathlib import Path; from wgtune.web.server import serve; serve(Path({str(bundle)!r}), 0)"
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    port = int(process.stdout.readline().split("127.0.0.1:")[1].split("/")[0])
+    with socket.create_connection(("127.0.0.1", port)) as browser:
+        browser.sendall(b"GET /weights.bin HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert browser.recv(1000).startswith(b"HTTP/1.1 200 ")
+    with socket.create_connection(("127.0.0.1", port)) as stranger:
+        stranger.sendall(b"nonsense\r\n\r\n")
+        stranger.recv(1000)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection.request("GET", "/manifest.json")
+    assert connection.getresponse().read() == b"{}"
+    process.send_signal(signal.SIGINT)  # with the last connection open
+    _, errors = process.communicate(timeout=20)
+    assert (process.returncode, errors) == (0, "")
