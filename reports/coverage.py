@@ -15,7 +15,7 @@ from ..database.reader import Reader
 from ..database.schema.records import ModelInfo, TrialKind
 from ..support.enums import Match, Runtime, TrialState
 from ..support.formatting import percent
-from ..support.plain import plain
+from ..support.serialization import plain
 from .launch_counts import model_launches
 from .provenance import SOFTWARE_WARNING, Provenance, provenance
 from .tables import Column, print_left_out, print_rows

@@ -17,7 +17,7 @@ from ..database.reader import Reader
 from ..support.enums import Runtime
 from ..support.errors import UsageError
 from ..support.formatting import coefficient, ratio
-from ..support.plain import plain
+from ..support.serialization import plain
 from .rank_agreement import Times, agreement, pooled
 from .tables import Column, print_left_out, print_rows
 

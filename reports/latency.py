@@ -17,7 +17,7 @@ from ..database.reader import Reader
 from ..database.schema.records import ModelInfo, Record, TrialKind
 from ..support.enums import Runtime, TrialState
 from ..support.formatting import MISSING, column_unit, digits, duration, error, percent, ratio
-from ..support.plain import plain
+from ..support.serialization import plain
 from .launch_counts import KernelLaunches, ModelLaunches, model_launches
 from .provenance import SOFTWARE_WARNING, Provenance, provenance
 from .tables import Column, print_left_out, print_rows

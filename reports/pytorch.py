@@ -12,7 +12,7 @@ from rich.text import Text
 
 from ..database.reader import Reader
 from ..support.formatting import duration, ratio
-from ..support.plain import plain
+from ..support.serialization import plain
 from .latency import Total, latency
 from .provenance import SOFTWARE_WARNING, Provenance
 from .tables import Column, print_rows

@@ -17,7 +17,7 @@ from ..database.schema.records import Record, SessionRecord
 from ..support.enums import Runtime
 from ..support.errors import UsageError
 from ..support.formatting import coefficient, duration, percent
-from ..support.plain import plain
+from ..support.serialization import plain
 from .launch_counts import model_launches
 from .provenance import SOFTWARE_WARNING, Provenance, provenance
 from .rank_agreement import Agreement, Times, agreement, pooled

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from ..support.console import UNSEEN
 from ..support.formatting import MISSING
-from ..support.plain import plain
+from ..support.serialization import plain
 
 
 class Report(Protocol):

@@ -11,7 +11,7 @@ from rich.text import Text
 from ...database.queries.health import DeviceHealth
 from ...database.schema.records import UNNAMED_DRIVER
 from ...support.enums import QUARANTINE_AFTER, SUSPEND_AFTER, TrialState
-from ...support.plain import plain
+from ...support.serialization import plain
 from ..tables import Column, print_json, print_rows
 
 _COLUMNS = [

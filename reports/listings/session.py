@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ...database.schema.records import SessionRecord
-from ...support.plain import plain
+from ...support.serialization import plain
 from ..tables import print_json
 
 

@@ -17,7 +17,7 @@ from rich.console import Console
 from wgtune.reports.tables import Column, print_json, print_rows, shorten
 from wgtune.support import formatting as units
 from wgtune.support.enums import TrialState
-from wgtune.support.plain import plain
+from wgtune.support.serialization import plain
 
 ROWS = [
     {"name": "conv2d_add_silu_a_very_long_name_33445566", "time": 12.5, "note": None, "extra": 1},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,7 +14,7 @@ from session_script import SCRIPT, summary
 from wgtune.devices.device import Device
 from wgtune.devices.limits import TIERS
 from wgtune.support.enums import Runtime
-from wgtune.support.serialization import from_plain, restored_fields, to_plain
+from wgtune.support.serialization import from_plain, plain, restored_fields, to_plain
 from wgtune.tuner.fleet.session_protocol import event_from_json, event_to_json
 from wgtune.tuner.session.events import Event, KernelExhausted, KernelSkipped, SessionEnded, Stopping
 from wgtune.tuner.session.request import TuneRequest
@@ -43,6 +44,26 @@ def test_a_request_travels_but_for_its_capture() -> None:
     request = TuneRequest(None, device, tier, stages=["unet"], kernels=None, minutes=1.5, trials=None)  # type: ignore[arg-type]
     fields = restored_fields(TuneRequest, json.loads(json.dumps(to_plain(request, without=("capture",)))))
     assert TuneRequest(capture=None, **fields) == request  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [{"kernel_id": 3}, {"name": None}, {"kernel_id": ["b"]}],
+)
+def test_a_message_with_a_value_of_another_type_is_refused(damage: dict[str, Any]) -> None:
+    message = event_to_json(KernelSkipped("b", "softmax", "no reference"))
+    with pytest.raises(ValueError):
+        event_from_json({**message, "data": {**message["data"], **damage}})
+    del message["data"]["name"]
+    with pytest.raises((ValueError, TypeError)):
+        event_from_json(message)
+
+
+def test_numbers_that_json_lacks_travel_but_are_not_printed() -> None:
+    values = {"error": float("inf"), "missing": float("nan"), "at": datetime(2026, 1, 2, tzinfo=timezone.utc)}
+    assert to_plain(values)["error"] == float("inf")
+    assert plain(values) == {"error": None, "missing": None, "at": "2026-01-02T00:00:00+00:00"}
+    assert from_plain(dict[str, float], json.loads(json.dumps({"error": float("inf")}))) == {"error": float("inf")}
 
 
 def test_what_has_no_json_form_is_refused() -> None:
