@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from ...devices.program import Program, Shader
 from ...devices.wgsl_bindings import binding_types
 from ...support.errors import BundleError
+from ...support.paths import cache_dir
 from ...tuner.ir import Capture, Stage, TensorSpec
 from ..format.buffer_sharing import Lifetime, MemoryPlan, aligned, assign_storages
 from ..format.plan import STAGES, BufferRange, Plan, PlanBuffer, PlanDispatch, PlanShader
@@ -91,7 +92,8 @@ def _named(specs: list[TensorSpec], name: str) -> TensorSpec:
     for spec in specs:
         if spec.name == name:
             return spec
-    raise BundleError(f"the capture has no tensor {name!r}", "capture the model again: wgtune kernels --no-cache")
+    captures = cache_dir() / "captures"
+    raise BundleError(f"the capture has no tensor {name!r}", f"delete {captures} and build again")
 
 
 @dataclass

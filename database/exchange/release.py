@@ -100,7 +100,9 @@ def write_release(
         DatabaseError: reading or writing failed.
     """
     if not _NAME.fullmatch(name):
-        raise UsageError(f"{name!r} is no name for a release", "use letters, digits, dots, dashes: --name 2026.11")
+        raise UsageError(
+            f"{name!r} is no name for a release", "use letters, digits, dots, dashes: wgtune db release 2026.11"
+        )
     known = {info.key for info in source.devices()}
     if unknown := sorted(set(devices) - known):
         raise UsageError(f"{source.name} has no device {unknown[0]!r}", f"there are: {', '.join(sorted(known))}")

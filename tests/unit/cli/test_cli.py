@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import pytest
 import typer
+from command_mentions import code_of, hints_of, sources, texts_of, wrong_mentions, wrong_options
 from folders import REPOSITORY
 from typer.testing import CliRunner
 
@@ -83,20 +84,49 @@ def test_every_command_with_a_result_has_json(path: tuple[str, ...]) -> None:
     assert any("--json" in parameter.opts for parameter in commands()[path].params)
 
 
-def test_every_command_is_in_the_readme_and_the_readme_names_only_what_exists() -> None:
+def test_every_command_is_in_the_readme() -> None:
     text = README.read_text(encoding="utf-8")
-    known = commands()
-    for path in known:
+    for path in commands():
         assert f"wgtune {' '.join(path)}" in text, path
-    for line in re.findall(r"wgtune ([^\n`#]+)", text):
-        words = line.split()
-        path = next((tuple(words[:n]) for n in (2, 1) if tuple(words[:n]) in known), None)
-        if path is None:
-            continue
-        options = {
-            option for parameter in known[path].params for option in [*parameter.opts, *parameter.secondary_opts]
-        }
-        assert {word for word in words if re.fullmatch(r"--?[a-z][a-z-]*", word)} <= options, line
+
+
+@pytest.mark.parametrize("path", [README, *sorted((REPOSITORY / "docs").rglob("*.md"))], ids=lambda path: path.name)
+def test_documentation_names_only_commands_and_options_that_exist(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert [wrong for part in (text, *code_of(text)) for wrong in wrong_mentions(part)] == []
+
+
+def test_messages_and_docstrings_name_only_commands_and_options_that_exist() -> None:
+    found = [
+        f"{path.relative_to(REPOSITORY)}:{line}: {wrong}"
+        for path in sources()
+        for line, text in texts_of(path)
+        for wrong in wrong_mentions(text)
+    ]
+    assert found == []
+
+
+def test_hints_name_only_options_that_exist() -> None:
+    hints = [(path, *hint) for path in sources() for hint in hints_of(path)]
+    assert len(hints) > 100
+    found = [
+        f"{path.relative_to(REPOSITORY)}:{line}: {wrong}" for path, line, hint in hints for wrong in wrong_options(hint)
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("capture the model again: wgtune kernels --no-cache", "wgtune kernels has no option --no-cache"),
+        ("`wgtune frobnicate` does it", "wgtune has no command frobnicate"),
+        ("wgtune db mend", "wgtune db has no command mend"),
+        ("look with `wgtune tune --kernels X`, or --nothing", None),
+        ("what wgtune reads; wgtune db info lists it; --all too", None),
+    ],
+)
+def test_what_counts_as_a_wrong_mention(text: str, wrong: str | None) -> None:
+    assert wrong_mentions(text) == ([wrong] if wrong else [])
 
 
 def groups(group=ROOT, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], object]:
