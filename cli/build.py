@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -65,20 +64,20 @@ def build(
     # TVM and PyTorch come with it, which would make `--help` take seconds.
     from ..build.bundle.builder import BuildRequest, build_bundle
 
-    request = BuildRequest(
-        model=model,
-        output=output,
-        options=capture_options(width, height, batch, guidance),
-        tier=find_tier(tier),
-        samplers=tuple(map(find_sampler, scheduler)) if scheduler else tuple(Sampler),
-        max_steps=max_steps,
-        steps=steps,
-        page=page,
-        borrow=borrow,
-    )
     # Without records of their own people build from baselines; a database that they name must be there.
     layers = open_layers(db, releases=releases or (), shipped=shipped, warn=note)
     with layers as store, progress("Building") as report:
-        key = select_device(store, device).key if device or store.devices() else ""
-        summary = build_bundle(replace(request, device_key=key), store, report)
+        request = BuildRequest(
+            model=model,
+            output=output,
+            device=select_device(store, device) if device or store.devices() else None,
+            options=capture_options(width, height, batch, guidance),
+            tier=find_tier(tier),
+            samplers=tuple(map(find_sampler, scheduler)) if scheduler else tuple(Sampler),
+            max_steps=max_steps,
+            steps=steps,
+            page=page,
+            borrow=borrow,
+        )
+        summary = build_bundle(request, store, report)
     print_built(summary, json=json, console=stdout())

@@ -4,7 +4,7 @@ import tseslint from "typescript-eslint";
 
 export default defineConfig(
   // test/library is checked against built declarations, by build:lib.
-  globalIgnores(["app/", "lender-app/", "lib/", "test/library/"]),
+  globalIgnores(["app/", "lender-app/", "lib/", "src/generated/", "test/library/"]),
   eslint.configs.recommended,
   {
     files: ["**/*.ts"],

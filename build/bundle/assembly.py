@@ -130,23 +130,32 @@ class _Launch:
     grid: tuple[int, int, int]
 
 
-def assemble(capture: Capture, programs: Mapping[str, Program], layout: ShardLayout, max_calls: int) -> Assembled:
-    """The plan that runs ``capture`` with ``programs`` (by kernel id) and scheduler tables of up to ``max_calls``
-    calls.
+def assemble(
+    capture: Capture, tensors: PipelineTensors, programs: Mapping[str, Program], layout: ShardLayout, max_calls: int
+) -> Assembled:
+    """Assemble the plan of a pipeline.
 
-    Raises BundleError where the pipeline is not one that the runtimes can drive, or a dispatch would bind one buffer
-    both read-only and writable.
+    Args:
+        capture: the pipeline's stages and kernels.
+        tensors: the tensors between its networks, from `find_pipeline_tensors`.
+        programs: each kernel's program, by kernel id.
+        layout: where each weight and constant lies.
+        max_calls: UNet calls of the longest scheduler run.
+
+    Raises:
+        BundleError: a dispatch would bind one buffer both read-only and writable, or reads what nothing has written.
     """
-    return _Assembler(capture, programs, layout, max_calls).run()
+    return _Assembler(capture, tensors, programs, layout, max_calls).run()
 
 
 @dataclass
 class _Assembler:
     capture: Capture
+    tensors: PipelineTensors
     programs: Mapping[str, Program]
     layout: ShardLayout
     max_calls: int
-    plan: Plan = field(default_factory=Plan)
+    plan: Plan = field(default_factory=lambda: Plan([], {}, [], {}))
 
     def __post_init__(self) -> None:
         self._sources: dict[str, str] = {}
@@ -158,9 +167,9 @@ class _Assembler:
         self._clock = 0
 
     def run(self) -> Assembled:
-        io = find_pipeline_tensors(self.capture)
+        io = self.tensors
         shards = [
-            self._buffer(PlanBuffer(aligned(size), shard=ShardLayout.file(i)))
+            self._buffer(PlanBuffer(aligned(size), "storage", shard=ShardLayout.file(i)))
             for i, size in enumerate(self.layout.sizes)
         ]
         names = {
@@ -277,7 +286,7 @@ class _Assembler:
         return BufferRange(self._buffer(buffer), 0, buffer.nbytes)
 
     def _storage(self, nbytes: int) -> BufferRange:
-        return BufferRange(self._buffer(PlanBuffer(aligned(nbytes))), 0, -(-nbytes // 4) * 4)
+        return BufferRange(self._buffer(PlanBuffer(aligned(nbytes), "storage")), 0, -(-nbytes // 4) * 4)
 
     def _uniform(self, words: tuple[int, ...]) -> BufferRange:
         if words not in self._uniforms:
@@ -291,7 +300,7 @@ class _Assembler:
         memory = assign_storages(
             [Lifetime(self._tensors[i].nbytes, self._tensors[i].first, self._tensors[i].last) for i in alive]
         )
-        buffers = [self._buffer(PlanBuffer(size)) for size in memory.storages]
+        buffers = [self._buffer(PlanBuffer(size, "storage")) for size in memory.storages]
         buffer_of = {tensor: buffers[storage] for tensor, storage in zip(alive, memory.storage_of, strict=True)}
         for stage, launches in self._launches.items():
             self.plan.stages[stage] = []

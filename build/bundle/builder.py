@@ -13,25 +13,28 @@ from importlib import metadata
 from pathlib import Path
 
 from ...database.reader import Reader
+from ...database.schema.records import DeviceInfo
 from ...devices.limits import Tier, find_tier
 from ...support.enums import Match
 from ...support.errors import BundleError, UsageError
 from ...tuner.capture.sources import ModelSource, resolve_model
 from ...tuner.ir import Capture, CaptureOptions
 from ..format.manifest import (
+    FORMAT,
     MANIFEST,
     PLAN,
     BorrowedInfo,
     FileInfo,
     ImageInfo,
     Manifest,
-    PromptInfo,
+    ModelInfo,
+    Requirements,
+    SchedulersInfo,
     TableInfo,
     TunedInfo,
-    dump,
 )
 from ..format.sampler_tables import Sampler, SamplerTable, make_tables, pack_table
-from .assembly import Assembled, PipelineTensors, assemble, find_pipeline_tensors
+from .assembly import Assembled, assemble, find_pipeline_tensors
 from .atomic_folder import check_target, replace_folder
 from .device_limits import check_plan, check_tensors, required_limits
 from .program_choice import (
@@ -53,15 +56,15 @@ ProgressCallback = Callable[[str, float], None]
 class BuildRequest:
     """What to build.
 
-    ``model`` is what `resolve_model` understands and has weights. ``device_key`` names the device whose records are
-    used, "" for baselines only. ``max_steps`` bounds the inference steps that the bundle offers; ``steps`` is the
+    ``model`` is what `resolve_model` understands and has weights. ``device`` is the device whose records are used, None
+    for baselines only. ``max_steps`` bounds the inference steps that the bundle offers; ``steps`` is the
     usual number, for which times and shares are told. ``page`` puts the page into the bundle.
     ``borrow`` is how far a kernel without a record of the device may go for another's schedule.
     """
 
     model: str
     output: Path
-    device_key: str = ""
+    device: DeviceInfo | None = None
     options: CaptureOptions = field(default_factory=CaptureOptions)
     tier: Tier = field(default_factory=lambda: find_tier("default"))
     samplers: tuple[Sampler, ...] = tuple(Sampler)
@@ -109,6 +112,11 @@ def _silent(what: str, done: float) -> None:
 def build_bundle(request: BuildRequest, store: Reader | None, progress: ProgressCallback = _silent) -> BuildSummary:
     """Build ``request.output``; an earlier bundle there is replaced only when the new one is whole.
 
+    Args:
+        request: what to build.
+        store: the database with the device's records, None for baselines only.
+        progress: receives each step and the share of the whole that is done.
+
     Raises:
         BundleError: the folder must not be replaced; the model has no weights, or is of a kind that the runtimes cannot
             drive; a kernel, tensor or plan does not fit the tier; no scheduler fits; the page is not built.
@@ -121,48 +129,57 @@ def build_bundle(request: BuildRequest, store: Reader | None, progress: Progress
         raise UsageError(f"a bundle cannot offer up to {request.max_steps} steps", "choose 1 to 1000")
     check_target(request.output)
     page = _page_files() if request.page else []
-    software = _known_device(store, request.device_key)
     source, model_folder = _weighted_source(request.model)
-    parts = _make_parts(request, source, store, progress, warnings.append)
+    prepared = _prepare(request, source, store, progress, warnings.append)
     files, prompt = tokenizer_files(model_folder / "tokenizer", source.token_length)
-    infos = {}
-    for sampler, table in parts.tables.items():
-        data, offsets = pack_table(table)
-        infos[sampler.value] = _table_info(sampler, table, offsets)
-        files[infos[sampler.value].file] = data
-    files |= {name: text.encode("utf-8") for name, text in parts.assembled.sources.items()}
-    files[PLAN] = dump(parts.assembled.plan.to_json())
-    manifest = _manifest(request, source, software, parts, prompt, infos)
+    tables = {}
+    for sampler, table in prepared.tables.items():
+        name = f"schedulers/{sampler.value}.bin"
+        files[name], runs = pack_table(table)
+        tables[sampler.value] = TableInfo(name, sampler.class_name, runs)
+    files |= {name: text.encode("utf-8") for name, text in prepared.assembled.sources.items()}
+    files[PLAN] = prepared.assembled.plan.to_json()
+    infos = {name: FileInfo(len(data), hashlib.sha256(data).hexdigest()) for name, data in files.items()}
     with replace_folder(request.output) as folder:
         for name, data in files.items():
             _write(folder / name, data)
-            manifest.files[name] = FileInfo(len(data), hashlib.sha256(data).hexdigest())
-        _write_weights(folder, parts, source, manifest, progress)
+        infos |= _write_weights(folder, prepared, source, progress)
         for name, origin in page:
             _write(folder / name, origin.read_bytes())
+        manifest = Manifest(
+            format=FORMAT,
+            wgtune=metadata.version("wgtune"),
+            model=ModelInfo(source.name, prepared.capture.key),
+            image=prepared.image,
+            tier=request.tier.name,
+            requires=prepared.requires,
+            tuned=_tuned_info(request, prepared),
+            prompt=prompt,
+            schedulers=SchedulersInfo(prepared.default.value, source.scheduler, tables),
+            files=dict(sorted(infos.items())),
+        )
         # Last, so that a folder with a manifest is whole.
-        _write(folder / MANIFEST, dump(manifest.to_json()))
+        _write(folder / MANIFEST, manifest.to_json())
     progress("done", 1.0)
-    return _summary(request, manifest, parts, warnings, time.perf_counter() - started)
+    return _summary(request, manifest, prepared, warnings, time.perf_counter() - started)
 
 
 @dataclass
-class _Parts:
-    """What becomes of the model before anything is written."""
+class _Prepared:
+    """What is made of the model before anything is written."""
 
     capture: Capture
-    interface: PipelineTensors
+    image: ImageInfo
+    requires: Requirements
     default: Sampler
     tables: dict[Sampler, SamplerTable]
     choices: dict[str, ProgramChoice]
     layout: ShardLayout
     assembled: Assembled
-    limits: dict[str, int]
-    features: tuple[str, ...]
 
 
 def _weighted_source(model: str) -> tuple[ModelSource, Path]:
-    """The model and its folder; BundleError where it has no weights or no scheduler."""
+    """Return the model and its folder; raise BundleError where it has no weights or no scheduler."""
     source = resolve_model(model)
     if not source.has_weights or source.folder is None:
         raise BundleError(
@@ -174,18 +191,19 @@ def _weighted_source(model: str) -> tuple[ModelSource, Path]:
     return source, source.folder
 
 
-def _make_parts(
+def _prepare(
     request: BuildRequest,
     source: ModelSource,
     store: Reader | None,
     progress: ProgressCallback,
     warn: Callable[[str], None],
-) -> _Parts:
+) -> _Prepared:
+    """Capture the model, choose each kernel's program, and assemble the plan."""
     from ...tuner.capture.model_capture import capture_model
 
     progress("capture the model", 0.0)
     capture = capture_model(source, request.options, progress=lambda what: progress(what, 0.02))
-    interface = find_pipeline_tensors(capture)
+    tensors = find_pipeline_tensors(capture)
     check_tensors(capture, request.tier)
     progress("tabulate the schedulers", 0.1)
     default, tables = make_tables(source.scheduler, request.samplers, request.max_steps, warn)
@@ -193,7 +211,7 @@ def _make_parts(
         capture,
         request.tier,
         store,
-        request.device_key,
+        request.device,
         lambda done, total: progress(f"kernel {done} of {total}", 0.15 + 0.35 * done / max(1, total)),
         warn,
         request.borrow,
@@ -201,46 +219,36 @@ def _make_parts(
     layout = layout_shards(capture.stages)
     programs = {kernel: choice.program for kernel, choice in choices.items()}
     max_calls = max(run.calls for table in tables.values() for run in table.runs.values())
-    assembled = assemble(capture, programs, layout, max_calls)
+    assembled = assemble(capture, tensors, programs, layout, max_calls)
     limits = required_limits(assembled.plan, programs.values())
     check_plan(limits, request.tier)
-    features = tuple(sorted({feature for program in programs.values() for feature in program.needs.features}))
-    return _Parts(capture, interface, default, tables, choices, layout, assembled, limits, features)
+    features = {feature for program in programs.values() for feature in program.needs.features}
+    _, _, height, width = tensors.image.shape
+    return _Prepared(
+        capture,
+        ImageInfo(width, height, request.options.batch, request.options.guidance, tensors.latent),
+        Requirements(limits, tuple(sorted(features))),
+        default,
+        tables,
+        choices,
+        layout,
+        assembled,
+    )
 
 
-def _manifest(
-    request: BuildRequest,
-    source: ModelSource,
-    software: bool,
-    parts: _Parts,
-    prompt: PromptInfo,
-    tables: dict[str, TableInfo],
-) -> Manifest:
-    _, _, height, width = parts.interface.image.shape
-    borrowed = borrowed_kernels(parts.capture, parts.choices, request.steps)
-    from_records = sum(1 for choice in parts.choices.values() if choice.record is not None)
-    return Manifest(
-        wgtune=metadata.version("wgtune"),
-        model=source.name,
-        capture=parts.capture.key,
-        image=ImageInfo(width, height, request.options.batch, request.options.guidance, parts.interface.latent),
-        tier=request.tier.name,
-        limits=parts.limits,
-        features=parts.features,
-        tuned=TunedInfo(
-            device=request.device_key,
-            software=software,
-            created=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            kernels=len(parts.choices),
-            from_records=from_records,
-            from_baseline=len(parts.choices) - from_records - sum(lender.kernels for lender in borrowed),
-            baseline_time_share=untuned_share(parts.capture, parts.choices, request.steps),
-            borrowed=borrowed,
-        ),
-        prompt=prompt,
-        default_scheduler=parts.default.value,
-        scheduler_config=source.scheduler,
-        tables=tables,
+def _tuned_info(request: BuildRequest, prepared: _Prepared) -> TunedInfo:
+    """Count the kernels by where their schedules come from."""
+    borrowed = borrowed_kernels(prepared.capture, prepared.choices, request.steps)
+    from_records = sum(1 for choice in prepared.choices.values() if choice.record is not None)
+    return TunedInfo(
+        device=request.device.key if request.device is not None else "",
+        software=request.device is not None and request.device.software,
+        created=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        kernels=len(prepared.choices),
+        from_records=from_records,
+        from_baseline=len(prepared.choices) - from_records - sum(group.kernels for group in borrowed),
+        baseline_time_share=untuned_share(prepared.capture, prepared.choices, request.steps),
+        borrowed=borrowed,
     )
 
 
@@ -249,20 +257,8 @@ def _write(path: Path, data: bytes) -> None:
     path.write_bytes(data)
 
 
-def _known_device(store: Reader | None, device_key: str) -> bool:
-    """Whether the device is a software one; raises UsageError where the database has never seen it."""
-    if not device_key:
-        return False
-    known = store.devices() if store is not None else []
-    for device in known:
-        if device.key == device_key:
-            return device.software
-    listed = ", ".join(device.key for device in known) or "none yet; `wgtune tune` adds one"
-    raise UsageError(f"the database has no device {device_key!r}", f"devices with records: {listed}")
-
-
 def _page_files() -> list[tuple[str, Path]]:
-    """The page's files by their path in the bundle; BundleError where the page has not been built."""
+    """Return the page's files by their path in the bundle; raise BundleError where the page has not been built."""
     from ...web.built_pages import app_dir
 
     root = app_dir()
@@ -273,22 +269,14 @@ def _page_files() -> list[tuple[str, Path]]:
     return files
 
 
-def _table_info(sampler: Sampler, table: SamplerTable, offsets: dict[int, int]) -> TableInfo:
-    return TableInfo(
-        file=f"schedulers/{sampler.value}.bin",
-        class_name=sampler.class_name,
-        runs={steps: (offsets[steps], run.calls) for steps, run in table.runs.items()},
-    )
-
-
 def _write_weights(
-    folder: Path, parts: _Parts, source: ModelSource, manifest: Manifest, progress: ProgressCallback
-) -> None:
-    """Write the shards stage by stage, so that one stage's weights are in memory at a time."""
+    folder: Path, prepared: _Prepared, source: ModelSource, progress: ProgressCallback
+) -> dict[str, FileInfo]:
+    """Write the shards, one stage's weights in memory at a time; return their sizes and hashes by path."""
     from ...tuner.capture.lowering import transform_weights
 
-    stages = parts.capture.stages
-    with ShardWriter(folder, parts.layout) as writer:
+    stages = prepared.capture.stages
+    with ShardWriter(folder, prepared.layout) as writer:
         for number, stage in enumerate(stages.values()):
             progress(f"weights of {stage.name}", 0.55 + 0.4 * number / len(stages))
             weights = source.load_weights(stage.name)
@@ -296,28 +284,30 @@ def _write_weights(
             del weights
             writer.write_stage(stage, params)
             del params
-    for shard, (size, digest) in enumerate(zip(parts.layout.sizes, writer.digests, strict=True)):
-        manifest.files[ShardLayout.file(shard)] = FileInfo(size, digest)
+    return {
+        ShardLayout.file(shard): FileInfo(size, digest)
+        for shard, (size, digest) in enumerate(zip(prepared.layout.sizes, writer.digests, strict=True))
+    }
 
 
 def _summary(
-    request: BuildRequest, manifest: Manifest, parts: _Parts, warnings: list[str], seconds: float
+    request: BuildRequest, manifest: Manifest, prepared: _Prepared, warnings: list[str], seconds: float
 ) -> BuildSummary:
     return BuildSummary(
         folder=request.output,
         kernels=manifest.tuned.kernels,
         from_records=manifest.tuned.from_records,
-        searched=count_searched(parts.choices),
+        searched=count_searched(prepared.choices),
         from_baseline=manifest.tuned.from_baseline,
         baseline_time_share=manifest.tuned.baseline_time_share,
-        measured_s=measured_seconds(parts.capture, parts.choices, request.steps),
-        dispatches=sum(len(stage) for stage in parts.assembled.plan.stages.values()),
+        measured_s=measured_seconds(prepared.capture, prepared.choices, request.steps),
+        dispatches=sum(len(stage) for stage in prepared.assembled.plan.stages.values()),
         nbytes=sum(info.nbytes for info in manifest.files.values()),
-        weight_bytes=sum(parts.layout.sizes),
-        scratch_bytes=parts.assembled.memory.nbytes,
-        limits=manifest.limits,
-        features=manifest.features,
-        samplers=tuple(manifest.tables),
+        weight_bytes=sum(prepared.layout.sizes),
+        scratch_bytes=prepared.assembled.memory.nbytes,
+        limits=manifest.requires.limits,
+        features=manifest.requires.features,
+        samplers=tuple(manifest.schedulers.tables),
         warnings=tuple(warnings),
         seconds=seconds,
         borrowed=manifest.tuned.borrowed,

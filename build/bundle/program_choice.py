@@ -8,7 +8,7 @@ from typing import Any
 
 from ...database.queries.transfer_lookup import Found, lookup
 from ...database.reader import Reader
-from ...database.schema.records import Record, TrialKind
+from ...database.schema.records import DeviceInfo, Record, TrialKind
 from ...devices.limits import TIERS, Tier
 from ...devices.program import Program
 from ...support.enums import Match, TrialState
@@ -35,7 +35,7 @@ def choose_programs(
     capture: Capture,
     tier: Tier,
     store: Reader | None,
-    device_key: str,
+    device: DeviceInfo | None,
     progress: Callable[[int, int], None],
     warn: Callable[[str], None],
     borrow: Match = Match.PORTABLE,
@@ -50,7 +50,7 @@ def choose_programs(
     """
     ids = list(dict.fromkeys(call.kernel for stage in capture.stages.values() for call in stage.calls))
 
-    best, lent = _records(store, device_key, ids, fits_tier(tier), borrow)
+    best, lent = _records(store, device, ids, fits_tier(tier), borrow)
     choices: dict[str, ProgramChoice] = {}
     for done, kernel_id in enumerate(ids):
         progress(done, len(ids))
@@ -60,30 +60,27 @@ def choose_programs(
         if program is not None:
             choices[kernel_id] = ProgramChoice(program, record)
             continue
-        faults = _faults(store, device_key, kernel_id)
+        faults = _faults(store, device, kernel_id)
         found = lent.get(kernel_id)
         program = _from_relative(kernel, found, tier, faults, warn) if found is not None else None
         if program is not None:
             choices[kernel_id] = ProgramChoice(program, None, found)
         else:
-            choices[kernel_id] = ProgramChoice(_baseline(kernel, tier, faults, device_key), None)
+            choices[kernel_id] = ProgramChoice(_baseline(kernel, tier, faults, device), None)
     progress(len(ids), len(ids))
     return choices
 
 
 def _records(
     store: Reader | None,
-    device_key: str,
+    device: DeviceInfo | None,
     ids: list[str],
     fits: Callable[[Mapping[str, Any]], bool],
     borrow: Match,
 ) -> tuple[dict[str, Record], dict[str, Found]]:
     """The device's own records, and other devices' for the kernels without one."""
-    if store is None or not device_key:
+    if store is None or device is None:
         return {}, {}
-    device = next((known for known in store.devices() if known.key == device_key), None)
-    if device is None:
-        return store.best(device_key, ids, fits=fits), {}
     found = lookup(store, device, ids, fits=fits, widest=borrow)
     own = {key: one.record for key, one in found.items() if not one.match.borrowed}
     return own, {key: one for key, one in found.items() if one.match.borrowed}
@@ -122,19 +119,19 @@ def _from_relative(
     return None if program.digest in faults else program
 
 
-def _faults(store: Reader | None, device_key: str, kernel_id: str) -> set[str]:
+def _faults(store: Reader | None, device: DeviceInfo | None, kernel_id: str) -> set[str]:
     """Digests of the programs that are known to fail on the device."""
-    if store is None or not device_key:
+    if store is None or device is None:
         return set()
     # A driver that was lost may have been the machine's doing; the others are facts about the program.
     return {
         t.program_digest
-        for t in store.tried(device_key, kernel_id)
+        for t in store.tried(device.key, kernel_id)
         if t.state.fault and t.state is not TrialState.DEVICE_LOST
     }
 
 
-def _baseline(kernel: Kernel, tier: Tier, faults: set[str], device_key: str) -> Program:
+def _baseline(kernel: Kernel, tier: Tier, faults: set[str], device: DeviceInfo | None) -> Program:
     """The first untuned program that becomes WebGPU within ``tier`` and is not known to fail on the device."""
     reason, failed = "no schedule applies to it", False
     for program in _baselines(kernel, tier):
@@ -144,9 +141,9 @@ def _baseline(kernel: Kernel, tier: Tier, faults: set[str], device_key: str) -> 
             failed = True
         else:
             return program
-    if failed:
+    if failed and device is not None:
         raise BundleError(
-            f"the kernel {kernel.name} has no program that works on {device_key}: every untuned schedule failed there",
+            f"the kernel {kernel.name} has no program that works on {device.key}: every untuned schedule failed there",
             f"look for another with `wgtune tune --kernels {kernel.name}`, or build for another device",
         )
     raise BundleError(

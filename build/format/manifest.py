@@ -1,230 +1,244 @@
-"""manifest.json: what a bundle is, what it needs, and the size and SHA-256 of its files (docs/bundle.md)."""
+"""manifest.json: what a bundle is, what it needs, and the size and SHA-256 of its files (docs/bundle.md).
+
+The types mirror the document; its JSON Schema and the page's TypeScript types are generated from them (`json_schema`).
+"""
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, field
+import math
+import re
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    TypeAdapter,
+    WithJsonSchema,
+)
+from pydantic.dataclasses import dataclass
+from pydantic_core import from_json
 
 from ...support.errors import BundleError
+from .strict_json import STRICT, Count, not_json, read_document, write_document
 
-FORMAT = 1
+FORMAT: Final = 1
 """Version of the bundle format that is written and read here."""
 
 MANIFEST = "manifest.json"
 PLAN = "plan.json"
 TOKENIZER = "tokenizer/tokenizer.json"
 
+_NON_FINITE = {"Infinity": math.inf, "-Infinity": -math.inf, "NaN": math.nan}
 
-@dataclass(frozen=True)
+
+def _steps(key: Any) -> int:
+    """Return the number that a key of `TableInfo.runs` stands for."""
+    if isinstance(key, int):
+        return key
+    if isinstance(key, str) and re.fullmatch("[1-9][0-9]{0,8}", key):
+        return int(key)
+    raise ValueError("not a number of steps in decimal")
+
+
+def _without_non_finite(value: Any) -> Any:
+    """Return ``value`` with a text for each number that JSON lacks; diffusers' configurations may hold -Infinity."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return next(text for text, number in _NON_FINITE.items() if repr(number) == repr(value))
+    if isinstance(value, dict):
+        return {key: _without_non_finite(item) for key, item in value.items()}
+    return [_without_non_finite(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _with_non_finite(value: Any) -> Any:
+    """Undo `_without_non_finite`."""
+    if isinstance(value, str):
+        return _NON_FINITE.get(value, value)
+    if isinstance(value, dict):
+        return {key: _with_non_finite(item) for key, item in value.items()}
+    return [_with_non_finite(item) for item in value] if isinstance(value, list) else value
+
+
+Steps = Annotated[int, BeforeValidator(_steps), WithJsonSchema({"type": "string", "pattern": "^[1-9][0-9]{0,8}$"})]
+SchedulerConfig = Annotated[dict[str, Any], AfterValidator(_with_non_finite), PlainSerializer(_without_non_finite)]
+
+
+@dataclass(frozen=True, config=STRICT)
+class ModelInfo:
+    """The model, by its name and the key of its capture."""
+
+    name: str
+    capture: str
+
+
+@dataclass(frozen=True, config=STRICT)
 class ImageInfo:
-    """What one run of the plan draws: size in pixels, images at once, ``latent`` as channels, height, width."""
+    """What one run of the plan draws."""
 
-    width: int
-    height: int
-    batch: int
+    width: Count
+    """Pixels."""
+    height: Count
+    """Pixels."""
+    batch: Count
+    """Images per run."""
     guidance: bool
-    latent: tuple[int, int, int]
+    """Whether the UNet sees negative prompts too."""
+    latent: tuple[Count, Count, Count]
+    """Channels, height and width of one latent."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
+class Requirements:
+    """What a WebGPU device must offer."""
+
+    limits: dict[str, Count]
+    """The least limits that suffice, by WebGPU's names."""
+    features: tuple[str, ...]
+    """WebGPU's names of features."""
+
+
+@dataclass(frozen=True, config=STRICT)
 class BorrowedInfo:
-    """Schedules of another device, verified there and not where the bundle is for.
-
-    ``match`` is a `transfer_lookup.Match`: how near ``device`` is. The ``kernels`` that run them take
-    ``time_share`` of an image's time, an estimate, None where nothing is known.
-    """
+    """Kernels that run schedules of another device, verified there and not where the bundle is for."""
 
     match: str
+    """How near that device is: a `Match`."""
     device: str
-    kernels: int
+    """Key of that device."""
+    kernels: Count
     time_share: float | None
+    """Estimated share of an image's time that these kernels take; null where nothing was measured."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class TunedInfo:
-    """Where the kernels come from.
-
-    ``device`` is the key of the device whose records were used, "" for none. ``from_records`` kernels run a schedule
-    that was measured and verified there, ``from_baseline`` have none and run untuned; those take
-    ``baseline_time_share`` of an image's time, an estimate, None where nothing is known. ``created`` is UTC in ISO
-    8601. ``borrowed`` lists the kernels between the two, which run another device's schedules.
-    """
+    """Where the kernels' schedules come from."""
 
     device: str
+    """Key of the device whose records were used; empty for none."""
     software: bool
+    """Whether that device runs on the CPU."""
     created: str
-    kernels: int
-    from_records: int
-    from_baseline: int
-    baseline_time_share: float | None
+    """When the bundle was built: UTC in ISO 8601."""
+    kernels: Count
+    from_records: Count
+    """Kernels that run a schedule measured and verified on the device."""
+    from_baseline: Count
+    """Kernels that have no record and run untuned."""
+    baseline_time_share: float | None = None
+    """Estimated share of an image's time that the untuned kernels take; null where nothing was measured."""
     borrowed: tuple[BorrowedInfo, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class PromptInfo:
-    """``length`` token ids per prompt, and the ids that frame and fill them."""
+    """Token ids per prompt, and the ids that frame and fill them."""
 
-    length: int
-    bos: int
-    eos: int
-    pad: int
+    length: Count
+    bos: Count
+    eos: Count
+    pad: Count
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
+class RunInfo:
+    """Where one run's table lies in its file."""
+
+    offset: Count
+    """float32 elements from the file's start."""
+    calls: Count
+    """Calls of the UNet."""
+
+
+@dataclass(frozen=True, config=STRICT)
 class TableInfo:
-    """A scheduler's file, its diffusers class, and per number of inference steps the offset (float32s) and the UNet
-    calls.
-    """
+    """The file of one scheduler's tables."""
 
     file: str
-    class_name: str
-    runs: dict[int, tuple[int, int]]
+    class_name: Annotated[str, Field(alias="class")]
+    """Name of the diffusers class."""
+    runs: dict[Steps, RunInfo]
+    """By number of inference steps."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
+class SchedulersInfo:
+    """The schedulers that the bundle offers."""
+
+    default: str
+    """Name of the table that was made from the model's own scheduler."""
+    config: SchedulerConfig
+    """The model's scheduler_config.json."""
+    tables: dict[str, TableInfo]
+
+
+@dataclass(frozen=True, config=STRICT)
 class FileInfo:
-    """Size in bytes, and SHA-256 in lower-case hexadecimal."""
+    """Size and hash of a file."""
 
-    nbytes: int
+    nbytes: Annotated[Count, Field(alias="bytes")]
     sha256: str
+    """Lower-case hexadecimal."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class Manifest:
-    """The whole manifest. ``scheduler_config`` is the model's own scheduler_config.json."""
+    """The whole of manifest.json."""
 
+    format: Literal[1]
     wgtune: str
-    model: str
-    capture: str
+    """Version of wgtune that built the bundle."""
+    model: ModelInfo
     image: ImageInfo
     tier: str
-    limits: dict[str, int]
-    features: tuple[str, ...]
+    requires: Requirements
     tuned: TunedInfo
     prompt: PromptInfo
-    default_scheduler: str
-    scheduler_config: dict[str, Any]
-    tables: dict[str, TableInfo]
-    files: dict[str, FileInfo] = field(default_factory=dict)
+    schedulers: SchedulersInfo
+    files: dict[str, FileInfo]
+    """Every file but the manifest and the page, by its path in the bundle."""
 
-    def to_json(self) -> dict[str, Any]:
-        """The content of manifest.json."""
-        image, tuned, prompt = self.image, self.tuned, self.prompt
-        return {
-            "format": FORMAT,
-            "wgtune": self.wgtune,
-            "model": {"name": self.model, "capture": self.capture},
-            "image": {
-                "width": image.width,
-                "height": image.height,
-                "batch": image.batch,
-                "guidance": image.guidance,
-                "latent": list(image.latent),
-            },
-            "tier": self.tier,
-            "requires": {"limits": self.limits, "features": list(self.features)},
-            "tuned": {
-                "device": tuned.device,
-                "software": tuned.software,
-                "created": tuned.created,
-                "kernels": tuned.kernels,
-                "from_records": tuned.from_records,
-                "from_baseline": tuned.from_baseline,
-                "baseline_time_share": tuned.baseline_time_share,
-                "borrowed": [asdict(lender) for lender in tuned.borrowed],
-            },
-            "prompt": {"length": prompt.length, "bos": prompt.bos, "eos": prompt.eos, "pad": prompt.pad},
-            "schedulers": {
-                "default": self.default_scheduler,
-                "config": self.scheduler_config,
-                "tables": {
-                    name: {
-                        "file": table.file,
-                        "class": table.class_name,
-                        "runs": {str(s): {"offset": o, "calls": c} for s, (o, c) in sorted(table.runs.items())},
-                    }
-                    for name, table in self.tables.items()
-                },
-            },
-            "files": {name: {"bytes": f.nbytes, "sha256": f.sha256} for name, f in sorted(self.files.items())},
-        }
+    def to_json(self) -> bytes:
+        """Return the content of manifest.json."""
+        return write_document(ADAPTER, self)
 
     @staticmethod
-    def from_json(data: Any) -> Manifest:
-        """The inverse of `to_json`; raises BundleError where the data is no manifest, or of another format version."""
-        if not isinstance(data, dict) or "format" not in data:
+    def from_json(data: bytes) -> Manifest:
+        """Parse manifest.json, the inverse of `to_json`.
+
+        Raises:
+            BundleError: the data is not a manifest, is damaged, or has another format version.
+        """
+        try:
+            header = from_json(data, allow_inf_nan=False)
+        except ValueError as error:
+            raise not_json(MANIFEST, error) from None
+        if not isinstance(header, dict) or "format" not in header:
             raise BundleError("manifest.json is not a bundle's manifest", "build the bundle again")
-        if data["format"] != FORMAT:
+        version = header["format"]
+        if version != FORMAT or isinstance(version, bool):
             raise BundleError(
-                f"the bundle has format {data['format']!r}, this wgtune reads format {FORMAT}",
+                f"the bundle has format {version!r}, this wgtune reads format {FORMAT}",
                 "build it again with this version, or use the version that built it",
             )
-        try:
-            return _parse(data)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise BundleError(f"manifest.json is damaged: {error!r}", "build the bundle again") from error
+        manifest = read_document(ADAPTER, data, f"{MANIFEST} is damaged")
+        manifest._check()
+        return manifest
+
+    def _check(self) -> None:
+        if self.schedulers.default not in self.schedulers.tables:
+            raise _damaged(f"the default scheduler {self.schedulers.default!r} has no table")
+        for name in self.files:
+            # A bundle may come from anywhere: its file names must not lead out of its folder.
+            path = PurePosixPath(name)
+            if path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name:
+                raise _damaged(f"{name!r} is not a path inside the bundle")
 
 
-def _parse(data: dict[str, Any]) -> Manifest:
-    image, tuned, prompt, schedulers = data["image"], data["tuned"], data["prompt"], data["schedulers"]
-    channels, height, width = image["latent"]
-    share = tuned.get("baseline_time_share")
-    manifest = Manifest(
-        wgtune=str(data["wgtune"]),
-        model=str(data["model"]["name"]),
-        capture=str(data["model"]["capture"]),
-        image=ImageInfo(
-            width=int(image["width"]),
-            height=int(image["height"]),
-            batch=int(image["batch"]),
-            guidance=bool(image["guidance"]),
-            latent=(int(channels), int(height), int(width)),
-        ),
-        tier=str(data["tier"]),
-        limits={str(name): int(value) for name, value in data["requires"]["limits"].items()},
-        features=tuple(map(str, data["requires"]["features"])),
-        tuned=TunedInfo(
-            device=str(tuned["device"]),
-            software=bool(tuned["software"]),
-            created=str(tuned["created"]),
-            kernels=int(tuned["kernels"]),
-            from_records=int(tuned["from_records"]),
-            from_baseline=int(tuned["from_baseline"]),
-            baseline_time_share=None if share is None else float(share),
-            borrowed=tuple(map(_borrowed, tuned.get("borrowed", ()))),
-        ),
-        prompt=PromptInfo(int(prompt["length"]), int(prompt["bos"]), int(prompt["eos"]), int(prompt["pad"])),
-        default_scheduler=str(schedulers["default"]),
-        scheduler_config=dict(schedulers["config"]),
-        tables={
-            str(name): TableInfo(
-                file=str(table["file"]),
-                class_name=str(table["class"]),
-                runs={int(steps): (int(run["offset"]), int(run["calls"])) for steps, run in table["runs"].items()},
-            )
-            for name, table in schedulers["tables"].items()
-        },
-        files={str(name): FileInfo(int(f["bytes"]), str(f["sha256"])) for name, f in data["files"].items()},
-    )
-    if manifest.default_scheduler not in manifest.tables:
-        raise ValueError(f"the default scheduler {manifest.default_scheduler!r} has no table")
-    for name in manifest.files:
-        # A bundle may come from anywhere: its file names must not lead out of its folder.
-        path = PurePosixPath(name)
-        if path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name:
-            raise ValueError(f"{name!r} is not a path inside the bundle")
-    return manifest
+ADAPTER = TypeAdapter(Manifest)
 
 
-def _borrowed(data: dict[str, Any]) -> BorrowedInfo:
-    share = data["time_share"]
-    return BorrowedInfo(
-        str(data["match"]), str(data["device"]), int(data["kernels"]), None if share is None else float(share)
-    )
-
-
-def dump(data: dict[str, Any]) -> bytes:
-    """JSON as it is written into a bundle: compact UTF-8."""
-    return json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode("utf-8") + b"\n"
+def _damaged(what: str) -> BundleError:
+    return BundleError(f"{MANIFEST} is damaged: {what}", "build the bundle again")

@@ -7,7 +7,6 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -36,18 +35,18 @@ class Bundle:
         if not path.is_file():
             where = "there is no folder" if not folder.is_dir() else f"there is no {MANIFEST} in"
             raise BundleError(f"{where} {folder}", "give the folder that `wgtune build -o` wrote")
-        manifest = Manifest.from_json(_json(path.read_bytes(), MANIFEST))
+        manifest = Manifest.from_json(path.read_bytes())
         for name, info in manifest.files.items():
             file = folder / name
             if not file.is_file():
                 raise _damaged(folder, name, "is missing")
             if file.stat().st_size != info.nbytes:
                 raise _damaged(folder, name, f"has {file.stat().st_size} bytes instead of {info.nbytes}")
-        plan = Plan.from_json(_json(_read(folder, manifest, PLAN), PLAN))
+        plan = Plan.from_json(_read(folder, manifest, PLAN))
         for named in (
             *(shader.file for shader in plan.shaders),
             *(buffer.shard for buffer in plan.buffers if buffer.shard),
-            *(table.file for table in manifest.tables.values()),
+            *(table.file for table in manifest.schedulers.tables.values()),
             TOKENIZER,
         ):
             if named not in manifest.files:
@@ -73,22 +72,22 @@ class Bundle:
 
     def run(self, sampler: Sampler, steps: int) -> SamplerRun:
         """The table of ``sampler`` for ``steps`` inference steps; BundleError lists what the bundle has instead."""
-        table = self.manifest.tables.get(sampler.value)
+        table = self.manifest.schedulers.tables.get(sampler.value)
         if table is None:
-            have = ", ".join(self.manifest.tables)
+            have = ", ".join(self.manifest.schedulers.tables)
             raise BundleError(f"the bundle has no scheduler {sampler.value!r}", f"it has: {have}")
         if steps not in table.runs:
             raise BundleError(
                 f"the bundle's scheduler {sampler.value} has no run of {steps} steps",
                 f"it has: {format_ranges(sorted(table.runs))}",
             )
-        offset, calls = table.runs[steps]
-        return unpack_run(np.frombuffer(self.read(table.file), "<f4"), offset, calls)
+        run = table.runs[steps]
+        return unpack_run(np.frombuffer(self.read(table.file), "<f4"), run.offset, run.calls)
 
     @property
     def default_sampler(self) -> Sampler:
         """The sampler of the model's own scheduler."""
-        return find_sampler(self.manifest.default_scheduler)
+        return find_sampler(self.manifest.schedulers.default)
 
     @property
     def nbytes(self) -> int:
@@ -112,13 +111,6 @@ def _read(folder: Path, manifest: Manifest, name: str) -> bytes:
     if hashlib.sha256(data).hexdigest() != manifest.files[name].sha256:
         raise _damaged(folder, name, "has the wrong SHA-256")
     return data
-
-
-def _json(data: bytes, name: str) -> Any:
-    try:
-        return json.loads(data)
-    except ValueError as error:
-        raise BundleError(f"{name} is not JSON: {error}", "copy or build the bundle again") from error
 
 
 def _damaged(folder: Path, name: str, what: str) -> BundleError:

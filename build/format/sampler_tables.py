@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from ...support.errors import BundleError
+from .manifest import RunInfo
 
 PROBES = 16
 """Columns of random numbers that check linearity."""
@@ -214,14 +215,14 @@ def make_tables(
     return own, tables
 
 
-def pack_table(table: SamplerTable) -> tuple[bytes, dict[int, int]]:
-    """The table as the bytes of its file, and the offset of each run in float32 elements."""
-    parts, offsets, position = [], {}, 0
+def pack_table(table: SamplerTable) -> tuple[bytes, dict[int, RunInfo]]:
+    """Return the bytes of the table's file, and where each run lies in it."""
+    parts, places, position = [], {}, 0
     for steps, run in sorted(table.runs.items()):
-        offsets[steps] = position
+        places[steps] = RunInfo(position, run.calls)
         parts += [run.timesteps, run.rows.reshape(-1)]
         position += run.timesteps.size + run.rows.size
-    return np.concatenate(parts).astype("<f4").tobytes(), offsets
+    return np.concatenate(parts).astype("<f4").tobytes(), places
 
 
 def unpack_run(data: np.ndarray, offset: int, calls: int) -> SamplerRun:

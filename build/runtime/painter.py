@@ -91,7 +91,7 @@ def png_metadata(bundle: Bundle, settings: ResolvedOptions, prompt: str, seed: i
         "steps": str(settings.steps),
         "guidance": str(settings.guidance),
         "scheduler": settings.sampler.value,
-        "model": bundle.manifest.model,
+        "model": bundle.manifest.model.name,
     }
 
 

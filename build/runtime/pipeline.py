@@ -103,10 +103,9 @@ class StableDiffusionPipeline:
     @scheduler.setter
     def scheduler(self, value: Any) -> None:
         sampler = find_sampler(value if isinstance(value, str) else type(value).__name__)
-        if sampler.value not in self._bundle.manifest.tables:
-            raise BundleError(
-                f"the bundle has no scheduler {sampler.value!r}", f"it has: {', '.join(self._bundle.manifest.tables)}"
-            )
+        tables = self._bundle.manifest.schedulers.tables
+        if sampler.value not in tables:
+            raise BundleError(f"the bundle has no scheduler {sampler.value!r}", f"it has: {', '.join(tables)}")
         if isinstance(value, str):
             self._sampler, self._scheduler = sampler, None
             return
@@ -122,7 +121,7 @@ class StableDiffusionPipeline:
 
     def _built(self, sampler: Sampler) -> Any:
         """``sampler``'s scheduler with the settings that the builder gave it."""
-        base = model_scheduler(self._bundle.manifest.scheduler_config)
+        base = model_scheduler(self._bundle.manifest.schedulers.config)
         return base if type(base).__name__ == sampler.class_name else sampler_scheduler(base, sampler)
 
     def __call__(

@@ -74,9 +74,10 @@ class WebGpuRuntime:
         self.timing = RunTiming(0.0, (), 0.0)
         tell = progress or (lambda what, done: None)
         check_device(bundle, device)
-        limits = {name: value for name, value in bundle.manifest.limits.items() if name in device.limits}
+        needs = bundle.manifest.requires
+        limits = {name: value for name, value in needs.limits.items() if name in device.limits}
         with _translated_errors(device):
-            self._gpu = open_device(device, limits, bundle.manifest.features)
+            self._gpu = open_device(device, limits, needs.features)
             self._buffers = self._fill_buffers(tell)
             self._stages = self._make_stages(tell)
         self._names = bundle.plan.names
@@ -244,7 +245,7 @@ def check_device(bundle: Bundle, device: Device) -> None:
     """Raise DeviceError where ``device`` has less than ``bundle`` needs: which limit or feature, how much, what is
     there.
     """
-    needs = bundle.manifest
+    needs = bundle.manifest.requires
     short = [
         f"{name}: the bundle needs {needed}, {device.key} has {device.limits[name]}"
         for name, needed in needs.limits.items()
@@ -253,7 +254,8 @@ def check_device(bundle: Bundle, device: Device) -> None:
     short += [f"{device.key} lacks the feature {name}" for name in needs.features if name not in device.features]
     if short:
         raise DeviceError(
-            "; ".join(short), f"this bundle was built for tier {needs.tier!r}; build one with a smaller tier or image"
+            "; ".join(short),
+            f"this bundle was built for tier {bundle.manifest.tier!r}; build one with a smaller tier or image",
         )
 
 

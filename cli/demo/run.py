@@ -111,10 +111,12 @@ def _build(paths: _Paths, device: Device) -> None:
     from ...build.bundle.builder import BuildRequest, build_bundle
     from ...database.store import Store
     from ...reports.listings.bundle import print_built
+    from ...reports.selection import select_device
 
     _heading(4, "Building the bundle")
-    request = BuildRequest(model=str(paths.model), output=paths.bundle, device_key=device.key, steps=STEPS)
     with Store.open(str(paths.database)) as store, progress("Building") as report:
+        tuned = select_device(store, device.key)
+        request = BuildRequest(model=str(paths.model), output=paths.bundle, device=tuned, steps=STEPS)
         summary = build_bundle(request, store, report)
     print_built(summary, json=False, console=stdout())
 

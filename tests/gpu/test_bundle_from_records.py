@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from typer.testing import CliRunner
 
 from wgtune.build.bundle.builder import BuildRequest, build_bundle
 from wgtune.build.format.reader import Bundle
 from wgtune.build.format.sampler_tables import Sampler
 from wgtune.build.runtime.generate import generate
 from wgtune.build.runtime.pipeline import StableDiffusionPipeline
+from wgtune.cli.app import app
 from wgtune.database.schema.records import (
     DeviceInfo,
     Runtime,
@@ -39,7 +41,7 @@ from wgtune.tuner.codegen.traces import trace_to_json
 from wgtune.tuner.codegen.wgsl import emit_wgsl
 from wgtune.tuner.ir import Kernel
 
-KEY = "vulkan:bench"
+DEVICE = DeviceInfo("vulkan:bench", "vulkan", "v", "a", "bench", False)
 
 
 @pytest.fixture
@@ -50,8 +52,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 def record_last_schedule(store: Store, kernels: list[Kernel]) -> None:
     """A verified record of each kernel: the last of its untuned schedules, which differs from the first for most."""
-    device = DeviceInfo(KEY, "vulkan", "v", "a", "bench", False)
-    info = SessionInfo(device, Runtime.WGPU, "", {}, {}, "demo", "", "default", {}, 0, "", "host", os.getpid())
+    info = SessionInfo(DEVICE, Runtime.WGPU, "", {}, {}, "demo", "", "default", {}, 0, "", "host", os.getpid())
     session = store.begin_session(info)
     for kernel in kernels:
         *_, schedule = baseline_schedules(kernel, find_tier("default"))
@@ -82,7 +83,7 @@ def test_records_are_built_in_and_the_picture_stays_the_same(
     record_last_schedule(store, [capture.kernels[kernel] for kernel in clip])
     seen: list[float] = []
     summary = build_bundle(
-        BuildRequest(str(demo_folder), tmp_path / "dist", KEY, max_steps=3, page=False),
+        BuildRequest(str(demo_folder), tmp_path / "dist", DEVICE, max_steps=3, page=False),
         store,
         lambda what, done: seen.append(done),
     )
@@ -92,7 +93,7 @@ def test_records_are_built_in_and_the_picture_stays_the_same(
     assert summary.measured_s == pytest.approx(1e-3 * 2 * sum(clip.values())), "both prompts"
     assert seen == sorted(seen) and seen[-1] == 1
     built, untuned = Bundle.open(tmp_path / "dist"), Bundle.open(demo_bundle)
-    assert built.manifest.tuned.device == KEY and not built.manifest.tuned.software
+    assert built.manifest.tuned.device == DEVICE.key and not built.manifest.tuned.software
     assert built.manifest.tuned.from_records == len(clip)
     assert summary.nbytes == built.nbytes
     assert [built.read(s.file) for s in built.plan.shaders] != [untuned.read(s.file) for s in untuned.plan.shaders]
@@ -106,8 +107,11 @@ def test_records_are_built_in_and_the_picture_stays_the_same(
 
 
 def test_a_device_that_the_database_does_not_know_is_refused(demo_folder: Path, store: Store, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no device 'vulkan:typo'"):
-        build_bundle(BuildRequest(str(demo_folder), tmp_path / "dist", "vulkan:typo", page=False), store)
+    record_last_schedule(store, [])
+    command = ["build", "--model", str(demo_folder), "--device", "vulkan:typo", "--db", str(tmp_path / "records.db")]
+    result = CliRunner().invoke(app, [*command, "-o", str(tmp_path / "dist"), "--no-releases", "--no-page"])
+    assert result.exit_code == 1 and not (tmp_path / "dist").exists()
+    assert isinstance(result.exception, UsageError) and "no device 'vulkan:typo'" in result.exception.message
 
 
 def test_what_cannot_be_built_leaves_nothing_behind(demo_folder: Path, tmp_path: Path) -> None:

@@ -86,7 +86,8 @@ def test_too_small_a_device_is_told_apart_by_limit_and_feature(device: Device, t
     with pytest.raises(DeviceError, match=f"maxStorageBufferBindingSize: the bundle needs {1 << 50}"):
         WebGpuRuntime(bundle, device)
     bundle = Bundle.open(write_bundle(tmp_path / "bundle"))
-    wanting = replace(bundle, manifest=replace(bundle.manifest, features=("texture-compression-astc",)))
+    requires = replace(bundle.manifest.requires, features=("texture-compression-astc",))
+    wanting = replace(bundle, manifest=replace(bundle.manifest, requires=requires))
     with pytest.raises(DeviceError, match="lacks the feature texture-compression-astc"):
         WebGpuRuntime(wanting, device)
 

@@ -17,10 +17,13 @@ from wgtune.build.format.manifest import (
     FileInfo,
     ImageInfo,
     Manifest,
+    ModelInfo,
     PromptInfo,
+    Requirements,
+    RunInfo,
+    SchedulersInfo,
     TableInfo,
     TunedInfo,
-    dump,
 )
 from wgtune.build.format.plan import BufferRange, Plan, PlanBuffer, PlanDispatch, PlanShader
 
@@ -91,17 +94,17 @@ def write_bundle(folder: Path, *, guidance: bool = True, limits: dict[str, int] 
         "unet_latents": copies * latent,
         "noise": copies * latent,
     }
-    plan = Plan()
+    plan = Plan(buffers=[], names={}, shaders=[], stages={})
     places: dict[str, BufferRange] = {}
     for name, nbytes in sizes.items():
         places[name] = BufferRange(len(plan.buffers), 0, nbytes)
-        plan.buffers.append(PlanBuffer(-(-nbytes // 256) * 256))
+        plan.buffers.append(PlanBuffer(-(-nbytes // 256) * 256, "storage"))
     places["step"] = BufferRange(len(plan.buffers), 0, 16)
     plan.buffers.append(PlanBuffer(16, usage="uniform"))
     plane = BufferRange(len(plan.buffers), 0, 16)
     plan.buffers.append(PlanBuffer(16, usage="uniform", words=(HEIGHT_PIXELS * WIDTH_PIXELS,)))
     scale = BufferRange(len(plan.buffers), 256, 4)
-    plan.buffers.append(PlanBuffer(512, shard="weights/shard-000.bin"))
+    plan.buffers.append(PlanBuffer(512, "storage", shard="weights/shard-000.bin"))
     plan.names = {name: place for name, place in places.items() if name not in ("unet_latents", "noise")}
 
     files: dict[str, bytes] = {"weights/shard-000.bin": b"\0" * 256 + np.float32([SCALE]).tobytes()}
@@ -133,24 +136,27 @@ def write_bundle(folder: Path, *, guidance: bool = True, limits: dict[str, int] 
     rows = np.tril(np.linspace(-0.7, 0.9, (MAX_CALLS + 1) ** 2).reshape(MAX_CALLS + 1, MAX_CALLS + 1))
     table = np.concatenate([np.float32([900, 500.5, 100]), rows.astype(np.float32).reshape(-1)])
     files["schedulers/euler.bin"] = np.concatenate([np.float32([1, 2]), table]).astype("<f4").tobytes()
-    files[PLAN] = dump(plan.to_json())
+    files[PLAN] = plan.to_json()
     files[TOKENIZER] = json.dumps(_tokenizer()).encode()
     manifest = Manifest(
+        format=1,
         wgtune="0",
-        model="handmade",
-        capture="none",
+        model=ModelInfo("handmade", "none"),
         image=ImageInfo(WIDTH_PIXELS, HEIGHT_PIXELS, BATCH, guidance, (CHANNELS, LATENT_HEIGHT, LATENT_WIDTH)),
         tier="default",
-        limits=limits or {"maxComputeInvocationsPerWorkgroup": 256, "maxStorageBuffersPerShaderStage": 4},
-        features=(),
+        requires=Requirements(
+            limits or {"maxComputeInvocationsPerWorkgroup": 256, "maxStorageBuffersPerShaderStage": 4}, ()
+        ),
         tuned=TunedInfo("", False, "2026-01-01T00:00:00Z", 3, 0, 3, None),
         prompt=PromptInfo(LENGTH, 10, 11, 12),
-        default_scheduler="euler",
-        scheduler_config={"_class_name": "EulerDiscreteScheduler"},
-        tables={"euler": TableInfo("schedulers/euler.bin", "EulerDiscreteScheduler", {3: (2, 3)})},
+        schedulers=SchedulersInfo(
+            "euler",
+            {"_class_name": "EulerDiscreteScheduler"},
+            {"euler": TableInfo("schedulers/euler.bin", "EulerDiscreteScheduler", {3: RunInfo(2, 3)})},
+        ),
         files={name: FileInfo(len(data), hashlib.sha256(data).hexdigest()) for name, data in files.items()},
     )
-    for name, data in {**files, MANIFEST: dump(manifest.to_json())}.items():
+    for name, data in {**files, MANIFEST: manifest.to_json()}.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(data)
     return folder

@@ -4,7 +4,8 @@ import { WgtuneError } from "./errors";
 
 export type Json = Record<string, unknown>;
 
-function wrong(where: string, expected: string): WgtuneError {
+/** The error for the field `where`, which is not `expected`. */
+export function wrong(where: string, expected: string): WgtuneError {
   return new WgtuneError(
     "format",
     `${where} is not ${expected}.`,
@@ -32,10 +33,24 @@ export function boolean(value: unknown, where: string): boolean {
   return value;
 }
 
-/** A number ≥ 0 without a fraction. */
-export function count(value: unknown, where: string): number {
+/** A whole number from 0 to `most` that is a multiple of `unit`. JSON.parse reads 1.0 as 1, so both are taken. */
+export function count(value: unknown, where: string, most = Number.MAX_SAFE_INTEGER, unit = 1): number {
   if (!Number.isSafeInteger(value) || (value as number) < 0) throw wrong(where, "a whole number");
+  if ((value as number) > most) throw wrong(where, `at most ${most}`);
+  if ((value as number) % unit !== 0) throw wrong(where, `a multiple of ${unit}`);
   return value as number;
+}
+
+/** A `count` that is not 0. */
+export function positive(value: unknown, where: string, unit = 1): number {
+  if (value === 0) throw wrong(where, "above 0");
+  return count(value, where, Number.MAX_SAFE_INTEGER, unit);
+}
+
+/** A number, or null where it is not known. */
+export function numberOrNull(value: unknown, where: string): number | null {
+  if (value !== null && !Number.isFinite(value)) throw wrong(where, "a number or null");
+  return value as number | null;
 }
 
 /** A list of exactly three counts, such as a grid. */
@@ -45,7 +60,13 @@ export function triple(value: unknown, where: string): [number, number, number] 
   return [count(x, where), count(y, where), count(z, where)];
 }
 
-/** The object's entries, each value read by `read`. */
-export function entries<T>(value: unknown, where: string, read: (item: unknown, where: string) => T): Map<string, T> {
-  return new Map(Object.entries(object(value, where)).map(([key, item]) => [key, read(item, `${where}.${key}`)]));
+/** The object's entries, each value read by `read`; the result inherits nothing, so it holds no other keys. */
+export function entries<T>(
+  value: unknown,
+  where: string,
+  read: (item: unknown, where: string, key: string) => T,
+): Record<string, T> {
+  const found = Object.create(null) as Record<string, T>;
+  for (const [key, item] of Object.entries(object(value, where))) found[key] = read(item, `${where}.${key}`, key);
+  return found;
 }

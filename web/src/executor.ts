@@ -3,7 +3,15 @@
 import { throwIfCancelled, WgtuneError } from "./errors";
 import { alignedSize, padded, readBuffer, type BufferPart } from "./buffers";
 import { recordLaunches, type Launch } from "./launch";
-import { memoryBytes, STAGES, type Dispatch, type PlaceName, type Plan, type PlanBuffer, type StageName } from "./plan";
+import {
+  memoryBytes,
+  STAGES,
+  type PlaceName,
+  type Plan,
+  type PlanBuffer,
+  type PlanDispatch,
+  type StageName,
+} from "./plan";
 import { Pacer } from "./pacer";
 import { ShaderCompiler, type CompiledShader } from "./shader";
 import { DeviceWatch, refusedCommand } from "./watch";
@@ -30,8 +38,9 @@ export class Executor {
     private readonly stages: Record<StageName, Launch[]>,
     private readonly watch: DeviceWatch,
   ) {
+    const [, , size] = plan.names.pixels;
     this.staging = device.createBuffer({
-      size: plan.names.pixels.size,
+      size,
       usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST,
     });
   }
@@ -91,7 +100,8 @@ export class Executor {
 
   /** Bytes of the place `name`. */
   size(name: PlaceName): number {
-    return this.plan.names[name].size;
+    const [, , size] = this.plan.names[name];
+    return size;
   }
 
   /**
@@ -131,7 +141,7 @@ export class Executor {
   }
 
   private part(name: PlaceName): BufferPart {
-    const { buffer, offset, size } = this.plan.names[name];
+    const [buffer, offset, size] = this.plan.names[name];
     return { buffer: this.buffers[buffer]!, offset, size };
   }
 
@@ -205,7 +215,7 @@ function bind(
   shaders: CompiledShader[],
 ): Record<StageName, Launch[]> {
   const groups = new Map<string, GPUBindGroup>();
-  const launch = ({ shader, bindings, grid }: Dispatch, where: string): Launch => {
+  const launch = ({ shader, bindings, grid }: PlanDispatch, where: string): Launch => {
     const compiled = shaders[shader]!;
     const key = JSON.stringify([shader, bindings]);
     let group = groups.get(key);
@@ -213,7 +223,8 @@ function bind(
       const entries = compiled.bindings.map((binding): GPUBindGroupEntry => {
         const range = bindings[binding];
         if (range === undefined) throw new WgtuneError("format", `${where} gives its shader no binding ${binding}.`);
-        return { binding, resource: { buffer: buffers[range.buffer]!, offset: range.offset, size: range.size } };
+        const [buffer, offset, size] = range;
+        return { binding, resource: { buffer: buffers[buffer]!, offset, size } };
       });
       group = device.createBindGroup({ layout: compiled.layout, entries, label: where });
       groups.set(key, group);

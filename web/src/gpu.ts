@@ -62,8 +62,8 @@ export async function openGpu(manifest: Manifest): Promise<Gpu> {
   requireLimits(adapter, manifest);
   try {
     const device = await adapter.requestDevice({
-      requiredFeatures: manifest.features as GPUFeatureName[],
-      requiredLimits: Object.fromEntries(manifest.limits),
+      requiredFeatures: manifest.requires.features as GPUFeatureName[],
+      requiredLimits: manifest.requires.limits,
     });
     return { device, ...describe(adapter) };
   } catch (error) {
@@ -94,7 +94,7 @@ export function adapterName({ vendor, architecture, device, description }: Adapt
 }
 
 function requireFeatures(adapter: GPUAdapter, manifest: Manifest): void {
-  const missing = manifest.features.filter((feature) => !adapter.features.has(feature));
+  const missing = manifest.requires.features.filter((feature) => !adapter.features.has(feature));
   if (missing.length > 0) {
     throw new WgtuneError(
       "features",
@@ -106,7 +106,7 @@ function requireFeatures(adapter: GPUAdapter, manifest: Manifest): void {
 
 function requireLimits(adapter: GPUAdapter, manifest: Manifest): void {
   const offered = adapter.limits as unknown as Record<string, number | undefined>;
-  const short = [...manifest.limits]
+  const short = Object.entries(manifest.requires.limits)
     .filter(([name, needed]) => !((offered[name] ?? -1) >= needed))
     .map(([name, needed]) => `${name}: ${amount(name, needed)} needed, ${amount(name, offered[name])} there`);
   if (short.length > 0) {

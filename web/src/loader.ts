@@ -1,7 +1,7 @@
 /** Fetches a bundle's files, verifies each against the manifest, and stores them for the next visit. */
 
 import { textOf, throwIfCancelled, WgtuneError } from "./errors";
-import { parseManifest, type FileEntry, type Manifest } from "./manifest";
+import { parseManifest, type FileInfo, type Manifest } from "./manifest";
 import { browser, Requests, unreachable, type Environment, type FetchOptions } from "./requests";
 
 const CACHE_PREFIX = "wgtune:";
@@ -67,7 +67,7 @@ export class BundleFiles {
     this.signal = options.signal;
     this.onProgress = options.onProgress ?? (() => undefined);
     this.requests = new Requests(this.environment, this.signal);
-    this.total = sum([...manifest.files.values()].map((file) => file.bytes));
+    this.total = sum(Object.values(manifest.files).map((file) => file.bytes));
   }
 
   /** Opens the browser's store for the bundle at `base`, a folder's URL; without a store, each visit downloads. */
@@ -78,14 +78,14 @@ export class BundleFiles {
   /** Bytes of the files that are not stored yet. */
   async bytesToDownload(): Promise<number> {
     const missing = await Promise.all(
-      [...this.manifest.files.values()].map(async (file) => ((await this.stored(file)) ? 0 : file.bytes)),
+      Object.values(this.manifest.files).map(async (file) => ((await this.stored(file)) ? 0 : file.bytes)),
     );
     return sum(missing);
   }
 
   /** The bytes of the file at `path`, verified; throws a WgtuneError that names the file. */
   async read(path: string): Promise<Uint8Array<ArrayBuffer>> {
-    const file = this.manifest.files.get(path);
+    const file = this.manifest.files[path];
     if (file === undefined) {
       throw new WgtuneError(
         "format",
@@ -120,7 +120,7 @@ export class BundleFiles {
   async prune(): Promise<void> {
     const store = this.store;
     if (store === undefined) return;
-    const listed = new Set([...this.manifest.files.values()].map((file) => storeKey(file)));
+    const listed = new Set(Object.values(this.manifest.files).map((file) => storeKey(file)));
     try {
       const keys = await store.keys();
       await Promise.all(keys.filter((key) => !listed.has(key.url)).map((key) => store.delete(key)));
@@ -129,7 +129,7 @@ export class BundleFiles {
     }
   }
 
-  private async stored(file: FileEntry): Promise<Response | undefined> {
+  private async stored(file: FileInfo): Promise<Response | undefined> {
     if (this.store === undefined) return undefined;
     try {
       // Keys are content hashes, so that a copy in another bundle's cache serves, too.
@@ -139,7 +139,7 @@ export class BundleFiles {
     }
   }
 
-  private async fromStore(file: FileEntry): Promise<Uint8Array<ArrayBuffer> | undefined> {
+  private async fromStore(file: FileInfo): Promise<Uint8Array<ArrayBuffer> | undefined> {
     const response = await this.stored(file);
     if (response === undefined) return undefined;
     try {
@@ -156,7 +156,7 @@ export class BundleFiles {
     return undefined;
   }
 
-  private async fromNetwork(path: string, file: FileEntry): Promise<Uint8Array<ArrayBuffer>> {
+  private async fromNetwork(path: string, file: FileInfo): Promise<Uint8Array<ArrayBuffer>> {
     const url = new URL(path, this.base);
     const data = await this.requests.retry(async () => {
       // "no-store" bypasses the HTTP cache, which would keep a second copy of gigabytes on disk.
@@ -177,7 +177,7 @@ export class BundleFiles {
   }
 
   /** Reads a response of at most `file.bytes` bytes, reporting progress. */
-  private async readBody(response: Response, path: string, file: FileEntry): Promise<Uint8Array<ArrayBuffer>> {
+  private async readBody(response: Response, path: string, file: FileInfo): Promise<Uint8Array<ArrayBuffer>> {
     const data = new Uint8Array(file.bytes);
     let length = 0;
     try {
@@ -257,7 +257,7 @@ async function openStore(base: URL, environment: Environment): Promise<Cache | u
 }
 
 /** The Cache API's keys are URLs; this one is never fetched. */
-function storeKey(file: FileEntry): string {
+function storeKey(file: FileInfo): string {
   return `https://sha256.wgtune.invalid/${file.sha256}`;
 }
 

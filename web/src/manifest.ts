@@ -1,50 +1,16 @@
-/** manifest.json of the bundle format (docs/bundle.md). */
+/**
+ * Reads manifest.json (docs/bundle.md). The types are generated from the JSON Schema that Python's types give, so the
+ * compiler finds a field that is not checked here; tests compare the verdicts of both sides.
+ */
 
-import { array, boolean, count, entries, object, string, triple } from "./check";
+import { array, boolean, count, entries, numberOrNull, object, string, triple, wrong } from "./check";
 import { WgtuneError } from "./errors";
+import type { BorrowedInfo, FileInfo, Manifest, SchedulersInfo, TableInfo, TunedInfo } from "./generated/manifest";
+
+export type { FileInfo, Manifest, RunInfo, TableInfo } from "./generated/manifest";
 
 /** The format version that this runtime reads. */
 export const FORMAT = 1;
-
-export interface FileEntry {
-  bytes: number;
-  /** Lower-case hexadecimal. */
-  sha256: string;
-}
-
-/** One number of inference steps of a scheduler table: `offset` in float32 elements, `calls` of the UNet. */
-export interface RunEntry {
-  offset: number;
-  calls: number;
-}
-
-export interface SchedulerTable {
-  file: string;
-  className: string;
-  /** By number of inference steps. */
-  runs: Map<number, RunEntry>;
-}
-
-export interface Manifest {
-  wgtune: string;
-  model: string;
-  image: { width: number; height: number; batch: number; guidance: boolean; latent: [number, number, number] };
-  tier: string;
-  limits: Map<string, number>;
-  features: string[];
-  tuned: {
-    device: string;
-    software: boolean;
-    created: string;
-    kernels: number;
-    fromRecords: number;
-    fromBaseline: number;
-  };
-  prompt: { length: number; bos: number; eos: number; pad: number };
-  defaultScheduler: string;
-  schedulers: Map<string, SchedulerTable>;
-  files: Map<string, FileEntry>;
-}
 
 /** Reads manifest.json; throws a WgtuneError of kind `format` that names what is wrong. */
 export function parseManifest(value: unknown): Manifest {
@@ -56,14 +22,14 @@ export function parseManifest(value: unknown): Manifest {
       "Build the bundle again with the “wgtune” that this page came with, or open it with the page of its own version.",
     );
   }
+  const model = object(root["model"], "model");
   const image = object(root["image"], "image");
   const requires = object(root["requires"], "requires");
-  const tuned = object(root["tuned"], "tuned");
   const prompt = object(root["prompt"], "prompt");
-  const schedulers = object(root["schedulers"], "schedulers");
-  const manifest: Manifest = {
+  return {
+    format: FORMAT,
     wgtune: string(root["wgtune"], "wgtune"),
-    model: string(object(root["model"], "model")["name"], "model.name"),
+    model: { name: string(model["name"], "model.name"), capture: string(model["capture"], "model.capture") },
     image: {
       width: count(image["width"], "image.width"),
       height: count(image["height"], "image.height"),
@@ -72,44 +38,85 @@ export function parseManifest(value: unknown): Manifest {
       latent: triple(image["latent"], "image.latent"),
     },
     tier: string(root["tier"], "tier"),
-    limits: entries(requires["limits"], "requires.limits", count),
-    features: array(requires["features"], "requires.features").map((name) => string(name, "requires.features")),
-    tuned: {
-      device: string(tuned["device"], "tuned.device"),
-      software: boolean(tuned["software"], "tuned.software"),
-      created: string(tuned["created"], "tuned.created"),
-      kernels: count(tuned["kernels"], "tuned.kernels"),
-      fromRecords: count(tuned["from_records"], "tuned.from_records"),
-      fromBaseline: count(tuned["from_baseline"], "tuned.from_baseline"),
+    requires: {
+      limits: entries(requires["limits"], "requires.limits", (item, where) => count(item, where)),
+      features: array(requires["features"], "requires.features").map((name) => string(name, "requires.features")),
     },
+    tuned: parseTuned(root["tuned"]),
     prompt: {
       length: count(prompt["length"], "prompt.length"),
       bos: count(prompt["bos"], "prompt.bos"),
       eos: count(prompt["eos"], "prompt.eos"),
       pad: count(prompt["pad"], "prompt.pad"),
     },
-    defaultScheduler: string(schedulers["default"], "schedulers.default"),
-    schedulers: entries(schedulers["tables"], "schedulers.tables", parseTable),
-    files: entries(root["files"], "files", (item, where) => {
-      const file = object(item, where);
-      return { bytes: count(file["bytes"], `${where}.bytes`), sha256: string(file["sha256"], `${where}.sha256`) };
-    }),
+    schedulers: parseSchedulers(root["schedulers"]),
+    files: entries(root["files"], "files", parseFile),
   };
-  if (!manifest.schedulers.has(manifest.defaultScheduler)) {
-    throw new WgtuneError("format", `schedulers.default names “${manifest.defaultScheduler}”, which has no table.`);
-  }
-  return manifest;
 }
 
-function parseTable(value: unknown, where: string): SchedulerTable {
+/** The numbers of inference steps that a scheduler offers, ascending. */
+export function stepsOf(table: TableInfo): number[] {
+  return Object.keys(table.runs)
+    .map(Number)
+    .sort((a, b) => a - b);
+}
+
+function parseTuned(value: unknown): TunedInfo {
+  const tuned = object(value, "tuned");
+  const { baseline_time_share: share = null, borrowed = [] } = tuned;
+  return {
+    device: string(tuned["device"], "tuned.device"),
+    software: boolean(tuned["software"], "tuned.software"),
+    created: string(tuned["created"], "tuned.created"),
+    kernels: count(tuned["kernels"], "tuned.kernels"),
+    from_records: count(tuned["from_records"], "tuned.from_records"),
+    from_baseline: count(tuned["from_baseline"], "tuned.from_baseline"),
+    baseline_time_share: numberOrNull(share, "tuned.baseline_time_share"),
+    borrowed: array(borrowed, "tuned.borrowed").map((item, i) => parseBorrowed(item, `tuned.borrowed[${i}]`)),
+  };
+}
+
+function parseBorrowed(value: unknown, where: string): BorrowedInfo {
+  const group = object(value, where);
+  return {
+    match: string(group["match"], `${where}.match`),
+    device: string(group["device"], `${where}.device`),
+    kernels: count(group["kernels"], `${where}.kernels`),
+    time_share: numberOrNull(group["time_share"], `${where}.time_share`),
+  };
+}
+
+function parseSchedulers(value: unknown): SchedulersInfo {
+  const schedulers = object(value, "schedulers");
+  const parsed = {
+    default: string(schedulers["default"], "schedulers.default"),
+    config: object(schedulers["config"], "schedulers.config"),
+    tables: entries(schedulers["tables"], "schedulers.tables", parseTable),
+  };
+  if (parsed.tables[parsed.default] === undefined) {
+    throw new WgtuneError("format", `schedulers.default names “${parsed.default}”, which has no table.`);
+  }
+  return parsed;
+}
+
+function parseTable(value: unknown, where: string): TableInfo {
   const table = object(value, where);
-  const runs = entries(table["runs"], `${where}.runs`, (item, at) => {
-    const run = object(item, at);
-    return { offset: count(run["offset"], `${at}.offset`), calls: count(run["calls"], `${at}.calls`) };
-  });
   return {
     file: string(table["file"], `${where}.file`),
-    className: string(table["class"], `${where}.class`),
-    runs: new Map([...runs].map(([steps, run]) => [Number(steps), run])),
+    class: string(table["class"], `${where}.class`),
+    runs: entries(table["runs"], `${where}.runs`, (item, at, steps) => {
+      if (!/^[1-9][0-9]{0,8}$/.test(steps)) throw wrong(at, "a number of steps in decimal");
+      const run = object(item, at);
+      return { offset: count(run["offset"], `${at}.offset`), calls: count(run["calls"], `${at}.calls`) };
+    }),
   };
+}
+
+function parseFile(value: unknown, where: string, path: string): FileInfo {
+  // A bundle may come from anywhere: its file names must not lead out of its folder.
+  if (path.startsWith("/") || path.split("/").includes("..") || /[\\:]/.test(path)) {
+    throw wrong(where, "a path inside the bundle");
+  }
+  const file = object(value, where);
+  return { bytes: count(file["bytes"], `${where}.bytes`), sha256: string(file["sha256"], `${where}.sha256`) };
 }

@@ -4,7 +4,7 @@ import { textOf, throwIfCancelled, WgtuneError } from "./errors";
 import { Executor } from "./executor";
 import { openGpu, type Gpu } from "./gpu";
 import { BundleFiles, fetchManifest, type LoadProgress } from "./loader";
-import type { Manifest, SchedulerTable } from "./manifest";
+import { stepsOf, type Manifest, type TableInfo } from "./manifest";
 import { randn } from "./noise";
 import { memoryBytes, parsePlan, type StageName } from "./plan";
 import { SchedulerRun } from "./scheduler";
@@ -110,9 +110,7 @@ export class Pipeline {
 
   /** Names of the bundle's schedulers with their numbers of steps, ascending. */
   get schedulers(): Map<string, number[]> {
-    return new Map(
-      [...this.manifest.schedulers].map(([name, table]) => [name, [...table.runs.keys()].sort((a, b) => a - b)]),
-    );
+    return new Map(Object.entries(this.manifest.schedulers.tables).map(([name, table]) => [name, stepsOf(table)]));
   }
 
   /** Resolves with the reason when the device is lost; the pipeline cannot be used afterwards. */
@@ -214,8 +212,8 @@ export class Pipeline {
   }
 
   private run(options: GenerateOptions): SchedulerRun {
-    const name = options.scheduler ?? this.manifest.defaultScheduler;
-    const table = this.manifest.schedulers.get(name);
+    const name = options.scheduler ?? this.manifest.schedulers.default;
+    const table = this.manifest.schedulers.tables[name];
     if (table === undefined) {
       throw new WgtuneError(
         "usage",
@@ -224,7 +222,7 @@ export class Pipeline {
       );
     }
     const steps = options.steps ?? nearestSteps(table, 20);
-    const run = table.runs.get(steps);
+    const run = table.runs[String(steps)];
     if (run === undefined) {
       throw new WgtuneError(
         "usage",
@@ -252,10 +250,8 @@ export class Pipeline {
 }
 
 /** Returns the table's number of steps closest to `wanted`. */
-export function nearestSteps(table: SchedulerTable, wanted: number): number {
-  return [...table.runs.keys()].reduce((best, steps) =>
-    Math.abs(steps - wanted) < Math.abs(best - wanted) ? steps : best,
-  );
+export function nearestSteps(table: TableInfo, wanted: number): number {
+  return stepsOf(table).reduce((best, steps) => (Math.abs(steps - wanted) < Math.abs(best - wanted) ? steps : best));
 }
 
 function checkedSeed(seed: number): number {
@@ -285,6 +281,8 @@ async function readTokenizer(files: BundleFiles, manifest: Manifest): Promise<Pr
 }
 
 async function readTables(files: BundleFiles, manifest: Manifest): Promise<Map<string, Uint8Array<ArrayBuffer>>> {
-  const read = [...manifest.schedulers].map(async ([name, { file }]) => [name, await files.read(file)] as const);
+  const read = Object.entries(manifest.schedulers.tables).map(
+    async ([name, { file }]) => [name, await files.read(file)] as const,
+  );
   return new Map(await Promise.all(read));
 }

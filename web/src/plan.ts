@@ -1,36 +1,16 @@
-/** plan.json of the bundle format (docs/bundle.md): buffers, and per stage a straight line of dispatches. */
+/**
+ * Reads plan.json (docs/bundle.md): buffers, and per stage a straight line of dispatches. The types are generated from
+ * the JSON Schema that Python's types give; tests compare the verdicts of both sides.
+ */
 
-import { array, count, entries, object, string, triple } from "./check";
+import { array, count, entries, object, positive, string, triple, wrong } from "./check";
 import { WgtuneError } from "./errors";
+import type { Plan as PlanDocument, PlanBuffer, PlanDispatch, PlanShader } from "./generated/plan";
 
-export interface PlanBuffer {
-  bytes: number;
-  usage: "storage" | "uniform";
-  /** File whose bytes fill the buffer from its start. */
-  shard?: string;
-  /** 32-bit unsigned integers that fill the buffer from its start. */
-  words?: number[];
-}
+export type { PlanBuffer, PlanDispatch } from "./generated/plan";
 
-/** `size` bytes at byte `offset` of buffer `buffer`. */
-export interface Range {
-  buffer: number;
-  offset: number;
-  size: number;
-}
-
-export interface Shader {
-  file: string;
-  entry: string;
-}
-
-export interface Dispatch {
-  shader: number;
-  /** Element i is `@group(0) @binding(i)`. */
-  bindings: Range[];
-  /** Workgroups in x, y, z. */
-  grid: [number, number, number];
-}
+/** Number of a buffer, byte offset and byte size. */
+export type BufferRange = PlanDispatch["bindings"][number];
 
 export const STAGES = ["clip", "schedule", "unet", "guide", "vae", "image"] as const;
 export type StageName = (typeof STAGES)[number];
@@ -47,25 +27,21 @@ export const NAMES = [
 ] as const;
 export type PlaceName = (typeof NAMES)[number];
 
-export interface Plan {
-  buffers: PlanBuffer[];
-  names: Record<PlaceName, Range>;
-  shaders: Shader[];
-  stages: Record<StageName, Dispatch[]>;
+/** WebGPU's default `minStorageBufferOffsetAlignment`. */
+const ALIGNMENT = 256;
+
+/** The document with the names and stages that every plan has. */
+export interface Plan extends PlanDocument {
+  names: Record<PlaceName, BufferRange>;
+  stages: Record<StageName, PlanDispatch[]>;
 }
 
 /** Reads plan.json; throws a WgtuneError of kind `format` that names what is wrong. */
 export function parsePlan(value: unknown): Plan {
   const root = object(value, "plan.json");
   const buffers = array(root["buffers"], "buffers").map((item, i) => parseBuffer(item, `buffers[${i}]`));
-  const shaders = array(root["shaders"], "shaders").map((item, i) => {
-    const shader = object(item, `shaders[${i}]`);
-    return {
-      file: string(shader["file"], `shaders[${i}].file`),
-      entry: string(shader["entry"], `shaders[${i}].entry`),
-    };
-  });
-  const range = (item: unknown, where: string): Range => parseRange(item, where, buffers);
+  const shaders = array(root["shaders"], "shaders").map((item, i) => parseShader(item, `shaders[${i}]`));
+  const range = (item: unknown, where: string): BufferRange => parseRange(item, where, buffers);
   const names = entries(root["names"], "names", range);
   const stages = entries(root["stages"], "stages", (list, where) =>
     array(list, where).map((item, i) => parseDispatch(item, `${where}[${i}]`, shaders.length, range)),
@@ -89,29 +65,42 @@ function parseBuffer(value: unknown, where: string): PlanBuffer {
   if (usage !== "storage" && usage !== "uniform") {
     throw new WgtuneError("format", `${where}.usage is neither “storage” nor “uniform”.`);
   }
-  const parsed: PlanBuffer = { bytes: count(buffer["bytes"], `${where}.bytes`), usage };
-  if (buffer["shard"] !== undefined) parsed.shard = string(buffer["shard"], `${where}.shard`);
+  const parsed: PlanBuffer = { bytes: positive(buffer["bytes"], `${where}.bytes`, 4), usage };
+  if (buffer["shard"] !== undefined) {
+    parsed.shard = string(buffer["shard"], `${where}.shard`);
+    if (parsed.shard === "") throw wrong(`${where}.shard`, "a file's name");
+  }
   if (buffer["words"] !== undefined) {
-    parsed.words = array(buffer["words"], `${where}.words`).map((word) => count(word, `${where}.words`));
+    parsed.words = array(buffer["words"], `${where}.words`).map((word) => count(word, `${where}.words`, 0xffffffff));
+    if (4 * parsed.words.length > parsed.bytes) {
+      throw new WgtuneError("format", `${where} has more words than its ${parsed.bytes} bytes hold.`);
+    }
   }
   return parsed;
 }
 
-function parseRange(value: unknown, where: string, buffers: PlanBuffer[]): Range {
+function parseShader(value: unknown, where: string): PlanShader {
+  const shader = object(value, where);
+  return { file: string(shader["file"], `${where}.file`), entry: string(shader["entry"], `${where}.entry`) };
+}
+
+function parseRange(value: unknown, where: string, buffers: PlanBuffer[]): BufferRange {
   const [buffer, offset, size] = triple(value, where);
+  count(offset, where, Number.MAX_SAFE_INTEGER, ALIGNMENT);
+  positive(size, where);
   const bytes = buffers[buffer]?.bytes;
   if (bytes === undefined || offset + size > bytes) {
     throw new WgtuneError("format", `${where} reaches outside buffer ${buffer}.`);
   }
-  return { buffer, offset, size };
+  return [buffer, offset, size];
 }
 
 function parseDispatch(
   value: unknown,
   where: string,
   shaders: number,
-  range: (item: unknown, where: string) => Range,
-): Dispatch {
+  range: (item: unknown, where: string) => BufferRange,
+): PlanDispatch {
   const dispatch = object(value, where);
   const shader = count(dispatch["shader"], `${where}.shader`);
   if (shader >= shaders) throw new WgtuneError("format", `${where} names shader ${shader} of ${shaders}.`);
@@ -122,10 +111,10 @@ function parseDispatch(
   };
 }
 
-function pick<K extends string, T>(found: Map<string, T>, wanted: readonly K[], where: string): Record<K, T> {
+function pick<K extends string, T>(found: Record<string, T>, wanted: readonly K[], where: string): Record<K, T> {
   const picked = {} as Record<K, T>;
   for (const name of wanted) {
-    const item = found.get(name);
+    const item = found[name];
     if (item === undefined) throw new WgtuneError("format", `plan.json: ${where} has no “${name}”.`);
     picked[name] = item;
   }

@@ -1,7 +1,7 @@
 /** A sampler's coefficients for one number of steps (docs/bundle.md, "Scheduler tables"). */
 
 import { WgtuneError } from "./errors";
-import type { RunEntry } from "./manifest";
+import type { RunInfo } from "./manifest";
 
 export class SchedulerRun {
   /** Number of UNet calls, C. */
@@ -10,7 +10,7 @@ export class SchedulerRun {
   private readonly matrix: Float32Array<ArrayBuffer>;
 
   /** `file` holds the table file's bytes; throws where it is too short for `run`. */
-  constructor(file: Uint8Array<ArrayBuffer>, run: RunEntry, name: string) {
+  constructor(file: Uint8Array<ArrayBuffer>, run: RunInfo, name: string) {
     const { offset, calls } = run;
     const side = calls + 1;
     if ((offset + calls + side * side) * 4 > file.byteLength) {

@@ -23,7 +23,7 @@ beforeEach(() => {
 
 /** A manifest of as much as the loader reads. */
 function manifest(files: Record<string, { bytes: number; sha256: string }>): Manifest {
-  return { files: new Map(Object.entries(files)) } as Manifest;
+  return { files } as Manifest;
 }
 
 const oneShard = manifest({ [SHARD]: { bytes: bytes.length, sha256 } });

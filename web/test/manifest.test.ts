@@ -21,6 +21,7 @@ function manifest(): any {
     prompt: { length: 77, bos: 1, eos: 2, pad: 3 },
     schedulers: {
       default: "ddim",
+      config: {},
       tables: {
         ddim: { file: "schedulers/ddim.bin", class: "DDIMScheduler", runs: { "20": { offset: 9, calls: 20 } } },
       },
@@ -32,9 +33,9 @@ function manifest(): any {
 test("a sound manifest", () => {
   const parsed = parseManifest(manifest());
   expect(parsed.image.latent).toEqual([4, 8, 16]);
-  expect(parsed.limits.get("maxBufferSize")).toBe(1024);
-  expect(parsed.schedulers.get("ddim")?.runs.get(20)).toEqual({ offset: 9, calls: 20 });
-  expect(parsed.files.get("plan.json")).toEqual({ bytes: 5, sha256: "ab" });
+  expect(parsed.requires.limits["maxBufferSize"]).toBe(1024);
+  expect(parsed.schedulers.tables["ddim"]?.runs["20"]).toEqual({ offset: 9, calls: 20 });
+  expect(parsed.files["plan.json"]).toEqual({ bytes: 5, sha256: "ab" });
 });
 
 test.each<[string, (manifest: any) => void]>([

@@ -33,12 +33,12 @@ test("a sound plan", () => {
     { bytes: 512, usage: "storage", shard: "weights/shard-000.bin" },
     { bytes: 16, usage: "uniform", words: [255, 0xffffffff] },
   ]);
-  expect(parsed.names.pixels).toEqual({ buffer: 0, offset: 256, size: 16 });
+  expect(parsed.names.pixels).toEqual([0, 256, 16]);
   expect(parsed.stages.unet[0]).toEqual({
     shader: 0,
     bindings: [
-      { buffer: 0, offset: 0, size: 256 },
-      { buffer: 1, offset: 0, size: 16 },
+      [0, 0, 256],
+      [1, 0, 16],
     ],
     grid: [3, 2, 1],
   });

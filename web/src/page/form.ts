@@ -1,6 +1,6 @@
 /** The form: its fields, the values that the bundle allows, and the link that encodes them. */
 
-import type { Manifest } from "../manifest";
+import { stepsOf, type Manifest } from "../manifest";
 import { nearestSteps, type Pipeline } from "../pipeline";
 import { elements as page } from "./elements";
 import { schedulerLabel } from "./format";
@@ -42,9 +42,11 @@ export class Form {
     this.manifest = manifest;
     const asked = fromHash(location.hash);
     page.scheduler.replaceChildren(
-      ...[...manifest.schedulers].map(([name, table]) => new Option(schedulerLabel(table.className), name)),
+      ...Object.entries(manifest.schedulers.tables).map(
+        ([name, table]) => new Option(schedulerLabel(table.class), name),
+      ),
     );
-    page.scheduler.value = manifest.defaultScheduler;
+    page.scheduler.value = manifest.schedulers.default;
     page.scheduler.disabled = page.steps.disabled = false;
     page.negativeField.hidden = page.guidanceField.hidden = !manifest.image.guidance;
     page.guidance.disabled = !manifest.image.guidance;
@@ -86,7 +88,7 @@ export class Form {
     if (settings.seed !== undefined) page.seed.valueAsNumber = settings.seed;
     if (settings.steps !== undefined) this.wantedSteps = settings.steps;
     if (this.manifest === undefined) return;
-    if (settings.scheduler !== undefined && this.manifest.schedulers.has(settings.scheduler)) {
+    if (settings.scheduler !== undefined && settings.scheduler in this.manifest.schedulers.tables) {
       page.scheduler.value = settings.scheduler;
     }
     this.offerSteps();
@@ -94,9 +96,9 @@ export class Form {
   }
 
   private offerSteps(): void {
-    const table = this.manifest?.schedulers.get(page.scheduler.value);
+    const table = this.manifest?.schedulers.tables[page.scheduler.value];
     if (table === undefined) return;
-    const steps = [...table.runs.keys()].sort((a, b) => a - b);
+    const steps = stepsOf(table);
     page.steps.replaceChildren(...steps.map((count) => new Option(String(count))));
     page.steps.value = String(nearestSteps(table, this.wantedSteps));
   }

@@ -28,13 +28,13 @@ const FAULT_TITLES: Record<FaultKind, string> = {
 
 export function showManifest(manifest: Manifest): void {
   const { image, tuned } = manifest;
-  page.model.textContent = manifest.model;
+  page.model.textContent = manifest.model.name;
   page.model.hidden = false;
-  document.title = `${manifest.model} · wgtune`;
+  document.title = `${manifest.model.name} · wgtune`;
   page.result.style.setProperty("--ratio", String(image.width / image.height));
-  const tunedFor = tuned.fromRecords > 0 ? `${tuned.fromRecords} tuned for ${tuned.device}` : "none tuned";
+  const tunedFor = tuned.from_records > 0 ? `${tuned.from_records} tuned for ${tuned.device}` : "none tuned";
   page.bundleLine.textContent =
-    `Model: ${manifest.model}, ${image.width} × ${image.height}. ` +
+    `Model: ${manifest.model.name}, ${image.width} × ${image.height}. ` +
     `${tuned.kernels} kernels, ${tunedFor}${tuned.software ? " (software)" : ""}; tier “${manifest.tier}”.`;
 }
 

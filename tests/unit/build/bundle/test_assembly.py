@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from wgtune.build.bundle.assembly import assemble, find_pipeline_tensors
+from wgtune.build.bundle.assembly import Assembled, assemble, find_pipeline_tensors
 from wgtune.build.bundle.device_limits import check_plan, check_tensors, required_limits
 from wgtune.build.bundle.weights import layout_shards
 from wgtune.build.format.plan import Plan
@@ -90,12 +90,13 @@ def capture(unet_calls: list[Call] | None = None, temps: list[int] | None = None
 PROGRAMS = {"embed": program("rrw"), "two": program("rw"), "inplace": program("rw")}
 
 
-def assembled(found: Capture, programs: dict[str, Program] | None = None, max_calls: int = 5) -> Plan:
-    return assemble(found, programs or PROGRAMS, layout_shards(found.stages), max_calls).plan
+def assembled(found: Capture, programs: dict[str, Program] | None = None, max_calls: int = 5) -> Assembled:
+    tensors = find_pipeline_tensors(found)
+    return assemble(found, tensors, programs or PROGRAMS, layout_shards(found.stages), max_calls)
 
 
 def test_a_chain_of_intermediates_takes_two_buffers() -> None:
-    result = assemble(capture(), PROGRAMS, layout_shards(capture().stages), 5)
+    result = assembled(capture())
     assert len(result.memory.storages) == 2
     chain = result.plan.stages["unet"]
     assert len(chain) == 6
@@ -107,7 +108,7 @@ def test_a_chain_of_intermediates_takes_two_buffers() -> None:
 
 def test_scratch_lives_between_its_dispatches_only() -> None:
     programs = {**PROGRAMS, "two": program("rw", passes=2, scratch=64)}
-    result = assemble(capture(), programs, layout_shards(capture().stages), 5)
+    result = assembled(capture(), programs)
     assert len(result.memory.storages) == 2, "the input is done with when the second dispatch writes the output"
     line = result.plan.stages["unet"]
     assert len(line) == 12
@@ -121,7 +122,7 @@ def test_scratch_lives_between_its_dispatches_only() -> None:
 
 def test_named_places_have_the_sizes_of_the_format() -> None:
     for guidance in (True, False):
-        plan = assembled(capture(guidance=guidance), max_calls=5)
+        plan = assembled(capture(guidance=guidance)).plan
         sizes = {name: place.nbytes for name, place in plan.names.items()}
         n = 2 if guidance else 1
         assert sizes["token_ids"] == 4 * 6 and sizes["text_embedding"] == 4 * 6 * 8
@@ -138,7 +139,7 @@ def test_ranges_of_one_tensor_may_be_read_and_written_by_different_calls() -> No
         Call("two", (Operand("input", 0, 0, 128), temp(0, 64, IN_PLACE_OFFSET))),
         Call("two", (temp(0, 320), Operand("output", 0, 0, 128))),
     ]
-    plan = assembled(capture(calls, [320]))
+    plan = assembled(capture(calls, [320])).plan
     first, second, third = plan.stages["unet"]
     assert second.bindings[1].offset == IN_PLACE_OFFSET
     assert {first.bindings[1].buffer, second.bindings[1].buffer} == {third.bindings[0].buffer}
@@ -184,7 +185,7 @@ def test_only_text_to_image_pipelines_are_built() -> None:
 
 def test_requirements_are_the_least_that_the_plan_needs() -> None:
     wide = replace(PROGRAMS["two"], needs=Requirements(128, (32, 4, 1), 2000, 2, 64))
-    plan = assembled(capture())
+    plan = assembled(capture()).plan
     limits = required_limits(plan, [PROGRAMS["embed"], wide])
     assert limits["maxComputeInvocationsPerWorkgroup"] == 256, "the glue stages"
     assert (limits["maxComputeWorkgroupSizeX"], limits["maxComputeWorkgroupSizeY"]) == (256, 4)

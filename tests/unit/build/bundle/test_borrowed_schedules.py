@@ -81,7 +81,7 @@ def test_each_step_is_labelled_and_none_counts_as_verified(demo_folder: Path, da
     assert all(share is not None and 0 < share < 1 for share in shares)
     assert tuned.baseline_time_share is not None
     assert sum(share or 0 for share in shares) + tuned.baseline_time_share < 1
-    assert Manifest.from_json(json.loads(json.dumps(manifest.to_json()))) == manifest
+    assert Manifest.from_json(manifest.to_json()) == manifest
     assert f"1 tuned, 0 where the baseline won, 4 borrowed, {tuned.from_baseline} never measured" in told
     lines = [line for line in told.splitlines() if line.startswith("borrowed")]
     words = ["the same model", "the same architecture", "the same vendor", "another GPU"]

@@ -31,7 +31,6 @@ from wgtune.tuner.codegen.wgsl import emit_wgsl
 from wgtune.tuner.ir import Call, Capture, CaptureOptions, Kernel, Operand, Stage
 
 TIER = TIERS["default"]
-KEY = LLVMPIPE.key
 
 
 def kernel_of(n: int, factor: float = 2.0) -> Kernel:
@@ -78,7 +77,7 @@ def record(
 
 def choose(store: Store | None, *kernels: Kernel, tier: Tier = TIER) -> tuple[dict, list[str]]:
     told: list[str] = []
-    return choose_programs(capture_of(*kernels), tier, store, KEY, lambda done, total: None, told.append), told
+    return choose_programs(capture_of(*kernels), tier, store, LLVMPIPE, lambda done, total: None, told.append), told
 
 
 def test_the_fastest_verified_record_wins(store: Store) -> None:
@@ -105,7 +104,9 @@ def test_without_a_record_the_baseline_stands_in(store: Store) -> None:
 def test_a_record_counts_only_for_its_device(store: Store) -> None:
     kernel = kernel_of(8)
     record(store, kernel, *threads(kernel, 64), ok(1e-3))
-    choices = choose_programs(capture_of(kernel), TIER, store, "vulkan:other", lambda a, b: None, pytest.fail)
+    choices = choose_programs(
+        capture_of(kernel), TIER, store, replace(LLVMPIPE, key="vulkan:other"), lambda a, b: None, pytest.fail
+    )
     assert choices[kernel.id].record is None
 
 
@@ -212,7 +213,7 @@ def test_borrowing_goes_as_far_as_asked(store: Store) -> None:
     kernel = kernel_of(8)
     lend(store, kernel, *threads(kernel, 128), 1e-3, replace(TWIN, key="gl:x", vendor="v", architecture="", model="x"))
     for borrow in Match:
-        choices = choose_programs(capture_of(kernel), TIER, store, KEY, lambda a, b: None, pytest.fail, borrow)
+        choices = choose_programs(capture_of(kernel), TIER, store, LLVMPIPE, lambda a, b: None, pytest.fail, borrow)
         assert (choices[kernel.id].borrowed is not None) is (borrow is Match.PORTABLE)
 
 

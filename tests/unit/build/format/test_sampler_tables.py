@@ -150,14 +150,14 @@ def test_a_model_whose_scheduler_cannot_be_tabulated_is_refused(name: str) -> No
 
 def test_tables_survive_their_file() -> None:
     table = make_table(model_scheduler(SD15), Sampler.EULER, (1, 3, 7))
-    data, offsets = pack_table(table)
+    data, places = pack_table(table)
     numbers = np.frombuffer(data, "<f4")
     assert numbers.size == sum(c + (c + 1) ** 2 for c in (1, 3, 7))
     for steps, run in table.runs.items():
-        again = unpack_run(numbers, offsets[steps], run.calls)
+        again = unpack_run(numbers, places[steps].offset, places[steps].calls)
         assert np.array_equal(again.timesteps, run.timesteps) and np.array_equal(again.rows, run.rows)
     with pytest.raises(BundleError, match="numbers"):
-        unpack_run(numbers, offsets[7], 8)
+        unpack_run(numbers, places[7].offset, 8)
 
 
 def test_samplers_are_found_by_name_and_class() -> None:
