@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ...devices.discovery.discovery import find_device
 from ...support.errors import UsageError
 from ..format.reader import Bundle
 from .painter import GeneratedImage, GenerateOptions, Painter, ProgressCallback, resolve_options
-from .pipeline import open_named_device
 from .torch_noise import check_seed
 
 LOADING, SHADERS, STEPS = 0.1, 0.05, 0.8
@@ -55,7 +55,7 @@ def generate(
     def stepping(done: int, calls: int) -> None:
         progress(f"step {done} of {calls}", LOADING + SHADERS + STEPS * done / calls)
 
-    with Painter(opened, open_named_device(device), settings, loading) as painter:
+    with Painter(opened, find_device(device), settings, loading) as painter:
         made = painter.draw(prompt, seed, output, stepping)
     progress("done", 1.0)
     return made

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...devices.discovery.discovery import find_device
 from ...support.errors import BundleError, UsageError
 from ..format.reader import Bundle
 from ..format.sampler_tables import Sampler, find_sampler, model_scheduler, sampler_scheduler, scheduler_settings
@@ -65,7 +66,7 @@ class StableDiffusionPipeline:
         small.
         """
         bundle = Bundle.open(path)
-        return cls(WebGpuRuntime(bundle, open_named_device(device) if isinstance(device, str) else device))
+        return cls(WebGpuRuntime(bundle, find_device(device) if isinstance(device, str) else device))
 
     def to(self, *_args: Any, **_kwargs: Any) -> StableDiffusionPipeline:
         """Change nothing and return the pipeline: the device was chosen when it was loaded."""
@@ -239,14 +240,6 @@ class StableDiffusionPipeline:
         if output_type == "pil":
             return self._runtime.pixels()
         return self._runtime.latents() if output_type == "latent" else self._runtime.image()
-
-
-def open_named_device(spec: str) -> Device:
-    """The device that ``spec`` selects; raises DeviceError that lists what there is."""
-    from ...devices.discovery.discovery import discover, select
-
-    found = discover()
-    return select(spec, found.devices, found.problems)
 
 
 def _texts(

@@ -72,6 +72,15 @@ def discover(timeout_s: float = 30, more: Sequence[str] = ()) -> Discovery:
     return found
 
 
+def find_device(spec: str = "auto") -> Device:
+    """Ask all drivers of this machine and return the device that ``spec`` means, as `select` does.
+
+    Raises DeviceError that lists what there is.
+    """
+    found = discover()
+    return select(spec, found.devices, found.problems)
+
+
 def select(spec: str, devices: Sequence[Device], problems: Sequence[str] = ()) -> Device:
     """Return the device that ``spec`` names.
 

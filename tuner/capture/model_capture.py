@@ -9,31 +9,33 @@ from collections.abc import Callable, Sequence
 
 from ..ir import Capture, CaptureOptions, Kernel, Stage
 from . import stage_cache
-from .sources import ModelSource
+from .sources import ModelSource, resolve_model
 
 _DEFAULT = CaptureOptions()
 
 
 def capture_model(
-    source: ModelSource,
+    source: ModelSource | str,
     options: CaptureOptions = _DEFAULT,
     stages: Sequence[str] | None = None,
     *,
     use_cache: bool = True,
     progress: Callable[[str], None] | None = None,
 ) -> Capture:
-    """Capture a model.
+    """Turn a model into kernels.
 
     Args:
-        source: the model's configuration.
-        options: image size, batch and limits.
+        source: the model; a string is resolved as `resolve_model` does.
+        options: image size, batch and guidance.
         stages: names of the stages to capture; None for all.
-        use_cache: whether stages are read from the cache and kept there.
-        progress: called with a line of text before each stage.
+        use_cache: whether to read and write the capture cache.
+        progress: called with a line of text before each step.
 
     Raises:
-        CaptureError: the model lacks a stage, or a stage cannot be built, exported or converted.
+        CaptureError: the model cannot be found; it lacks a stage; a stage cannot be built, exported or converted.
     """
+    if isinstance(source, str):
+        source = resolve_model(source)
     wanted = source.select_stages(stages)
     report = progress or (lambda line: None)
     captured: dict[str, Stage] = {}

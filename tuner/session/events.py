@@ -214,3 +214,10 @@ class TuneListener(Protocol):
 
     def on(self, event: Event) -> None:
         """Handle ``event``."""
+
+
+class SilentListener:
+    """A `TuneListener` that ignores every event."""
+
+    def on(self, event: Event) -> None:
+        """Ignore ``event``."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...devices.device import Device
-from ...devices.limits import Tier
+from ...devices.limits import TIERS, Tier
 from ...devices.measure.job import Timeouts
 from ...support.enums import CacheState
 from ..ir import Capture
@@ -37,7 +37,7 @@ class TuneRequest:
 
     capture: Capture
     device: Device
-    tier: Tier
+    tier: Tier = TIERS["default"]
     steps: int = 20
     stages: Sequence[str] | None = None
     kernels: Sequence[str] | None = None

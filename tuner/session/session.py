@@ -20,7 +20,16 @@ from ..codegen.tvm_native import tier_for
 from ..reference.roofline import floor_seconds
 from .baselines import Baselines
 from .context import SessionContext
-from .events import KernelPlan, SessionEnded, SessionPhase, SessionStarted, Stopping, TuneListener, TuneSummary
+from .events import (
+    KernelPlan,
+    SessionEnded,
+    SessionPhase,
+    SessionStarted,
+    SilentListener,
+    Stopping,
+    TuneListener,
+    TuneSummary,
+)
 from .kernel_state import KernelLeases, KernelStates
 from .phase_timer import PhaseTimer
 from .prefetch import Prefetcher
@@ -30,8 +39,15 @@ from .search_loop import search_kernels
 from .transfer import run_transfers, transfer_candidates
 from .trial_runner import TrialRunner
 
+_SILENT = SilentListener()
 
-def tune(request: TuneRequest, store: Store, listener: TuneListener, opener: OpenWorker = open_worker) -> TuneSummary:
+
+def tune(
+    request: TuneRequest,
+    store: Store,
+    listener: TuneListener = _SILENT,
+    opener: OpenWorker = open_worker,
+) -> TuneSummary:
     """Tune the kernels of ``request`` as far as ``store`` does not know them yet.
 
     A kernel's baseline is its first trial and competes with all others, so a tuned kernel is never slower than it.
@@ -42,7 +58,7 @@ def tune(request: TuneRequest, store: Store, listener: TuneListener, opener: Ope
     Args:
         request: what to tune, where, and for how long.
         store: the database.
-        listener: told of every event, in this thread.
+        listener: told of every event, in this thread; by default nobody is.
         opener: makes the worker that measures.
 
     Raises:
