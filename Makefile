@@ -22,7 +22,7 @@ demo: $(VENV)/.installed web/app/index.html vulkan
 
 test: lint test-web test-python
 
-check: lint
+check: lint web/app/index.html
 	$(BIN)/pytest -q -n 2 -m "not gpu and not browser and not postgres and not slow" tests/unit
 
 lint: $(VENV)/.installed-dev
