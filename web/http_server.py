@@ -45,9 +45,14 @@ class HttpServer:
     def start(self, application: Application) -> None:
         """Serve ``application``; returns once connections are accepted."""
         started = threading.Event()
-        self._thread = threading.Thread(
-            target=lambda: asyncio.run(self._serve(application, started)), name="http-server", daemon=True
-        )
+
+        def run() -> None:
+            try:
+                asyncio.run(self._serve(application, started))
+            finally:
+                started.set()  # where serving fails at once, `start` must return, too
+
+        self._thread = threading.Thread(target=run, name="http-server", daemon=True)
         self._thread.start()
         started.wait()
 
