@@ -1,10 +1,12 @@
-"""From records to pictures: builds a bundle of WGSL, plan and weights, and runs one on this machine.
+"""Bundles: building them from tuning records, and running them on this machine.
 
-- `builder`: one call that makes a bundle folder; `choice` picks each kernel's program from the database
-- `assembly` and `memory`: captured stages and programs become one plan over shared buffers; `plan` is that plan as data
-- `weights`, `schedulers`, `tokenizer`, `glue_stages`: the other things in the folder
-- `manifest` and `bundle`: what the folder says of itself, and reading one that may be damaged
-- `native`: walks a plan through wgpu; `pipeline` answers to diffusers' call; `generate` writes one PNG
+A bundle is a folder of WGSL shaders, weights and a static plan that a browser runs; docs/bundle.md describes it.
 
-The folder's format is described in docs/bundle.md.
+May import `wgtune.tuner` and the packages below it. Imported by `wgtune.cli` only; `wgtune.reports` uses its types.
+
+Packages, in reading order:
+
+- `format`: the bundle's files as data, reading and writing them
+- `bundle`: from a model and a database to a bundle
+- `runtime`: from a bundle and a prompt to an image, through wgpu
 """

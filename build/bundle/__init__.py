@@ -1,1 +1,15 @@
-"""To be described."""
+"""The builder: from a model and a database of tuning records to a bundle folder.
+
+May import `wgtune.tuner`, `wgtune.database`, `wgtune.devices` and `wgtune.build.format`; not `wgtune.build.runtime`.
+
+Modules, in reading order:
+
+- `builder`: `build_bundle`, every step in order
+- `program_choice`: each kernel's program: own record, borrowed schedule or baseline
+- `assembly`: captured stages and programs to one plan
+- `glue`: the hand-written shaders between the networks
+- `device_limits`: the WebGPU limits that a plan needs, checked against a tier
+- `weights`: packs weights and constants into shards
+- `tokenizer`: the tokenizer's files
+- `atomic_folder`: replaces the output folder in one step
+"""

@@ -1,8 +1,7 @@
-"""From captured stages and their programs to one plan: every operand becomes a range of a buffer.
+"""Assembles captured stages and their programs into one plan: every operand becomes a range of a buffer.
 
-Intermediates and scratch share buffers by their lifetimes along the straight line of all stages, since stages never
-overlap. Weights lie in shards. What the runtimes write and read, and what one stage hands to the next, has buffers of
-its own.
+Intermediates and scratch share buffers by their lifetimes over all stages in order, since stages never overlap. Weights
+lie in shards. Tensors that the runtimes write or read, or that one stage passes to the next, have buffers of their own.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from .weights import ShardLayout
 
 @dataclass(frozen=True)
 class PipelineTensors:
-    """The tensors by which the networks meet, found by name in the capture."""
+    """The inputs and outputs of the networks, found by name in the capture."""
 
     token_ids: TensorSpec
     text_embedding: TensorSpec
@@ -38,15 +37,16 @@ class PipelineTensors:
 
     @property
     def latent(self) -> tuple[int, int, int]:
-        """Channels, height and width of one latent."""
+        """Return channels, height and width of one latent."""
         _, c, h, w = self.vae_latents.shape
         return (c, h, w)
 
 
 def find_pipeline_tensors(capture: Capture) -> PipelineTensors:
-    """The tensors between the networks of a Stable Diffusion pipeline.
+    """Return the inputs and outputs of a Stable Diffusion pipeline's networks.
 
-    Raises BundleError where the capture is of another kind of pipeline, which the runtimes cannot drive.
+    Raises:
+        BundleError: the capture is of another kind of pipeline, which the runtimes cannot run.
     """
     if set(capture.stages) != {"clip", "unet", "vae"}:
         raise BundleError(
@@ -98,7 +98,7 @@ def _named(specs: list[TensorSpec], name: str) -> TensorSpec:
 
 @dataclass
 class Assembled:
-    """A finished plan, the text of its shader files by path, and how intermediates share memory."""
+    """A plan, its shaders' WGSL by path, and the buffers that intermediates share."""
 
     plan: Plan
     sources: dict[str, str]
@@ -295,7 +295,7 @@ class _Assembler:
         return self._uniforms[words]
 
     def _place(self) -> MemoryPlan:
-        """Give the shared tensors their buffers, and write the dispatches down."""
+        """Assign buffers to the shared tensors, and add the dispatches to the plan."""
         alive = [i for i, tensor in enumerate(self._tensors) if tensor.first >= 0]
         memory = assign_storages(
             [Lifetime(self._tensors[i].nbytes, self._tensors[i].first, self._tensors[i].last) for i in alive]
@@ -314,7 +314,7 @@ class _Assembler:
         return memory
 
     def _check_aliasing(self, launch: _Launch, ranges: tuple[BufferRange, ...]) -> None:
-        """WebGPU refuses a buffer that one dispatch binds both ways, and writable ranges that overlap."""
+        """Raise BundleError where one buffer is bound read-only and writable, or writable ranges overlap."""
         bound = list(zip(ranges, self._writable[launch.shader], strict=True))
         for i, (place, written) in enumerate(bound):
             for other, other_written in bound[:i]:

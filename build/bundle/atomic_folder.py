@@ -1,4 +1,4 @@
-"""Writing a folder that is either whole or not there: into a temporary one beside it, renamed at the end."""
+"""Replaces a folder in one step: the new one is written beside it and renamed at the end."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from ..format.reader import is_bundle
 
 @contextmanager
 def replace_folder(target: Path) -> Iterator[Path]:
-    """A new temporary folder that becomes ``target`` when the block ends well, and vanishes when it does not.
+    """Yield a temporary folder that becomes ``target`` when the block ends, and is deleted when it raises.
 
-    Replaces an earlier bundle or an empty folder; raises BundleError for anything else that is there.
+    Raises:
+        BundleError: ``target`` is neither a bundle nor empty, or cannot be written.
     """
     target = Path(os.path.abspath(target))
     check_target(target)
@@ -45,7 +46,7 @@ def replace_folder(target: Path) -> Iterator[Path]:
 
 
 def check_target(target: Path) -> None:
-    """Raise BundleError where ``target`` is something that a bundle must not replace."""
+    """Raise BundleError where ``target`` is neither missing, empty nor a bundle."""
     if target.is_symlink() or (target.exists() and not target.is_dir()):
         raise BundleError(f"{target} is not a folder", "choose another with -o")
     if target.is_dir() and any(target.iterdir()) and not is_bundle(target):
@@ -55,7 +56,7 @@ def check_target(target: Path) -> None:
 
 
 def _complete_replacement(target: Path, retired: Path) -> None:
-    """Delete the replaced folder, or put it back where its successor never arrived."""
+    """Delete the replaced folder, or restore it where the new one is missing."""
     if retired.exists() and not target.exists():
         retired.rename(target)
     shutil.rmtree(retired, ignore_errors=True)

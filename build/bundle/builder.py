@@ -1,6 +1,4 @@
-"""From a model and a database to a bundle: one call that does every step, and writes nothing until all can be
-written.
-"""
+"""Builds a bundle from a model and a database; writes nothing before every part is known to fit."""
 
 from __future__ import annotations
 
@@ -49,7 +47,7 @@ from .tokenizer import tokenizer_files
 from .weights import ShardLayout, ShardWriter, layout_shards
 
 ProgressCallback = Callable[[str, float], None]
-"""Receives what is being done, and how much of the whole is, from 0 to 1."""
+"""Receives the current step and the share of the whole that is done, from 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +55,9 @@ class BuildRequest:
     """What to build.
 
     ``model`` is what `resolve_model` understands and has weights. ``device`` is the device whose records are used, None
-    for baselines only. ``max_steps`` bounds the inference steps that the bundle offers; ``steps`` is the
-    usual number, for which times and shares are told. ``page`` puts the page into the bundle.
-    ``borrow`` is how far a kernel without a record of the device may go for another's schedule.
+    for baselines only. ``max_steps`` is the largest number of inference steps that the bundle offers; ``steps`` is the
+    usual number, for which times and shares are estimated. ``page`` puts the page into the bundle. ``borrow`` is the
+    farthest device whose schedule a kernel without a record may use.
     """
 
     model: str
@@ -78,12 +76,14 @@ class BuildRequest:
 class BuildSummary:
     """What was built.
 
-    ``from_records`` kernels run a schedule verified on the device, of which ``searched`` were found by search (for
-    the others the baseline won). Those in ``borrowed`` run schedules that another device verified and this one did
-    not. ``from_baseline`` run their untuned baseline, unmeasured, and take ``baseline_time_share`` of an image's time
-    (an estimate; None where nothing was measured). ``measured_s`` is what the records add up to for one batch of
-    images. ``scratch_bytes`` is the memory of intermediates, ``weight_bytes`` that of weights. ``warnings`` are
-    sentences for the user.
+    - ``from_records`` kernels run a schedule verified on the device, of which ``searched`` were found by search; for
+      the others the baseline is the fastest
+    - ``borrowed``: kernels that run schedules verified on another device only
+    - ``from_baseline`` kernels run their untuned baseline, unmeasured, and take ``baseline_time_share`` of an image's
+      time (estimated; None where nothing was measured)
+    - ``measured_s``: sum of the records' times for one batch of images, in seconds
+    - ``scratch_bytes``: memory of intermediates; ``weight_bytes``: memory of weights
+    - ``warnings``: sentences for the user
     """
 
     folder: Path

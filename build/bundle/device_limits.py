@@ -1,4 +1,4 @@
-"""What a bundle asks of a WebGPU device, and whether a tier grants it."""
+"""The WebGPU limits that a bundle needs, and whether a tier has them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from .glue import THREADS
 
 
 def required_limits(plan: Plan, programs: Iterable[Program]) -> dict[str, int]:
-    """The least limits, under WebGPU's names, with which a device runs ``plan``, made of ``programs`` and the glue
-    stages.
+    """Return the least limits, by WebGPU's names, with which a device runs ``plan``.
+
+    ``programs`` are the kernels' programs in the plan; the glue stages are known.
     """
     limits = {
         "maxComputeInvocationsPerWorkgroup": THREADS,
@@ -39,9 +40,7 @@ def required_limits(plan: Plan, programs: Iterable[Program]) -> dict[str, int]:
 
 
 def check_plan(limits: dict[str, int], tier: Tier) -> None:
-    """Raise BundleError where ``limits`` exceed the tier's; it names the limit, both numbers and a tier that would
-    do.
-    """
+    """Raise BundleError where ``limits`` exceed the tier's, naming the limit, both values and a tier that suffices."""
     broken = [f"{n} is {v}, tier {tier.name} grants {tier.limits[n]}" for n, v in limits.items() if v > tier.limits[n]]
     if not broken:
         return
@@ -53,8 +52,9 @@ def check_plan(limits: dict[str, int], tier: Tier) -> None:
 
 
 def check_tensors(capture: Capture, tier: Tier) -> None:
-    """Raise BundleError for a tensor that is larger than ``tier`` lets one binding be, before any kernel is looked
-    at.
+    """Raise BundleError for a tensor that is larger than one binding of ``tier``.
+
+    Needs no programs, so that this is known before any kernel is emitted.
     """
     most = tier.limits["maxStorageBufferBindingSize"]
     largest, label = 0, ""

@@ -1,4 +1,4 @@
-"""Which program runs each kernel: the device's best verified record, else a relative's schedule, else the baseline."""
+"""Chooses each kernel's program: the device's best record, else another device's schedule, else the baseline."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from ..format.manifest import BorrowedInfo
 
 @dataclass(frozen=True)
 class ProgramChoice:
-    """The program that a kernel gets.
+    """The program of a kernel.
 
-    ``record`` verified it on the device itself; None where nothing did. ``borrowed`` is the other device's record whose
-    schedule it is, None for a record of its own and for a baseline.
+    ``record`` is the device's own record that verified it, None without one. ``borrowed`` is the other device's record
+    whose schedule it runs, None for an own record and for a baseline.
     """
 
     program: Program
@@ -40,13 +40,22 @@ def choose_programs(
     warn: Callable[[str], None],
     borrow: Match = Match.PORTABLE,
 ) -> dict[str, ProgramChoice]:
-    """A choice for every kernel that the capture calls, by kernel id.
+    """Choose the program of every kernel that the capture calls, by kernel id.
 
-    A kernel without a record of the device takes the schedule of the nearest device, as far as ``borrow`` says, emitted
-    for ``tier``, unless its program is known to fail here.
+    A kernel without a record of the device takes the schedule of the nearest device that has one, unless its program is
+    known to fail on this device.
 
-    ``progress`` is told how many kernels of how many are done. Raises BundleError naming the kernel that does not
-    become WebGPU within ``tier``, and which tier would do.
+    Args:
+        capture: the stages and their kernels.
+        tier: the limits that every program must keep.
+        store: the database, None for baselines only.
+        device: the device whose records are used, None for baselines only.
+        progress: receives the number of kernels done, and of all.
+        warn: receives a sentence for each record that cannot be used.
+        borrow: the farthest device whose schedules are used.
+
+    Raises:
+        BundleError: a kernel does not become WebGPU within ``tier``; the hint names a tier that suffices.
     """
     ids = list(dict.fromkeys(call.kernel for stage in capture.stages.values() for call in stage.calls))
 
@@ -78,7 +87,7 @@ def _records(
     fits: Callable[[Mapping[str, Any]], bool],
     borrow: Match,
 ) -> tuple[dict[str, Record], dict[str, Found]]:
-    """The device's own records, and other devices' for the kernels without one."""
+    """Return the device's own records, and other devices' for the kernels without one, by kernel id."""
     if store is None or device is None:
         return {}, {}
     found = lookup(store, device, ids, fits=fits, widest=borrow)
@@ -87,7 +96,7 @@ def _records(
 
 
 def _from_record(kernel: Kernel, record: Record, tier: Tier, warn: Callable[[str], None]) -> Program | None:
-    """The record's program, or None where today's toolchain makes another one of its trace than was verified."""
+    """Return the record's program, or None where TVM now makes another program of its trace than was verified."""
     from ...tuner.codegen.traces import replay
     from ...tuner.codegen.wgsl import emit_wgsl
 
@@ -105,7 +114,7 @@ def _from_record(kernel: Kernel, record: Record, tier: Tier, warn: Callable[[str
 def _from_relative(
     kernel: Kernel, found: Found, tier: Tier, faults: set[str], warn: Callable[[str], None]
 ) -> Program | None:
-    """Another device's schedule, emitted here; None where it is the baseline, does not emit, or failed here."""
+    """Return another device's schedule as a program; None for a baseline, one that does not emit, or fails here."""
     from ...tuner.codegen.traces import replay
     from ...tuner.codegen.wgsl import emit_wgsl
 
@@ -120,10 +129,10 @@ def _from_relative(
 
 
 def _faults(store: Reader | None, device: DeviceInfo | None, kernel_id: str) -> set[str]:
-    """Digests of the programs that are known to fail on the device."""
+    """Return the digests of the programs that are known to fail on the device."""
     if store is None or device is None:
         return set()
-    # A driver that was lost may have been the machine's doing; the others are facts about the program.
+    # A lost device may have had a cause outside the program; the other faults are the program's.
     return {
         t.program_digest
         for t in store.tried(device.key, kernel_id)
@@ -132,7 +141,7 @@ def _faults(store: Reader | None, device: DeviceInfo | None, kernel_id: str) -> 
 
 
 def _baseline(kernel: Kernel, tier: Tier, faults: set[str], device: DeviceInfo | None) -> Program:
-    """The first untuned program that becomes WebGPU within ``tier`` and is not known to fail on the device."""
+    """Return the first untuned program that becomes WebGPU within ``tier`` and is not known to fail on the device."""
     reason, failed = "no schedule applies to it", False
     for program in _baselines(kernel, tier):
         if isinstance(program, WgtuneError):
@@ -171,10 +180,10 @@ def _way_out(kernel: Kernel, tier: Tier) -> str:
 
 
 def time_shares(capture: Capture, choices: Mapping[str, ProgramChoice], steps: int) -> dict[str, float] | None:
-    """The share of an image's time that each kernel without a record takes; None where no kernel has one.
+    """Estimate the share of an image's time that each kernel without a record takes; None where no kernel has a record.
 
-    Those kernels were never measured, so their time is estimated: as a roofline of the best FLOP and byte rates that
-    the measured ones reached would have it, slower by the factor that these fall short of it altogether.
+    A roofline is made of the best FLOP and byte rates of the measured kernels. The estimate is a kernel's roofline time
+    multiplied by the factor by which the measured kernels together exceed theirs.
     """
     calls: dict[str, int] = {}
     for (_, kernel_id), count in capture.calls_per_image(steps).items():
@@ -197,13 +206,13 @@ def time_shares(capture: Capture, choices: Mapping[str, ProgramChoice], steps: i
 
 
 def untuned_share(capture: Capture, choices: Mapping[str, ProgramChoice], steps: int) -> float | None:
-    """The share of an image's time that untuned baselines without a record take, as `time_shares` estimates it."""
+    """Estimate the share of an image's time that untuned baselines without a record take (`time_shares`)."""
     shares = time_shares(capture, choices, steps)
     return None if shares is None else sum(share for k, share in shares.items() if choices[k].borrowed is None)
 
 
 def borrowed_kernels(capture: Capture, choices: Mapping[str, ProgramChoice], steps: int) -> tuple[BorrowedInfo, ...]:
-    """How many kernels run schedules of which other device, and their estimated share of an image's time."""
+    """Count the kernels per device whose schedules they borrow, with their estimated share of an image's time."""
     shares = time_shares(capture, choices, steps)
     groups: dict[tuple[Match, str], list[str]] = {}
     for kernel_id, choice in choices.items():
@@ -217,7 +226,7 @@ def borrowed_kernels(capture: Capture, choices: Mapping[str, ProgramChoice], ste
 
 
 def measured_seconds(capture: Capture, choices: Mapping[str, ProgramChoice], steps: int) -> float:
-    """Seconds per batch of images that the records of the chosen programs add up to."""
+    """Return the sum of the chosen records' times in seconds for one batch of images."""
     return sum(
         count * record.latency_s
         for (_, kernel_id), count in capture.calls_per_image(steps).items()
@@ -226,5 +235,5 @@ def measured_seconds(capture: Capture, choices: Mapping[str, ProgramChoice], ste
 
 
 def count_searched(choices: Mapping[str, ProgramChoice]) -> int:
-    """How many kernels run a verified schedule of a search, here or elsewhere, rather than a baseline."""
+    """Count the kernels whose own record is of a schedule found by search, not of a baseline."""
     return sum(1 for c in choices.values() if c.record is not None and c.record.kind is not TrialKind.BASELINE)

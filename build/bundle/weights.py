@@ -1,4 +1,4 @@
-"""Weight shards: every weight and constant of a plan, packed into few files of which each fills one GPU buffer."""
+"""Weight shards: every weight and constant of a plan, packed into files that each fill one GPU buffer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ...tuner.ir import Stage, TensorSpec
 from ..format.buffer_sharing import aligned
 
 SHARD_BYTES = 64 << 20
-"""Most bytes in one shard, unless a single tensor is larger: small enough to fetch, hash and upload with progress."""
+"""Largest shard, unless a single tensor is larger: small enough to show progress while it is fetched and hashed."""
 
 TensorKey = tuple[str, Literal["param", "constant"], int]
 """Stage, space and index of a tensor that a shard holds."""
@@ -33,14 +33,14 @@ class ShardSlot:
 
 @dataclass
 class ShardLayout:
-    """Where each tensor lies, and the bytes of each shard file. Tensors that no call reads are left out."""
+    """Where each tensor lies, and the size of each shard file. Tensors that no call reads are left out."""
 
     slots: dict[TensorKey, ShardSlot] = field(default_factory=dict)
     sizes: list[int] = field(default_factory=list)
 
     @staticmethod
     def file(shard: int) -> str:
-        """Path of a shard inside the bundle."""
+        """Return the path of a shard inside the bundle."""
         return f"weights/shard-{shard:03d}.bin"
 
 
@@ -68,9 +68,9 @@ def layout_shards(stages: Mapping[str, Stage], shard_bytes: int = SHARD_BYTES) -
 
 
 class ShardWriter:
-    """Writes the shards of a layout one after the other, hashing on the way; a context manager.
+    """Writes and hashes the shards of a layout in order; a context manager.
 
-    ``digests`` holds the SHA-256 of each finished shard; it is complete once the context has closed without an error.
+    ``digests`` holds the SHA-256 of each finished shard; it is complete when the context has ended without an error.
     """
 
     def __init__(self, folder: Path, layout: ShardLayout) -> None:
@@ -95,9 +95,14 @@ class ShardWriter:
             self._file.close()
 
     def write_stage(self, stage: Stage, params: Sequence[np.ndarray]) -> None:
-        """Write the stage's weights (``params`` as `TensorSpec`s in ``stage.params`` say) and constants.
+        """Write a stage's weights and constants.
 
-        Stages come in the layout's order. Raises BundleError where a weight has another shape or dtype than captured.
+        Args:
+            stage: the next stage in the layout's order.
+            params: its weights, in the order of ``stage.params``.
+
+        Raises:
+            BundleError: a weight has another shape or dtype than captured, or is not finite.
         """
         if len(params) != len(stage.params):
             raise BundleError(f"{stage.name} has {len(params)} weights, the capture expects {len(stage.params)}")

@@ -1,4 +1,4 @@
-"""Which tensors share a GPU buffer: those that are never alive at the same time.
+"""Assigns tensors to GPU buffers; tensors that are never alive at the same time share one.
 
 One storage is one GPU buffer and holds one tensor at a time. Packing several tensors of one dispatch into ranges of
 one buffer would save more, but WebGPU refuses a buffer that one dispatch binds both read-only and writable (W3C
@@ -11,21 +11,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 ALIGNMENT = 256
-"""Bytes; WebGPU's default ``minStorageBufferOffsetAlignment``, also used for sizes so that near-equal tensors share
-well.
-"""
+"""Bytes: WebGPU's default ``minStorageBufferOffsetAlignment``. Sizes are rounded to it too, for better sharing."""
 
 
 def aligned(nbytes: int) -> int:
-    """``nbytes`` rounded up to `ALIGNMENT`."""
+    """Return ``nbytes`` rounded up to `ALIGNMENT`."""
     return -(-nbytes // ALIGNMENT) * ALIGNMENT
 
 
 @dataclass(frozen=True)
 class Lifetime:
-    """A tensor of ``nbytes`` bytes that is alive from dispatch ``first`` to dispatch ``last`` of the straight line,
-    both included.
-    """
+    """A tensor's bytes, and the first and last dispatch at which it is alive, both included."""
 
     nbytes: int
     first: int
@@ -50,7 +46,7 @@ class MemoryPlan:
 
 
 def assign_storages(tensors: Sequence[Lifetime]) -> MemoryPlan:
-    """Give each tensor a storage such that two tensors alive at once never share one.
+    """Assign each tensor a storage such that two tensors alive at once never share one.
 
     Largest tensor first, each into the smallest storage that is free for its whole life ("greedy by size for shared
     objects", Pisarchyk and Lee, "Efficient Memory Management for Deep Neural Net Inference", 2020).

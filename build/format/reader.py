@@ -1,4 +1,4 @@
-"""Reading a bundle folder, which may come from anywhere and be damaged: every file is checked against the manifest."""
+"""Opens a bundle folder. It may come from anywhere, so every file is checked against the manifest."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from .plan import Plan
 from .sampler_tables import Sampler, SamplerRun, find_sampler, format_ranges, unpack_run
 
 CHUNK = 16 << 20
-"""Bytes read, hashed and handed on at once."""
+"""Bytes that are read and hashed at a time."""
 
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
-    """An opened bundle: its manifest and plan are sound, its other files are there with the right sizes."""
+    """An opened bundle: manifest and plan are sound, and the other files exist with the right sizes."""
 
     folder: Path
     manifest: Manifest
@@ -29,7 +29,7 @@ class Bundle:
 
     @staticmethod
     def open(folder: Path | str) -> Bundle:
-        """The bundle in ``folder``; raises BundleError saying which file is missing, cut short or damaged."""
+        """Open the bundle in ``folder``; raise BundleError naming a file that is missing, cut short or damaged."""
         folder = Path(folder)
         path = folder / MANIFEST
         if not path.is_file():
@@ -57,11 +57,11 @@ class Bundle:
         return Bundle(folder, manifest, plan)
 
     def read(self, name: str) -> bytes:
-        """The content of a listed file, its hash checked."""
+        """Return the content of a listed file after checking its hash."""
         return _read(self.folder, self.manifest, name)
 
     def chunks(self, name: str) -> Iterator[bytes]:
-        """The content of a listed file piece by piece; BundleError after the last one where the hash is wrong."""
+        """Yield the content of a listed file in chunks; raise BundleError after the last one if the hash is wrong."""
         digest = hashlib.sha256()
         with open(self.folder / name, "rb") as file:
             while chunk := file.read(CHUNK):
@@ -71,7 +71,7 @@ class Bundle:
             raise _damaged(self.folder, name, "has the wrong SHA-256")
 
     def run(self, sampler: Sampler, steps: int) -> SamplerRun:
-        """The table of ``sampler`` for ``steps`` inference steps; BundleError lists what the bundle has instead."""
+        """Return the table of ``sampler`` for ``steps`` inference steps; BundleError lists what the bundle offers."""
         table = self.manifest.schedulers.tables.get(sampler.value)
         if table is None:
             have = ", ".join(self.manifest.schedulers.tables)
@@ -96,7 +96,7 @@ class Bundle:
 
 
 def is_bundle(folder: Path) -> bool:
-    """Whether ``folder`` holds a bundle of any version, whole or not."""
+    """Return whether ``folder`` holds a bundle of any format version, complete or not."""
     try:
         data = json.loads((folder / MANIFEST).read_bytes())
     except (OSError, ValueError):

@@ -1,9 +1,9 @@
-"""Schedulers as tables: one row of coefficients per model call, read off diffusers' own scheduler.
+"""Schedulers as tables: one row of coefficients per UNet call, computed with diffusers' own scheduler.
 
 A deterministic sampler is linear in the first latent x and the model outputs e_0, e_1, … so far. So the sampling loop
-is run once on unit vectors in place of latents, and the numbers that come out are the coefficients (docs/bundle.md,
-"Scheduler tables"). A few columns of random numbers run along: where they do not agree with the coefficients the
-sampler is not linear.
+is run once on unit vectors in place of latents, which gives the coefficients (docs/bundle.md, "Scheduler tables").
+A few columns of random numbers are run with them: where the coefficients do not reproduce these, the sampler is not
+linear.
 """
 
 from __future__ import annotations
@@ -21,12 +21,11 @@ from ...support.errors import BundleError
 from .manifest import RunInfo
 
 PROBES = 16
-"""Columns of random numbers that check linearity."""
+"""Number of random columns that check linearity."""
 
 LINEAR_TOLERANCE = 1e-4
-"""Largest difference, relative to the largest magnitude in the run, between a row applied to the probes and the
-probes run.
-"""
+"""Largest difference between the coefficients applied to the probes and the probes' own run, relative to its largest
+magnitude."""
 
 
 class Sampler(str, Enum):
@@ -52,14 +51,14 @@ _CLASS_NAMES = {
 
 
 class NotLinearError(Exception):
-    """The scheduler is no fixed linear combination: it clips, draws noise of its own, or adapts."""
+    """The scheduler is not a fixed linear combination: it clips, adds noise of its own, or adapts."""
 
 
 @dataclass(frozen=True, eq=False)
 class SamplerRun:
     """One sampling run of C model calls.
 
-    ``timesteps``: float32 [C], what the UNet is told. ``rows``: float32 [C + 1, C + 1]; row i gives the input of call
+    ``timesteps``: float32 [C], the UNet's inputs. ``rows``: float32 [C + 1, C + 1]; row i gives the input of call
     i and row C the final latent, as coefficients of (x, e_0, …, e_{C-1}).
     """
 
@@ -82,7 +81,7 @@ class SamplerTable:
 
 
 def find_sampler(name: str) -> Sampler:
-    """The sampler with this name or diffusers class name; BundleError lists the known ones."""
+    """Return the sampler with this name or diffusers class name; BundleError lists the known ones."""
     for sampler in Sampler:
         if name in (sampler.value, sampler.class_name):
             return sampler
@@ -91,9 +90,10 @@ def find_sampler(name: str) -> Sampler:
 
 
 def model_scheduler(config: Mapping[str, Any]) -> Any:
-    """The diffusers scheduler object that ``StableDiffusionPipeline`` would hold for this ``scheduler_config.json``.
+    """Return the diffusers scheduler that ``StableDiffusionPipeline`` makes of this ``scheduler_config.json``.
 
-    Raises BundleError where diffusers knows no such class or it is none for denoising diffusion (a flow-matching one).
+    Raises:
+        BundleError: diffusers has no such class, or it is not compatible with any `Sampler`, as flow matching is not.
     """
     name = str(config.get("_class_name", ""))
     cls = getattr(importlib.import_module("diffusers"), name, None)
@@ -109,15 +109,13 @@ def model_scheduler(config: Mapping[str, Any]) -> Any:
 
 
 def sampler_scheduler(base: Any, sampler: Sampler) -> Any:
-    """``sampler``'s diffusers object with the configuration of ``base``, so that the model's prediction type carries
-    over.
-    """
+    """Return ``sampler``'s diffusers scheduler with the configuration of ``base``, such as its prediction type."""
     cls = getattr(importlib.import_module("diffusers"), sampler.class_name)
     return _as_pipeline_holds(cls.from_config(base.config))
 
 
 def _as_pipeline_holds(scheduler: Any) -> Any:
-    """Mend the two outdated settings that the constructor of diffusers' ``StableDiffusionPipeline`` mends."""
+    """Correct the two outdated settings that the constructor of diffusers' ``StableDiffusionPipeline`` corrects."""
     from diffusers.configuration_utils import FrozenDict
 
     mended = dict(scheduler.config)
@@ -130,7 +128,7 @@ def _as_pipeline_holds(scheduler: Any) -> Any:
 
 
 def scheduler_settings(scheduler: Any) -> dict[str, Any]:
-    """What of a diffusers scheduler's configuration shapes its runs: the parameters of its own class."""
+    """Return the settings that shape a diffusers scheduler's runs: the parameters of its own class."""
     import inspect
 
     names = set(inspect.signature(type(scheduler).__init__).parameters) - {"self", "kwargs"}
@@ -138,10 +136,13 @@ def scheduler_settings(scheduler: Any) -> dict[str, Any]:
 
 
 def tabulate(scheduler: Any, steps: int) -> SamplerRun:
-    """The table of a run with ``steps`` inference steps.
+    """Compute the table of a run with ``steps`` inference steps.
 
-    ``scheduler`` must be fresh: diffusers schedulers keep state from one run to the next. Raises `NotLinearError`, and
-    whatever the scheduler itself raises for a number of steps that it refuses.
+    ``scheduler`` must be new: diffusers schedulers keep state from one run to the next.
+
+    Raises:
+        NotLinearError: the coefficients do not reproduce the probes.
+        Exception: the scheduler's own error for a number of steps that it refuses.
     """
     import torch
 
@@ -150,7 +151,7 @@ def tabulate(scheduler: Any, steps: int) -> SamplerRun:
     basis = torch.eye(calls + 1, dtype=torch.float64)
     probes = 3 * torch.randn(calls + 1, PROBES, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     values = torch.cat([basis, probes], dim=1)
-    # Schedulers look at no more than the number of dimensions: batch, channels, height, width.
+    # Schedulers only look at the number of dimensions: batch, channels, height, width.
     values = values.reshape(calls + 1, 1, 1, 1, -1)
     latent = values[0] * scheduler.init_noise_sigma
     rows = []
@@ -163,7 +164,7 @@ def tabulate(scheduler: Any, steps: int) -> SamplerRun:
     difference = float((matrix @ probes - probed).abs().max())
     if not difference <= LINEAR_TOLERANCE * max(1.0, float(probed.abs().max())):
         raise NotLinearError(f"it is not linear in its inputs (off by {difference:.1e})")
-    # A model call sees no output that is yet to come; what rounding left there would be read as zero anyway.
+    # A UNet call depends on earlier outputs only; rounding may have left other values there.
     visible = np.tril(np.ones((calls + 1, calls + 1), dtype=bool))
     return SamplerRun(
         timesteps=scheduler.timesteps.double().numpy().astype(np.float32),
@@ -172,7 +173,7 @@ def tabulate(scheduler: Any, steps: int) -> SamplerRun:
 
 
 def make_table(base: Any, sampler: Sampler, steps: Iterable[int]) -> SamplerTable:
-    """Runs of ``sampler`` for each of ``steps``, configured as ``base``; what it refuses is noted, not raised."""
+    """Compute the runs of ``sampler``, configured as ``base``, for each of ``steps``; note those that it refuses."""
     table = SamplerTable(sampler)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -226,8 +227,10 @@ def pack_table(table: SamplerTable) -> tuple[bytes, dict[int, RunInfo]]:
 
 
 def unpack_run(data: np.ndarray, offset: int, calls: int) -> SamplerRun:
-    """The run of ``calls`` model calls at element ``offset`` of a table file's float32 elements; BundleError if it is
-    cut short.
+    """Return the run of ``calls`` UNet calls at float32 element ``offset`` of a table file.
+
+    Raises:
+        BundleError: the file ends before the run does.
     """
     size = calls + (calls + 1) ** 2
     if offset < 0 or calls < 1 or offset + size > data.size:
@@ -239,7 +242,7 @@ def unpack_run(data: np.ndarray, offset: int, calls: int) -> SamplerRun:
 
 
 def format_ranges(numbers: Sequence[int]) -> str:
-    """Ascending ``numbers`` for a message: ``1-20, 25, 50``."""
+    """Return ascending ``numbers`` for a message: ``1-20, 25, 50``."""
     parts: list[list[int]] = []
     for number in numbers:
         if parts and number == parts[-1][-1] + 1:

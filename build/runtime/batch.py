@@ -1,7 +1,7 @@
-"""Many pictures from one bundle, drawn on several devices side by side: what `wgtune generate --prompts` does.
+"""Draws many images from one bundle on several devices in parallel, for `wgtune generate --prompts`.
 
-Each device has a process of its own and takes the next picture when it is free, so a slow one draws fewer and a dead
-one holds nothing up: what it was drawing goes to the others.
+Each device has a process of its own and takes the next request when it is free, so a slow device draws fewer images.
+The request of a process that died goes to the other devices.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from .prompts import ImageRequest
 _MODULE = "wgtune.build.runtime.batch_child"
 
 STALL_S = 900.0
-"""Longest silence of a device before it counts as hung: one step of a large model on a software adapter."""
+"""Seconds without a message after which a device counts as hung: one step of a large model on a software adapter."""
 
 _MAX_FAULTS = 2
-"""Faults in a row after which a device draws no more."""
+"""Consecutive faults after which a device is no longer used."""
 
 _MAX_ATTEMPTS = 3
-"""Attempts at one picture before it is given up: a picture that takes every device down must not go round for ever."""
+"""Attempts at one image before it is given up, so that one that crashes every device does not stop the batch."""
 
 
 @dataclass(frozen=True)
 class CompletedImage:
-    """A picture that was drawn: by which device, in how many seconds."""
+    """An image that was drawn, the device's name and the seconds it took."""
 
     request: ImageRequest
     device: str
@@ -46,7 +46,7 @@ class CompletedImage:
 
 @dataclass(frozen=True)
 class FailedImage:
-    """A picture that was given up, and why."""
+    """An image that was given up, and why."""
 
     request: ImageRequest
     reason: str
@@ -54,7 +54,7 @@ class FailedImage:
 
 @dataclass
 class BatchResult:
-    """What became of the pictures. ``kept`` were there already; ``faults`` are what went wrong on which device."""
+    """The outcome of a batch. ``kept`` existed already; ``faults`` are (device name, message) pairs."""
 
     folder: Path
     kept: list[ImageRequest] = field(default_factory=list)
@@ -67,10 +67,10 @@ class BatchResult:
 def missing_images(
     requests: Sequence[ImageRequest], bundle: Bundle, options: GenerateOptions, overwrite: bool
 ) -> list[ImageRequest]:
-    """Those of ``requests`` whose file is not there yet, or is cut short; with ``overwrite`` all of them.
+    """Return the requests whose file is missing or cut short; with ``overwrite`` all of them.
 
     Raises:
-        UsageError: a file is there that was drawn otherwise, by its own metadata, and must not be taken for this one.
+        UsageError: a file's metadata says that it was drawn with other options.
     """
     if overwrite:
         return list(requests)
@@ -89,20 +89,29 @@ def generate_batch(
     progress: ProgressCallback = lambda what, done: None,
     on_fault: Callable[[str, str], None] = lambda device, what: None,
 ) -> BatchResult:
-    """Draw ``requests``, each on whichever of ``devices`` is free.
+    """Draw each request on the next free device.
 
-    Files that are there already are kept, so that the same call goes on where an earlier one stopped. ``on_fault`` is
-    called with a device's name and what happened to it, as it happens. Ending early by an exception leaves whole
-    pictures only.
+    Existing files are kept, so that the same call continues where an earlier one stopped. A call that ends by an
+    exception leaves complete files only.
+
+    Args:
+        bundle: the bundle's folder.
+        requests: the images to draw.
+        devices: the devices to use.
+        options: options of all images.
+        overwrite: draw existing files again.
+        stall_s: seconds without a message after which a device counts as hung.
+        progress: receives the current step and the share of the whole that is done.
+        on_fault: receives the device's name and message of each fault when it happens.
 
     Raises:
-        UsageError: the folder cannot be made, a value makes no sense, or a file was drawn otherwise.
+        UsageError: the folder cannot be made, an option has an impossible value, or a file has other options.
         BundleError: the bundle is damaged, or lacks the scheduler or the number of steps.
-        DeviceError: not one device could load the bundle.
+        DeviceError: no device could load the bundle.
     """
     started = time.monotonic()
     opened = Bundle.open(bundle)
-    resolve_options(opened, options)  # what is wrong with the words is said before any process starts
+    resolve_options(opened, options)  # wrong options are reported before any process starts
     folder = requests[0].path.parent if requests else Path()
     _make_folder(folder)
     todo = missing_images(requests, opened, options, overwrite)
@@ -116,7 +125,7 @@ def generate_batch(
 
 @dataclass(frozen=True)
 class _WorkerEvent:
-    """What a device's thread tells the main one."""
+    """A message from a device's thread to the main one."""
 
     device: str
     done: CompletedImage | FailedImage | None = None
@@ -167,7 +176,7 @@ class _Batch:
         result.failed += [FailedImage(request, "no device was left to draw it") for request in left]
 
     def _follow(self, working: set[str], result: BatchResult) -> WgtuneError | None:
-        """Takes in what the devices tell until none works any more; the last fault."""
+        """Process the devices' events until all have ended; return the last fault."""
         shares = dict.fromkeys(working, 0.0)
         last_fault = None
         while working:
@@ -190,7 +199,7 @@ class _Batch:
 
 
 class _RequestQueue:
-    """Pictures to draw, handed out one by one; those that a device fails at come back."""
+    """Requests that wait for a device; one whose device failed is put back."""
 
     def __init__(self, requests: Sequence[ImageRequest]) -> None:
         self._waiting = deque(requests)
@@ -200,7 +209,7 @@ class _RequestQueue:
         self._closed = False
 
     def take(self) -> ImageRequest | None:
-        """The next picture, waiting for one that may still come back; None when all are done with."""
+        """Return the next request, waiting while one may still be put back; None when all are finished."""
         with self._changed:
             while not self._waiting and self._out and not self._closed:
                 self._changed.wait()
@@ -211,13 +220,13 @@ class _RequestQueue:
             return request
 
     def done(self, request: ImageRequest) -> None:
-        """``drawing`` needs no other device."""
+        """Mark ``request`` as finished."""
         with self._changed:
             self._out.discard(request)
             self._changed.notify_all()
 
     def give_back(self, request: ImageRequest, *, failed: bool) -> bool:
-        """Takes ``drawing`` back for another attempt; False where it has had enough that ``failed``."""
+        """Put ``request`` back for another attempt; return False where it has had its last."""
         with self._changed:
             self._out.discard(request)
             self._failures[request] = self._failures.get(request, 0) + failed
@@ -228,20 +237,20 @@ class _RequestQueue:
             return again
 
     def close(self) -> None:
-        """Hands out nothing more."""
+        """Return None from every further `take`."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
     @property
     def left(self) -> list[ImageRequest]:
-        """What nobody has drawn."""
+        """Return the requests that are not finished, by line."""
         with self._changed:
             return sorted([*self._waiting, *self._out], key=lambda request: request.line)
 
 
 class _DeviceWorker:
-    """One device: its process, its thread, and its share of the pictures."""
+    """One device's thread and child process, which take requests from the queue."""
 
     def __init__(
         self,
@@ -261,7 +270,7 @@ class _DeviceWorker:
         self._stopped = False
 
     def run(self) -> None:
-        """Draws until nothing is left, or the device has failed too often."""
+        """Draw until no request is left, or the device has failed too often."""
         faults = 0
         try:
             while faults < _MAX_FAULTS and (request := self._requests.take()) is not None:
@@ -288,7 +297,7 @@ class _DeviceWorker:
             self._emit(_WorkerEvent(self._name, ended=True))
 
     def stop(self) -> None:
-        """Ends the process, and with it whatever `work` waits for; from another thread."""
+        """End the process, and with it what `run` waits for; called by another thread."""
         self._stopped = True
         self._end_child()
 
@@ -315,7 +324,7 @@ class _DeviceWorker:
         return child
 
     def _receive(self, child: Child) -> dict[str, Any]:
-        """The next message; raises DeviceError where the child can draw nothing."""
+        """Return the next message; raise DeviceError where the child cannot draw."""
         message = child.receive(time.monotonic() + self._stall_s)
         if "refused" in message:
             raise DeviceError(message["refused"], message["hint"])
@@ -335,7 +344,7 @@ class _DeviceWorker:
 
 
 def _is_drawn(request: ImageRequest, bundle: Bundle, settings: ResolvedOptions) -> bool:
-    """Whether the picture is there, whole; raises UsageError where another one is there in its place."""
+    """Return whether the image exists and is complete; raise UsageError where another one has its name."""
     from PIL import Image
 
     try:

@@ -1,14 +1,14 @@
-"""The child's side of `wgtune.build.runtime.batch`: one bundle on one device, drawing what standard input asks for.
+"""The child process of `wgtune.build.runtime.batch`: draws the requests on standard input on one device.
 
-Started as ``python -m wgtune.build.runtime.batch_child``; messages are JSON objects, one a line.
+Started as ``python -m wgtune.build.runtime.batch_child``; messages are JSON objects, one per line.
 
 | request | answers |
 |---|---|
 | `{"bundle": folder, "device": device, "options": options}` | `{"loading": what, "done": share}` …, `{"ready": true}` |
 | `{"prompt": text, "seed": n, "path": file}` | `{"step": i, "of": n}` …, `{"drawn": seconds}` |
 
-A picture that cannot be written is answered with `{"failed": message}`. A bundle or a device that nothing can be
-drawn with ends the process after `{"refused": message, "hint": hint}`.
+An image that cannot be written is answered with `{"failed": message}`. Where the bundle or the device cannot be used,
+the process answers `{"refused": message, "hint": hint}` and ends.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from ...support.errors import DeviceError, WgtuneError
 
 
 def main(requests: Requests, answer: Answer) -> int:
-    """Serves until standard input ends, which it does when the parent is gone, however it went."""
+    """Serve requests until standard input ends, which it does when the parent ends for any reason."""
     first = requests.get()
-    # Imported here, so that a parent's death is noticed while a driver hangs at being loaded.
+    # Imported here, so that the parent's end is noticed while loading a driver hangs.
     from ...devices.webgpu.gpu import use_backend
     from ..format.reader import Bundle
     from .painter import GenerateOptions, Painter, resolve_options
@@ -47,7 +47,7 @@ def main(requests: Requests, answer: Answer) -> int:
                     lambda step, calls: answer({"step": step, "of": calls}),
                 )
             except DeviceError:
-                raise  # nothing says what state the driver is in: the parent starts another process
+                raise  # the driver's state is unknown: the parent starts another process
             except WgtuneError as error:
                 answer({"failed": error.message})
                 continue

@@ -1,4 +1,4 @@
-"""Many pictures side by side in one file, each over its name: a look at all of them at once."""
+"""Writes thumbnails of many images with their names into one file."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ import numpy as np
 from .painter import save_png
 
 CONTACT_SHEET = "contact-sheet.png"
-"""Its name in the folder of the pictures."""
+"""File name of the contact sheet in the images' folder."""
 
 _THUMBNAIL = 256
 _CAPTION = 18
 _GAP = 8
 _MOST = 400
-"""More pictures than that, and none could be made out."""
+"""Most images on a sheet: more would be too small to see."""
 
 
 def write_contact_sheet(pictures: Sequence[Path], output: Path) -> int:
-    """Write the first pictures, in the order given, as one PNG file; returns how many it shows.
+    """Write the first images, in the given order, as one PNG file; return how many it shows.
 
-    Raises UsageError where the file cannot be written; OSError for a picture that cannot be read.
+    Raises:
+        UsageError: the file cannot be written.
+        OSError: an image cannot be read.
     """
     from PIL import Image, ImageDraw, ImageFont
 

@@ -1,4 +1,4 @@
-"""One picture from a bundle into a PNG file: what `wgtune generate --prompt` does."""
+"""Draws one image from a bundle into a PNG file, for `wgtune generate --prompt`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .painter import GeneratedImage, GenerateOptions, Painter, ProgressCallback,
 from .torch_noise import check_seed
 
 LOADING, SHADERS, STEPS = 0.1, 0.05, 0.8
-"""Shares of the whole that progress gives to the weights, the shaders and the steps; the rest is decoding."""
+"""Shares of the progress for weights, shaders and steps; the rest is decoding."""
 
 
 def _silent(what: str, done: float) -> None:
@@ -31,15 +31,15 @@ def generate(
     device: str = "auto",
     progress: ProgressCallback = _silent,
 ) -> GeneratedImage:
-    """Draw ``prompt`` into the PNG file ``output``, whose text metadata tells how it was made.
+    """Draw ``prompt`` into the PNG file ``output``, whose text metadata says how it was made.
 
-    ``scheduler`` is a name or diffusers class, None for the model's own. A bundle without guidance draws with
+    ``scheduler`` is a name or diffusers class, None for the model's own. A bundle built without guidance needs
     ``guidance`` 1.
 
     Raises:
-        UsageError: a value makes no sense, or ``output`` cannot be written.
+        UsageError: an option has an impossible value, or ``output`` cannot be written.
         BundleError: the bundle is damaged, or lacks the scheduler or the number of steps.
-        DeviceError: no such device, or one that is too small or fails.
+        DeviceError: the device is missing, too small or fails.
     """
     if output.suffix.lower() != ".png":
         raise UsageError(f"{output} is not the name of a PNG file", "end it with .png")

@@ -1,4 +1,4 @@
-"""A bundle on a device that draws one picture after another into PNG files, which tell how they were made."""
+"""Draws images into PNG files, whose text metadata says how each was made."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from ...devices.device import Device
 
 ProgressCallback = Callable[[str, float], None]
-"""Receives what is being done, and how much of the whole is, from 0 to 1."""
+"""Receives the current step and the share of the whole that is done, from 0 to 1."""
 
 
 @dataclass(frozen=True)
 class GenerateOptions:
-    """What pictures have in common. ``scheduler`` is a name or diffusers class, None for the model's own."""
+    """Options of all images of a run. ``scheduler`` is a name or diffusers class, None for the model's own."""
 
     negative_prompt: str = ""
     steps: int = 20
@@ -40,9 +40,7 @@ class GenerateOptions:
 
 @dataclass(frozen=True)
 class GeneratedImage:
-    """What was drawn: the file, its size in pixels, the device's key, what was chosen, and seconds for loading and
-    drawing.
-    """
+    """An image's file, size in pixels, device key and options, and the seconds that loading and drawing took."""
 
     path: Path
     width: int
@@ -58,7 +56,7 @@ class GeneratedImage:
 
 @dataclass(frozen=True)
 class ResolvedOptions:
-    """`GenerateOptions` as one bundle follows them; ``guidance`` is 1 where there is none."""
+    """`GenerateOptions` resolved for one bundle; ``guidance`` is 1 for none."""
 
     negative_prompt: str
     sampler: Sampler
@@ -68,10 +66,11 @@ class ResolvedOptions:
 
 
 def resolve_options(bundle: Bundle, options: GenerateOptions) -> ResolvedOptions:
-    """What ``options`` mean for ``bundle``.
+    """Resolve ``options`` for ``bundle``.
 
-    Raises UsageError for a value that makes no sense, BundleError where the bundle lacks the scheduler or the number
-    of steps.
+    Raises:
+        UsageError: the guidance scale is not a number, or the bundle has no guidance.
+        BundleError: the bundle lacks the scheduler or the number of steps.
     """
     if not math.isfinite(options.guidance):
         raise UsageError(f"{options.guidance} is no guidance scale", "7.5 is usual; 1 means none")
@@ -83,7 +82,7 @@ def resolve_options(bundle: Bundle, options: GenerateOptions) -> ResolvedOptions
 
 
 def png_metadata(bundle: Bundle, settings: ResolvedOptions, prompt: str, seed: int) -> dict[str, str]:
-    """What a picture's text metadata says of how it was made, the device apart: the same values, the same picture."""
+    """Return the text metadata that determines an image, which is all but the device."""
     return {
         "prompt": prompt,
         "negative_prompt": settings.negative_prompt,
@@ -96,12 +95,12 @@ def png_metadata(bundle: Bundle, settings: ResolvedOptions, prompt: str, seed: i
 
 
 class Painter:
-    """A bundle loaded onto a device, with settings for all its pictures; a context manager that frees the memory."""
+    """A bundle loaded onto a device, with the options of all its images; a context manager that frees the memory."""
 
     def __init__(
         self, bundle: Bundle, device: Device, settings: ResolvedOptions, loading: ProgressCallback | None = None
     ) -> None:
-        """Raises as `WebGpuRuntime` does; ``loading`` is told of what it does."""
+        """Load the bundle; raises as `WebGpuRuntime` does. ``loading`` receives its progress."""
         self._bundle = bundle
         self._device = device
         self._settings = settings
@@ -121,9 +120,13 @@ class Painter:
     def draw(
         self, prompt: str, seed: int, output: Path, on_step: Callable[[int, int], None] | None = None
     ) -> GeneratedImage:
-        """Draw ``prompt`` into the PNG file ``output``, whole or not at all; ``on_step`` hears (done, of how many).
+        """Draw ``prompt`` into the PNG file ``output``, which is written in one step.
 
-        Raises UsageError where the file cannot be written or the seed is none, DeviceError where the GPU fails.
+        ``on_step`` receives the number of UNet calls done, and of all.
+
+        Raises:
+            UsageError: the file cannot be written, or torch does not take the seed.
+            DeviceError: the GPU fails.
         """
         image, settings = self._bundle.manifest.image, self._settings
         noise = seeded_noise(seed, 1, image.latent).repeat(image.batch, axis=0)
@@ -155,10 +158,7 @@ class Painter:
 
 
 def save_png(pixels: np.ndarray, path: Path, texts: dict[str, str]) -> None:
-    """Write uint8 [height, width, 3] with ``texts`` as metadata; whoever looks sees the whole file or none.
-
-    Raises UsageError where it cannot be written.
-    """
+    """Write uint8 [height, width, 3] with ``texts`` as metadata, in one step; UsageError where that fails."""
     from PIL import Image
     from PIL.PngImagePlugin import PngInfo
 

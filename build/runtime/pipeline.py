@@ -1,4 +1,4 @@
-"""diffusers' ``StableDiffusionPipeline`` call over a bundle: a script changes the import and the line that loads."""
+"""diffusers' ``StableDiffusionPipeline`` interface for bundles: a script changes its import and how it loads."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 
 @dataclass
 class StableDiffusionPipelineOutput:
-    """What a call returns: ``images`` as asked for by ``output_type``; there is no safety checker in a bundle."""
+    """A call's result: ``images`` in the form of ``output_type``. A bundle has no safety checker."""
 
     images: Any
     nsfw_content_detected: list[bool] | None = None
 
     def __getitem__(self, key: int | str) -> Any:
-        """By position or by name, as diffusers' outputs can be read."""
+        """Return a field by position or name, as diffusers' outputs do."""
         return self.to_tuple()[key] if isinstance(key, int) else getattr(self, key)
 
     def to_tuple(self) -> tuple[Any, list[bool] | None]:
-        """(images, nsfw_content_detected)."""
+        """Return (images, nsfw_content_detected)."""
         return (self.images, self.nsfw_content_detected)
 
 
 class StableDiffusionPipeline:
-    """A bundle on a device, called as diffusers' pipeline of the same name is.
+    """A bundle on a device, called like diffusers' pipeline of the same name.
 
-    What is compiled in, the image's size and whether there is guidance at all, cannot be chosen per call; any number
-    of images can: they are drawn in batches of the bundle's size.
+    The image's size and whether there is guidance are compiled into the bundle. Any number of images can be drawn per
+    call, in batches of the bundle's size.
     """
 
     def __init__(self, runtime: WebGpuRuntime) -> None:
@@ -59,11 +59,15 @@ class StableDiffusionPipeline:
 
     @classmethod
     def from_bundle(cls, path: Path | str, device: str | Device = "auto") -> StableDiffusionPipeline:
-        """Load the bundle in the folder ``path`` onto ``device``: one of `wgtune devices`, by key, number or part of
-        its name.
+        """Load a bundle onto a device.
 
-        Raises BundleError for a folder that is no whole bundle, and DeviceError for a device that is not there or too
-        small.
+        Args:
+            path: the bundle's folder.
+            device: one of `wgtune devices`, by key, number or part of its name.
+
+        Raises:
+            BundleError: the folder is not a complete bundle.
+            DeviceError: the device is missing or too small.
         """
         bundle = Bundle.open(path)
         return cls(WebGpuRuntime(bundle, find_device(device) if isinstance(device, str) else device))
@@ -121,7 +125,7 @@ class StableDiffusionPipeline:
         self._sampler, self._scheduler = sampler, value
 
     def _built(self, sampler: Sampler) -> Any:
-        """``sampler``'s scheduler with the settings that the builder gave it."""
+        """Return ``sampler``'s scheduler with the settings that the builder used."""
         base = model_scheduler(self._bundle.manifest.schedulers.config)
         return base if type(base).__name__ == sampler.class_name else sampler_scheduler(base, sampler)
 
@@ -205,7 +209,7 @@ class StableDiffusionPipeline:
                 return not self._interrupt
 
             for first in batches:
-                # The last batch is filled up with copies of its last image.
+                # The last batch is padded with copies of its last image.
                 chosen = [min(first + i, count - 1) for i in range(image.batch)]
                 rows = [self._ids(texts[i][0]) for i in chosen]
                 if image.guidance:
@@ -219,7 +223,7 @@ class StableDiffusionPipeline:
         return StableDiffusionPipelineOutput(images) if return_dict else (images, None)
 
     def _guidance(self, scale: float) -> float:
-        """The scale for the runtime: as in diffusers, 1 or less means none."""
+        """Return the scale for the runtime: as in diffusers, 1 or less means none."""
         if scale <= 1:
             return 1.0
         if not self._bundle.manifest.image.guidance:
@@ -245,7 +249,7 @@ class StableDiffusionPipeline:
 def _texts(
     prompt: str | Sequence[str] | None, negative: str | Sequence[str] | None, per_prompt: int
 ) -> list[tuple[str, str]]:
-    """(prompt, negative prompt) of each image, the images of one prompt side by side."""
+    """Return (prompt, negative prompt) of each image; the images of one prompt are neighbours."""
     if prompt is None:
         raise UsageError("there is no prompt", "give a text, or a list of texts")
     prompts = [prompt] if isinstance(prompt, str) else list(prompt)
@@ -265,7 +269,7 @@ def _given(latents: torch.Tensor | np.ndarray, count: int, latent: tuple[int, in
 
 
 def _joined(parts: list[np.ndarray], output_type: str) -> Any:
-    """The batches' results in the form that diffusers returns."""
+    """Return the batches' results in the form that diffusers returns."""
     whole = np.concatenate(parts)
     if output_type == "np":
         return np.ascontiguousarray(whole.transpose(0, 2, 3, 1))

@@ -1,4 +1,4 @@
-"""A file of prompts, one a line, and the picture that each line stands for."""
+"""Reads a file of prompts, one per line, and plans an image for each."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from ...support.errors import UsageError
 from .torch_noise import check_seed
 
 _MAX_BYTES = 64 << 20
-"""A larger file is no list of prompts."""
+"""Largest file that is read; a larger one is not a list of prompts."""
 
 _MAX_PROMPT = 10_000
-"""Characters of a prompt. CLIP reads some 75 tokens; a line of this length is a mistake."""
+"""Most characters of a prompt. CLIP reads some 75 tokens, so a longer line is a mistake."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class BadLine:
-    """A line that is no prompt, and why."""
+    """A line that is not a prompt, and why."""
 
     line: int
     reason: str
@@ -34,7 +34,7 @@ class BadLine:
 
 @dataclass(frozen=True)
 class ImageRequest:
-    """One picture to draw: its prompt's line and text, its seed, its file."""
+    """One image to draw: its prompt's line and text, its seed, its file."""
 
     line: int
     prompt: str
@@ -43,11 +43,12 @@ class ImageRequest:
 
 
 def read_prompts(path: Path) -> tuple[list[Prompt], list[BadLine]]:
-    """The prompts of a text file in UTF-8, and the lines that are none.
+    """Return the prompts of a UTF-8 text file, and the lines that are not prompts.
 
-    Empty lines, and those that begin with ``#``, are passed over; they count as lines.
+    Empty lines and those that begin with ``#`` are skipped, but counted.
 
-    Raises UsageError where the file cannot be read, or holds no line of a prompt at all.
+    Raises:
+        UsageError: the file cannot be read, or has no prompts.
     """
     try:
         if path.is_dir():
@@ -80,10 +81,10 @@ def read_prompts(path: Path) -> tuple[list[Prompt], list[BadLine]]:
 
 
 def plan_images(prompts: Sequence[Prompt], seed: int, folder: Path) -> list[ImageRequest]:
-    """A picture for each prompt: its seed is ``seed`` plus its line, its file ``<line>.png`` in ``folder``.
+    """Return a request for each prompt: seed is ``seed`` plus its line, file is ``<line>.png`` in ``folder``.
 
-    So a line's picture depends neither on the device that draws it nor on the lines around it. Raises UsageError for
-    a seed that torch refuses.
+    So a line's image depends neither on the device that draws it nor on other lines. Raises UsageError for a seed that
+    torch refuses.
     """
     digits = max(4, len(str(max((prompt.line for prompt in prompts), default=0))))
     for prompt in prompts:

@@ -1,4 +1,4 @@
-"""The first latents of a picture: what a seed means in diffusers with a generator on the CPU."""
+"""Initial latents: the noise that diffusers draws for a seed with a generator on the CPU."""
 
 from __future__ import annotations
 
@@ -17,15 +17,13 @@ MAX_SEED = (1 << 64) - 1
 
 
 def check_seed(seed: int) -> None:
-    """Raises UsageError for a seed that torch refuses."""
+    """Raise UsageError for a seed that torch refuses."""
     if not 0 <= seed <= MAX_SEED:
         raise UsageError(f"{seed} is no seed", f"choose 0 to {MAX_SEED}")
 
 
 def seeded_noise(seed: int, count: int, latent: tuple[int, int, int]) -> np.ndarray:
-    """Float32 [count, channels, height, width] of unit variance for ``seed``; raises UsageError for a seed that torch
-    refuses.
-    """
+    """Return float32 [count, channels, height, width] of unit variance; UsageError for a seed that torch refuses."""
     import torch
 
     check_seed(seed)
@@ -35,10 +33,12 @@ def seeded_noise(seed: int, count: int, latent: tuple[int, int, int]) -> np.ndar
 def generated_noise(
     generator: torch.Generator | Sequence[torch.Generator] | None, count: int, latent: tuple[int, int, int]
 ) -> np.ndarray:
-    """Float32 [count, channels, height, width] drawn as diffusers' ``randn_tensor`` draws it.
+    """Return float32 [count, channels, height, width] as diffusers' ``randn_tensor`` draws it.
 
-    One generator (None: torch's global one) makes all latents at once, a list has one for each. Raises UsageError
-    where the list has another length, or a generator lives on a GPU, whose numbers only that GPU can make.
+    One generator (None for torch's global one) draws all latents at once; a list has one for each.
+
+    Raises:
+        UsageError: the list has another length, or a generator is on a GPU, which draws other numbers.
     """
     import torch
 

@@ -1,7 +1,7 @@
-"""Runs a bundle on this machine's GPU through wgpu: everything is created once, then the plan is walked.
+"""Runs a bundle on this machine's GPU through wgpu: creates everything once, then runs the plan's dispatches.
 
-Nothing is read back between steps. After each step the queue is drained, so that progress is true and a run can be
-stopped; the next step's commands are encoded while the GPU works.
+Nothing is read back between steps. After each step the runtime waits for the queue, so that progress is accurate and a
+run can be stopped; the next step's commands are encoded while the GPU works.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ if TYPE_CHECKING:
 
 
 class RunStopped(Exception):
-    """The caller's ``on_step`` asked to stop."""
+    """The caller's ``on_step`` returned False."""
 
 
 @dataclass(frozen=True)
 class RunTiming:
-    """Seconds by the wall clock of the last batch: texts, each model call, decoding and the transfer of the pixels."""
+    """Wall-clock seconds of one batch: text encoder, each UNet call, decoding."""
 
     text_s: float
     step_s: tuple[float, ...]
@@ -50,20 +50,20 @@ class RunTiming:
 
     @property
     def total_s(self) -> float:
-        """Seconds altogether."""
+        """Return the sum of all parts."""
         return self.text_s + sum(self.step_s) + self.decode_s
 
 
 class WebGpuRuntime:
     """A bundle loaded onto one device; a context manager that frees the GPU memory.
 
-    ``timing`` tells how long the last batch took; the first one on a device includes what its driver compiles lazily.
+    ``timing`` is of the last batch; a device's first batch includes what its driver compiles lazily.
     """
 
     def __init__(self, bundle: Bundle, device: Device, progress: Callable[[str, float], None] | None = None) -> None:
         """Load ``bundle``: open ``device``, upload the weights, compile the shaders.
 
-        ``progress`` is told what is being done and how much of it is, from 0 to 1.
+        ``progress`` receives the current step and the share of it that is done, from 0 to 1.
 
         Raises:
             BundleError: a file of the bundle is damaged.
@@ -89,7 +89,7 @@ class WebGpuRuntime:
         self.close()
 
     def close(self) -> None:
-        """Free what the runtime holds on the device; it cannot draw any more."""
+        """Free the runtime's memory on the device; it cannot draw afterwards."""
         self._stages.clear()
         self._buffers.clear()
         self._gpu.destroy()
@@ -103,12 +103,20 @@ class WebGpuRuntime:
         on_step: Callable[[int, int], bool | None] | None = None,
         decode: bool = True,
     ) -> None:
-        """Draw one batch; the results stay on the device, where `pixels`, `image` and `latents` read them.
+        """Draw one batch; `pixels`, `image` and `latents` read the results from the device.
 
-        ``texts`` are token ids, one row for each slot of the context: the batch's prompts, with guidance after as many
-        negative ones. ``noise`` is float32 [batch, channels, height, width] of unit variance. ``on_step`` is called
-        after model call i of n with (i + 1, n) and may return False to stop, which raises `RunStopped`. Without
-        ``decode`` only the latents are made.
+        Args:
+            texts: token ids, one row per slot of the context: the batch's prompts, with guidance preceded by as many
+                negative ones.
+            noise: float32 [batch, channels, height, width] of unit variance.
+            run: the scheduler's table.
+            guidance: the guidance scale, 1 for none.
+            on_step: receives the number of UNet calls done, and of all; may return False to stop.
+            decode: whether to run the VAE; without it only the latents are computed.
+
+        Raises:
+            RunStopped: ``on_step`` returned False.
+            DeviceError: the GPU fails.
         """
         image = self.bundle.manifest.image
         slots = image.batch * (2 if image.guidance else 1)
@@ -142,17 +150,17 @@ class WebGpuRuntime:
             self.timing = RunTiming(texts_done - started, tuple(step_s), time.perf_counter() - steps_done)
 
     def pixels(self) -> np.ndarray:
-        """The last batch as uint8 [batch, height, width, 4], RGBA."""
+        """Return the last batch as uint8 [batch, height, width, 4], RGBA."""
         image = self.bundle.manifest.image
         return self._read("pixels").reshape(image.batch, image.height, image.width, 4)
 
     def image(self) -> np.ndarray:
-        """The last batch as float32 [batch, 3, height, width] in 0..1."""
+        """Return the last batch as float32 [batch, 3, height, width] in 0..1."""
         image = self.bundle.manifest.image
         return self._read("image").view(np.float32).reshape(image.batch, 3, image.height, image.width)
 
     def latents(self) -> np.ndarray:
-        """The last batch's final latents as float32 [batch, channels, height, width], as the VAE receives them."""
+        """Return the last batch's final latents, the VAE's input, as float32 [batch, channels, height, width]."""
         image = self.bundle.manifest.image
         return self._read("latents").view(np.float32).reshape(image.batch, *image.latent)
 
@@ -199,7 +207,7 @@ class WebGpuRuntime:
         return {name: [step(dispatch) for dispatch in dispatches] for name, dispatches in plan.stages.items()}
 
     def _encode_texts(self, texts: Sequence[Sequence[int]]) -> None:
-        """Run the text encoder once for each distinct text, and copy its output into the slots that ask for it."""
+        """Run the text encoder once per distinct text, and copy its output into the slots with that text."""
         embedding, context = self._names["text_embedding"], self._names["context"]
         for text in dict.fromkeys(map(tuple, texts)):
             self._write("token_ids", np.array(text, np.int32))
@@ -242,9 +250,7 @@ class WebGpuRuntime:
 
 
 def check_device(bundle: Bundle, device: Device) -> None:
-    """Raise DeviceError where ``device`` has less than ``bundle`` needs: which limit or feature, how much, what is
-    there.
-    """
+    """Raise DeviceError where ``device`` lacks a limit or feature that ``bundle`` needs, with both values."""
     needs = bundle.manifest.requires
     short = [
         f"{name}: the bundle needs {needed}, {device.key} has {device.limits[name]}"
@@ -261,7 +267,7 @@ def check_device(bundle: Bundle, device: Device) -> None:
 
 @contextmanager
 def _translated_errors(device: Device) -> Iterator[None]:
-    """Turn wgpu's errors into DeviceError."""
+    """Raise wgpu's errors as DeviceError."""
     import wgpu
 
     try:
