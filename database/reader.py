@@ -1,86 +1,84 @@
-"""Every question that the rest of wgtune asks the database."""
+"""The read contract: what the rest of wgtune may ask of a database, or of several that are read as one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
-from functools import cache
-from importlib import metadata
+import shlex
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, TypeVar
-
-from sqlalchemy import ColumnElement, Connection, Engine, Select, and_, func, or_, select
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ..support.enums import TrialState
-from ..support.hashing import digest_of
-from .device_identity import ALIASES, Alias, from_row
-from .schema.engine import translated
+from .device_identity import Alias
 from .schema.records import (
     DeviceInfo,
     ModelInfo,
     ModelKernel,
     Record,
-    ReplayStatus,
     Runtime,
     SessionRecord,
     TrialKind,
     TrialPoint,
     TrialSummary,
-    TvmForm,
     WorkloadInfo,
 )
-from .schema.rows import (
-    RECORDS,
-    SESSIONS,
-    device,
-    model,
-    model_kernel,
-    replay,
-    schedule,
-    session,
-    to_device,
-    to_model,
-    to_model_kernel,
-    to_point,
-    to_record,
-    to_session,
-    to_summary,
-    to_workload,
-    trial,
-    workload,
-    workload_form,
-)
+
+if TYPE_CHECKING:
+    from .sql_reader import SqlReader
 
 Self = TypeVar("Self", bound="Reader")
-T = TypeVar("T")
-
-_AT_ONCE = 500
 
 
-class Reader:
-    """The reading half of a store; see `wgtune.database.store.Store`, which opens it."""
+@dataclass(frozen=True)
+class TrialOrigin:
+    """Where a trial is stored: the database, and the trial's session and number there.
 
-    def __init__(self, engine: Engine, name: str) -> None:
-        self._engine = engine
-        self.name = name
-        """How messages call this database: a path, or a URL without its password."""
+    ``database`` is as `Reader.name`. ``release`` is the release's file name, empty for the user's own database.
+    """
+
+    database: str
+    session_id: int
+    number: int
+    release: str = ""
+
+    def __str__(self) -> str:
+        of_release = f" of the release {self.release}" if self.release else ""
+        return f"trial {self.number} of session {self.session_id}{of_release}"
 
     @property
-    def layers(self) -> tuple[Reader, ...]:
-        """The databases that this is made of, the user's own first: itself."""
-        return (self,)
+    def command(self) -> str:
+        """The command that shows the trial. A server's URL is without its password."""
+        return f"wgtune db show {self.session_id} {self.number} --db {shlex.quote(self.database)}"
+
+
+class Reader(Protocol):
+    """The read contract of one database (`SqlReader`, `Store`) or of several that are read as one (`Layers`).
+
+    Methods may be called from any thread. Each is a transaction of its own, so two calls may see different states of
+    the database. All raise DatabaseError when the database fails or holds a value that cannot be read back.
+
+    The contract has no SQL. A query of its own needs a `SqlReader`; for several databases it runs on each of `layers`.
+    """
+
+    @property
+    def name(self) -> str:
+        """How messages call the database: a path, or a URL without its password."""
+        ...
+
+    @property
+    def layers(self) -> Sequence[SqlReader]:
+        """The databases that this is made of, the user's own first."""
+        ...
 
     def close(self) -> None:
-        """Closes the connections; the store answers no more."""
-        self._engine.dispose()
+        """Close the connections. No method may be called afterwards."""
+        ...
 
-    def __enter__(self: Self) -> Self:
-        return self
+    def __enter__(self: Self) -> Self: ...
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+    ) -> None: ...
 
     def best(
         self,
@@ -90,21 +88,25 @@ class Reader:
         *,
         fits: Callable[[Mapping[str, Any]], bool] | None = None,
     ) -> dict[str, Record]:
-        """The verified trial of lowest median latency of each workload; the older one of equals. Baselines count.
+        """Return the verified trial of lowest median latency of each workload, the oldest of equals; baselines count.
 
-        One whose schedule the installed TVM is known not to apply any more (`wgtune db replay`) is passed over; so is
-        one whose schedule was measured again since, and every `TrialKind.CHECK`.
+        Passed over are: schedules that the installed TVM is known not to apply (`wgtune db replay`), trials whose
+        schedule was measured again since, and every `TrialKind.CHECK`.
 
-        ``fits`` receives a record's ``needs`` and says whether it may be used, as when a tier grants less than the
-        device. Workloads without such a trial are left out.
+        Args:
+            device_key: as `DeviceInfo.key`.
+            workload_ids: those without such a trial are left out of the answer.
+            runtime: how the trials were measured.
+            fits: receives a record's ``needs`` and returns whether the record may be used, for example where a tier
+                has lower limits than the device.
         """
-        return self._fastest(device_key, workload_ids, runtime, None, fits)
+        ...
 
     def baselines(
         self, device_key: str, workload_ids: Collection[str], runtime: Runtime = Runtime.WGPU
     ) -> dict[str, Record]:
-        """The best verified baseline of each workload that has one."""
-        return self._fastest(device_key, workload_ids, runtime, TrialKind.BASELINE, None)
+        """Return the best verified baseline of each workload that has one."""
+        ...
 
     def times(
         self,
@@ -112,66 +114,25 @@ class Reader:
         schedules: Mapping[str, Collection[str]],
         runtime: Runtime = Runtime.WGPU,
     ) -> dict[tuple[str, str, str], float]:
-        """The lowest verified median, in seconds, of given schedules on given devices.
+        """Return the lowest verified median, in seconds, of given schedules on given devices.
 
-        ``schedules`` are traces by workload id; the keys of the answer are device key, workload id and trace. Stale
-        ones, and what was measured again since, do not count, as in `best`.
+        ``schedules`` holds traces by workload id. The answer's keys are device key, workload id and trace. Stale
+        schedules and trials that were measured again since do not count, as in `best`.
         """
-        wanted = {(key, digest_of(trace)): trace for key, traces in schedules.items() for trace in traces}
-        query = (
-            select(device.c.key, workload.c.digest, trial.c.schedule_id, func.min(trial.c.latency_s))
-            .select_from(workload)
-            .join(trial, trial.c.workload_id == workload.c.id)
-            .join(device, device.c.id == trial.c.device_id)
-            .where(device.c.key.in_(device_keys), trial.c.runtime == runtime, trial.c.state == TrialState.OK)
-            .where(trial.c.kind != TrialKind.CHECK, ~self.stale(), ~is_superseded())
-            .group_by(device.c.key, workload.c.digest, trial.c.schedule_id)
-        )
-        found: dict[tuple[str, str, str], float] = {}
-        with self.reading() as connection:
-            # By kernel: each statement reads the trials of its own few, so that all of them are read once.
-            for some in _batches(wanted):
-                kernels = {kernel for kernel, _ in some}
-                known = select(schedule.c.id, schedule.c.digest).where(schedule.c.digest.in_({one for _, one in some}))
-                digests = {row.id: row.digest for row in connection.execute(known)}
-                rows = connection.execute(query.where(workload.c.digest.in_(kernels), trial.c.schedule_id.in_(digests)))
-                for key, kernel, schedule_id, seconds in rows:
-                    trace = wanted.get((kernel, digests[schedule_id]))
-                    if trace is not None:
-                        found[key, kernel, trace] = seconds
-        return found
+        ...
 
     def aliases(self) -> list[Alias]:
-        """The user's aliases of devices, by level and name; those that come with wgtune are not among them."""
-        with self.reading() as connection:
-            return [from_row(row) for row in connection.execute(ALIASES)]
+        """Return the user's aliases of devices, by level and name, without those that come with wgtune."""
+        ...
 
     def tried(self, device_key: str, workload_id: str, runtime: Runtime = Runtime.WGPU) -> list[TrialSummary]:
-        """Every trial of the workload that ended, oldest first, except abandoned ones: of those nothing is known.
+        """Return the ended trials of the workload, oldest first.
 
-        Checks are left out, what was measured again since, and what nobody verified: that is still to be tried. So
-        is a kernel whose record is stale; failures of stale schedules are still facts about their programs.
+        Left out are abandoned trials, of which nothing is known; checks; trials that were measured again since;
+        unverified trials, which are still to be tried; and successful trials of stale schedules. Failures of stale
+        schedules remain, since they are facts about their programs.
         """
-        columns = (
-            trial.c.id,
-            trial.c.kind,
-            trial.c.state,
-            trial.c.program_digest,
-            schedule.c.trace,
-            trial.c.latency_s,
-            schedule.c.digest,
-        )
-        query = (
-            _of_device(select(*columns).join_from(trial, schedule), device_key, runtime)
-            .join(workload, workload.c.id == trial.c.workload_id)
-            .where(workload.c.digest == workload_id, trial.c.ended.is_not(None))
-            .where(trial.c.state.not_in([TrialState.ABANDONED, TrialState.UNVERIFIED]))
-            .where(trial.c.kind != TrialKind.CHECK, ~is_superseded())
-            .where(or_(trial.c.state != TrialState.OK, ~self.stale()))
-            .order_by(trial.c.id)
-        )
-        with self.reading() as connection:
-            return [to_summary(row) for row in connection.execute(query)]
+        ...
 
     def counts(
         self,
@@ -182,186 +143,40 @@ class Reader:
         kind: TrialKind | None = None,
         with_stale: bool = True,
     ) -> dict[str, dict[TrialState, int]]:
-        """How many trials, of one kind or of any, each workload has in each state; zeros are left out.
+        """Return the number of trials, of one ``kind`` or of all, by workload and state, without zeros.
 
-        It tells what was done, and so does `history`; what may still be used is without stale ones.
+        Stale schedules count unless ``with_stale`` is false.
         """
-        query = (
-            _of_device(select(workload.c.digest, trial.c.state, func.count()).select_from(trial), device_key, runtime)
-            .join(workload, workload.c.id == trial.c.workload_id)
-            .where(workload.c.digest.in_(workload_ids))
-            .group_by(workload.c.digest, trial.c.state)
-        )
-        if kind is not None:
-            query = query.where(trial.c.kind == kind)
-        if not with_stale:
-            query = query.where(~self.stale())
-        found: dict[str, dict[TrialState, int]] = {}
-        with self.reading() as connection:
-            for digest, state, count in connection.execute(query):
-                found.setdefault(digest, {})[state] = count
-        return found
+        ...
 
     def history(
         self, device_key: str, workload_ids: Collection[str], runtime: Runtime = Runtime.WGPU
     ) -> list[TrialPoint]:
-        """Every ended trial of the workloads but checks, abandoned ones too, in the order in which they ended."""
-        columns = (workload.c.digest, trial.c.session_id, trial.c.state, trial.c.latency_s, trial.c.ended)
-        query = (
-            _of_device(select(*columns).select_from(trial), device_key, runtime)
-            .join(workload, workload.c.id == trial.c.workload_id)
-            .where(workload.c.digest.in_(workload_ids), trial.c.ended.is_not(None), trial.c.kind != TrialKind.CHECK)
-            .order_by(trial.c.ended, trial.c.id)
-        )
-        with self.reading() as connection:
-            return [to_point(row) for row in connection.execute(query)]
+        """Return every ended trial of the workloads except checks, abandoned ones too, in the order of their ends."""
+        ...
 
     def devices(self) -> list[DeviceInfo]:
-        """Every device that had a session, by key."""
-        with self.reading() as connection:
-            return [to_device(row) for row in connection.execute(select(device).order_by(device.c.key))]
+        """Return every device that had a session, by key."""
+        ...
 
     def models(self) -> list[ModelInfo]:
-        """Every captured model, oldest first."""
-        with self.reading() as connection:
-            return [to_model(row) for row in connection.execute(select(model).order_by(model.c.id))]
+        """Return every captured model, oldest first."""
+        ...
 
     def model_kernels(self, capture_key: str) -> list[ModelKernel]:
-        """The model's kernels per stage, in order; empty for an unknown model."""
-        query = (
-            select(model_kernel.c.stage, workload.c.digest, model_kernel.c.calls, model_kernel.c.position)
-            .join_from(model_kernel, model)
-            .join(workload, workload.c.id == model_kernel.c.workload_id)
-            .where(model.c.capture_key == capture_key)
-            .order_by(model_kernel.c.position, model_kernel.c.stage)
-        )
-        with self.reading() as connection:
-            return [to_model_kernel(row) for row in connection.execute(query)]
+        """Return the model's kernels per stage, in order; nothing for an unknown model."""
+        ...
 
     def workloads(self, workload_ids: Collection[str]) -> dict[str, WorkloadInfo]:
-        """The workloads by id; unknown ids are left out."""
-        wanted = workload.c.digest.in_(workload_ids)
-        forms = select(workload_form).join(workload).where(wanted).order_by(workload_form.c.tvm_version)
-        by_id: dict[int, list[TvmForm]] = {}
-        with self.reading() as connection:
-            for row in connection.execute(forms):
-                by_id.setdefault(row.workload_id, []).append(TvmForm(row.tvm_version, row.module, row.structural_hash))
-            rows = connection.execute(select(workload).where(wanted))
-            return {row.digest: to_workload(row, by_id.get(row.id, ())) for row in rows}
+        """Return the workloads by id, without the ids that are unknown."""
+        ...
 
     def sessions(
         self, *, device_key: str | None = None, capture_key: str | None = None, limit: int | None = None
     ) -> list[SessionRecord]:
-        """Sessions, the most recent first; of one device or one model where given."""
-        query = SESSIONS.order_by(session.c.id.desc()).limit(limit)
-        if device_key is not None:
-            query = query.where(device.c.key == device_key)
-        if capture_key is not None:
-            query = query.where(session.c.capture_key == capture_key)
-        with self.reading() as connection:
-            return [to_session(row) for row in connection.execute(query)]
+        """Return sessions, the most recent first, of one device or one model where given."""
+        ...
 
-    def stale(self) -> ColumnElement[bool]:
-        """Whether the installed TVM is known not to apply a trial's schedule, for queries of this database."""
-        return is_stale()
-
-    @contextmanager
-    def reading(self) -> Iterator[Connection]:
-        """A transaction that only reads, for the modules of this package."""
-        with translated(self.name), self._engine.begin() as connection:
-            yield connection
-
-    def _fastest(
-        self,
-        device_key: str,
-        workload_ids: Collection[str],
-        runtime: Runtime,
-        kind: TrialKind | None,
-        fits: Callable[[Mapping[str, Any]], bool] | None,
-    ) -> dict[str, Record]:
-        ranked = _of_device(select(trial.c.id), device_key, runtime)
-        # Ids differ between copies of a database; what began first, and whose session, do not.
-        ranked = ranked.where(
-            trial.c.workload_id == workload.c.id, trial.c.state == TrialState.OK, ~self.stale()
-        ).order_by(trial.c.latency_s, trial.c.started, trial.c.number, trial.c.id)
-        ranked = ranked.where(trial.c.kind == kind if kind else trial.c.kind != TrialKind.CHECK, ~is_superseded())
-        with self.reading() as connection:
-            chosen = _first(connection, ranked, workload_ids) if fits is None else []
-            if fits is not None:
-                # As far down each workload's ranking as it takes.
-                ranked = ranked.add_columns(trial.c.needs)
-                for digest in workload_ids:
-                    rows = connection.execute(ranked.where(workload.c.digest == digest))
-                    chosen += next(([row.id] for row in rows if fits(row.needs)), [])
-            found: dict[str, Record] = {}
-            for some in _batches(chosen):
-                rows = connection.execute(RECORDS.where(trial.c.id.in_(some)))
-                found |= {row.workload: to_record(row) for row in rows}
-            return found
-
-
-def _first(connection: Connection, ranked: Select[Any], workload_ids: Collection[str]) -> list[int]:
-    """The first trial of each workload's ranking: one short walk down the index each, all in one statement."""
-    first = ranked.limit(1).correlate(workload).scalar_subquery()
-    query = select(first)
-    return [
-        found
-        for some in _batches(workload_ids)
-        for found in connection.execute(query.where(workload.c.digest.in_(some))).scalars()
-        if found is not None
-    ]
-
-
-def _batches(values: Collection[T]) -> Iterator[list[T]]:
-    """As many at a time as any database takes in one statement."""
-    whole = list(values)
-    for start in range(0, len(whole), _AT_ONCE):
-        yield whole[start : start + _AT_ONCE]
-
-
-def _of_device(query: Select[Any], device_key: str, runtime: Runtime) -> Select[Any]:
-    """``query`` on the trial table, narrowed to one device and one way of measuring."""
-    device_id = select(device.c.id).where(device.c.key == device_key).scalar_subquery()
-    return query.where(trial.c.device_id == device_id, trial.c.runtime == runtime)
-
-
-def is_stale() -> ColumnElement[bool]:
-    """Whether the trial's own database knows that the installed TVM does not apply its schedule; see `Reader.stale`."""
-    return (
-        select(replay.c.workload_id)
-        .where(
-            replay.c.workload_id == trial.c.workload_id,
-            replay.c.schedule_id == trial.c.schedule_id,
-            replay.c.tvm_version == installed_tvm(),
-            replay.c.status == ReplayStatus.STALE,
-        )
-        .exists()
-    )
-
-
-def is_superseded() -> ColumnElement[bool]:
-    """Whether the trial's schedule was measured again since, to take its place."""
-    later = trial.alias("later")
-    return (
-        select(later.c.id)
-        .where(
-            later.c.repeat,
-            later.c.schedule_id == trial.c.schedule_id,
-            later.c.workload_id == trial.c.workload_id,
-            later.c.device_id == trial.c.device_id,
-            later.c.runtime == trial.c.runtime,
-            later.c.state == TrialState.OK,
-            or_(later.c.started > trial.c.started, and_(later.c.started == trial.c.started, later.c.id > trial.c.id)),
-        )
-        .correlate(trial)
-        .exists()
-    )
-
-
-@cache
-def installed_tvm() -> str:
-    """The version of TVM that is installed, without loading it; empty where there is none."""
-    try:
-        return metadata.version("apache-tvm")
-    except metadata.PackageNotFoundError:
-        return ""
+    def origin(self, record: Record) -> TrialOrigin:
+        """Return where a record of this reader is stored, in the numbers of that database."""
+        ...

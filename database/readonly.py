@@ -11,13 +11,13 @@ from pathlib import Path
 from sqlalchemy import URL, Engine
 
 from ..support.errors import DatabaseError
-from .reader import Reader
 from .schema.engine import check_file, display, make_engine, parse_url, reading_engine, sqlite_path, translated
 from .schema.migrate import current_revision, known_revisions, upgrade
+from .sql_reader import SqlReader
 
 
 @contextmanager
-def opened(url: str | None) -> Iterator[Reader]:
+def opened(url: str | None) -> Iterator[SqlReader]:
     """A reader of the database at ``url``, in this program's schema; an older file is upgraded in a temporary copy.
 
     Raises:
@@ -37,7 +37,7 @@ def opened(url: str | None) -> Iterator[Reader]:
         else:
             if path is None and _older(engine, name):
                 raise DatabaseError(f"{name} has an older schema", f"wgtune db upgrade --db {name}")
-            yield Reader(engine, name)
+            yield SqlReader(engine, name)
         # Without a log beside it the file is read as if it could not change.
         if path is not None and engine.url.query.get("immutable") and _version(path) != before:
             raise DatabaseError(f"{name} was written to while it was read", "run the command again")
@@ -51,7 +51,7 @@ def _older(engine: Engine, name: str) -> bool:
 
 
 @contextmanager
-def _upgraded(path: Path, name: str) -> Iterator[Reader]:
+def _upgraded(path: Path, name: str) -> Iterator[SqlReader]:
     with tempfile.TemporaryDirectory(prefix="wgtune-") as folder:
         copy = Path(folder) / "copy.db"
         with (
@@ -64,7 +64,7 @@ def _upgraded(path: Path, name: str) -> Iterator[Reader]:
         try:
             with translated(name):
                 upgrade(engine, name)
-            yield Reader(engine, name)
+            yield SqlReader(engine, name)
         finally:
             engine.dispose()
 

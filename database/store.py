@@ -15,7 +15,6 @@ from ..support.enums import TrialState
 from ..support.errors import DatabaseError
 from .device_identity import Alias, check_alias, normalized
 from .liveness import is_alive, silent_sessions
-from .reader import Reader
 from .schema.engine import connect, memory_engine, translated, writing
 from .schema.migrate import upgrade
 from .schema.records import (
@@ -51,6 +50,7 @@ from .schema.rows import (
     workload_form,
 )
 from .sql_helpers import find_or_insert, insert_missing, insert_row, matching, schedule_id
+from .sql_reader import SqlReader
 
 # Made once: a session of thousands of trials runs these two or three times for each.
 _LOCK_SESSION = select(session.c.id).where(session.c.id == bindparam("wanted")).with_for_update(key_share=True)
@@ -65,7 +65,7 @@ _END = update(trial).where(
 )
 
 
-class Store(Reader):
+class Store(SqlReader):
     """One open database.
 
     Every method is a transaction of its own, committed when it returns; any number of processes may read, one writes

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ..database.queries.shared_schedules import Pair, shared_schedules
-from ..database.reader import Reader
+from ..database.sql_reader import SqlReader
 from ..support.enums import Runtime
 from ..support.errors import UsageError
 from ..support.formatting import coefficient, ratio
@@ -93,7 +93,9 @@ class FidelityReport:
             console.print(Text(line), soft_wrap=not console.is_terminal)
 
 
-def fidelity(store: Reader, here: tuple[str, Runtime], there: tuple[str, Runtime], label: str = "") -> FidelityReport:
+def fidelity(
+    store: SqlReader, here: tuple[str, Runtime], there: tuple[str, Runtime], label: str = ""
+) -> FidelityReport:
     """Compares what was measured on both devices (key and runtime).
 
     Raises:

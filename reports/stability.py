@@ -14,6 +14,7 @@ from rich.text import Text
 from ..database.queries.remeasured import REASON, Remeasured, remeasured
 from ..database.reader import Reader
 from ..database.schema.records import Record, SessionRecord
+from ..database.sql_reader import SqlReader
 from ..support.enums import Runtime
 from ..support.errors import UsageError
 from ..support.formatting import coefficient, duration, percent
@@ -172,7 +173,7 @@ def heaviest(
     return sorted(seconds, key=lambda identity: -seconds[identity])[:count]
 
 
-def stability(store: Reader, session_id: int, against: int | None = None) -> StabilityReport:
+def stability(store: SqlReader, session_id: int, against: int | None = None) -> StabilityReport:
     """What a session's checks say, compared with those of session ``against``, or with the records that were checked.
 
     Raises:
@@ -210,13 +211,13 @@ def stability(store: Reader, session_id: int, against: int | None = None) -> Sta
     )
 
 
-def check_against(store: Reader, against: int) -> None:
+def check_against(store: SqlReader, against: int) -> None:
     """Raises UsageError where session ``against`` measured nothing again: to be said before minutes of measuring."""
     if not remeasured(store, against):
         raise _no_comparison(store, against)
 
 
-def _no_comparison(store: Reader, against: int) -> UsageError:
+def _no_comparison(store: SqlReader, against: int) -> UsageError:
     others = [str(kept.session_id) for kept in store.sessions() if kept.info.reason == REASON]
     return UsageError(
         f"session {against} of {store.name} measured none of these schedules again",
@@ -228,7 +229,7 @@ def _made(times: Iterable[Times]) -> list[Record]:
     return [record for one in times for made in one.records for record in made if record is not None]
 
 
-def _sides(store: Reader, session_id: int, against: int | None) -> dict[str, tuple[Times, Times]]:
+def _sides(store: SqlReader, session_id: int, against: int | None) -> dict[str, tuple[Times, Times]]:
     """What a session checked, by workload: before, which is what session ``against`` checked or the records, and then.
 
     Schedules are in the same order on both sides.

@@ -65,7 +65,9 @@ def choose_programs(
         progress(done, len(ids))
         kernel = capture.kernels[kernel_id]
         record = best.get(kernel_id)
-        program = _from_record(kernel, record, tier, warn) if record is not None else None
+        program = None
+        if store is not None and record is not None:
+            program = _from_record(kernel, record, store, tier, warn)
         if program is not None:
             choices[kernel_id] = ProgramChoice(program, record)
             continue
@@ -95,7 +97,9 @@ def _records(
     return own, {key: one for key, one in found.items() if one.match.borrowed}
 
 
-def _from_record(kernel: Kernel, record: Record, tier: Tier, warn: Callable[[str], None]) -> Program | None:
+def _from_record(
+    kernel: Kernel, record: Record, store: Reader, tier: Tier, warn: Callable[[str], None]
+) -> Program | None:
     """Return the record's program, or None where TVM now makes another program of its trace than was verified."""
     from ...tuner.codegen.traces import replay
     from ...tuner.codegen.wgsl import emit_wgsl
@@ -103,10 +107,12 @@ def _from_record(kernel: Kernel, record: Record, tier: Tier, warn: Callable[[str
     try:
         program = emit_wgsl(replay(kernel, record.trace).mod, tier)
     except WgtuneError as error:
-        warn(f"{kernel.name}: the record of trial {record.trial_id} no longer becomes WebGPU: {error.message}")
+        origin = store.origin(record)
+        warn(f"{kernel.name}: {origin} no longer becomes WebGPU: {error.message} (`{origin.command}` shows it)")
         return None
     if program.digest != record.program_digest:
-        warn(f"{kernel.name}: the record of trial {record.trial_id} verified another program than TVM makes now")
+        origin = store.origin(record)
+        warn(f"{kernel.name}: {origin} verified another program than TVM makes now (`{origin.command}` shows it)")
         return None
     return program
 

@@ -14,12 +14,12 @@ from ...support.enums import TrialState
 from ...support.errors import DatabaseError
 from ..liveness import silent_sessions
 from ..queries.replay_status import ReleaseReplays, answers, release_replays
-from ..reader import Reader, installed_tvm
 from ..schema.engine import connect, is_read_only, log_size, translated
 from ..schema.migrate import current_revision, known_revisions
 from ..schema.migrate import upgrade as migrate
 from ..schema.records import ModelInfo, ReplayStatus, SessionOutcome
 from ..schema.rows import device, model, session, to_model, trial, workload
+from ..sql_reader import SqlReader, installed_tvm
 from .integrity import row_problems, sqlite_problems, unfinished_problems
 from .opaque import OpaqueCount, count_opaque
 from .release import release_problems
@@ -60,7 +60,7 @@ class Upgrade:
     after: str
 
 
-def info(url: str | None = None, *, releases: Sequence[Reader] = ()) -> DatabaseInfo:
+def info(url: str | None = None, *, releases: Sequence[SqlReader] = ()) -> DatabaseInfo:
     """Counts what is in the database, changing nothing; ``releases`` are those that are read under it, where
     it can keep what TVM answers about them.
 
@@ -68,7 +68,7 @@ def info(url: str | None = None, *, releases: Sequence[Reader] = ()) -> Database
     """
     with _opened(url) as (engine, name, path), translated(name), engine.begin() as connection:
         revision, latest = current_revision(connection, name), known_revisions()[-1]
-        own = Reader(engine, name)
+        own = SqlReader(engine, name)
         counted = revision == latest
         under = releases if counted and not is_read_only(engine) else ()
         return DatabaseInfo(

@@ -10,9 +10,9 @@ from enum import Enum
 from sqlalchemy import select
 
 from ...support.enums import Runtime, TrialState
-from ..reader import Reader, is_stale
 from ..schema.records import Record
 from ..schema.rows import check_whole, device, trial, workload
+from ..sql_reader import SqlReader, is_stale
 
 LEAST_EFFECT = 0.03
 """Share by which medians must differ before a kernel counts as faster or slower."""
@@ -74,7 +74,7 @@ class Diff:
         return any(change.regression for change in self.totals)
 
 
-def diff(old: Reader, new: Reader) -> Diff:
+def diff(old: SqlReader, new: SqlReader) -> Diff:
     """Compares two databases or releases. Raises DatabaseError where one cannot be read."""
     before, after = _measured(old), _measured(new)
     found: list[KernelDiff] = []
@@ -136,7 +136,7 @@ def _change(
     return compare(old.samples_s, new.samples_s)
 
 
-def _measured(reader: Reader) -> dict[tuple[str, Runtime], dict[str, set[tuple[TrialState, bool]]]]:
+def _measured(reader: SqlReader) -> dict[tuple[str, Runtime], dict[str, set[tuple[TrialState, bool]]]]:
     """By device and runtime, per workload: states of trials with a time, and whether their schedule is stale."""
     query = (
         select(device.c.key, trial.c.runtime, workload.c.digest, trial.c.state, is_stale())

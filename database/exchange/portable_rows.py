@@ -11,7 +11,6 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, select
 
-from ..reader import Reader
 from ..schema.columns import BadValue
 from ..schema.rows import (
     alias,
@@ -26,6 +25,7 @@ from ..schema.rows import (
     workload,
     workload_form,
 )
+from ..sql_reader import SqlReader
 
 NAMES: Mapping[Table, str] = {
     device: "key",
@@ -137,7 +137,7 @@ def canonical(values: Mapping[str, Any]) -> str:
     return json.dumps(values, sort_keys=True, separators=(",", ":"), default=_plain)
 
 
-def content_digest(reader: Reader) -> str:
+def content_digest(reader: SqlReader) -> str:
     """SHA-256 of everything that a database holds, in hexadecimal; the same for every copy, merge order and backend.
 
     It is taken over the sorted SHA-256 of all rows in `canonical` form, ids replaced by names.

@@ -21,7 +21,6 @@ from sqlalchemy import Connection, Table, func, insert, select
 
 from ...support.enums import Runtime, TrialState
 from ...support.errors import DatabaseError, UsageError
-from ..reader import Reader, installed_tvm, is_stale, is_superseded
 from ..schema.engine import RELEASE_SUFFIX
 from ..schema.records import UNNAMED_DRIVER, TrialKind
 from ..schema.rows import (
@@ -37,6 +36,7 @@ from ..schema.rows import (
     trial,
     workload,
 )
+from ..sql_reader import SqlReader, installed_tvm, is_stale, is_superseded
 from ..store import Store
 from .merge import Merged, absorb
 from .portable_rows import digest_rows
@@ -80,7 +80,7 @@ class Manifest:
 
 
 def write_release(
-    source: Reader,
+    source: SqlReader,
     name: str,
     folder: Path,
     *,
@@ -117,7 +117,7 @@ def write_release(
 
 
 def _write(
-    source: Reader,
+    source: SqlReader,
     name: str,
     folder: Path,
     scratch: Path,

@@ -13,9 +13,9 @@ from sqlalchemy import select
 
 from ...support.enums import Runtime, TrialState
 from ..liveness import host_name
-from ..reader import Reader, installed_tvm
 from ..schema.records import DeviceInfo, SessionInfo, SessionOutcome, TrialEnd, TrialKind, TrialStart, WorkloadInfo
 from ..schema.rows import device, schedule, trial, workload
+from ..sql_reader import SqlReader, installed_tvm
 from ..store import Store
 
 FAILED_S = 1e9
@@ -92,7 +92,7 @@ class ForeignTrials:
         return self._sessions[target, runtime]
 
 
-def known_results(reader: Reader, device_key: str, workload_id: str) -> set[tuple[str, tuple[float, ...]]]:
+def known_results(reader: SqlReader, device_key: str, workload_id: str) -> set[tuple[str, tuple[float, ...]]]:
     """Traces and samples of every trial of a workload on a device that ended, however it was measured."""
     query = (
         select(schedule.c.trace, trial.c.samples_s)

@@ -10,9 +10,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, func, select
 
 from ...support.enums import QUARANTINE_AFTER, SUSPEND_AFTER, Runtime, TrialState
-from ..reader import Reader
 from ..schema.records import DeviceInfo
 from ..schema.rows import device, session, to_device, trial, workload
+from ..sql_reader import SqlReader
 
 _CRASHES = tuple(state for state in TrialState if state.crash)
 
@@ -81,7 +81,7 @@ class DeviceHealth:
         return sum(count for state, count in self.trials.items() if state.crash)
 
 
-def device_health(reader: Reader) -> list[DeviceHealth]:
+def device_health(reader: SqlReader) -> list[DeviceHealth]:
     """The health of every device that had a session, by key and runtime."""
     with reader.reading() as connection:
         used = connection.execute(
@@ -90,7 +90,7 @@ def device_health(reader: Reader) -> list[DeviceHealth]:
     return [_health(reader, row.id, to_device(row), row.runtime) for row in used]
 
 
-def crashes(reader: Reader, session_id: int, workload_id: str) -> dict[str, tuple[int, TrialState]]:
+def crashes(reader: SqlReader, session_id: int, workload_id: str) -> dict[str, tuple[int, TrialState]]:
     """How often programs of a workload crashed where ``session_id`` runs, and how they did last, by program digest.
 
     Where it runs is its device, its runtime and its driver: another driver may know how to run them.
@@ -112,7 +112,7 @@ def crashes(reader: Reader, session_id: int, workload_id: str) -> dict[str, tupl
     return found
 
 
-def _health(reader: Reader, device_id: int, info: DeviceInfo, runtime: Runtime) -> DeviceHealth:
+def _health(reader: SqlReader, device_id: int, info: DeviceInfo, runtime: Runtime) -> DeviceHealth:
     here = (trial.c.device_id == device_id, trial.c.runtime == runtime)
     counts = select(trial.c.state, func.count().label("trials")).where(*here).group_by(trial.c.state)
     drivers = (
@@ -155,7 +155,7 @@ def _crash_query() -> Select[Any]:
     )
 
 
-def _quarantined(reader: Reader, here: Collection[ColumnElement[bool]]) -> list[Quarantined]:
+def _quarantined(reader: SqlReader, here: Collection[ColumnElement[bool]]) -> list[Quarantined]:
     query = (
         select(workload.c.name, trial.c.program_digest, session.c.driver, trial.c.state)
         .join_from(trial, session)

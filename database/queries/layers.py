@@ -9,13 +9,15 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from sqlalchemy import ColumnElement, func, or_, select, tuple_
 
 from ...support.enums import Runtime, TrialState
 from ...support.errors import DatabaseError
-from ..reader import Reader, installed_tvm
+from ..device_identity import Alias
+from ..reader import TrialOrigin
 from ..readonly import opened
 from ..schema.engine import RELEASE_SUFFIX, parse_url, real_path, sqlite_path
 from ..schema.records import (
@@ -30,6 +32,7 @@ from ..schema.records import (
     WorkloadInfo,
 )
 from ..schema.rows import trial
+from ..sql_reader import SqlReader, installed_tvm
 from ..store import Store
 from .replay_status import known_stale
 
@@ -40,28 +43,48 @@ _APART = 1 << 40
 """Between the ids of one layer and of the next: those of a database are counted from 1."""
 
 
-class Layers(Reader):
-    """What `Reader` answers, of several databases: the first is the user's own, the others are releases.
+class Layers:
+    """The `Reader` of several databases: the first is the user's own, the others are releases.
 
-    Where two have the same, the earlier layer's stands; a record of a later one is taken only where it is faster. A
-    record's ``layer`` is the release's file name, empty for the user's own. What the user's database knows to be stale
-    (`wgtune db replay`) no layer offers. Ids of trials and sessions are the
-    layer's own plus a multiple of 2**40, so that they are unique here. `reading` is of the user's own database.
+    Where two layers have the same row, the earlier layer's is returned. A record of a later layer is returned only
+    where it is faster. A record's ``layer`` is the release's file name, empty for the user's own database. Schedules
+    that the user's database knows to be stale (`wgtune db replay`) are left out of every layer.
+
+    Ids of trials and sessions are the layer's own plus a multiple of 2**40, so that they are unique here. Messages
+    must not print them: `origin` returns a record's own numbers. There is no transaction over several databases,
+    hence no ``reading``: run a query on each of `layers`.
     """
 
-    def __init__(self, own: Reader, releases: Sequence[Reader]) -> None:
-        super().__init__(own._engine, own.name)
-        self._layers = (own, *(_Lower(release, own) for release in releases))
+    def __init__(self, own: SqlReader, releases: Sequence[SqlReader]) -> None:
+        self.name = own.name
+        self._layers: tuple[SqlReader, ...] = (own, *(_Release(release, own) for release in releases))
 
     @property
-    def layers(self) -> tuple[Reader, ...]:
-        """The user's own database, then each release's."""
+    def layers(self) -> tuple[SqlReader, ...]:
+        """The user's own database, then each release."""
         return self._layers
 
     def close(self) -> None:
-        """Closes every layer."""
+        """Close every layer."""
         for layer in self._layers:
             layer.close()
+
+    def __enter__(self) -> Layers:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def aliases(self) -> list[Alias]:
+        """See `Reader.aliases`: those of the user's own database; releases have none."""
+        return self._layers[0].aliases()
+
+    def origin(self, record: Record) -> TrialOrigin:
+        """See `Reader.origin`: the layer's own session id, and the release's file name."""
+        index, session_id = divmod(record.session_id, _APART)
+        return replace(self._layers[index].origin(replace(record, session_id=session_id)), release=self._release(index))
 
     def best(
         self,
@@ -71,13 +94,13 @@ class Layers(Reader):
         *,
         fits: Callable[[Mapping[str, Any]], bool] | None = None,
     ) -> dict[str, Record]:
-        """As `Reader.best`, over all layers; of equals the user's own."""
+        """See `Reader.best`, over all layers; of equals the user's own."""
         return self._fastest_of(lambda layer: layer.best(device_key, workload_ids, runtime, fits=fits))
 
     def baselines(
         self, device_key: str, workload_ids: Collection[str], runtime: Runtime = Runtime.WGPU
     ) -> dict[str, Record]:
-        """As `Reader.baselines`, over all layers; of equals the user's own."""
+        """See `Reader.baselines`, over all layers; of equals the user's own."""
         return self._fastest_of(lambda layer: layer.baselines(device_key, workload_ids, runtime))
 
     def times(
@@ -86,7 +109,7 @@ class Layers(Reader):
         schedules: Mapping[str, Collection[str]],
         runtime: Runtime = Runtime.WGPU,
     ) -> dict[tuple[str, str, str], float]:
-        """As `Reader.times`, the lowest over all layers."""
+        """See `Reader.times`, the lowest over all layers."""
         found: dict[tuple[str, str, str], float] = {}
         for layer in self._layers:
             for key, seconds in layer.times(device_keys, schedules, runtime).items():
@@ -94,7 +117,7 @@ class Layers(Reader):
         return found
 
     def tried(self, device_key: str, workload_id: str, runtime: Runtime = Runtime.WGPU) -> list[TrialSummary]:
-        """As `Reader.tried`, the user's own first; a schedule that an earlier layer tried is not repeated."""
+        """See `Reader.tried`, the user's own first; a schedule that an earlier layer tried is not repeated."""
         found: list[TrialSummary] = []
         for index, layer in enumerate(self._layers):
             known = {one.trace for one in found}
@@ -114,7 +137,7 @@ class Layers(Reader):
         kind: TrialKind | None = None,
         with_stale: bool = True,
     ) -> dict[str, dict[TrialState, int]]:
-        """As `Reader.counts`: of each state the largest number that a layer has, since layers may share trials."""
+        """See `Reader.counts`: of each state the largest number that a layer has, since layers may share trials."""
         found: dict[str, dict[TrialState, int]] = {}
         for layer in self._layers:
             counts = layer.counts(device_key, workload_ids, runtime, kind=kind, with_stale=with_stale)
@@ -127,7 +150,7 @@ class Layers(Reader):
     def history(
         self, device_key: str, workload_ids: Collection[str], runtime: Runtime = Runtime.WGPU
     ) -> list[TrialPoint]:
-        """As `Reader.history`, what two layers share once."""
+        """See `Reader.history`, what two layers share once."""
         found: dict[tuple[Any, ...], TrialPoint] = {}
         for index, layer in enumerate(self._layers):
             for one in layer.history(device_key, workload_ids, runtime):
@@ -136,7 +159,7 @@ class Layers(Reader):
         return sorted(found.values(), key=lambda point: point.ended)
 
     def devices(self) -> list[DeviceInfo]:
-        """As `Reader.devices`; described as in the first layer that knows the device."""
+        """See `Reader.devices`; described as in the first layer that knows the device."""
         found: dict[str, DeviceInfo] = {}
         for layer in self._layers:
             for info in layer.devices():
@@ -144,7 +167,7 @@ class Layers(Reader):
         return [found[key] for key in sorted(found)]
 
     def models(self) -> list[ModelInfo]:
-        """As `Reader.models`: releases' first, the last tuned last."""
+        """See `Reader.models`: releases' first, the last tuned last."""
         found: dict[str, ModelInfo] = {}
         for layer in reversed(self._layers):
             for info in layer.models():
@@ -153,11 +176,11 @@ class Layers(Reader):
         return list(found.values())
 
     def model_kernels(self, capture_key: str) -> list[ModelKernel]:
-        """As `Reader.model_kernels`, of the first layer that knows the model."""
+        """See `Reader.model_kernels`, of the first layer that knows the model."""
         return next((found for layer in self._layers if (found := layer.model_kernels(capture_key))), [])
 
     def workloads(self, workload_ids: Collection[str]) -> dict[str, WorkloadInfo]:
-        """As `Reader.workloads`, each of the first layer that has it, with the forms of TVM that any layer has."""
+        """See `Reader.workloads`, each of the first layer that has it, with the forms of TVM that any layer has."""
         found: dict[str, WorkloadInfo] = {}
         for layer in self._layers:
             for key, info in layer.workloads(workload_ids).items():
@@ -169,7 +192,7 @@ class Layers(Reader):
     def sessions(
         self, *, device_key: str | None = None, capture_key: str | None = None, limit: int | None = None
     ) -> list[SessionRecord]:
-        """As `Reader.sessions`: the user's own, then each release's; a session in two layers is listed for both, since
+        """See `Reader.sessions`: the user's own, then each release's; a session in two layers is listed for both, since
         records of either refer to it by their layer's id.
         """
         found: list[SessionRecord] = []
@@ -178,7 +201,7 @@ class Layers(Reader):
                 found.append(replace(kept, session_id=kept.session_id + index * _APART))
         return found[:limit]
 
-    def _fastest_of(self, ask: Callable[[Reader], dict[str, Record]]) -> dict[str, Record]:
+    def _fastest_of(self, ask: Callable[[SqlReader], dict[str, Record]]) -> dict[str, Record]:
         found: dict[str, Record] = {}
         for index, layer in enumerate(self._layers):
             for workload_id, record in ask(layer).items():
@@ -188,15 +211,19 @@ class Layers(Reader):
                         record,
                         trial_id=record.trial_id + index * _APART,
                         session_id=record.session_id + index * _APART,
-                        layer=Path(layer.name).name if index else "",
+                        layer=self._release(index),
                     )
         return found
 
+    def _release(self, index: int) -> str:
+        """The file name of a layer that is a release, empty for the user's own database."""
+        return Path(self._layers[index].name).name if index else ""
 
-class _Lower(Reader):
-    """A release, of which the database above it knows what is stale: a release is never written to."""
 
-    def __init__(self, release: Reader, own: Reader) -> None:
+class _Release(SqlReader):
+    """A release whose stale schedules are recorded in the user's own database: a release is never written to."""
+
+    def __init__(self, release: SqlReader, own: SqlReader) -> None:
         super().__init__(release._engine, release.name)
         self._own = own
 
@@ -236,7 +263,7 @@ def open_layers(
 @contextmanager
 def open_releases(
     named: Sequence[Path] = (), *, shipped: bool = True, warn: Callable[[str], None] = lambda message: None
-) -> Iterator[list[Reader]]:
+) -> Iterator[list[SqlReader]]:
     """The releases in `release_files`; one that cannot be read is told to ``warn`` and left out.
 
     Raises:

@@ -10,9 +10,10 @@ from typing import Any
 from sqlalchemy import Select, select
 
 from ...support.enums import Runtime, TrialState
-from ..reader import Reader, is_superseded
+from ..reader import Reader
 from ..schema.records import TrialKind
 from ..schema.rows import device, schedule, session, trial, workload
+from ..sql_reader import is_superseded
 
 _AT_ONCE = 50
 

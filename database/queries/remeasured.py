@@ -9,9 +9,9 @@ from typing import Any
 from sqlalchemy import Row, Select
 
 from ...support.enums import Runtime, TrialState
-from ..reader import Reader
 from ..schema.records import Record, TrialKind
 from ..schema.rows import RECORDS, to_record, trial
+from ..sql_reader import SqlReader
 
 REASON = "stability"
 """Sessions that measure a device's schedules again are kept under this."""
@@ -29,11 +29,11 @@ class Remeasured:
 
 
 def top_schedules(
-    reader: Reader, device_key: str, workload_ids: Collection[str], runtime: Runtime, top: int
+    reader: SqlReader, device_key: str, workload_ids: Collection[str], runtime: Runtime, top: int
 ) -> dict[str, list[Record]]:
     """The ``top`` fastest verified schedules of each workload on a device, each once, the fastest first.
 
-    Stale ones, which cannot be measured again, are not among what `Reader.tried` gives.
+    Stale ones, which cannot be measured again, are not among what `SqlReader.tried` gives.
     """
     found = {}
     for workload_id in workload_ids:
@@ -49,7 +49,7 @@ def top_schedules(
     return found
 
 
-def remeasured(reader: Reader, session_id: int) -> list[Remeasured]:
+def remeasured(reader: SqlReader, session_id: int) -> list[Remeasured]:
     """Every schedule that a session checked, with its latest record before that, in order of their first checks.
 
     Whatever became stale since: it compares what was measured, and offers nothing. Schedules without a record before
@@ -93,7 +93,7 @@ def _before(check: Row[Any]) -> Select[Any]:
 
 
 def last_comparison(
-    reader: Reader, device_key: str, capture_key: str, reason: str, before: int | None = None
+    reader: SqlReader, device_key: str, capture_key: str, reason: str, before: int | None = None
 ) -> int | None:
     """The latest session on a device and a model whose reason is ``reason``; None where there is none.
 

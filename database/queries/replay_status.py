@@ -16,11 +16,11 @@ from sqlalchemy.dialects import postgresql, sqlite
 from ...support.enums import Runtime, TrialState
 from ...support.errors import DatabaseError
 from ...support.hashing import digest_of
-from ..reader import Reader
 from ..schema.engine import is_read_only
 from ..schema.records import ReplayRecord, ReplayStatus
 from ..schema.rows import clean, replay, schedule, session, trial, workload
 from ..sql_helpers import matching, schedule_id
+from ..sql_reader import SqlReader
 from ..store import Store
 
 WGSL_RUNTIMES = frozenset({Runtime.WGPU, Runtime.BROWSER})
@@ -70,7 +70,7 @@ def check_keeps_answers(store: Store) -> None:
 
 
 def unasked(
-    reader: Reader, tvm_version: str, *, own: Reader | None = None, again: bool = False, everything: bool = False
+    reader: SqlReader, tvm_version: str, *, own: SqlReader | None = None, again: bool = False, everything: bool = False
 ) -> list[ReplayTask]:
     """The schedules of verified trials of which this TVM's answer is not known, in the order of their kernels.
 
@@ -114,13 +114,13 @@ def unasked(
     return list(tasks.values())
 
 
-def known_stale(own: Reader, release: Reader, tvm_version: str) -> list[tuple[int, int]]:
+def known_stale(own: SqlReader, release: SqlReader, tvm_version: str) -> list[tuple[int, int]]:
     """What the user's ``own`` database knows to be stale of a release: ids of workload and schedule in the release."""
     pairs = _pairs(release)
     return [pairs[pair] for pair, status in _answers(own, tvm_version, pairs).items() if status is ReplayStatus.STALE]
 
 
-def release_replays(own: Reader, release: Reader, tvm_version: str) -> ReleaseReplays:
+def release_replays(own: SqlReader, release: SqlReader, tvm_version: str) -> ReleaseReplays:
     """What the user's ``own`` database knows of a release's schedules."""
     pairs = _pairs(release)
     known = list(_answers(own, tvm_version, pairs).values())
@@ -128,7 +128,7 @@ def release_replays(own: Reader, release: Reader, tvm_version: str) -> ReleaseRe
     return ReleaseReplays(Path(release.name).name, len(pairs), counts)
 
 
-def stale_schedules(reader: Reader, tvm_version: str) -> list[StaleSchedule]:
+def stale_schedules(reader: SqlReader, tvm_version: str) -> list[StaleSchedule]:
     """Every schedule that is known not to apply under a version of TVM, by kernel."""
     tried = (
         select(trial.c.id)
@@ -146,7 +146,7 @@ def stale_schedules(reader: Reader, tvm_version: str) -> list[StaleSchedule]:
         return [StaleSchedule(name, reason, bool(own)) for name, reason, own in connection.execute(query)]
 
 
-def _pairs(release: Reader) -> dict[tuple[str, str], tuple[int, int]]:
+def _pairs(release: SqlReader) -> dict[tuple[str, str], tuple[int, int]]:
     """The ids of the workloads and the schedules that have trials together, by their digests."""
     query = (
         select(workload.c.digest, schedule.c.digest.label("trace"), workload.c.id, schedule.c.id.label("schedule"))
@@ -160,7 +160,9 @@ def _pairs(release: Reader) -> dict[tuple[str, str], tuple[int, int]]:
         return {(row.digest, row.trace): (row.id, row.schedule) for row in connection.execute(query)}
 
 
-def _answers(own: Reader, tvm_version: str, pairs: Collection[tuple[str, str]]) -> dict[tuple[str, str], ReplayStatus]:
+def _answers(
+    own: SqlReader, tvm_version: str, pairs: Collection[tuple[str, str]]
+) -> dict[tuple[str, str], ReplayStatus]:
     """What is known of the given pairs of workload's and schedule's digests."""
     found: dict[tuple[str, str], ReplayStatus] = {}
     with own.reading() as connection:

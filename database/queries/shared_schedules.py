@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...support.enums import Runtime, TrialState
-from ..reader import Reader
 from ..schema.records import Record, TrialKind
 from ..schema.rows import RECORDS, device, session, to_record, trial
+from ..sql_reader import SqlReader
 from .remeasured import REASON as STABILITY
 
 REASON = "fidelity"
@@ -28,7 +28,7 @@ def labelled(label: str) -> str:
 
 
 def shared_schedules(
-    reader: Reader, here: tuple[str, Runtime], there: tuple[str, Runtime], label: str = ""
+    reader: SqlReader, here: tuple[str, Runtime], there: tuple[str, Runtime], label: str = ""
 ) -> list[Pair]:
     """Every schedule that has verified times on both (device key, runtime), by workload and time here.
 
@@ -41,7 +41,7 @@ def shared_schedules(
     return sorted(pairs, key=lambda pair: (pair.here[-1].workload_id, pair.here[-1].latency_s))
 
 
-def _measured(reader: Reader, place: tuple[str, Runtime], label: str) -> dict[tuple[str, str], tuple[Record, ...]]:
+def _measured(reader: SqlReader, place: tuple[str, Runtime], label: str) -> dict[tuple[str, str], tuple[Record, ...]]:
     """What is known of each (workload, trace) in a place."""
     key, runtime = place
     query = RECORDS.where(device.c.key == key, trial.c.runtime == runtime, trial.c.state == TrialState.OK)

@@ -7,14 +7,14 @@ from typing import Any
 from sqlalchemy import select
 
 from ...support.errors import UsageError
-from ..reader import Reader
 from ..schema.records import SessionRecord
 from ..schema.rows import SESSIONS, replay, schedule, session, to_session, trial, workload
+from ..sql_reader import SqlReader
 
 _KEYS = frozenset({"id", "session_id", "workload_id", "device_id", "schedule_id"})
 
 
-def show_session(store: Reader, session_id: int) -> SessionRecord:
+def show_session(store: SqlReader, session_id: int) -> SessionRecord:
     """A session with its device, driver, toolchain, model, budget, reason and host.
 
     Raises:
@@ -27,7 +27,7 @@ def show_session(store: Reader, session_id: int) -> SessionRecord:
     return to_session(row)
 
 
-def show_trial(store: Reader, session_id: int, number: int) -> dict[str, Any]:
+def show_trial(store: SqlReader, session_id: int, number: int) -> dict[str, Any]:
     """Trial ``number`` of a session, counted from 1: every column, its kernel and its trace, by name.
 
     ``replays`` says by version of TVM whether it applies the trace, or why it is stale, as far as it was asked.

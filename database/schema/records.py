@@ -236,10 +236,10 @@ class TrialEnd:
 
 @dataclass(frozen=True)
 class Record:
-    """A trial that ended ``ok``:
+    """A trial that ended ``ok``: measured and verified.
 
-    measured and verified. ``latency_s`` is the median of ``samples_s``; ``created`` is UTC. ``layer`` is the file name
-    of the release that it comes from, empty where it is the database's own.
+    ``number`` counts the trials of its session from 1. ``latency_s`` is the median of ``samples_s``. ``created`` is
+    UTC. ``layer`` is the file name of the release that it comes from, empty for the user's own database.
     """
 
     trial_id: int
@@ -260,6 +260,7 @@ class Record:
     rtol: float
     atol: float
     created: datetime
+    number: int = 0
     layer: str = ""
 
 

@@ -182,6 +182,7 @@ def to_record(row: Row[Any]) -> Record:
         rtol=row.rtol,
         atol=row.atol,
         created=row.ended,
+        number=row.number,
     )
 
 

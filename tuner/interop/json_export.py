@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from ...database.queries.ranked_schedules import RankedSchedules
-from ...database.reader import Reader, installed_tvm
+from ...database.reader import Reader
 from ...database.schema.records import Runtime, WorkloadInfo
+from ...database.sql_reader import installed_tvm
 from ...support.errors import DatabaseError, UsageError
 from .json_pair import CHILD, LIMIT_S, RECORDS, WORKLOADS, Report, answer
 from .restarting_child import EntryFailed, RestartingChild

@@ -14,8 +14,8 @@ from ...database.queries.replay_status import (
     stale_schedules,
     unasked,
 )
-from ...database.reader import Reader, installed_tvm
 from ...database.schema.records import ReplayRecord, ReplayStatus, WorkloadInfo
+from ...database.sql_reader import SqlReader, installed_tvm
 from ...database.store import Store
 from .restarting_child import EntryFailed, RestartingChild
 
@@ -58,7 +58,7 @@ def replay_database(
     store: Store,
     progress: Callable[[str, float], None] = lambda what, done: None,
     *,
-    releases: Sequence[Reader] = (),
+    releases: Sequence[SqlReader] = (),
     again: bool = False,
     everything: bool = False,
     limit_s: float = LIMIT_S,
@@ -106,7 +106,9 @@ def replay_database(
     return found
 
 
-def _tasks(store: Store, releases: Sequence[Reader], version: str, again: bool, everything: bool) -> list[ReplayTask]:
+def _tasks(
+    store: Store, releases: Sequence[SqlReader], version: str, again: bool, everything: bool
+) -> list[ReplayTask]:
     """Return each schedule to apply once; ``store`` takes over the kernels of those that only a release has."""
     lent = []
     for release in releases:
@@ -123,7 +125,7 @@ def _tasks(store: Store, releases: Sequence[Reader], version: str, again: bool, 
 class _LatestWorkload:
     """Reads one workload at a time: their texts are long, and tasks are sorted by kernel."""
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: SqlReader) -> None:
         self._reader = reader
         self._info: WorkloadInfo | None = None
 

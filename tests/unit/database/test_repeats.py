@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 from synthetic_store import CONV, LLVMPIPE, MATMUL, TrialState, add_demo, failed, ok, session, start
 
-from wgtune.database.reader import is_superseded
 from wgtune.database.schema.records import TrialKind
 from wgtune.database.schema.rows import trial
+from wgtune.database.sql_reader import is_superseded
 from wgtune.database.store import Store
 from wgtune.support.enums import CacheState
 

@@ -26,8 +26,8 @@ from synthetic_store import (
 )
 
 from wgtune.database.queries.replay_status import book
-from wgtune.database.reader import installed_tvm
 from wgtune.database.schema.records import ReplayRecord, ReplayStatus
+from wgtune.database.sql_reader import installed_tvm
 from wgtune.database.store import Store
 from wgtune.reports.coverage import Coverage, coverage
 from wgtune.support.enums import Runtime, TrialState

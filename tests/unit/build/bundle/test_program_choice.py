@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +13,7 @@ import pytest
 import tvm
 from synthetic_store import LLVMPIPE, failed, ok, session
 from tvm import te
+from typer.testing import CliRunner
 
 from wgtune.build.bundle.program_choice import (
     borrowed_kernels,
@@ -18,6 +22,11 @@ from wgtune.build.bundle.program_choice import (
     measured_seconds,
     untuned_share,
 )
+from wgtune.cli.app import app
+from wgtune.database.exchange.release import write_release
+from wgtune.database.queries.layers import Layers
+from wgtune.database.reader import Reader
+from wgtune.database.readonly import opened
 from wgtune.database.schema.records import TrialEnd, TrialKind, TrialStart, WorkloadInfo
 from wgtune.database.store import Store
 from wgtune.devices.limits import TIERS, Tier
@@ -75,7 +84,7 @@ def record(
     store.end_trial(store.begin_trial(start), end)
 
 
-def choose(store: Store | None, *kernels: Kernel, tier: Tier = TIER) -> tuple[dict, list[str]]:
+def choose(store: Reader | None, *kernels: Kernel, tier: Tier = TIER) -> tuple[dict, list[str]]:
     told: list[str] = []
     return choose_programs(capture_of(*kernels), tier, store, LLVMPIPE, lambda done, total: None, told.append), told
 
@@ -90,6 +99,21 @@ def test_the_fastest_verified_record_wins(store: Store) -> None:
     assert choices[kernel.id].program == fast[1]
     assert choices[kernel.id].record is not None and choices[kernel.id].record.latency_s == 2e-3
     assert not told and count_searched(choices) == 1
+
+
+def test_a_record_that_no_longer_fits_is_told_with_the_command_that_shows_it(store: Store, tmp_path: Path) -> None:
+    kernel = kernel_of(8)
+    trace, program = threads(kernel, 64)
+    record(store, kernel, trace, replace(program, scratch=(*program.scratch, 4)), ok(1e-3))
+    path, _ = write_release(store, "lab", tmp_path)
+    with opened(str(path)) as release, Layers(Store.memory(), [release]) as layers:
+        choices, told = choose(layers, kernel)
+    assert choices[kernel.id].record is None
+    assert len(told) == 1 and f"trial 1 of session 1 of the release {path.name} verified another program" in told[0]
+    command = re.search(r"`wgtune (.*)`", told[0])
+    assert command is not None
+    shown = CliRunner().invoke(app, [*shlex.split(command[1]), "--json"])
+    assert shown.exit_code == 0 and json.loads(shown.stdout)["workload"] == kernel.id
 
 
 def test_without_a_record_the_baseline_stands_in(store: Store) -> None:

@@ -19,16 +19,16 @@ from wgtune.database.queries.ranked_schedules import RankedSchedules
 from wgtune.database.queries.remeasured import top_schedules
 from wgtune.database.queries.replay_status import book, release_replays
 from wgtune.database.queries.transfer_lookup import lookup
-from wgtune.database.reader import Reader, installed_tvm
 from wgtune.database.readonly import opened
 from wgtune.database.schema.records import DeviceInfo, ReplayRecord, ReplayStatus, TrialKind, TvmForm
+from wgtune.database.sql_reader import SqlReader, installed_tvm
 from wgtune.database.store import Store
 from wgtune.support.enums import Match, TrialState
 from wgtune.tuner.interop.replay import replay_database
 
 
 @pytest.fixture
-def release(tmp_path: Path) -> Iterator[Reader]:
+def release(tmp_path: Path) -> Iterator[SqlReader]:
     """A baseline of 9 s and two schedules of 1 and 2 s for MATMUL, and one for CONV."""
     with Store.open(str(tmp_path / "lab.db")) as store:
         add_demo(store)
@@ -46,7 +46,7 @@ def stale(kernel: str, trace: str) -> ReplayRecord:
     return ReplayRecord(kernel, trace, installed_tvm(), ReplayStatus.STALE, "no such block")
 
 
-def test_no_layer_offers_what_the_users_database_knows_to_be_stale(any_store: Store, release: Reader) -> None:
+def test_no_layer_offers_what_the_users_database_knows_to_be_stale(any_store: Store, release: SqlReader) -> None:
     any_store.add_workloads(release.workloads([MATMUL.id]).values())
     book(any_store, [stale(MATMUL.id, "fast")])
     with Layers(any_store, [release]) as layers:
@@ -62,7 +62,7 @@ def test_no_layer_offers_what_the_users_database_knows_to_be_stale(any_store: St
         assert layers.best(LLVMPIPE.key, [MATMUL.id])[MATMUL.id].trace == "fast"
 
 
-def test_a_stale_baseline_of_a_release_is_no_baseline(release: Reader) -> None:
+def test_a_stale_baseline_of_a_release_is_no_baseline(release: SqlReader) -> None:
     with Store.memory() as own:
         own.add_workloads(release.workloads([MATMUL.id]).values())
         book(own, [stale(MATMUL.id, "fast"), stale(MATMUL.id, "slow")])
@@ -151,7 +151,7 @@ def test_a_release_itself_keeps_no_answers(real: Path) -> None:
     assert result.exit_code != 0 and "--releases" in str(getattr(result.exception, "hint", ""))
 
 
-def test_what_is_offered_to_other_programs_leaves_it_out_as_well(release: Reader) -> None:
+def test_what_is_offered_to_other_programs_leaves_it_out_as_well(release: SqlReader) -> None:
     with Store.memory() as own:
         own.add_workloads(release.workloads([MATMUL.id]).values())
         book(own, [stale(MATMUL.id, "fast")])
@@ -159,7 +159,7 @@ def test_what_is_offered_to_other_programs_leaves_it_out_as_well(release: Reader
         assert [one.trace for one in offers.of(MATMUL.id)] == ["slow", "untuned"]
 
 
-def test_a_kernel_has_the_forms_of_all_layers(release: Reader) -> None:
+def test_a_kernel_has_the_forms_of_all_layers(release: SqlReader) -> None:
     with Store.memory() as own:
         [info] = release.workloads([MATMUL.id]).values()
         own.add_workloads([replace(info, name="mine", forms=(TvmForm("0.1", "{}", "1"), *info.forms))])
