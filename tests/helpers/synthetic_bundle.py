@@ -265,7 +265,7 @@ def make_bundle(
                 "baseline_time_share": 0.1,
             },
             "prompt": {"length": LENGTH, "bos": BOS, "eos": EOS, "pad": EOS},
-            "schedulers": {"default": "plain", "tables": tables},
+            "schedulers": {"default": "plain", "config": {}, "tables": tables},
         }
     )
     return SyntheticBundle(folder, batch, guidance, table, weights, matrices, tokenizer)

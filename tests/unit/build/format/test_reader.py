@@ -12,6 +12,7 @@ import pytest
 from handmade_bundle import LENGTH, MAX_CALLS, write_bundle
 from hypothesis import given
 from hypothesis import strategies as st
+from synthetic_bundle import make_bundle
 
 from wgtune.build.format.manifest import MANIFEST, PLAN, TOKENIZER, Manifest
 from wgtune.build.format.plan import Plan
@@ -174,3 +175,9 @@ def test_prompts_are_framed_cut_and_filled(folder: Path) -> None:
     assert long == [10, 1, 2, 3, 4, 11] and len(long) == LENGTH
     with pytest.raises(BundleError, match=r"tokenizer\.json"):
         load_tokenizer(b"{}")
+
+
+@pytest.mark.parametrize("guidance", [True, False])
+def test_the_bundle_that_browser_tests_load_is_one_for_python_too(tmp_path: Path, guidance: bool) -> None:
+    make_bundle(tmp_path, guidance=guidance)
+    assert Bundle.open(tmp_path).manifest.image.guidance is guidance
