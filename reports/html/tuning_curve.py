@@ -11,7 +11,7 @@ from ..launch_counts import ModelLaunches
 
 
 @dataclass(frozen=True)
-class ProgressPoint:
+class TuningCurvePoint:
     """Seconds for one batch of images, after so many ended trials and so many seconds of tuning."""
 
     trials: int
@@ -19,9 +19,9 @@ class ProgressPoint:
     image_s: float
 
 
-def progress(
+def tuning_curve(
     store: Reader, launches: ModelLaunches, device_key: str, runtime: Runtime = Runtime.WGPU
-) -> list[ProgressPoint]:
+) -> list[TuningCurvePoint]:
     """The image's time after each trial that lowered it, and after the last one; empty where nothing is measured.
 
     Until a kernel has its first verified time it counts with that time, so that the curve only falls. Kernels that
@@ -37,7 +37,7 @@ def progress(
     if not best:
         return []
     image = sum(counts[workload_id] * seconds for workload_id, seconds in best.items())
-    curve = [ProgressPoint(0, 0.0, image)]
+    curve = [TuningCurvePoint(0, 0.0, image)]
     elapsed = 0.0
     last: dict[int, datetime] = {}
     for index, point in enumerate(points, 1):
@@ -48,6 +48,6 @@ def progress(
         if point.latency_s is not None and point.latency_s < best[point.workload_id]:
             image -= counts[point.workload_id] * (best[point.workload_id] - point.latency_s)
             best[point.workload_id] = point.latency_s
-            curve.append(ProgressPoint(index, elapsed, image))
-    curve.append(ProgressPoint(len(points), elapsed, image))
+            curve.append(TuningCurvePoint(index, elapsed, image))
+    curve.append(TuningCurvePoint(len(points), elapsed, image))
     return curve

@@ -28,7 +28,7 @@ from synthetic_store import (
 from wgtune.database.schema.records import ModelInfo, ModelKernel
 from wgtune.database.store import Store
 from wgtune.reports.html.page import write_page
-from wgtune.reports.html.tuning_curve import progress
+from wgtune.reports.html.tuning_curve import tuning_curve
 from wgtune.reports.launch_counts import model_launches
 from wgtune.support.enums import TrialState
 from wgtune.support.errors import WgtuneError
@@ -159,7 +159,7 @@ def test_progress_falls_from_the_first_times_to_the_best(store):
     add_demo(store)
     launches = model_launches(store, CAPTURE, 20)
     session_id = store.begin_session(session())
-    assert progress(store, launches, LLVMPIPE.key) == []
+    assert tuning_curve(store, launches, LLVMPIPE.key) == []
     baseline(store, session_id, MATMUL, ok(4e-3))
     measure(store, session_id, MATMUL, ok(2e-3), "a")
     measure(store, session_id, MATMUL, failed(TrialState.RUN_ERROR), "b")
@@ -167,7 +167,7 @@ def test_progress_falls_from_the_first_times_to_the_best(store):
     later = store.begin_session(session())
     baseline(store, later, CONV, ok(8e-3))
     measure(store, later, CONV, ok(7e-3), "c")
-    points = progress(store, launches, LLVMPIPE.key)
+    points = tuning_curve(store, launches, LLVMPIPE.key)
     assert [point.trials for point in points] == [0, 2, 6, 6]
     images = [212 * 4e-3 + 62 * 8e-3, 212 * 2e-3 + 62 * 8e-3, 212 * 2e-3 + 62 * 7e-3, 212 * 2e-3 + 62 * 7e-3]
     assert [point.image_s for point in points] == pytest.approx(images)
