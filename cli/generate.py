@@ -70,11 +70,8 @@ def generate(
             bundle,
             prompt,
             output or Path("out.png"),
-            negative_prompt=negative_prompt,
+            options,
             seed=seed,
-            steps=steps,
-            guidance=guidance,
-            scheduler=scheduler,
             device=device[0] if device else "auto",
             progress=report,
         )

@@ -4,6 +4,7 @@ python examples/build_and_draw.py --model ./my-model --device vulkan:nvidia-h200
 """
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -22,10 +23,13 @@ parser.add_argument("--steps", type=int, default=20)
 def main() -> None:
     """Build, draw one image, and write it beside the bundle."""
     args = parser.parse_args()
-    request = wgtune.BuildRequest(args.model, args.output, device_key=args.device, page=False)
+    request = wgtune.BuildRequest(args.model, args.output, page=False)
     if args.device:
         with wgtune.Store.open(args.db, create=False) as store:
-            summary = wgtune.build_bundle(request, store)
+            devices = {device.key: device for device in store.devices()}
+            if args.device not in devices:
+                raise SystemExit(f"no device {args.device!r} in the database; it has: {', '.join(devices)}")
+            summary = wgtune.build_bundle(replace(request, device=devices[args.device]), store)
     else:
         summary = wgtune.build_bundle(request, None)
     print(f"{summary.kernels} kernels, {summary.from_records} of them from records, {summary.nbytes / 2**20:.0f} MiB")

@@ -22,19 +22,22 @@ def generate(
     bundle: Path,
     prompt: str,
     output: Path,
+    options: GenerateOptions | None = None,
     *,
-    negative_prompt: str = "",
     seed: int = 0,
-    steps: int = 20,
-    guidance: float = 7.5,
-    scheduler: str | None = None,
     device: str = "auto",
     progress: ProgressCallback = _silent,
 ) -> GeneratedImage:
     """Draw ``prompt`` into the PNG file ``output``, whose text metadata says how it was made.
 
-    ``scheduler`` is a name or diffusers class, None for the model's own. A bundle built without guidance needs
-    ``guidance`` 1.
+    Args:
+        bundle: the bundle's folder.
+        prompt: what to draw.
+        output: the PNG file.
+        options: steps, guidance and so on; a bundle built without guidance needs ``guidance`` 1.
+        seed: as torch's CPU generator takes it.
+        device: one of `wgtune devices`, by key, number or part of its name.
+        progress: receives the current step and the share of the whole that is done.
 
     Raises:
         UsageError: an option has an impossible value, or ``output`` cannot be written.
@@ -47,7 +50,7 @@ def generate(
         raise UsageError(f"there is no folder {output.absolute().parent}", "make it first, or choose another with -o")
     check_seed(seed)
     opened = Bundle.open(bundle)
-    settings = resolve_options(opened, GenerateOptions(negative_prompt, steps, guidance, scheduler))
+    settings = resolve_options(opened, options or GenerateOptions())
 
     def loading(what: str, done: float) -> None:
         progress(what, LOADING * done if what == "load weights" else LOADING + SHADERS * done)

@@ -123,11 +123,13 @@ def _build(paths: _Paths, device: Device) -> None:
 
 def _draw(paths: _Paths, device: Device, prompt: str) -> None:
     from ...build.runtime.generate import generate
+    from ...build.runtime.painter import GenerateOptions
     from ...reports.listings.bundle import print_generated
 
     _heading(5, f"Drawing “{prompt}” natively, with the shaders that the browser runs")
     with progress("Drawing") as report:
-        made = generate(paths.bundle, prompt, paths.picture, seed=7, steps=STEPS, device=device.key, progress=report)
+        options = GenerateOptions(steps=STEPS)
+        made = generate(paths.bundle, prompt, paths.picture, options, seed=7, device=device.key, progress=report)
     print_generated(made, json=False, console=stdout())
 
 

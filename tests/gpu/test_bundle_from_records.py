@@ -17,6 +17,7 @@ from wgtune.build.bundle.builder import BuildRequest, build_bundle
 from wgtune.build.format.reader import Bundle
 from wgtune.build.format.sampler_tables import Sampler
 from wgtune.build.runtime.generate import generate
+from wgtune.build.runtime.painter import GenerateOptions
 from wgtune.build.runtime.pipeline import StableDiffusionPipeline
 from wgtune.cli.app import app
 from wgtune.database.schema.records import (
@@ -161,10 +162,8 @@ def test_generate_writes_a_png_that_says_how_it_was_made(demo_bundle: Path, devi
         demo_bundle,
         "a red 猫",
         tmp_path / "out.png",
-        negative_prompt="blurry",
+        GenerateOptions(negative_prompt="blurry", steps=3, scheduler="euler"),
         seed=7,
-        steps=3,
-        scheduler="euler",
         device=device.key,
         progress=lambda what, done: told.append((what, done)),
     )
@@ -195,9 +194,9 @@ def test_generate_writes_a_png_that_says_how_it_was_made(demo_bundle: Path, devi
     ("arguments", "error", "what"),
     [
         ({"seed": -1}, UsageError, "-1 is no seed"),
-        ({"steps": 999}, BundleError, "no run of 999 steps"),
-        ({"scheduler": "heun"}, BundleError, "heun"),
-        ({"guidance": float("nan")}, UsageError, "guidance"),
+        ({"options": GenerateOptions(steps=999)}, BundleError, "no run of 999 steps"),
+        ({"options": GenerateOptions(scheduler="heun")}, BundleError, "heun"),
+        ({"options": GenerateOptions(guidance=float("nan"))}, UsageError, "guidance"),
         ({"output": Path("picture.jpg")}, UsageError, "not the name of a PNG"),
         ({"output": Path("/nowhere/picture.png")}, UsageError, "no folder"),
         ({"bundle": Path("/nowhere")}, BundleError, "no folder"),
