@@ -1,4 +1,4 @@
-"""`--device browser`: options, and the page that lends a GPU while a command runs. Heavy imports are inside."""
+"""`--device browser`: its options, and the page that gives access to a browser's GPU while a command runs."""
 
 from __future__ import annotations
 
@@ -6,20 +6,22 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from ..devices.browser.page_registry import PageRegistry
+from ..devices.browser.server import BrowserServer
+from ..devices.browser.worker import BrowserWorker
+from ..devices.device import Device
+from ..devices.worker.factory import OpenWorker
 from ..support.console import note, warn
-
-if TYPE_CHECKING:
-    from ..devices.browser.page_registry import PageRegistry
-    from ..devices.browser.server import BrowserServer
-    from ..devices.device import Device
-    from ..devices.worker.factory import OpenWorker
+from ..support.errors import UsageError
+from ..web.built_pages import lender_dir
+from .inputs import split_specs
 
 BROWSER = "browser"
-"""What `--device` calls whichever browser opens the page."""
+"""The word of `--device` for any browser that opens the page."""
 
 HostOption = Annotated[
     str, typer.Option(help="With --device browser: where the page is served. Others than this machine need https.")
@@ -35,89 +37,76 @@ KeyOption = Annotated[Path | None, typer.Option(help="The certificate's private 
 
 
 @dataclass(frozen=True)
-class Lent:
-    """A browser that joined, and what makes workers that measure in it."""
+class PageOptions:
+    """Where the page is served: `--host`, `--port`, `--certificate` and `--key`."""
+
+    host: str
+    port: int | None
+    certificate: Path | None
+    key: Path | None
+
+    def refuse(self) -> None:
+        """Raise UsageError where an option is given though no page is served."""
+        if self.port is not None or self.certificate is not None or self.key is not None:
+            raise UsageError(
+                "--port, --certificate and --key are the page's", "name --device browser with them, on this machine"
+            )
+
+
+@dataclass(frozen=True)
+class ConnectedBrowser:
+    """A browser whose page is connected: its GPU, and the function that opens workers which measure on it."""
 
     device: Device
     opener: OpenWorker
 
 
 @contextmanager
-def lending(
-    specs: Sequence[str] | None, host: str, port: int | None, certificate: Path | None, key: Path | None
-) -> Iterator[Lent | None]:
-    """Where ``specs`` ask for a browser: serves the page, waits for a browser to open it, serves until the end.
+def serve_one_browser(spec: str, options: PageOptions) -> Iterator[ConnectedBrowser | None]:
+    """Serve the page to one browser while the context is open, and yield the browser once it has joined.
+
+    Yield None where ``spec``, a word of `--against`, names no browser.
 
     Raises:
-        UsageError: other devices are named beside the browser, or a browser's options without one.
-        DeviceError: no browser joins in time.
+        UsageError: Other devices are named beside the browser, or a page's options without a browser.
+        DeviceError: No browser joins in time.
     """
-    from ..support.errors import UsageError
-
-    if not names_browser(specs):
-        refuse_options(port, certificate, key)
+    words = split_specs([spec])
+    if BROWSER not in words:
+        options.refuse()
         yield None
         return
-    if len(specs or ()) > 1:
+    if len(words) > 1:
         raise UsageError("a browser is compared by itself", "name no other device beside it")
-    from ..devices.browser.worker import BrowserWorker
-
-    with page_served(note, host, port, certificate, key, at_most=1) as server:
+    with _serve_page(note, options, at_most=1) as server:
         browser = server.registry.wait_for_first()
         note(f"{browser.device.model} in {browser.device.driver} joined as {browser.device.key}")
-        yield Lent(browser.device, lambda device, timeouts: BrowserWorker(browser, timeouts))
+        yield ConnectedBrowser(browser.device, lambda device, timeouts: BrowserWorker(browser, timeouts))
 
 
 @contextmanager
-def browsers_lending(
-    specs: Sequence[str] | None, host: str, port: int | None, certificate: Path | None, key: Path | None
-) -> Iterator[PageRegistry | None]:
-    """Where ``specs`` name a browser, too: serves the page until the end, to any number of browsers.
+def serve_browsers(specs: Sequence[str] | None, options: PageOptions) -> Iterator[PageRegistry | None]:
+    """Serve the page to any number of browsers while the context is open, and yield their registry.
 
-    Raises UsageError for a browser's options without one.
+    Yield None where ``specs``, the words of `--device`, name no browser.
+
+    Raises:
+        UsageError: A page's options are given without a browser.
     """
-    if not names_browser(specs):
-        refuse_options(port, certificate, key)
+    if BROWSER not in split_specs(specs):
+        options.refuse()
         yield None
         return
-    with page_served(lambda text: None, host, port, certificate, key, at_most=None) as server:
+    with _serve_page(lambda text: None, options, at_most=None) as server:
         yield server.registry
 
 
 @contextmanager
-def page_served(
-    announce: Callable[[str], None],
-    host: str,
-    port: int | None,
-    certificate: Path | None,
-    key: Path | None,
-    at_most: int | None,
-) -> Iterator[BrowserServer]:
-    """The server of the page, with a word on what keeps browsers from lending; as `BrowserServer` raises."""
-    from ..devices.browser.server import BrowserServer
-    from ..web.built_pages import lender_dir
-
-    with BrowserServer(lender_dir(), announce, host, port, certificate, key, at_most=at_most) as server:
+def _serve_page(announce: Callable[[str], None], options: PageOptions, at_most: int | None) -> Iterator[BrowserServer]:
+    """Serve the page to ``at_most`` browsers, and warn of what may keep browsers from joining."""
+    with BrowserServer(
+        lender_dir(), announce, options.host, options.port, options.certificate, options.key, at_most=at_most
+    ) as server:
         if server.advice:
             warn(server.advice)
         yield server
-
-
-def words_of(specs: Sequence[str] | None) -> list[str]:
-    """The words that were given to `--device`, whether by commas or by repeating it."""
-    return [word.strip() for spec in specs or () for word in spec.split(",") if word.strip()]
-
-
-def names_browser(specs: Sequence[str] | None) -> bool:
-    """Whether a browser is asked for, alone or beside other devices."""
-    return BROWSER in words_of(specs)
-
-
-def refuse_options(port: int | None, certificate: Path | None, key: Path | None) -> None:
-    """Raises UsageError for a browser's options where no page is served."""
-    from ..support.errors import UsageError
-
-    if port is not None or certificate is not None or key is not None:
-        raise UsageError(
-            "--port, --certificate and --key are the page's", "name --device browser with them, on this machine"
-        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..support.console import progress, warn
@@ -20,6 +21,11 @@ def captured(model: str, options: CaptureOptions, stages: list[str] | None) -> C
         return capture_model(resolve_model(model), options, stages, progress=lambda what: report(what, 0.0))
 
 
+def split_specs(specs: Sequence[str] | None) -> list[str]:
+    """Return the words given to `--device`, whether separated by commas or by repeating the option."""
+    return [word.strip() for spec in specs or () for word in spec.split(",") if word.strip()]
+
+
 def found_device(spec: str) -> Device:
     """Return the device that ``spec`` names, warning of drivers that fail. Raises DeviceError where there is none."""
     from ..devices.discovery.discovery import discover, select
@@ -36,8 +42,7 @@ def found_devices(specs: list[str] | None) -> list[Device]:
     from ..devices.discovery.discovery import CPU, discover, select_several
     from ..support.enums import Runtime
 
-    asked = ",".join(specs or []).split(",")
-    found = discover(more=[CPU] if any(word.startswith(f"{CPU}:") for word in asked) else [])
+    found = discover(more=[CPU] if any(word.startswith(f"{CPU}:") for word in split_specs(specs)) else [])
     devices = select_several(specs or [], found.devices, found.problems)
     for problem in found.problems:
         warn(problem)

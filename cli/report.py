@@ -30,7 +30,7 @@ from ..reports.stability import check_against, heaviest, stability
 from ..reports.tables import Report, print_report
 from ..support.console import note, progress, stdout, warn
 from ..support.errors import CaptureError, DeviceError, UsageError
-from .browser import BROWSER, CertificateOption, HostOption, KeyOption, PortOption, lending
+from .browser import BROWSER, CertificateOption, HostOption, KeyOption, PageOptions, PortOption, serve_one_browser
 from .options import (
     DbOption,
     HtmlOption,
@@ -220,12 +220,13 @@ def report_fidelity(
         if measure:
             from ..tuner.remeasure.cross_device import FidelityRequest, measure_elsewhere
 
-            lent = context.with_resource(lending([against], host, port, certificate, key))
-            target = lent.device if lent is not None else device_here(against)
+            page = PageOptions(host, port, certificate, key)
+            browser = context.with_resource(serve_one_browser(against, page))
+            target = browser.device if browser is not None else device_here(against)
             ids = heaviest(store, chosen.capture_key, here_key, steps, kernels, here[1])
             request = FidelityRequest(here, target, chosen.capture_key, ids, top, rounds, label)
             with progress("Measuring") as report:
-                measure_elsewhere(request, store, report, lent.opener if lent is not None else open_worker)
+                measure_elsewhere(request, store, report, browser.opener if browser is not None else open_worker)
             there = target.key, target.runtime
         else:
             there_key = select_device(store, against).key

@@ -1,24 +1,31 @@
-"""`wgtune tune` and `wgtune agent`. Imports inside keep `--help` fast."""
+"""`wgtune tune`."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from ..support.console import note, stderr, stdout, warn
+from ..database.store import Store
+from ..devices.browser.page_registry import PageRegistry
+from ..devices.device import Device
+from ..devices.limits import find_tier
+from ..devices.worker.factory import open_worker
+from ..reports.live.fleet import fleet_display, fleet_summary_lines
+from ..reports.live.session import session_display
+from ..reports.tables import print_json
+from ..support.console import note, stderr, stdout
 from ..support.enums import CacheState
-from .browser import (
-    BROWSER,
-    CertificateOption,
-    HostOption,
-    KeyOption,
-    PortOption,
-    browsers_lending,
-    refuse_options,
-    words_of,
-)
-from .inputs import capture_options, captured, found_devices
+from ..support.errors import DeviceError
+from ..tuner.fleet.browser_source import BrowserSource
+from ..tuner.fleet.device_source import DeviceSource
+from ..tuner.fleet.fleet import FleetRequest, tune_fleet
+from ..tuner.fleet.listener import FleetSummary
+from ..tuner.session.events import TuneSummary
+from ..tuner.session.request import TuneRequest
+from .browser import BROWSER, CertificateOption, HostOption, KeyOption, PageOptions, PortOption, serve_browsers
+from .cluster import cluster_devices
+from .inputs import capture_options, captured, found_devices, split_specs
 from .options import (
     BatchOption,
     DbOption,
@@ -33,18 +40,6 @@ from .options import (
     TierOption,
     WidthOption,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from ..devices.browser.page_registry import PageRegistry
-    from ..devices.device import Device
-    from ..tuner.fleet.dask_client import Cluster
-    from ..tuner.fleet.device_source import DeviceSource
-    from ..tuner.fleet.fleet import FleetRequest
-
-_AGENT_WAIT_S = 120.0
-"""How long `tune --scheduler` waits for a first agent."""
 
 
 def tune(
@@ -99,28 +94,21 @@ def tune(
     its own, and the command exits with 3 where one of them could not go on. `--device browser`, alone or among others,
     prints an address: each browser that opens one lends its GPU, and must stay open.
     """
-    from ..database.store import Store
-    from ..devices.limits import find_tier
-    from ..devices.worker.factory import open_worker
-    from ..reports.live.session import session_display
-    from ..tuner.session.request import TuneRequest
-    from ..tuner.session.session import tune as run_session
-
     limits = find_tier(tier)
-    cluster = None
-    registry = None
+    page = PageOptions(host, port, certificate, key)
+    registry: PageRegistry | None = None
+    source: DeviceSource | None = None
     if scheduler is not None:
-        refuse_options(port, certificate, key)
-        cluster = _join_cluster(scheduler)
-        chosen = _agents_devices(cluster, device)
+        page.refuse()
+        devices, source = cluster_devices(scheduler, device)
     else:
-        registry = context.with_resource(browsers_lending(device, host, port, certificate, key))
-        chosen = _own_devices(registry, device)
+        registry = context.with_resource(serve_browsers(device, page))
+        devices = _own_devices(registry, device)
     options = capture_options(width, height, batch, guidance)
-    with Store.open(db) as store:
+    with Store.open(db) as store:  # a database that cannot be opened is reported before the model is captured
         request = TuneRequest(
             capture=captured(model, options, stage),
-            device=chosen[0],
+            device=devices[0],
             tier=limits,
             steps=steps,
             stages=stage,
@@ -133,93 +121,32 @@ def tune(
             transfer=transfer,
             overlap=overlap,
         )
-        alone = len(chosen) == 1 and cluster is None and registry is None
-        if alone:
+        if len(devices) == 1 and scheduler is None and registry is None:
+            from ..tuner.session.session import tune as run_session  # loads TVM, which `--help` does without
+
             with session_display(stderr()) as listener:
-                summary = run_session(request, store, listener, open_worker)
-    if not alone:
-        from ..tuner.fleet.fleet import FleetRequest
-
-        source = _device_source(cluster, chosen if words_of(device) not in ([], ["all"]) else None, registry, minutes)
-        _tune_fleet(FleetRequest(model, options, request, db, scheduler or ""), chosen, source, json)
-        return
-    if json:
-        from ..reports.tables import print_json
-
-        print_json(summary.to_json(), stdout())
-    if summary.interrupted:
-        raise typer.Exit(130)
-
-
-def agent(
-    context: typer.Context,
-    scheduler: Annotated[
-        str, typer.Option("--scheduler", metavar="URL", help="The Dask scheduler, as in tcp://host:8786.")
-    ],
-    device: DevicesOption = None,
-    host: HostOption = "127.0.0.1",
-    port: PortOption = None,
-    certificate: CertificateOption = None,
-    key: KeyOption = None,
-) -> None:
-    """Lend this machine's devices to `wgtune tune --scheduler`, through a Dask cluster. Ctrl-C ends it.
-
-    By default all of its GPUs. The agent measures and verifies; search and database are the tuner's. Cut off from the
-    scheduler, it joins again by itself. Whoever reaches the scheduler can run code here: use a network that you trust.
-    With `--device browser`, alone or among others, each browser that opens the address printed lends its GPU, too.
-    """
-    import asyncio
-    import os
-
-    from ..support.errors import UsageError
-    from ..support.signals import EXIT_STATUS
-
-    try:
-        from ..tuner.fleet.dask_agent import serve_agent
-    except ImportError as error:
-        if error.name not in ("distributed", "dask"):
-            raise
-        raise UsageError("Dask is not installed", "pip install 'wgtune[cluster]'") from None
-    registry = context.with_resource(browsers_lending(device, host, port, certificate, key))
-    others = [word for word in words_of(device) if word != BROWSER]
-    devices = found_devices(others or ["all"]) if others or registry is None else []
-    asyncio.run(serve_agent(scheduler, devices, note, registry=registry))
-    context.close()  # so that pages that lend hear of it
-    # A measurement may still be under way in one of Dask's threads, which Python would wait for at the end. Its process
-    # ends with this one.
-    os._exit(EXIT_STATUS)
-
-
-def _join_cluster(scheduler: str) -> Cluster:
-    from ..support.errors import UsageError
-
-    try:
-        from ..tuner.fleet.dask_client import Cluster
-    except ImportError as error:
-        if error.name not in ("distributed", "dask"):
-            raise
-        raise UsageError("Dask is not installed", "pip install 'wgtune[cluster]'") from None
-    return Cluster(scheduler)
-
-
-def _agents_devices(cluster: Cluster, specs: list[str] | None) -> list[Device]:
-    """The devices of agents that ``specs`` name, all by default: each as often as there are agents with one."""
-    from ..devices.discovery.discovery import select_several
-
-    found = cluster.wait_for_devices(_AGENT_WAIT_S, lambda: note(f"waiting for an agent at {cluster.scheduler} …"))
-    for problem in found.problems:
-        warn(problem)
-    if words_of(specs) in ([], ["all"]):
-        return found.devices
-    keys = {device.key for device in select_several(specs or [], found.devices)}
-    return [device for device in found.devices if device.key in keys]
+                session_summary = run_session(request, store, listener, open_worker)
+            _print_summary(session_summary, json)
+            return
+    if registry is not None:
+        source = BrowserSource(registry, minutes)
+    with fleet_display(stderr()) as display:
+        fleet = FleetRequest(model, options, request, db, scheduler or "")
+        summary = tune_fleet(fleet, devices, display, source)
+    for line in fleet_summary_lines(summary, display.view):
+        note(line)
+    _print_summary(summary, json)
+    if summary.failed:
+        names = ", ".join(outcome.device for outcome in summary.failed)
+        first = summary.failed[0]
+        raise DeviceError(f"tuning did not end well on {names}: {first.error}", first.hint)
 
 
 def _own_devices(registry: PageRegistry | None, specs: list[str] | None) -> list[Device]:
-    """The devices of this machine that ``specs`` name; where they are browsers alone, the first one that joins."""
+    """Return the devices of this machine that ``specs`` name; wait for a browser where they name browsers only."""
     if registry is None:
         return found_devices(specs)
-    others = [word for word in words_of(specs) if word != BROWSER]
+    others = [word for word in split_specs(specs) if word != BROWSER]
     if others:
         return found_devices(others)
     device = registry.wait_for_first(note).device
@@ -227,37 +154,9 @@ def _own_devices(registry: PageRegistry | None, specs: list[str] | None) -> list
     return [device]
 
 
-def _device_source(
-    cluster: Cluster | None, devices: Sequence[Device] | None, registry: PageRegistry | None, minutes: float | None
-) -> DeviceSource | None:
-    """Who may join later: agents' devices like ``devices``, or of any kind, or browsers."""
-    if cluster is not None:
-        from ..tuner.fleet.dask_client import AgentSource
-
-        return AgentSource(cluster, None if devices is None else {device.key for device in devices})
-    if registry is not None:
-        from ..tuner.fleet.browser_source import BrowserSource
-
-        return BrowserSource(registry, minutes)
-    return None
-
-
-def _tune_fleet(fleet: FleetRequest, devices: Sequence[Device], source: DeviceSource | None, json: bool) -> None:
-    from ..reports.live.fleet import fleet_display, fleet_summary_lines
-    from ..support.errors import DeviceError
-    from ..tuner.fleet.fleet import tune_fleet
-
-    with fleet_display(stderr()) as listener:
-        summary = tune_fleet(fleet, devices, listener, source)
-    for line in fleet_summary_lines(summary, listener.view):
-        note(line)
+def _print_summary(summary: TuneSummary | FleetSummary, json: bool) -> None:
+    """Print the summary as JSON where asked for; raise typer.Exit where the user stopped the tuning."""
     if json:
-        from ..reports.tables import print_json
-
         print_json(summary.to_json(), stdout())
     if summary.interrupted:
         raise typer.Exit(130)
-    if summary.failed:
-        names = ", ".join(outcome.device for outcome in summary.failed)
-        first = summary.failed[0]
-        raise DeviceError(f"tuning did not end well on {names}: {first.error}", first.hint)

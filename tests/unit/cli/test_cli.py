@@ -164,7 +164,11 @@ def test_help_of_a_group_lists_its_commands_and_imports_none(path: tuple[str, ..
 
 @pytest.mark.parametrize(
     ("path", "own"),
-    [(("tune",), {"tune", "inputs", "browser"}), (("web",), {"web"}), (("db", "alias", "list"), {"database"})],
+    [
+        (("tune",), {"tune", "inputs", "browser", "cluster"}),
+        (("web",), {"web"}),
+        (("db", "alias", "list"), {"database"}),
+    ],
 )
 def test_help_of_a_command_imports_its_own_module_only(path: tuple[str, ...], own: set[str]) -> None:
     assert modules_after(*path, "--help").modules == {"app", "lazy", "options"} | own

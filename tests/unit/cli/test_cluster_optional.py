@@ -10,7 +10,8 @@ import pytest
 PROGRAM = """
 import sys
 {before}
-import wgtune.cli.app, wgtune.tuner.session.session, wgtune.tuner.fleet.session_process
+import wgtune.cli.app, wgtune.cli.agent, wgtune.cli.tune
+import wgtune.tuner.session.session, wgtune.tuner.fleet.session_process
 import wgtune.tuner.fleet.fleet, wgtune.reports.live.fleet
 import wgtune.build.runtime.batch, wgtune.devices.worker.factory
 found = sorted(name for name in sys.modules if name.split(".")[0] in ("dask", "distributed"))
