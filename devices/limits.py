@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from ..support.errors import UsageError
 from .program import Requirements
@@ -27,6 +29,13 @@ class Tier:
         ]
         found += [f"feature {f} is not in the tier" for f in needs.features if f not in self.features]
         return found
+
+    def fits(self, needs: Mapping[str, Any]) -> bool:
+        """Return whether a record's stored requirements are met; needs of another shape (a damaged file) are not."""
+        try:
+            return not self.violations(Requirements.from_json(needs))
+        except (KeyError, TypeError, ValueError):
+            return False
 
 
 _DEFAULT = {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -68,6 +69,19 @@ class Requirements:
     binding_bytes: int
     features: tuple[str, ...] = ()
 
+    @classmethod
+    def from_json(cls, needs: Mapping[str, Any]) -> Requirements:
+        """Return the inverse of `dataclasses.asdict`; raises KeyError, TypeError or ValueError on another shape."""
+        x, y, z = map(_count, needs["workgroup_size"])
+        return cls(
+            threads=_count(needs["threads"]),
+            workgroup_size=(x, y, z),
+            workgroup_bytes=_count(needs["workgroup_bytes"]),
+            storage_buffers=_count(needs["storage_buffers"]),
+            binding_bytes=_count(needs["binding_bytes"]),
+            features=tuple(needs["features"]),
+        )
+
     def limits(self) -> dict[str, int]:
         """Return the limits by the names of WebGPU's ``GPUSupportedLimits`` (W3C WebGPU, section 3.6.2)."""
         x, y, z = self.workgroup_size
@@ -125,3 +139,10 @@ class NativeProgram:
 
 AnyProgram = Program | NativeProgram
 """A program that workers measure."""
+
+
+def _count(value: Any) -> int:
+    # Comparing with limits would let NaN pass: only integers count.
+    if type(value) is not int or value < 0:
+        raise ValueError(f"{value!r} is no count")
+    return value

@@ -14,7 +14,6 @@ from ...devices.program import Program
 from ...support.enums import Match, TrialState
 from ...support.errors import BundleError, WgtuneError
 from ...tuner.ir import Capture, Kernel
-from ...tuner.session.transfer import fits_tier
 from ..format.manifest import BorrowedInfo
 
 
@@ -59,7 +58,7 @@ def choose_programs(
     """
     ids = list(dict.fromkeys(call.kernel for stage in capture.stages.values() for call in stage.calls))
 
-    best, lent = _records(store, device, ids, fits_tier(tier), borrow)
+    best, lent = _records(store, device, ids, tier.fits, borrow)
     choices: dict[str, ProgramChoice] = {}
     for done, kernel_id in enumerate(ids):
         progress(done, len(ids))

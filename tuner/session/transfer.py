@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import islice, zip_longest
-from typing import Any
 
 from ...database.queries.ranked_schedules import RankedSchedules
 from ...database.queries.transfer_lookup import relatives
@@ -13,7 +12,6 @@ from ...database.reader import Reader
 from ...database.schema.records import TrialKind
 from ...devices.device import Device
 from ...devices.limits import Tier
-from ...devices.program import Requirements
 from ..ir import Kernel
 from .context import SessionContext
 from .events import SessionPhase
@@ -34,7 +32,7 @@ def transfer_candidates(store: Reader, device: Device, tier: Tier, kernels: Sequ
     comes first (trials in state `TrialState.UNVERIFIED`), then the best schedules of the nearest devices.
     """
     ids = [kernel.id for kernel in kernels]
-    related = relatives(store, device_info(device), ids, device.runtime, fits=fits_tier(tier), top=_TOP)
+    related = relatives(store, device_info(device), ids, device.runtime, fits=tier.fits, top=_TOP)
     unverified = RankedSchedules(store, device.key, device.runtime, unverified=True)
     with_unverified = set(unverified.workloads())
     candidates: dict[str, list[str]] = {}
@@ -92,41 +90,6 @@ def run_transfers(context: SessionContext, runner: TrialRunner, candidates: Mapp
                     runner.run(progress, attempt, upcoming.program if upcoming else None)
 
 
-def fits_tier(tier: Tier) -> Callable[[Mapping[str, Any]], bool]:
-    """Return a test of a record's ``needs`` against the limits of ``tier``, for `wgtune.database.reader.Reader.best`.
-
-    Needs of any other shape, as a damaged or foreign file may hold, do not fit.
-    """
-
-    def fits(needs: Mapping[str, Any]) -> bool:
-        try:
-            return not tier.violations(_requirements(needs))
-        except (KeyError, TypeError, ValueError):
-            return False
-
-    return fits
-
-
 def _lower(kernel: Kernel, trace: str, tier: Tier, timer: PhaseTimer) -> Attempt:
     with timer.timing(SessionPhase.BUILD):
         return stored_attempt(kernel, trace, tier, TrialKind.TRANSFER)
-
-
-def _requirements(needs: Mapping[str, Any]) -> Requirements:
-    """Return ``needs`` as a program's requirements; raises KeyError, TypeError or ValueError on another shape."""
-    x, y, z = map(_count, needs["workgroup_size"])
-    return Requirements(
-        threads=_count(needs["threads"]),
-        workgroup_size=(x, y, z),
-        workgroup_bytes=_count(needs["workgroup_bytes"]),
-        storage_buffers=_count(needs["storage_buffers"]),
-        binding_bytes=_count(needs["binding_bytes"]),
-        features=tuple(needs["features"]),
-    )
-
-
-def _count(value: Any) -> int:
-    # Comparing with limits would let NaN pass: only integers count.
-    if type(value) is not int or value < 0:
-        raise ValueError(f"{value!r} is no count")
-    return value

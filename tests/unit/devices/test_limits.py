@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wgtune.devices.limits import TIERS
-from wgtune.tuner.session.transfer import fits_tier
 
 NEEDS = {
     "threads": 64,
@@ -42,10 +41,10 @@ JSON = st.recursive(
     ],
 )
 def test_what_fits_the_default_tier(part: str, value: Any, fits: bool) -> None:
-    assert fits_tier(TIERS["default"])({**NEEDS, part: value}) is fits
+    assert TIERS["default"].fits({**NEEDS, part: value}) is fits
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.sampled_from(sorted(NEEDS)), JSON)
 def test_no_value_is_too_strange(part: str, value: Any) -> None:
-    assert fits_tier(TIERS["default"])({**NEEDS, part: value}) in (True, False)
+    assert TIERS["default"].fits({**NEEDS, part: value}) in (True, False)
