@@ -1,6 +1,6 @@
-"""The command line: parses words, calls one function of the packages below, prints what comes back.
+"""Entry point of the command line, and the table of its commands.
 
-Exit status: 0 done, 1 something failed, 2 wrong words, 3 no usable device, 4 database, 5 model, 6 bundle,
+Exit status: 0 done, 1 something failed, 2 wrong usage, 3 no usable device, 4 database, 5 model, 6 bundle,
 130 interrupted.
 """
 
@@ -20,7 +20,7 @@ from .options import TYPER
 COMMANDS: dict[str, LazyCommand | CommandGroup] = {
     "devices": LazyCommand(
         "devices:devices",
-        "List the GPUs that can be tuned here, software ones too. Exits with 3 where there is none.",
+        "List the GPUs of this machine that can be tuned, software adapters included. Exits with 3 if there is none.",
         "`wgtune devices --health`",
     ),
     "kernels": LazyCommand(
@@ -39,29 +39,26 @@ COMMANDS: dict[str, LazyCommand | CommandGroup] = {
         "`wgtune agent --scheduler tcp://tuner.example:8786`",
     ),
     "report": CommandGroup(
-        "Coverage and latency, from the database alone.",
+        "Report coverage and latency from the database; measure again; compare devices and PyTorch.",
         {
             "coverage": LazyCommand(
                 "report:report_coverage",
-                "Each kernel of a model on a device: tuned, baseline only or missing, and its share of an image's "
-                "time.",
+                "Show which kernels of a model are tuned on a device, and their share of an image's time.",
                 "`wgtune report coverage --model sd-v1-5 --html coverage.html`",
             ),
             "latency": LazyCommand(
                 "report:report_latency",
-                "Baseline against best record: per kernel, per stage and per image.",
+                "Compare baseline and best record: time per kernel, per stage and per image.",
                 "`wgtune report latency --model sd-v1-5 --html latency.html`",
             ),
             "stability": LazyCommand(
                 "report:report_stability",
-                "Measure the fastest schedules again, in rounds: do their times and their order hold? Tunes and ranks "
-                "nothing.",
+                "Measure the fastest schedules again in rounds, and compare their times and order. Changes no record.",
                 "`wgtune report stability --top 10`",
             ),
             "fidelity": LazyCommand(
                 "report:report_fidelity",
-                "Do times on one device predict those on another? The same schedules, natively and in a browser, WGSL "
-                "and CUDA.",
+                "Compare the same schedules on two devices or runtimes: does one predict the other?",
                 "`wgtune report fidelity --device vulkan:nvidia-h200 --against browser --measure`",
             ),
             "pytorch": LazyCommand(
@@ -79,7 +76,7 @@ COMMANDS: dict[str, LazyCommand | CommandGroup] = {
     ),
     "generate": LazyCommand(
         "generate:generate",
-        "Draw a picture, or one for each line of a file, from a bundle with the very shaders that the browser runs.",
+        "Draw a picture, or one for each line of a file, natively with the shaders of a bundle.",
         '`wgtune generate --bundle dist/ --prompt "a lighthouse at dusk" --seed 7 --steps 20 -o out.png`, '
         "or `wgtune generate --bundle dist/ --prompts prompts.txt --device all -o pictures/`",
     ),
@@ -88,7 +85,7 @@ COMMANDS: dict[str, LazyCommand | CommandGroup] = {
     ),
     "demo": LazyCommand(
         "demo.command:demo",
-        "Make a small model, tune it, report, build, draw: the whole way once. The same command goes on.",
+        "Make a small model, tune it, report, build a bundle and draw a picture. Run it again to continue.",
         "`wgtune demo --minutes 2`",
     ),
     "db": CommandGroup(
@@ -96,28 +93,27 @@ COMMANDS: dict[str, LazyCommand | CommandGroup] = {
         {
             "info": LazyCommand(
                 "database:db_info",
-                "What is in the database: size, schema, sessions, trials by device and state; what TVM still applies.",
+                "Show size, schema, sessions, trials by device and state, and how many schedules TVM still applies.",
                 "`wgtune db info --db lab.db`",
             ),
             "upgrade": LazyCommand(
                 "database:db_upgrade",
-                "Bring a database that an older wgtune wrote to this program's schema.",
+                "Upgrade a database of an older wgtune to the schema of this one.",
                 "`wgtune db upgrade --db old.db`",
             ),
             "check": LazyCommand(
                 "database:db_check",
-                "Check that a database is whole. Exits with 4 where it is not.",
+                "Check every value of a database. Exits with 4 if one is damaged.",
                 "`wgtune db check`",
             ),
             "replay": LazyCommand(
                 "database:db_replay",
-                "Apply every kept schedule under the installed TVM. What does not apply any more is stale: kept, never "
-                "offered.",
+                "Replay every stored schedule with the installed TVM; those that fail are marked stale, and not used.",
                 "`wgtune db replay`, after an upgrade of TVM",
             ),
             "merge": LazyCommand(
                 "database:db_merge",
-                "Put databases together. Nothing is lost, and any order or repetition gives the same.",
+                "Merge databases. No trial is lost, and any order or repetition gives the same result.",
                 "`wgtune db merge laptop.db desktop.db --into lab.db`",
             ),
             "release": LazyCommand(
@@ -128,7 +124,7 @@ COMMANDS: dict[str, LazyCommand | CommandGroup] = {
             ),
             "diff": LazyCommand(
                 "database:db_diff",
-                "Say what became of each kernel: covered or lost, faster, slower, stale, unverified.",
+                "Compare two databases kernel by kernel: covered or lost, faster, slower, stale, unverified.",
                 "`wgtune db diff 2026.10.wgtune.db lab.db`",
             ),
             "export": LazyCommand(
@@ -138,17 +134,16 @@ COMMANDS: dict[str, LazyCommand | CommandGroup] = {
             ),
             "import": LazyCommand(
                 "database:db_import",
-                "Add what stock MetaSchedule tuned, as times that nobody verified. Exits with 130 where Ctrl-C ended "
-                "it.",
+                "Add schedules that stock MetaSchedule tuned, as unverified trials. Exits with 130 after Ctrl-C.",
                 "`wgtune db import log_db/ --device metal:apple-m1-pro`",
             ),
             "show": LazyCommand(
                 "database:db_show",
-                "Show all that is kept of a session, or of one of its trials: samples, seed, trace, needs, error.",
+                "Show all stored values of a session or of one of its trials: samples, seed, trace, needs, error.",
                 "`wgtune db show 3`, or `wgtune db show 3 17` for its 17th trial",
             ),
             "alias": CommandGroup(
-                "Names that drivers and browsers give to one GPU.",
+                "Look after aliases: the names that drivers and browsers give to one GPU.",
                 {
                     "list": LazyCommand(
                         "database:alias_list",
@@ -162,8 +157,8 @@ COMMANDS: dict[str, LazyCommand | CommandGroup] = {
                     ),
                     "remove": LazyCommand(
                         "database:alias_remove",
-                        "Take one of your aliases away. Those that come with wgtune stay: add one of the same name "
-                        "instead.",
+                        "Remove one of your own aliases. Those that come with wgtune stay: add one of the same name to "
+                        "override.",
                         "`wgtune db alias remove 'NVIDIA GeForce RTX 3060*'`",
                     ),
                 },
@@ -203,7 +198,7 @@ def _common(
 
 
 def main() -> None:
-    """Run the command line; an error that a user can mend ends in two plain lines and its own exit status."""
+    """Run the command line; print a WgtuneError with its hint, and exit with its status."""
     try:
         app()
     except WgtuneError as error:

@@ -42,7 +42,9 @@ def build(
     scheduler: Annotated[
         list[str] | None, typer.Option("--scheduler", help="Only this sampler; may be repeated; by default all.")
     ] = None,
-    max_steps: Annotated[int, typer.Option(min=1, max=1000, help="Most inference steps that the bundle offers.")] = 50,
+    max_steps: Annotated[
+        int, typer.Option(min=1, max=1000, help="Largest number of inference steps that the bundle offers.")
+    ] = 50,
     steps: StepsOption = 20,
     width: WidthOption = None,
     height: HeightOption = None,
@@ -50,7 +52,8 @@ def build(
     guidance: GuidanceOption = True,
     page: Annotated[bool, typer.Option("--page/--no-page", help="Put the page into the bundle.")] = True,
     borrow: Annotated[
-        Match, typer.Option(help="How far a kernel without a record may go for another device's schedule.")
+        Match,
+        typer.Option(help="How similar another device must be to lend its schedule to a kernel without a record."),
     ] = Match.PORTABLE,
     db: DbOption = None,
     releases: ReleasesOption = None,
@@ -59,7 +62,7 @@ def build(
 ) -> None:
     """Build a bundle from the best verified records of a device.
 
-    Where there is none the nearest device's schedule is borrowed, and counted as such; else the baseline runs.
+    A kernel without one borrows the schedule of the most similar device, or else runs its baseline.
     """
     # TVM and PyTorch come with it, which would make `--help` take seconds.
     from ..build.bundle.builder import BuildRequest, build_bundle

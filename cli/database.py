@@ -37,8 +37,10 @@ class ExportFormat(str, Enum):
     TVM = "tvm"
 
 
-_LevelOption = Annotated[AliasLevel, typer.Option("--level", help="What the name is of.")]
-_NameArgument = Annotated[str, typer.Argument(help="As it is reported; a * at its end stands for any rest.")]
+_LevelOption = Annotated[
+    AliasLevel, typer.Option("--level", help="Whether the name is of a vendor, an architecture or a model.")
+]
+_NameArgument = Annotated[str, typer.Argument(help="The name as it is reported; a * at its end matches any rest.")]
 
 
 def alias_list(db: DbOption = None, json: JsonOption = False) -> None:
@@ -50,10 +52,10 @@ def alias_list(db: DbOption = None, json: JsonOption = False) -> None:
 def alias_add(
     name: _NameArgument,
     level: _LevelOption = AliasLevel.MODEL,
-    vendor: Annotated[str | None, typer.Option(help="The vendor that it is.")] = None,
-    architecture: Annotated[str | None, typer.Option(help="The architecture that it is.")] = None,
-    model: Annotated[str | None, typer.Option(help="The model that it is.")] = None,
-    reason: Annotated[str, typer.Option(help="Why, for the record.")] = "",
+    vendor: Annotated[str | None, typer.Option(help="The vendor it stands for.")] = None,
+    architecture: Annotated[str | None, typer.Option(help="The architecture it stands for.")] = None,
+    model: Annotated[str | None, typer.Option(help="The model it stands for.")] = None,
+    reason: Annotated[str, typer.Option(help="Reason, stored with the alias.")] = "",
     db: DbOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -70,7 +72,7 @@ def alias_add(
 def alias_remove(
     name: _NameArgument, level: _LevelOption = AliasLevel.MODEL, db: DbOption = None, json: JsonOption = False
 ) -> None:
-    """Take one of your aliases away. Those that come with wgtune stay: add one of the same name instead."""
+    """Remove one of your own aliases. Those that come with wgtune stay: add one of the same name to override."""
     with Store.open(db, create=db is None) as store:
         if not store.remove_alias(level, name):
             note(f"there was no alias of yours for the {level.value} {name!r}")
@@ -81,18 +83,18 @@ def alias_remove(
 def db_info(
     db: DbOption = None, releases: ReleasesOption = None, shipped: ShippedOption = True, json: JsonOption = False
 ) -> None:
-    """What is in the database: size, schema, sessions, trials by device and state; what TVM still applies."""
+    """Show size, schema, sessions, trials by device and state, and how many schedules TVM still applies."""
     with open_releases(releases or (), shipped=shipped, warn=note) as readers:
         print_database(info(db, releases=readers), json=json, console=stdout())
 
 
 def db_upgrade(db: DbOption = None, json: JsonOption = False) -> None:
-    """Bring a database that an older wgtune wrote to this program's schema."""
+    """Upgrade a database of an older wgtune to the schema of this one."""
     print_upgrade(upgrade(db), json=json, console=stdout())
 
 
 def db_check(db: DbOption = None, json: JsonOption = False) -> None:
-    """Check that a database is whole. Exits with 4 where it is not."""
+    """Check every value of a database. Exits with 4 if one is damaged."""
     problems = check(db)
     print_problems(problems, json=json, console=stdout())
     if problems:
@@ -100,16 +102,16 @@ def db_check(db: DbOption = None, json: JsonOption = False) -> None:
 
 
 def db_replay(
-    again: Annotated[bool, typer.Option("--again", help="Ask again about schedules whose answer is known.")] = False,
-    everything: Annotated[bool, typer.Option("--all", help="Schedules of failed trials, too.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Replay schedules again whose result is known.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Include schedules of failed trials.")] = False,
     db: DbOption = None,
     releases: ReleasesOption = None,
     shipped: ShippedOption = True,
     json: JsonOption = False,
 ) -> None:
-    """Apply every kept schedule under the installed TVM. What does not apply any more is stale: kept, never offered.
+    """Replay every stored schedule with the installed TVM; those that fail are marked stale, and not used.
 
-    Releases' schedules too; the answers about them are kept in your own database.
+    Schedules of releases are replayed, too; the results are kept in your own database.
     """
     with (
         Store.open(db, create=db is None) as store,
@@ -121,29 +123,29 @@ def db_replay(
 
 
 def db_merge(
-    sources: Annotated[list[str], typer.Argument(help="Databases or releases, files or URLs; they are only read.")],
+    sources: Annotated[list[str], typer.Argument(help="Databases or releases to read, files or URLs.")],
     into: Annotated[
         str | None, typer.Option("--into", metavar="URL", help="The database to add to, made when missing.")
     ] = None,
     db: DbOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Put databases together. Nothing is lost, and any order or repetition gives the same.
+    """Merge databases. No trial is lost, and any order or repetition gives the same result.
 
-    Without --into they are added to your own database, or to --db.
+    Without --into they are merged into your own database, or into --db.
     """
     print_merged(merge(sources, into or db), json=json, console=stdout())
 
 
 def db_release(
-    name: Annotated[str, typer.Argument(help="The release's name, the first part of its file's.")],
+    name: Annotated[str, typer.Argument(help="Name of the release; the file name starts with it.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write to.")] = Path("."),
     top: Annotated[int, typer.Option(min=1, help="Schedules per kernel, device, runtime and tier.")] = 3,
     device: Annotated[
         list[str] | None, typer.Option("--device", "-d", help="Only the device with this key; may be repeated.")
     ] = None,
     tier: Annotated[list[str] | None, typer.Option(help="Only records of this tier; may be repeated.")] = None,
-    keep_host: Annotated[bool, typer.Option("--keep-host", help="Keep the hosts' names and process numbers.")] = False,
+    keep_host: Annotated[bool, typer.Option("--keep-host", help="Keep host names and process ids.")] = False,
     db: DbOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -160,9 +162,9 @@ def db_diff(
     new: Annotated[str, typer.Argument(help="The one to compare with it.")],
     json: JsonOption = False,
 ) -> None:
-    """Say what became of each kernel: covered or lost, faster, slower, stale, unverified.
+    """Compare two databases kernel by kernel: covered or lost, faster, slower, stale, unverified.
 
-    Exits with 1 where a kernel was lost, slowed down, or became stale or unverified.
+    Exits with 1 if a kernel was lost, slowed down, or became stale or unverified.
     """
     with opened(old) as before, opened(new) as after:
         found = diff(before, after)
@@ -175,10 +177,12 @@ def db_export(
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write to.")],
     device: KnownDeviceOption = None,
     runtime: Annotated[
-        Runtime | None, typer.Option(help="How the schedules were measured; needed where a device has several ways.")
+        Runtime | None, typer.Option(help="Runtime that measured the schedules; needed if a device has several.")
     ] = None,
-    top: Annotated[int | None, typer.Option(min=1, help="Only so many of each kernel's fastest schedules.")] = None,
-    unverified: Annotated[bool, typer.Option("--unverified", help="Also what nobody verified.")] = False,
+    top: Annotated[
+        int | None, typer.Option(min=1, help="Number of fastest schedules of each kernel; by default all.")
+    ] = None,
+    unverified: Annotated[bool, typer.Option("--unverified", help="Include unverified schedules.")] = False,
     format: Annotated[ExportFormat, typer.Option(help="What to write: tvm is what TVM's JSONDatabase reads.")] = (
         ExportFormat.TVM
     ),
@@ -203,12 +207,12 @@ def db_import(
     folder: Annotated[Path, typer.Argument(help="The folder with the two files of TVM's JSONDatabase.")],
     device: Annotated[str, typer.Option("--device", "-d", help="The key of the device that they were measured on.")],
     runtime: Annotated[
-        Runtime | None, typer.Option(help="How they were measured; by default what stock TVM does for their targets.")
+        Runtime | None, typer.Option(help="Runtime that measured them; by default that of stock TVM for their targets.")
     ] = None,
     db: DbOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Add what stock MetaSchedule tuned, as times that nobody verified. Exits with 130 where Ctrl-C ended it."""
+    """Add schedules that stock MetaSchedule tuned, as unverified trials. Exits with 130 after Ctrl-C."""
     with Store.open(db) as store, progress("Importing") as report:
         imported = import_pair(store, folder, device, runtime, report=report)
     print_imported(imported, json=json, console=stdout())
@@ -217,12 +221,12 @@ def db_import(
 
 
 def db_show(
-    session: Annotated[int, typer.Argument(help="A session's number.")],
+    session: Annotated[int, typer.Argument(help="Number of the session.")],
     trial: Annotated[int | None, typer.Argument(help="A trial of it, counted from 1.")] = None,
     db: DbOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Show all that is kept of a session, or of one of its trials: samples, seed, trace, needs, error."""
+    """Show all stored values of a session or of one of its trials: samples, seed, trace, needs, error."""
     with Store.open(db, create=False) as store:
         shown = show_session(store, session) if trial is None else show_trial(store, session, trial)
     print_shown(shown, json=json, console=stdout())

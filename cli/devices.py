@@ -22,7 +22,7 @@ def devices(
     db: DbOption = None,
     json: JsonOption = False,
 ) -> None:
-    """List the GPUs that can be tuned here, software ones too. Exits with 3 where there is none."""
+    """List the GPUs of this machine that can be tuned, software adapters included. Exits with 3 if there is none."""
     if health:
         with Store.open(db, create=False) as store:
             print_health(device_health(store), json=json, console=stdout())

@@ -34,7 +34,7 @@ def generate(
         Path | None, typer.Option("--output", "-o", help="The PNG file; with --prompts the folder.")
     ] = None,
     negative_prompt: Annotated[str, typer.Option(help="What not to draw.")] = "",
-    seed: Annotated[int, typer.Option(min=0, help="As torch's CPU generator takes it.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the noise, as for torch's CPU generator.")] = 0,
     steps: Annotated[int, typer.Option(min=1, help="Inference steps.")] = 20,
     guidance: Annotated[float, typer.Option(help="Guidance scale; 1 means none.")] = 7.5,
     scheduler: Annotated[
@@ -42,17 +42,17 @@ def generate(
     ] = None,
     device: DevicesOption = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="With --prompts: draw pictures anew that are there already.")
+        bool, typer.Option("--overwrite", help="With --prompts: draw existing pictures again.")
     ] = False,
     contact_sheet: Annotated[
         bool, typer.Option("--contact-sheet", help="With --prompts: also write contact-sheet.png, all in one picture.")
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Draw a picture, or one for each line of a file, from a bundle with the very shaders that the browser runs.
+    """Draw a picture, or one for each line of a file, natively with the shaders of a bundle.
 
     With --prompts each device draws the next line as soon as it is free, in a process of its own. Ctrl-C stops; the
-    same command goes on. Exits with 1 where a line could not be drawn.
+    same command goes on. Exits with 1 if a line could not be drawn.
     """
     options = GenerateOptions(negative_prompt, steps, guidance, scheduler)
     if (prompt is None) == (prompts is None):

@@ -1,4 +1,4 @@
-"""What the words of several commands name: a model captured, devices found. Imports inside keep `--help` fast."""
+"""Models and devices that the options of several commands name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def captured(model: str, options: CaptureOptions, stages: list[str] | None) -> Capture:
-    """Capture the model that `--model` names, with progress. Raises WgtuneError where it cannot be had."""
+    """Capture the model that `--model` names, with progress. Raises WgtuneError where it fails."""
     from ..tuner.capture.model_capture import capture_model
     from ..tuner.capture.sources import resolve_model
 
@@ -55,7 +55,7 @@ def found_devices(specs: list[str] | None) -> list[Device]:
 
 
 def capture_options(width: int | None, height: int | None, batch: int, guidance: bool) -> CaptureOptions:
-    """Return the capture options that the words of a command stand for."""
+    """Return the capture options of a command."""
     from ..tuner.ir import CaptureOptions
 
     return CaptureOptions(width=width, height=height, batch=batch, guidance=guidance)

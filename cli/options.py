@@ -13,7 +13,7 @@ TYPER: dict[str, Any] = {
     "add_completion": False,
     "context_settings": {"help_option_names": ["-h", "--help"]},
 }
-"""How every group of commands is set up."""
+"""Settings of every group of commands."""
 
 ModelOption = Annotated[
     str, typer.Option("--model", "-m", help="A diffusers folder, a Hugging Face id, or sd-v1-5, sd-turbo, sdxl, taiyi.")
@@ -53,13 +53,15 @@ SchedulerOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 WidthOption = Annotated[int | None, typer.Option(min=8, help="Image width in pixels; by default the model's own.")]
 HeightOption = Annotated[int | None, typer.Option(min=8, help="Image height in pixels; by default the model's own.")]
-BatchOption = Annotated[int, typer.Option(min=1, help="Images drawn at once.")]
+BatchOption = Annotated[int, typer.Option(min=1, help="Images per batch.")]
 GuidanceOption = Annotated[
-    bool, typer.Option("--guidance/--no-guidance", help="Run the UNet on the negative prompt as well.")
+    bool, typer.Option("--guidance/--no-guidance", help="Run the UNet on the negative prompt, too.")
 ]
-StepsOption = Annotated[int, typer.Option(min=1, help="Steps per image, for the shares of an image's time.")]
+StepsOption = Annotated[
+    int, typer.Option(min=1, help="UNet calls per image; they weigh the stages in an image's time.")
+]
 TierOption = Annotated[str, typer.Option(help="WebGPU limits to stay within: default or desktop.")]
-LimitOption = Annotated[int | None, typer.Option(min=1, help="Only the first so many rows of the table.")]
+LimitOption = Annotated[int | None, typer.Option(min=1, help="Number of rows to print; by default all.")]
 HtmlOption = Annotated[
     Path | None, typer.Option("--html", help="Also write the report as one self-contained HTML page.")
 ]

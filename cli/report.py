@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Choice:
-    """What a report is about and how it is printed, as the user asked for it."""
+    """Options of the reports that only read the database."""
 
     model: str | None
     device: str | None
@@ -78,7 +78,7 @@ def report_coverage(
     shipped: ShippedOption = True,
     json: JsonOption = False,
 ) -> None:
-    """Each kernel of a model on a device: tuned, baseline only or missing, and its share of an image's time."""
+    """Show which kernels of a model are tuned on a device, and their share of an image's time."""
     _print(coverage, _Choice(model, device, steps, limit, html, db, releases, shipped, json))
 
 
@@ -93,7 +93,7 @@ def report_latency(
     shipped: ShippedOption = True,
     json: JsonOption = False,
 ) -> None:
-    """Baseline against best record: per kernel, per stage and per image."""
+    """Compare baseline and best record: time per kernel, per stage and per image."""
     _print(latency, _Choice(model, device, steps, limit, html, db, releases, shipped, json))
 
 
@@ -112,28 +112,24 @@ def _print(make: Callable[[Reader, str, str, int], Report], choice: _Choice) -> 
 def report_stability(
     model: KnownModelOption = None,
     device: KnownDeviceOption = None,
-    top: Annotated[int, typer.Option(min=2, help="So many of each kernel's fastest schedules.")] = 10,
-    kernels: Annotated[
-        int, typer.Option(min=1, help="Only the so many kernels that take most of an image's time.")
-    ] = 10,
-    rounds: Annotated[
-        int, typer.Option(min=1, help="Measure each so many times, each time in a process of its own.")
-    ] = 24,
+    top: Annotated[int, typer.Option(min=2, help="Number of fastest schedules of each kernel.")] = 10,
+    kernels: Annotated[int, typer.Option(min=1, help="Number of slowest kernels to measure.")] = 10,
+    rounds: Annotated[int, typer.Option(min=1, help="Number of rounds; each runs in its own process.")] = 24,
     against: Annotated[
         int | None,
-        typer.Option(min=1, help="Compare with what this session measured again, instead of with the records."),
+        typer.Option(min=1, help="Compare with this session's repeated measurements instead of the records."),
     ] = None,
     measure: Annotated[
-        bool, typer.Option("--measure/--no-measure", help="Measure now, or show what was measured again last.")
+        bool, typer.Option("--measure/--no-measure", help="Measure now, or show the last measurements.")
     ] = True,
-    seed: Annotated[int, typer.Option(min=0, help="Of the order in which schedules are measured.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the order in which schedules are measured.")] = 0,
     steps: StepsOption = 20,
     limit: LimitOption = None,
     html: HtmlOption = None,
     db: DbOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Measure the fastest schedules again, in rounds: do their times and their order hold? Tunes and ranks nothing."""
+    """Measure the fastest schedules again in rounds, and compare their times and order. Changes no record."""
     with Store.open(db, create=False) as store:
         chosen = select_model(store, model)
         key = select_device(store, device, capture_key=chosen.capture_key).key
@@ -167,7 +163,7 @@ def _measure_again(
 
 
 def device_here(key: str) -> Device:
-    """The device that a database calls ``key``; raises DeviceError where this machine does not have it."""
+    """Return the device with this key; raise DeviceError if this machine does not have it."""
     found = discover()
     for problem in found.problems:
         warn(problem)
@@ -183,22 +179,21 @@ def device_here(key: str) -> Device:
 def report_fidelity(
     context: typer.Context,
     against: Annotated[
-        str, typer.Option("--against", help="The other device: a key in the database; with --measure `browser`, too.")
+        str,
+        typer.Option("--against", help="The other device: a key in the database, or with --measure also `browser`."),
     ],
     model: KnownModelOption = None,
     device: KnownDeviceOption = None,
     measure: Annotated[
-        bool, typer.Option("--measure", help="First measure the device's fastest schedules on the other one.")
+        bool, typer.Option("--measure", help="First measure the fastest schedules on the other device.")
     ] = False,
-    top: Annotated[int, typer.Option(min=2, help="With --measure: so many schedules of each kernel.")] = 10,
-    kernels: Annotated[
-        int, typer.Option(min=1, help="With --measure: the so many kernels that take most of an image's time.")
-    ] = 10,
+    top: Annotated[int, typer.Option(min=2, help="With --measure: number of fastest schedules of each kernel.")] = 10,
+    kernels: Annotated[int, typer.Option(min=1, help="With --measure: number of slowest kernels.")] = 10,
     rounds: Annotated[
-        int, typer.Option(min=1, help="With --measure: each so many times, each time in a process of its own.")
+        int, typer.Option(min=1, help="With --measure: number of rounds; each runs in its own process.")
     ] = 6,
     label: Annotated[
-        str, typer.Option(help="What a key does not tell, such as a browser's flags: kept and compared apart.")
+        str, typer.Option(help="Label of a setting, such as a browser's flags; times of each label are kept apart.")
     ] = "",
     steps: StepsOption = 20,
     host: HostOption = "127.0.0.1",
@@ -210,7 +205,7 @@ def report_fidelity(
     db: DbOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Do times on one device predict those on another? The same schedules, natively and in a browser, WGSL and CUDA."""
+    """Compare the same schedules on two devices or runtimes: does one predict the other?"""
     if against == BROWSER and not measure:
         raise UsageError("a browser is a device by its own key once it was measured", "add --measure, or name the key")
     with Store.open(db, create=False) as store:
@@ -239,13 +234,13 @@ def report_fidelity(
 
 
 def _tuned_last(store: Reader, capture_key: str) -> str | None:
-    """The device of the last session on the model that was not itself a comparison."""
+    """Return the device of the last session on the model that was not itself a comparison."""
     kept = store.sessions(capture_key=capture_key)
     return next((one.info.device.key for one in kept if not one.info.reason.startswith(FIDELITY_REASON)), None)
 
 
 def _runtime(store: Reader, key: str) -> Runtime:
-    """The way to the device that was used last."""
+    """Return the runtime of the last session on the device."""
     return store.sessions(device_key=key, limit=1)[0].info.runtime
 
 
@@ -261,10 +256,12 @@ def report_pytorch(
     device: KnownDeviceOption = None,
     source: Annotated[
         str | None,
-        typer.Option(help="The model's folder, Hugging Face id or built-in name, where it is not the model's own."),
+        typer.Option(
+            help="The model's folder, Hugging Face id or built-in name; by default the model's name in the database."
+        ),
     ] = None,
     torch_device: Annotated[
-        str | None, typer.Option(help="Where PyTorch runs: cuda, mps, cpu; by default the best there is.")
+        str | None, typer.Option(help="PyTorch device: cuda, mps or cpu; by default the fastest available.")
     ] = None,
     mode: Annotated[
         list[ModeName] | None, typer.Option(help="eager or compile; may be repeated; by default both.")

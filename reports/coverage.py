@@ -1,4 +1,4 @@
-"""Coverage: which kernels of a model are tuned on a device, and how much of an image's time that is."""
+"""Coverage report: which kernels of a model are tuned on a device, and their share of an image's time."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from .tables import Column, print_left_out, print_rows
 
 
 class Coverage(str, Enum):
-    """How far a kernel is on a device."""
+    """Tuning status of a kernel on a device."""
 
     TUNED = "tuned"
     """At least one schedule that a search found, here or elsewhere, was verified, whether or not it is the fastest."""
     BASELINE_ONLY = "baseline only"
     """Only the untuned schedule was measured and verified."""
     STALE = "stale"
-    """There are records, and the installed TVM does not apply any of them any more."""
+    """There are records, but the installed TVM cannot apply any of them."""
     FAILED = "failed"
-    """There were trials, and none of them ended well."""
+    """There were trials, and all of them failed."""
     MISSING = "missing"
     """No trial has ended."""
 
@@ -82,7 +82,7 @@ class CoverageRow:
 
     @property
     def failures(self) -> int:
-        """Trials that ended by the candidate's own fault."""
+        """Trials that failed because of the candidate itself."""
         return sum(count for state, count in self.trials.items() if state.fault)
 
 
@@ -96,11 +96,11 @@ class CoverageReport:
     rows: list[CoverageRow]
 
     def count(self, status: Coverage) -> int:
-        """How many kernels are that far."""
+        """Return the number of kernels with that status."""
         return sum(row.status is status for row in self.rows)
 
     def time_share(self, status: Coverage) -> float:
-        """Their part of the image's known time."""
+        """Return the share of these kernels in the known time of an image."""
         return sum(row.time_share or 0.0 for row in self.rows if row.status is status)
 
     @property
@@ -112,7 +112,7 @@ class CoverageReport:
         return {state: total[state] for state in TrialState if total[state]}
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values; shares are of one."""
+        """Return JSON values; shares are of one."""
         summary = {
             status.value: {"kernels": self.count(status), "time_share": self.time_share(status)} for status in Coverage
         }
@@ -129,7 +129,7 @@ class CoverageReport:
         return result
 
     def sentences(self) -> list[str]:
-        """What is missing, and what to type."""
+        """Return sentences on what is missing, and the command to run next."""
         device = self.provenance.device.key
         open_rows = [row for row in self.rows if row.status is not Coverage.TUNED]
         if not self.rows:
@@ -154,7 +154,7 @@ class CoverageReport:
         return lines
 
     def render(self, console: Console, limit: int | None = None) -> None:
-        """Prints the report: kernels (only the first ``limit``), a summary, what is missing."""
+        """Print the report: kernels (only the first ``limit``), a summary, what is missing."""
         device = self.provenance.device
         console.print(
             Text(f"Coverage of {self.model.name} on {device.key} ({device.model}), {self.steps} steps", style="bold"),
@@ -195,7 +195,7 @@ class CoverageReport:
 def coverage(
     store: Reader, capture_key: str, device_key: str, steps: int, runtime: Runtime = Runtime.WGPU
 ) -> CoverageReport:
-    """The coverage of a model on a device at ``steps`` model calls per image.
+    """Return the coverage of a model on a device at ``steps`` model calls per image.
 
     Raises:
         UsageError: the database knows no such model or device.

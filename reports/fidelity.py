@@ -1,4 +1,4 @@
-"""Fidelity: whether times on one device, or through one runtime, predict those on another."""
+"""Fidelity report: whether times on one device, or through one runtime, predict those on another."""
 
 from __future__ import annotations
 
@@ -61,12 +61,12 @@ class FidelityReport:
     """Each schedule: its kernel's class, seconds here and seconds there."""
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values; ratios of times, there by here."""
+        """Return JSON values; ratios of times, there by here."""
         result: dict[str, Any] = {"report": "fidelity", **plain(self)}
         return result
 
     def sentences(self) -> list[str]:
-        """What it comes to, in words."""
+        """Return the summary as sentences."""
         found = self.overall
         there = f"{self.there} ({self.label})" if self.label else self.there
         lines = [
@@ -84,7 +84,7 @@ class FidelityReport:
         return lines
 
     def render(self, console: Console, limit: int | None = None) -> None:
-        """Prints the table and what it comes to."""
+        """Print the table and the summary sentences."""
         rows = [{**plain(row), "kept": f"{row.kept} of {row.clear}"} for row in self.rows[:limit]]
         title = f"{self.there} ({self.there_runtime.value}) against {self.here} ({self.here_runtime.value})"
         print_rows(rows, _COLUMNS, json=False, console=console, title=title)
@@ -96,7 +96,7 @@ class FidelityReport:
 def fidelity(
     store: SqlReader, here: tuple[str, Runtime], there: tuple[str, Runtime], label: str = ""
 ) -> FidelityReport:
-    """Compares what was measured on both devices (key and runtime).
+    """Compare what was measured on both devices (key and runtime).
 
     Raises:
         UsageError: they share no schedule.
@@ -135,7 +135,7 @@ class _Sides(NamedTuple):
 
 
 def kernel_class(name: str) -> str:
-    """The operator that a fused kernel's name begins with: ``conv2d`` of ``fused_conv2d1_add_relu``."""
+    """Return the operator that a fused kernel's name begins with: ``conv2d`` of ``fused_conv2d1_add_relu``."""
     words = [re.sub(r"\d+$", "", word) if not word.endswith("2d") else word for word in name.split("_")]
     words = [re.sub(r"(?<=[12]d)\d+$", "", word) for word in words if word and word != "fused"]
     return "_".join(words[: 2 if words[1:2] == ["norm"] else 1]) if words else name

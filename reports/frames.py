@@ -1,4 +1,4 @@
-"""Reports as pandas data frames, for notebooks and comparisons of one's own."""
+"""Reports as pandas data frames, for notebooks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def to_frame(report: CoverageReport | LatencyReport) -> pandas.DataFrame:
-    """One row per kernel with the columns of the report's JSON, indexed by the kernel's name.
+    """Return one row per kernel with the columns of the report's JSON, indexed by the kernel's name.
 
     Times are in seconds, shares and spreads of one. ``attrs`` holds the model's name, the device's key and the steps.
     """

@@ -1,7 +1,4 @@
-"""Latency:
-
-what each kernel of a model costs on a device, untuned and tuned, and what that makes per stage and image.
-"""
+"""Latency report: time of each kernel of a model on a device, untuned and tuned, and sums per stage and image."""
 
 from __future__ import annotations
 
@@ -95,7 +92,7 @@ class LatencyReport:
     image: Total
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values: seconds, ratios, 10⁹ operations and bytes a second."""
+        """Return JSON values: seconds, ratios, 10⁹ operations and bytes a second."""
         result: dict[str, Any] = plain(
             {
                 "report": "latency",
@@ -111,7 +108,7 @@ class LatencyReport:
         return result
 
     def sentences(self) -> list[str]:
-        """What is missing, and what to type."""
+        """Return sentences on what is missing, and the command to run next."""
         device = self.provenance.device.key
         lines = []
         if self.image.missing:
@@ -133,7 +130,7 @@ class LatencyReport:
         return lines
 
     def render(self, console: Console, limit: int | None = None) -> None:
-        """Prints the report: kernels (only the first ``limit``), totals, what is missing."""
+        """Print the report: kernels (only the first ``limit``), totals, what is missing."""
         device = self.provenance.device
         console.print(
             Text(f"Latency of {self.model.name} on {device.key} ({device.model}), {self.steps} steps", style="bold"),
@@ -180,7 +177,7 @@ class LatencyReport:
 def latency(
     store: Reader, capture_key: str, device_key: str, steps: int, runtime: Runtime = Runtime.WGPU
 ) -> LatencyReport:
-    """The latencies of a model on a device at ``steps`` model calls per image.
+    """Return the latencies of a model on a device at ``steps`` model calls per image.
 
     Raises:
         UsageError: the database knows no such model or device.

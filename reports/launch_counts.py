@@ -26,10 +26,7 @@ class KernelLaunches:
 
 @dataclass(frozen=True)
 class ModelLaunches:
-    """A model at a number of steps:
-
-    its options, how often each stage runs, and its kernels in order of first launch.
-    """
+    """A model at a number of steps: its options, runs of each stage, and kernels in order of first launch."""
 
     model: ModelInfo
     options: CaptureOptions
@@ -49,8 +46,11 @@ class ModelLaunches:
 
 
 def model_launches(store: Reader, capture_key: str, steps: int) -> ModelLaunches:
-    """The launches of the model with that capture key. Raises UsageError where the database has no such model,
-    DatabaseError where what it says of it makes no sense.
+    """Return the launches of the model with that capture key.
+
+    Raises:
+        UsageError: the database has no such model.
+        DatabaseError: the model's options in the database are damaged.
     """
     model = next((model for model in store.models() if model.capture_key == capture_key), None)
     if model is None:
@@ -72,7 +72,7 @@ def model_launches(store: Reader, capture_key: str, steps: int) -> ModelLaunches
 
 
 def _options(model: ModelInfo, name: str) -> CaptureOptions:
-    """The model's options as far as this program knows them; they come from a file, where anything may stand."""
+    """Return the options that this program knows. They come from a file, so every value is checked."""
     options = CaptureOptions()
     for field in fields(CaptureOptions):
         value = model.options.get(field.name, getattr(options, field.name))

@@ -32,7 +32,7 @@ class Provenance:
 
 
 def provenance(store: Reader, device_key: str, runtime: Runtime, records: Iterable[Record]) -> Provenance:
-    """The provenance of ``records`` of one device. Raises UsageError where the database does not know the device."""
+    """Return the provenance of ``records`` of one device. Raises UsageError for an unknown device."""
     device = next((device for device in store.devices() if device.key == device_key), None)
     if device is None:
         raise UsageError(f"there is no device {device_key!r} in {store.name}", "wgtune db info lists what there is")

@@ -1,4 +1,4 @@
-"""What a model's stages take tuned, untuned and in PyTorch."""
+"""PyTorch report: time of a model's stages tuned, untuned and in PyTorch."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ class PyTorchReport:
     times: Sequence[StageTime]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values; times in seconds."""
+        """Return JSON values; times in seconds."""
         rows = [{**plain(row), "ratio": row.ratio} for row in (*self.rows, self.image)]
         times = [{**plain(one), "mode": one.mode.name} for one in self.times]
         result: dict[str, Any] = {"report": "pytorch", **plain(self), "rows": rows[:-1], "image": rows[-1]}
         return {**result, "times": times}
 
     def sentences(self) -> list[str]:
-        """What it comes to, in words, and what it does not say."""
+        """Return the summary as sentences, and what the numbers do not show."""
         device = self.provenance.device.key
         lines = []
         if self.image.ratio is not None:
@@ -91,7 +91,7 @@ class PyTorchReport:
         return lines
 
     def render(self, console: Console, limit: int | None = None) -> None:
-        """Prints the table and what it comes to."""
+        """Print the table and the summary sentences."""
         modes = list(dict.fromkeys(one.mode.name for one in self.times))
         rows = [
             {
@@ -129,7 +129,7 @@ def beside_pytorch(
     torch_device: str,
     torch_version: str,
 ) -> PyTorchReport:
-    """Puts ``times`` beside the device's records. Raises UsageError where the database has no such model."""
+    """Put ``times`` beside the device's records. Raises UsageError where the database has no such model."""
     known = latency(store, capture_key, device_key, steps)
     measured: dict[str, dict[str, float]] = {}
     for one in times:

@@ -1,4 +1,4 @@
-"""How long schedules take that were measured against each other, in rounds, and which of two is surely the faster."""
+"""Agreement of two orders of schedules measured in rounds: Kendall's tau with ties, noise and confidence intervals."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Times:
 
     @property
     def rounds(self) -> int:
-        """How often the schedules were measured."""
+        """Number of rounds."""
         return max(map(len, self.records))
 
     def halves(self) -> tuple[Times, Times] | None:
@@ -42,7 +42,7 @@ class Times:
 
     @cached_property
     def seconds(self) -> tuple[float, ...]:
-        """What each schedule takes; of one without a time in a round that counts, the median of the times it has.
+        """Seconds of each schedule; of one without a time in a round that counts, the median of the times it has.
 
         A round counts if at least half of the schedules have a time in it. Raises ValueError where a schedule has none.
         """
@@ -94,7 +94,7 @@ class Times:
 
     @cached_property
     def _levels(self) -> list[float | None]:
-        """The median of each round that counts."""
+        """Return the median of each round that counts."""
         levels: list[float | None] = []
         for made in zip_longest(*self.records):
             times = [record.latency_s for record in made if record is not None]
@@ -103,7 +103,7 @@ class Times:
 
     @cached_property
     def _round_errors(self) -> list[float]:
-        """By schedule, the median's error over the rounds; infinite where they are too few."""
+        """Return, by schedule, the median's error over the rounds; infinite where they are too few."""
         return [median_error(self._parts(schedule)) for schedule in range(len(self.records))]
 
     def _seconds(self, schedule: int, level: float) -> float:
@@ -147,7 +147,7 @@ class Agreement:
 
 
 def agreement(before: Times, after: Times) -> Agreement:
-    """How far two measurements of one kernel's schedules agree, which are in the same order in both."""
+    """Return how far two measurements of one kernel's schedules agree, which are in the same order in both."""
     times = list(zip(before.seconds, after.seconds, strict=True))
     clear = kept = 0
     for one, other in combinations(range(len(times)), 2):
@@ -161,7 +161,7 @@ def agreement(before: Times, after: Times) -> Agreement:
 
 
 def pooled(parts: Sequence[Agreement]) -> Agreement:
-    """Over several kernels: each tau weighted by pairs, the median precision.
+    """Return the agreement over several kernels: each tau weighted by pairs, the median precision.
 
     Schedules of different kernels are never compared.
     """
@@ -176,7 +176,7 @@ def pooled(parts: Sequence[Agreement]) -> Agreement:
 
 
 def kendall_tau(times: Sequence[tuple[float, float]], precision: float) -> float | None:
-    """Kendall's tau-b of pairs of times, where two times are tied that differ by no more than ``precision`` of either.
+    """Return Kendall's tau-b of pairs of times; times that differ by at most ``precision`` of either are tied.
 
     The formula is M. G. Kendall's, "The treatment of ties in ranking problems", Biometrika 33, 1945. None where one of
     the two orders ties everything.
@@ -198,7 +198,7 @@ def compared(one: float, other: float, precision: float) -> int:
 
 
 def _weighted(values: Sequence[tuple[float | None, int]]) -> float | None:
-    """The mean of the values that there are, by weight."""
+    """Return the weighted mean of the values that are not None."""
     known = [(value, weight) for value, weight in values if value is not None]
     total = sum(weight for _, weight in known)
     return sum(value * weight for value, weight in known) / total if total else None

@@ -1,4 +1,4 @@
-"""Which model and which device of the database a report is about."""
+"""Selection of the model and the device of a report by name, key or part of one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SHORTEST_KEY = 6
 
 
 def select_model(store: Reader, wanted: str | None = None) -> ModelInfo:
-    """The model of that name or capture key (its first six digits are enough); by default the one tuned last.
+    """Return the model of that name or capture key (its first six digits are enough); by default the one tuned last.
 
     Of several captures of one name, the one tuned last.
 
@@ -39,7 +39,7 @@ def select_model(store: Reader, wanted: str | None = None) -> ModelInfo:
 
 
 def select_device(store: Reader, wanted: str | None = None, *, capture_key: str | None = None) -> DeviceInfo:
-    """The device of that key, or whose key or model holds the text; by default the one of the last session.
+    """Return the device of that key, or whose key or model holds the text; by default the one of the last session.
 
     With ``capture_key`` the last session on that model counts first.
 

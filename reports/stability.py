@@ -1,4 +1,4 @@
-"""Stability: whether schedules that are measured again keep their times and their order."""
+"""Stability report: whether schedules that are measured again keep their times and their order."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class StabilityReport:
     largest_change: float
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values; times in seconds, changes of one."""
+        """Return JSON values; times in seconds, changes of one."""
         data = {
             "report": "stability",
             "model": self.model,
@@ -87,7 +87,7 @@ class StabilityReport:
         return result
 
     def sentences(self) -> list[str]:
-        """What it comes to, in words."""
+        """Return the summary as sentences."""
         overall = self.overall
         before = "the records" if self.against is None else f"session {self.against}"
         lines = [
@@ -131,7 +131,7 @@ class StabilityReport:
         return clear_tau is not None and clear_tau >= AIM
 
     def render(self, console: Console, limit: int | None = None) -> None:
-        """Prints the table and what it comes to."""
+        """Print the table and the summary sentences."""
         rows = [
             {
                 "name": row.name,
@@ -159,7 +159,7 @@ class StabilityReport:
 def heaviest(
     store: Reader, capture_key: str, device_key: str, steps: int, count: int, runtime: Runtime = Runtime.WGPU
 ) -> list[str]:
-    """The ids of the ``count`` kernels that take most of an image's time on a device, of those that have a record.
+    """Return the ids of the ``count`` slowest kernels of an image on a device, of those that have a record.
 
     Raises UsageError where the database has no such model.
     """
@@ -174,7 +174,7 @@ def heaviest(
 
 
 def stability(store: SqlReader, session_id: int, against: int | None = None) -> StabilityReport:
-    """What a session's checks say, compared with those of session ``against``, or with the records that were checked.
+    """Compare a session's checks with those of session ``against``, or with the records that were checked.
 
     Raises:
         UsageError: there is no such session, nothing was measured again in it, nothing of that in ``against``, or the
@@ -212,7 +212,7 @@ def stability(store: SqlReader, session_id: int, against: int | None = None) -> 
 
 
 def check_against(store: SqlReader, against: int) -> None:
-    """Raises UsageError where session ``against`` measured nothing again: to be said before minutes of measuring."""
+    """Raise UsageError where session ``against`` measured nothing again; call this before measuring for minutes."""
     if not remeasured(store, against):
         raise _no_comparison(store, against)
 
@@ -230,7 +230,7 @@ def _made(times: Iterable[Times]) -> list[Record]:
 
 
 def _sides(store: SqlReader, session_id: int, against: int | None) -> dict[str, tuple[Times, Times]]:
-    """What a session checked, by workload: before, which is what session ``against`` checked or the records, and then.
+    """Return, by workload, the times before (of session ``against``, or the records) and those of the session's checks.
 
     Schedules are in the same order on both sides.
     """

@@ -1,4 +1,4 @@
-"""The one place that prints tables: drawn in a terminal, aligned plain text when piped, JSON for scripts."""
+"""Tables of every command: drawn in a terminal, aligned plain text when piped, JSON for scripts."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from ..support.serialization import plain
 
 
 class Report(Protocol):
-    """What every report can do."""
+    """Interface of every report."""
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return JSON values."""
 
     def render(self, console: Console, limit: int | None = None) -> None:
-        """Prints the table and what it comes to."""
+        """Print the table and the summary sentences."""
 
 
 _GAP = 2
@@ -56,7 +56,7 @@ class Column:
 def print_rows(
     rows: Sequence[Mapping[str, Any]], columns: Sequence[Column], *, json: bool, console: Console, title: str = ""
 ) -> None:
-    """Prints ``rows``: with ``json``, whole, as a JSON array; otherwise their ``columns`` as a table.
+    """Print ``rows``: with ``json``, whole, as a JSON array; otherwise their ``columns`` as a table.
 
     A terminal gets a table that fits its width. Anything else gets every column in full, one row a line, so that the
     output can be searched and cut.
@@ -75,7 +75,7 @@ def print_rows(
 
 
 def print_left_out(total: int, shown: int, console: Console) -> None:
-    """Says how many rows a shortened table does not show, if any."""
+    """Print how many rows a shortened table does not show, if any."""
     left = total - shown
     if left:
         rows = "row" if left == 1 else "rows"
@@ -83,7 +83,7 @@ def print_left_out(total: int, shown: int, console: Console) -> None:
 
 
 def print_json(value: Any, console: Console) -> None:
-    """Prints a value as JSON, indented, untouched by the console's width and styles."""
+    """Print a value as JSON, indented, untouched by the console's width and styles."""
     text = UNSEEN.sub(
         lambda match: f"\\u{ord(match[0]):04x}", json_module.dumps(plain(value), indent=2, ensure_ascii=False)
     )
@@ -92,7 +92,7 @@ def print_json(value: Any, console: Console) -> None:
 
 
 def print_report(made: Report, *, json: bool, console: Console, limit: int | None = None) -> None:
-    """Prints a report: as JSON, or as its table with the first ``limit`` rows and what it comes to."""
+    """Print a report: as JSON, or as its table with the first ``limit`` rows and what it comes to."""
     if json:
         print_json(made.to_json(), console)
     else:
@@ -100,7 +100,7 @@ def print_report(made: Report, *, json: bool, console: Console, limit: int | Non
 
 
 def shorten(text: str, width: int) -> str:
-    """``text`` in at most ``width`` cells, its middle left out."""
+    """Return ``text`` in at most ``width`` cells, its middle left out."""
     if cell_len(text) <= width:
         return text
     tail = (width - 1) * 2 // 5

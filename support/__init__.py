@@ -9,7 +9,7 @@ Reading order:
 - `formatting`: numbers, durations and sizes as text.
 - `order_statistics`: medians and their confidence intervals.
 - `hashing`: SHA-256 digests.
-- `plain`, `serialization`: dataclasses as JSON values, and back.
+- `serialization`: dataclasses as JSON values, and back.
 - `json_lines`: messages between processes, a JSON object per line.
 - `child_process`: the parent's side of a child process; `child_main` is the child's side.
 - `signals`: Ctrl-C and SIGTERM that stop without leaving work half done.

@@ -1,4 +1,4 @@
-"""How the command line speaks: results on standard output, progress and errors on standard error."""
+"""Terminal output: results on standard output; notes, warnings, errors and progress on standard error."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from rich.segment import Segment
 from .errors import WgtuneError
 
 Report = Callable[[str, float], None]
-"""Receives what is being done, and how much of the whole is, from 0 to 1."""
+"""Receives the current step and the fraction done, from 0 to 1."""
 
 _PLAIN_INTERVAL_S = 5.0
 
 UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-"""What a terminal obeys instead of showing it: control characters, line breaks of other kinds, turns of direction; and
-surrogates, which no file takes."""
+"""Characters that a terminal obeys instead of showing: control characters, line separators, direction marks.
+
+Surrogates are among them: no file can hold them."""
 
 
 class InertConsole(Console):
@@ -32,7 +33,7 @@ class InertConsole(Console):
     """
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """Rich's rendering, with a � for each such character; what Rich itself sends to the terminal stays."""
+        """Render as Rich does, with a � for each such character; what Rich itself sends to the terminal stays."""
         for segment in super().render(renderable, options):
             if segment.control or not UNSEEN.search(segment.text):
                 yield segment
@@ -41,22 +42,22 @@ class InertConsole(Console):
 
 
 def inert(text: str) -> str:
-    """``text`` with a � for each character that a terminal would obey."""
+    """Return ``text`` with a � for each character that a terminal would obey."""
     return UNSEEN.sub("�", text)
 
 
 def stdout() -> Console:
-    """Where results go."""
+    """Return the console for results."""
     return InertConsole(highlight=False)
 
 
 def stderr() -> Console:
-    """Where progress, warnings and errors go, so that results can be piped."""
+    """Return the console for progress, warnings and errors, so that results can be piped."""
     return InertConsole(stderr=True, highlight=False)
 
 
 def show_error(error: WgtuneError) -> None:
-    """Print what was wrong, and what to do about it, in plain words."""
+    """Print an error's message and its hint."""
     console = stderr()
     console.print(f"[bold red]wgtune:[/] {escape(error.message)}", soft_wrap=True)
     if error.hint:
@@ -69,13 +70,13 @@ def note(text: str) -> None:
 
 
 def warn(text: str) -> None:
-    """Print something that the user should know and that stops nothing."""
+    """Print a warning; the command goes on."""
     stderr().print(f"[yellow]note:[/] {escape(text)}", soft_wrap=True)
 
 
 @contextmanager
 def progress(title: str) -> Iterator[Report]:
-    """A progress bar with an ETA on a terminal; off one, a plain line now and then."""
+    """Show a progress bar with an ETA; without a terminal, print a line every few seconds."""
     console = stderr()
     if not console.is_terminal:
         yield _plain_report(title)

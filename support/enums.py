@@ -1,4 +1,4 @@
-"""Words that several parts share: how a trial stands, which way it was measured, and how near another device is."""
+"""Enumerations that several packages share: state of a trial, runtime, cache state, nearness of a device."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import Enum
 
 
 class TrialState(str, Enum):
-    """How one attempt at one candidate on one device stands, or ended.
+    """State of one attempt at one candidate on one device.
 
     A trial starts ``pending`` or ``running`` and ends in exactly one of the others.
     """
@@ -41,7 +41,7 @@ class TrialState(str, Enum):
 
     @property
     def fault(self) -> bool:
-        """Whether the candidate itself is to blame."""
+        """Whether the candidate itself caused the failure."""
         return self.ended and self not in (TrialState.OK, TrialState.UNVERIFIED, TrialState.ABANDONED)
 
     @property
@@ -68,7 +68,7 @@ SUSPEND_AFTER = 10
 
 
 class CacheState(str, Enum):
-    """What a timed run finds in the GPU's caches. Times of different states are never ranked together."""
+    """State of the GPU's caches before a timed run. Times of different states are never ranked together."""
 
     WARM = "warm"
     """What the run before it left there: the same inputs, as far as they fit."""
@@ -77,7 +77,7 @@ class CacheState(str, Enum):
 
 
 class Runtime(str, Enum):
-    """Through what a device is reached and a trial measured. Times of different runtimes are never ranked together."""
+    """Software that measures trials on a device. Times of different runtimes are never ranked together."""
 
     WGPU = "wgpu"
     """The WGSL itself, natively through wgpu."""
@@ -92,7 +92,7 @@ class Runtime(str, Enum):
 
 
 class Match(str, Enum):
-    """How near the device that a record comes from is, the nearest first."""
+    """How similar the device of a record is to the one at hand, the most similar first."""
 
     EXACT = "exact"
     """This very device."""

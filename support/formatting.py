@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 MISSING = "—"
-"""What stands where there is no number."""
+"""Text in place of a number that is missing."""
 
 _DURATIONS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 _SIZES = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"), (1, "B"))
@@ -22,12 +22,12 @@ class TimeUnit:
     decimals: int
 
     def format(self, seconds: float | None) -> str:
-        """The number alone."""
+        """Return the number without its unit."""
         return MISSING if seconds is None else f"{seconds / self.seconds:,.{self.decimals}f}"
 
 
 def column_unit(values_s: Iterable[float | None]) -> TimeUnit:
-    """One unit in which the longest duration is not small and the shortest still shows digits."""
+    """Return one unit in which the longest duration is not small and the shortest still shows digits."""
     known = [value for value in values_s if value]
     longest, shortest = max(known, default=1e-3), min(known, default=1e-3)
     if shortest >= 0.1:
@@ -38,7 +38,7 @@ def column_unit(values_s: Iterable[float | None]) -> TimeUnit:
 
 
 def duration(seconds: float | None) -> str:
-    """One duration with its unit, in three digits: ``12.3 ms``."""
+    """Return a duration with its unit, in three digits: ``12.3 ms``."""
     if seconds is None:
         return MISSING
     for size, name in _DURATIONS:
@@ -48,7 +48,7 @@ def duration(seconds: float | None) -> str:
 
 
 def digits(value: float | None, count: int = 3) -> str:
-    """A number in ``count`` significant digits, never with an exponent, never fewer than its whole part."""
+    """Return a number in ``count`` significant digits, never with an exponent, never fewer than its whole part."""
     if value is None:
         return MISSING
     if value == 0 or not math.isfinite(value):
@@ -58,22 +58,22 @@ def digits(value: float | None, count: int = 3) -> str:
 
 
 def ratio(value: float | None) -> str:
-    """A speed-up: ``3.42 ×``."""
+    """Return a speed-up: ``3.42 ×``."""
     return MISSING if value is None else f"{value:,.2f} ×"
 
 
 def coefficient(value: float | None) -> str:
-    """A coefficient, as of correlation: ``0.93``."""
+    """Return a coefficient, as of correlation: ``0.93``."""
     return MISSING if value is None else f"{value:.2f}"
 
 
 def percent(share: float | None) -> str:
-    """A share of one: ``12.3 %``."""
+    """Return a share of one: ``12.3 %``."""
     return MISSING if share is None else f"{100 * share:.1f} %"
 
 
 def size(nbytes: float | None) -> str:
-    """Bytes: ``1.5 MiB``."""
+    """Return a number of bytes: ``1.5 MiB``."""
     if nbytes is None:
         return MISSING
     for step, name in _SIZES:
@@ -83,5 +83,5 @@ def size(nbytes: float | None) -> str:
 
 
 def error(value: float | None) -> str:
-    """A numeric error: ``1.2e-06``."""
+    """Return a numeric error: ``1.2e-06``."""
     return MISSING if value is None else f"{value:.1e}"

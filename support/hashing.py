@@ -6,5 +6,5 @@ import hashlib
 
 
 def digest_of(text: str) -> str:
-    """SHA-256 of the text in UTF-8, in hexadecimal."""
+    """Return the SHA-256 of the text in UTF-8, in hexadecimal."""
     return hashlib.sha256(text.encode()).hexdigest()

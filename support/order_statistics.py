@@ -1,4 +1,4 @@
-"""How well a median is known from its samples, whatever their distribution: latencies are skewed, and never normal."""
+"""Confidence intervals of medians without assumptions on the distribution: latencies are skewed, not normal."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Interval(NamedTuple):
 
 
 def median_interval(samples: Sequence[float], confidence: float = CONFIDENCE) -> Interval | None:
-    """The confidence interval of the median by order statistics; None where there are too few samples for one.
+    """Return the confidence interval of the median by order statistics; None where there are too few samples for one.
 
     Of n independent samples the number below the true median is binomial (n, ½), so it lies between the k-th smallest
     and the k-th largest with probability ``1 − 2·P(B < k)``, for any continuous distribution (H. A. David and H. N.
@@ -37,7 +37,7 @@ def median_interval(samples: Sequence[float], confidence: float = CONFIDENCE) ->
 
 
 def median_error(samples: Sequence[float], confidence: float = CONFIDENCE) -> float:
-    """How far the interval's farther end lies from the samples' median, as a part of it; infinity without interval."""
+    """Return the distance from the median to the interval's farther end, relative to it; infinity without interval."""
     interval = median_interval(samples, confidence)
     middle = statistics.median(samples) if samples else 0.0
     if interval is None or middle <= 0:
@@ -47,7 +47,7 @@ def median_error(samples: Sequence[float], confidence: float = CONFIDENCE) -> fl
 
 @cache
 def _rank(count: int, confidence: float) -> int:
-    """The largest k whose interval holds with ``confidence``; 0 where even the whole range does not."""
+    """Return the largest k whose interval holds with ``confidence``; 0 where even the whole range does not."""
     below, k = 0.0, 0
     while k < count // 2:
         below += math.comb(count, k) * 0.5**count

@@ -12,17 +12,17 @@ from .errors import UsageError
 
 
 def data_dir() -> Path:
-    """The folder of the user's database; ``WGTUNE_DATA`` overrides it."""
+    """Return the folder of the user's database; ``WGTUNE_DATA`` overrides it."""
     return Path(os.environ.get("WGTUNE_DATA") or platformdirs.user_data_dir("wgtune", appauthor=False))
 
 
 def cache_dir() -> Path:
-    """The folder of what can be made again: captures and references; ``WGTUNE_CACHE`` overrides it."""
+    """Return the folder of captures and references, which can be made again; ``WGTUNE_CACHE`` overrides it."""
     return Path(os.environ.get("WGTUNE_CACHE") or platformdirs.user_cache_dir("wgtune", appauthor=False))
 
 
 def cache_limit() -> int:
-    """Bytes that references may take in the cache: 20 GiB, or as many GiB as ``WGTUNE_CACHE_GIB`` says.
+    """Return the bytes that references may take in the cache: 20 GiB, or as many GiB as ``WGTUNE_CACHE_GIB`` says.
 
     Raises UsageError where that is no number, or a negative one.
     """
@@ -37,5 +37,5 @@ def cache_limit() -> int:
 
 
 def default_database() -> str:
-    """The user's own database: the path of a SQLite file, or what ``WGTUNE_DB`` says, a path or a SQLAlchemy URL."""
+    """Return the user's own database: a SQLite file's path, or the path or SQLAlchemy URL in ``WGTUNE_DB``."""
     return os.environ.get("WGTUNE_DB") or str(data_dir() / "wgtune.db")

@@ -1,4 +1,4 @@
-"""`wgtune demo`: the whole way once, on a small model."""
+"""`wgtune demo`: all steps once, on a small model."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from .run import run_demo
 
 
 def demo(
-    folder: Annotated[Path, typer.Option(help="Where everything lands.")] = Path("demo"),
+    folder: Annotated[Path, typer.Option(help="Folder for all files.")] = Path("demo"),
     minutes: Annotated[float, typer.Option(min=0.0, help="Minutes of tuning.")] = 4.0,
     device: DeviceOption = "auto",
     prompt: Annotated[str, typer.Option(help="What to draw.")] = "a lighthouse at dusk",
 ) -> None:
-    """Make a small model, tune it, report, build, draw: the whole way once. The same command goes on."""
+    """Make a small model, tune it, report, build a bundle and draw a picture. Run it again to continue."""
     if not run_demo(folder, minutes, found_device(device), prompt):
         raise typer.Exit(130)

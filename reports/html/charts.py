@@ -84,7 +84,7 @@ def bars(rows: Sequence[Timing]) -> list[Bar]:
 
 
 def curve(points: Sequence[TuningCurvePoint]) -> Curve | None:
-    """Return the curve through ``points``, from nought; None where there are not two."""
+    """Return the curve through ``points``, with an axis from zero; None with fewer than two points."""
     if len(points) < 2:
         return None
     first, last = points[0], points[-1]

@@ -1,4 +1,4 @@
-"""One HTML page with everything about a model on a device: it needs no network and no other file."""
+"""HTML page with latency and coverage of a model on a device, in one self-contained file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How an image's time came down while tuning went on."""
+"""Tuning curve: an image's time over the number of trials."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class TuningCurvePoint:
 def tuning_curve(
     store: Reader, launches: ModelLaunches, device_key: str, runtime: Runtime = Runtime.WGPU
 ) -> list[TuningCurvePoint]:
-    """The image's time after each trial that lowered it, and after the last one; empty where nothing is measured.
+    """Return the image's time after each trial that lowered it, and after the last one; empty if nothing is measured.
 
     Until a kernel has its first verified time it counts with that time, so that the curve only falls. Kernels that
     never had one are left out. Time between sessions does not count.

@@ -26,6 +26,6 @@ _COLUMNS = [
 
 
 def print_aliases(own: Sequence[Alias], shipped: Sequence[Alias], *, json: bool, console: Console) -> None:
-    """Prints the user's aliases, then the shipped ones."""
+    """Print the user's aliases, then the shipped ones."""
     rows = [{**vars(alias), "origin": "you"} for alias in own] + [{**vars(a), "origin": "wgtune"} for a in shipped]
     print_rows(rows, _COLUMNS, json=json, console=console)

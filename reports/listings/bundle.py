@@ -1,4 +1,4 @@
-"""What was built into a bundle, and what was drawn from one, as text."""
+"""Results of `wgtune build` and `wgtune generate`, as text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def print_built(summary: BuildSummary, *, json: bool, console: Console) -> None:
-    """Prints what `wgtune build` made: where, how large, from which records, what it asks of a browser."""
+    """Print what `wgtune build` made: folder, size, records used, and limits that a browser must offer."""
     if json:
         print_json(summary, console)
         return
@@ -49,7 +49,7 @@ def print_built(summary: BuildSummary, *, json: bool, console: Console) -> None:
 
 
 def print_generated(made: GeneratedImage, *, json: bool, console: Console) -> None:
-    """Prints what `wgtune generate` drew, and how long each part took."""
+    """Print what `wgtune generate` drew, and how long each part took."""
     if json:
         print_json(made, console)
         return

@@ -38,7 +38,7 @@ def _model_row(model: ModelInfo) -> dict[str, Any]:
 
 
 def print_database(info: DatabaseInfo, *, json: bool, console: Console) -> None:
-    """Prints what `admin.info` found: file, schema, models, sessions, trials by device and state."""
+    """Print what `admin.info` found: file, schema, models, sessions, trials by device and state."""
     if json:
         print_json(info, console)
         return
@@ -103,7 +103,7 @@ def _release_line(release: ReleaseReplays) -> str:
 
 
 def print_upgrade(upgrade: Upgrade, *, json: bool, console: Console) -> None:
-    """Prints what `wgtune.database.exchange.admin.upgrade` did."""
+    """Print what `wgtune.database.exchange.admin.upgrade` did."""
     if json:
         print_json(upgrade, console)
         return
@@ -125,7 +125,7 @@ _MOST_STALE = 50
 
 
 def print_replayed(replayed: Mapping[str, Any], *, json: bool, console: Console) -> None:
-    """Prints what `wgtune.tuner.interop.replay.ReplaySummary.to_json` says."""
+    """Print what `wgtune.tuner.interop.replay.ReplaySummary.to_json` says."""
     if json:
         print_json(replayed, console)
         return
@@ -151,7 +151,7 @@ def print_replayed(replayed: Mapping[str, Any], *, json: bool, console: Console)
 
 
 def print_problems(problems: Sequence[str], *, json: bool, console: Console) -> None:
-    """Prints what `wgtune.database.exchange.admin.check` found, one line each, or that all is well."""
+    """Print what `wgtune.database.exchange.admin.check` found, one line each, or that all is well."""
     if json:
         print_json(list(problems), console)
     else:

@@ -29,7 +29,7 @@ _COLUMNS = [
 
 
 def print_devices(devices: Sequence[Device], *, json: bool, console: Console) -> None:
-    """Prints the devices in the order given; with ``json``, with all their limits and features."""
+    """Print the devices in the order given; with ``json``, with all their limits and features."""
     if json:
         print_json([device.to_json() for device in devices], console)
     else:

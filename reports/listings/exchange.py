@@ -1,4 +1,4 @@
-"""What merging, releasing and comparing databases came to, as text."""
+"""Results of merging, releasing, comparing, exporting and importing databases, as text."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..tables import Column, print_json, print_rows
 
 
 def print_merged(done: Merged, *, json: bool, console: Console) -> None:
-    """Prints what `wgtune.database.exchange.merge.merge` did."""
+    """Print what `wgtune.database.exchange.merge.merge` did."""
     if json:
         print_json(done, console)
         return
@@ -32,7 +32,7 @@ def print_merged(done: Merged, *, json: bool, console: Console) -> None:
 
 
 def print_release(path: Path, manifest: Manifest, *, json: bool, console: Console) -> None:
-    """Prints what `wgtune.database.exchange.release.write_release` wrote."""
+    """Print what `wgtune.database.exchange.release.write_release` wrote."""
     if json:
         print_json({"path": path, **vars(manifest)}, console)
         return
@@ -50,7 +50,7 @@ def print_release(path: Path, manifest: Manifest, *, json: bool, console: Consol
 
 
 def print_diff(found: Diff, *, json: bool, console: Console) -> None:
-    """Prints what `wgtune.database.exchange.diff.diff` found: kernels that changed, worst first, and the totals."""
+    """Print what `wgtune.database.exchange.diff.diff` found: kernels that changed, worst first, and the totals."""
     if json:
         print_json(found, console)
         return
@@ -83,7 +83,7 @@ _MOST_LISTED = 20
 
 
 def print_exported(exported: ExportSummary, *, json: bool, console: Console) -> None:
-    """Prints what `wgtune.tuner.interop.json_export.export_pair` wrote, and what it left out."""
+    """Print what `wgtune.tuner.interop.json_export.export_pair` wrote, and what it left out."""
     if json:
         print_json(exported, console)
         return
@@ -107,7 +107,7 @@ def print_exported(exported: ExportSummary, *, json: bool, console: Console) -> 
 
 
 def print_imported(imported: ImportSummary, *, json: bool, console: Console) -> None:
-    """Prints what `wgtune.tuner.interop.json_import.import_pair` added, and what it could not read."""
+    """Print what `wgtune.tuner.interop.json_import.import_pair` added, and what it could not read."""
     if json:
         print_json(imported, console)
         return
@@ -147,5 +147,5 @@ def _print_more(rows: int, console: Console) -> None:
 
 
 def _counted(count: int, one: str, many: str = "") -> str:
-    """``count`` and the noun that goes with it."""
+    """Return ``count`` with the noun in singular or plural."""
     return f"{count} {one if count == 1 else many or one + 's'}"

@@ -1,4 +1,4 @@
-"""What became of a file of prompts, as text."""
+"""Result of drawing a file of prompts, as text."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _COLUMNS = [
 def print_batch(
     result: BatchResult, bad: Sequence[BadLine], sheet: Path | None, *, json: bool, console: Console
 ) -> None:
-    """Prints how many pictures each device drew, which were there already, and every line that came to nothing."""
+    """Print how many pictures each device drew, which were there already, and every line that came to nothing."""
     if json:
         print_json(_plain(result, bad, sheet), console)
         return

@@ -1,4 +1,4 @@
-"""How the devices of a database fare: trials, faults, quarantine, suspension."""
+"""Health of the devices in a database: trials, faults, quarantine, suspension."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _QUARANTINED = [
 
 
 def print_health(healths: Sequence[DeviceHealth], *, json: bool, console: Console) -> None:
-    """Prints what `health.device_health` found: a line per device, then what to know of each."""
+    """Print what `health.device_health` found: a line per device, then sentences on each."""
     if json:
         print_json([_to_json(health) for health in healths], console)
         return
@@ -71,7 +71,7 @@ def print_health(healths: Sequence[DeviceHealth], *, json: bool, console: Consol
 
 
 def sentences(health: DeviceHealth) -> list[str]:
-    """What to know of a device, and what to do about it."""
+    """Return what is wrong with a device, and what to do about it."""
     drivers = "; ".join(
         f"{use.driver or UNNAMED_DRIVER} ({use.first:%Y-%m-%d} to {use.last:%Y-%m-%d})" for use in health.drivers
     )

@@ -25,7 +25,7 @@ _COLUMNS = [
 
 
 def print_kernels(rows: Sequence[KernelRow], *, limit: int | None, json: bool, console: Console) -> None:
-    """Prints the rows in the order given, or the first ``limit`` of them; GFLOP and MiB are per launch."""
+    """Print the rows in the order given, or the first ``limit`` of them; GFLOP and MiB are per launch."""
     shown = list(rows[:limit])
     print_rows([asdict(row) for row in shown], _COLUMNS, json=json, console=console)
     if not json:

@@ -1,4 +1,4 @@
-"""All that is kept of a session or a trial, one line each."""
+"""All stored values of a session or a trial, one line each."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..tables import print_json
 
 
 def print_shown(shown: SessionRecord | dict[str, Any], *, json: bool, console: Console) -> None:
-    """Prints names and values; nothing is left out or shortened."""
+    """Print names and values, none left out or shortened."""
     values = plain(shown)
     if json:
         print_json(values, console)
