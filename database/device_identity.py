@@ -1,4 +1,4 @@
-"""Which GPU a device is, in three levels: vendor, architecture, model, whatever a driver or a browser calls them.
+"""Identity of a GPU in three levels, vendor, architecture and model, under the various names of drivers and browsers.
 
 Drivers rename devices, and a chip has other names on Vulkan, Metal and D3D12 and in a browser, whose ``adapter.info``
 often says no more than vendor and architecture. An `Alias` translates one name; those that come with wgtune are in
@@ -51,7 +51,7 @@ class Identity:
     model: str
 
     def same_model(self, other: Identity) -> bool:
-        """Whether both are the same product.
+        """Return whether both are the same product.
 
         A family's name, such as "radeon graphics", carries no number and stands for many GPUs: then the architectures
         must be known and equal.
@@ -63,11 +63,11 @@ class Identity:
         return True
 
     def same_architecture(self, other: Identity) -> bool:
-        """Whether both are of one known architecture."""
+        """Return whether both are of one known architecture."""
         return bool(self.architecture) and self.architecture == other.architecture and self.same_vendor(other)
 
     def same_vendor(self, other: Identity) -> bool:
-        """Whether both are of one known vendor."""
+        """Return whether both are of one known vendor."""
         return bool(self.vendor) and self.vendor == other.vendor
 
 
@@ -83,7 +83,7 @@ class Aliases:
             found.setdefault((one.level, name.removesuffix("*")), one)
 
     def find(self, level: AliasLevel, name: str) -> Alias | None:
-        """The alias for what is called ``name`` at ``level``."""
+        """Return the alias for what is called ``name`` at ``level``."""
         if (found := self._whole.get((level, name))) is not None:
             return found
         lengths = range(len(name), 0, -1)
@@ -91,7 +91,7 @@ class Aliases:
 
 
 def resolve(device: DeviceInfo, aliases: Aliases) -> Identity:
-    """Who ``device`` is after all ``aliases``. Resolving the answer again changes nothing.
+    """Return the identity of ``device`` after all ``aliases``. Resolving the result again changes nothing.
 
     Raises:
         UsageError: aliases lead in a circle.
@@ -103,12 +103,12 @@ def resolve(device: DeviceInfo, aliases: Aliases) -> Identity:
         if identity == seen[-1]:
             return identity
         if identity in seen:
-            raise UsageError(f"the aliases of {device.key} lead in a circle: they never settle on one name", _HINT)
+            raise UsageError(f"the aliases of {device.key} form a circle: no name is final", _HINT)
         seen.append(identity)
 
 
 def _pass(identity: Identity, aliases: Aliases) -> Identity:
-    """The finest level first, since what it says of a coarser one may have an alias there."""
+    """Apply aliases, the finest level first, since its result may have an alias at a coarser level."""
     for level in (AliasLevel.MODEL, AliasLevel.ARCHITECTURE, AliasLevel.VENDOR):
         passed: list[str] = []
         while (found := aliases.find(level, name := getattr(identity, level.value))) is not None and name:
@@ -123,7 +123,7 @@ def _pass(identity: Identity, aliases: Aliases) -> Identity:
 
 
 def _parts(found: Alias) -> dict[str, str]:
-    """What an alias sets."""
+    """Return the parts that an alias sets."""
     settable = {
         AliasLevel.VENDOR: (found.vendor, None, None),
         AliasLevel.ARCHITECTURE: (found.vendor, found.architecture, None),
@@ -134,7 +134,7 @@ def _parts(found: Alias) -> dict[str, str]:
 
 
 def normalized(name: str) -> str:
-    """Lower case, without trademark signs, single spaces."""
+    """Return the name in lower case with single spaces, without trademark signs."""
     return " ".join(_TRADEMARK.sub("", name).lower().split())
 
 
@@ -145,7 +145,7 @@ def _known(name: str) -> str:
 
 @cache
 def shipped_aliases() -> tuple[Alias, ...]:
-    """What comes with wgtune.
+    """Return the aliases that come with wgtune.
 
     Raises:
         DatabaseError: the file is not what was shipped.
@@ -162,14 +162,14 @@ def _from_json(item: Mapping[str, Any]) -> Alias:
 
 
 def check_alias(one: Alias) -> Alias:
-    """``one`` as it is kept.
+    """Return ``one`` in the form in which it is stored.
 
     Raises:
         UsageError: it has no name, says nothing, or something finer than its level.
     """
     name = normalized(one.name)
     if not name.removesuffix("*") or "*" in name[:-1]:
-        raise UsageError(f"{one.name!r} is no name for an alias", "give a whole name, or its beginning and one *")
+        raise UsageError(f"{one.name!r} is not a name for an alias", "give a whole name, or its beginning and one *")
     finer = {
         AliasLevel.VENDOR: ("architecture", "model"),
         AliasLevel.ARCHITECTURE: ("model",),
@@ -185,7 +185,7 @@ def check_alias(one: Alias) -> Alias:
 
 
 def from_row(row: Any) -> Alias:
-    """A row of the table ``alias``."""
+    """Convert a row of the table ``alias``."""
     return Alias(row.level, row.name, row.vendor, row.architecture, row.model, row.note)
 
 

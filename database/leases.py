@@ -1,11 +1,11 @@
-"""Leases: tuners that share a database and a device share its kernels out, instead of doing them twice.
+"""Leases: they divide a device's kernels among tuners that share a database, so that none is tuned twice.
 
-A lease says that one session works on one workload, on its device and runtime, until a moment that it keeps putting
-off. A tuner that dies stops doing so: once the moment has passed, whoever asks next takes the workload over.
+A lease says that one session works on one workload, on its device and runtime, until a time that the session keeps
+extending. A tuner that dies stops extending it. Once the lease has expired, the next claim takes the workload over.
 
-On PostgreSQL a claim locks the row that it wants and skips those which others are just taking (``FOR UPDATE SKIP
-LOCKED``), so that claims never wait for each other. On SQLite all writers take turns. Moments are of the database
-server's clock, since those of several hosts differ.
+On PostgreSQL a claim locks the row that it wants and skips rows that others are locking (``FOR UPDATE SKIP LOCKED``),
+so that claims never wait for each other. On SQLite all writers take turns. Times are those of the database server's
+clock, since the clocks of several hosts differ.
 """
 
 from __future__ import annotations
@@ -43,14 +43,15 @@ _TAKE = update(lease).where(_ROW).values(session_id=bindparam("me"), until=bindp
 
 
 def claim(store: Store, session_id: int, workload_ids: Sequence[str], seconds: float = LEASE_S) -> str | None:
-    """Takes the first of the workloads, in their order, that no other live session holds; None where all are held.
+    """Claim the first of the workloads, in their order, that no other live session holds; None where all are held.
 
-    One that the session holds already counts as free, and its lease is put off. Taking over a lease that ran out
-    makes what the earlier session left running on that workload `abandoned`; its result is still accepted, once.
+    A workload that the session holds already counts as free, and its lease is extended. Taking over an expired lease
+    marks the trials that the earlier session left running on that workload `abandoned`; a result that arrives later is
+    still accepted, once.
 
     Raises:
-        DatabaseError: there is no such session, or it has ended; or there is no such workload. One that was taken for
-        dead, because it was silent for long, goes on.
+        DatabaseError: there is no such session, or it has ended; or there is no such workload. A session
+            that was closed as killed because it was silent for long is reopened.
     """
     if not workload_ids:
         return None
@@ -76,9 +77,9 @@ def claim(store: Store, session_id: int, workload_ids: Sequence[str], seconds: f
 
 
 def renew(store: Store, session_id: int, workload_id: str, seconds: float = LEASE_S) -> bool:
-    """Puts off the end of a lease; False where the session does not hold it any more, since another took it over.
+    """Extend a lease. Return False where another session took it over.
 
-    A lease that ran out and that nobody took is as good as one that did not.
+    An expired lease that nobody took over is extended like any other.
     """
     with store.writing() as connection:
         until = server_time(connection) + timedelta(seconds=seconds)
@@ -87,7 +88,7 @@ def renew(store: Store, session_id: int, workload_id: str, seconds: float = LEAS
 
 
 def give_back(store: Store, session_id: int, workload_id: str) -> None:
-    """Ends a lease, so that others need not wait; does nothing where the session does not hold it any more."""
+    """End a lease, so that others need not wait; do nothing where the session no longer holds it."""
     with store.writing() as connection:
         connection.execute(_held(session_id, workload_id).values(session_id=None))
 
@@ -117,7 +118,7 @@ def _workload_ids(store: Store, connection: Connection, digests: Sequence[str]) 
 def _held_by_others(
     connection: Connection, ids: Sequence[int], device_id: int, runtime: Runtime, me: int, now: datetime
 ) -> set[int]:
-    """The workloads that need not be tried. Makes the rows to be locked, held by nobody, where they are missing."""
+    """Return the workloads that other sessions hold, and insert the missing rows, so that they can be locked."""
     query = select(lease.c.workload_id, lease.c.session_id, lease.c.until).where(
         lease.c.device_id == device_id, lease.c.runtime == runtime, lease.c.workload_id.in_(ids)
     )

@@ -25,7 +25,7 @@ SILENT_S = 24 * 3600.0
 """More than a night with the lid closed, and than any difference between hosts' clocks; trials end within minutes."""
 
 CLOCK_SLACK_S = 2.0
-"""A start time is the boot time, kept to the second, plus ticks; and clocks are corrected now and then."""
+"""Tolerance of start times: the boot time is known to the second, and clocks are adjusted."""
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _NAMESPACE = Path("/proc/self/ns/pid")
@@ -34,10 +34,10 @@ _RETURNED = "it was taken for dead, and came back"
 
 @cache
 def host_name() -> str:
-    """This machine's name and, on Linux, which space of process ids this is in: ``lab [1f0c93d2/4026531836]``.
+    """Return this machine's name and, on Linux, its boot and PID namespace: ``lab [1f0c93d2/4026531836]``.
 
-    Containers may share a name, and machines too: one must not take the other's processes for dead, because it does not
-    see them. The number of this boot tells machines apart, the namespace's the containers of one.
+    Machines, and containers of one machine, may share a name. None of them may take another's processes for dead only
+    because it does not see them. The boot id tells machines apart, the namespace the containers of one machine.
     """
     try:
         boot = _BOOT.read_text(encoding="ascii").strip()[:8]
@@ -48,14 +48,14 @@ def host_name() -> str:
 
 
 def host_label(host: str) -> str:
-    """What people call the host that `host_name` names."""
+    """Return the readable part of a `host_name`."""
     return host.partition(" [")[0]
 
 
 def is_alive(pid: int, since: datetime) -> bool:
-    """Whether process ``pid`` of this machine is the one that was running at the moment ``since``.
+    """Return whether process ``pid`` of this machine is the one that was running at the time ``since``.
 
-    Process ids are used again, within minutes in a container: one that started after ``since`` is another process.
+    Process ids are reused, in a container within minutes. A process that started after ``since`` is another one.
     """
     try:
         process = psutil.Process(pid)
@@ -69,7 +69,7 @@ def is_alive(pid: int, since: datetime) -> bool:
 
 
 def silent_sessions(connection: Connection) -> dict[int, datetime]:
-    """The running sessions without a sign of life for `SILENT_S`, with the last one each gave (UTC)."""
+    """Return the running sessions without a sign of life for `SILENT_S`, with the time of the last one (UTC)."""
     now = server_time(connection)
     running = select(session.c.id, session.c.started).where(session.c.outcome == SessionOutcome.RUNNING)
     found = {}
@@ -85,7 +85,7 @@ def silent_sessions(connection: Connection) -> dict[int, datetime]:
 
 
 def revive(connection: Connection, session_id: int) -> None:
-    """Reopens a session that was taken for dead: its own process, which calls this, knows better."""
+    """Reopen a session that was closed as killed. Its own process calls this, which proves that it is alive."""
     connection.execute(
         update(session)
         .where(session.c.id == session_id, session.c.outcome == SessionOutcome.KILLED)
@@ -94,7 +94,7 @@ def revive(connection: Connection, session_id: int) -> None:
 
 
 def server_time(connection: Connection) -> datetime:
-    """The database server's time; SQLite's is this machine's."""
+    """Return the database server's time; for SQLite, this machine's."""
     if connection.dialect.name != "postgresql":
         return datetime.now(timezone.utc)
     now: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()

@@ -1,4 +1,4 @@
-"""Databases that are only read: what is merged, compared or released is never changed, whatever its schema."""
+"""Read-only opening: sources of merges, comparisons and releases never change, whatever their schema."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from .sql_reader import SqlReader
 
 @contextmanager
 def opened(url: str | None) -> Iterator[SqlReader]:
-    """A reader of the database at ``url``, in this program's schema; an older file is upgraded in a temporary copy.
+    """Open the database at ``url`` for reading, in this program's schema; upgrade an older file in a temporary copy.
 
     Raises:
-        DatabaseError: as `Store.open`; an older database on a server, which cannot be copied aside; or a file that was
-        written to while it was read in a way that only its own log could have kept apart.
+        DatabaseError: as `Store.open`; an older database on a server, which cannot be copied aside; or a file without a
+            write-ahead log that was written to while it was read.
     """
     where = parse_url(url)
     path, name = sqlite_path(where), display(where)

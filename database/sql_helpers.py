@@ -24,9 +24,9 @@ def insert_row(connection: Connection, table: Table, values: Mapping[str, Any]) 
 
 
 def insert_missing(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert the rows whose unique columns nobody has taken yet; the others are left out.
+    """Insert the rows that do not exist yet, by their unique columns, and ignore the others.
 
-    On PostgreSQL a row that another transaction is inserting just now is waited for: whoever comes second finds it.
+    On PostgreSQL this waits for a row that another transaction is inserting, and then finds it.
     """
     if not rows:
         return
@@ -35,7 +35,7 @@ def insert_missing(connection: Connection, table: Table, rows: Sequence[Mapping[
 
 
 def find_or_insert(connection: Connection, table: Table, column: str, values: Mapping[str, Any]) -> int:
-    """The id of the row with this value in the unique ``column``; inserted with ``values`` where there is none."""
+    """Return the id of the row with this value in the unique ``column``; insert ``values`` where there is none."""
     query = select(table.c.id).where(table.c[column] == values[column])
     found = connection.execute(query).scalar()
     if found is None:
@@ -45,7 +45,7 @@ def find_or_insert(connection: Connection, table: Table, column: str, values: Ma
 
 
 def schedule_id(connection: Connection, trace: str) -> int:
-    """The id of the schedule with this text; added when it is new, as most are."""
+    """Return the id of the schedule with this text, and add it if it is new."""
     values = {"digest": digest_of(trace), "trace": trace}
     added = connection.execute(_NEW_SCHEDULE[connection.dialect.name], values).scalar()
     if added is None:

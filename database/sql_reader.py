@@ -71,11 +71,11 @@ class SqlReader:
 
     @property
     def layers(self) -> tuple[SqlReader, ...]:
-        """The databases that this is made of, the user's own first: itself."""
+        """See `Reader.layers`: this database alone."""
         return (self,)
 
     def close(self) -> None:
-        """Closes the connections; the store answers no more."""
+        """See `Reader.close`."""
         self._engine.dispose()
 
     def __enter__(self: Self) -> Self:
@@ -252,12 +252,12 @@ class SqlReader:
         return TrialOrigin(self.name, record.session_id, record.number)
 
     def stale(self) -> ColumnElement[bool]:
-        """Whether the installed TVM is known not to apply a trial's schedule, for queries of this database."""
+        """Return the condition that the installed TVM is known not to apply a trial's schedule."""
         return is_stale()
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """A transaction that only reads, for the modules of this package."""
+        """Begin a transaction that only reads, for the modules of this package."""
         with translated(self.name), self._engine.begin() as connection:
             yield connection
 
@@ -291,7 +291,7 @@ class SqlReader:
 
 
 def _first(connection: Connection, ranked: Select[Any], workload_ids: Collection[str]) -> list[int]:
-    """The first trial of each workload's ranking: one short walk down the index each, all in one statement."""
+    """Return the first trial of each workload's ranking: one short walk down the index each, all in one statement."""
     first = ranked.limit(1).correlate(workload).scalar_subquery()
     query = select(first)
     return [
@@ -303,14 +303,14 @@ def _first(connection: Connection, ranked: Select[Any], workload_ids: Collection
 
 
 def _batches(values: Collection[T]) -> Iterator[list[T]]:
-    """As many at a time as any database takes in one statement."""
+    """Yield the values in batches that every database accepts in one statement."""
     whole = list(values)
     for start in range(0, len(whole), _AT_ONCE):
         yield whole[start : start + _AT_ONCE]
 
 
 def _of_device(query: Select[Any], device_key: str, runtime: Runtime) -> Select[Any]:
-    """``query`` on the trial table, narrowed to one device and one way of measuring."""
+    """Return ``query`` on the trial table, narrowed to one device and one way of measuring."""
     device_id = select(device.c.id).where(device.c.key == device_key).scalar_subquery()
     return query.where(trial.c.device_id == device_id, trial.c.runtime == runtime)
 
@@ -330,7 +330,7 @@ def is_stale() -> ColumnElement[bool]:
 
 
 def is_superseded() -> ColumnElement[bool]:
-    """Whether the trial's schedule was measured again since, to take its place."""
+    """Return the condition that a later trial replaces this one, since its schedule was measured again."""
     later = trial.alias("later")
     return (
         select(later.c.id)
@@ -350,7 +350,7 @@ def is_superseded() -> ColumnElement[bool]:
 
 @cache
 def installed_tvm() -> str:
-    """The version of TVM that is installed, without loading it; empty where there is none."""
+    """Return the version of TVM that is installed, without loading it; empty where there is none."""
     try:
         return metadata.version("apache-tvm")
     except metadata.PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""The store: opening a database, and every change that is made to it."""
+"""The store: opens a database, and makes every change to it."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Store(SqlReader):
 
     @classmethod
     def open(cls, url: str | None = None, *, create: bool = True) -> Store:
-        """Opens the database at ``url``: a SQLAlchemy URL, the path of a SQLite file, or None for the user's own.
+        """Open the database at ``url``: a SQLAlchemy URL, the path of a SQLite file, or None for the user's own.
 
         A new one gets its tables, an older one is upgraded. With ``create`` false it must exist. The user's own
         folder is made when it is missing, any other must be there.
@@ -101,18 +101,18 @@ class Store(SqlReader):
 
     @classmethod
     def memory(cls) -> Store:
-        """A new database in this process's memory, gone when it is closed: for programs that keep nothing, and tests.
+        """Create a database in this process's memory, which is lost when it is closed.
 
-        Threads take turns: it has one connection.
+        Threads take turns, since it has one connection.
         """
         engine, name = memory_engine(), "the database in memory"
         upgrade(engine, name)
         return cls(engine, name)
 
     def add_workloads(self, workloads: Iterable[WorkloadInfo]) -> None:
-        """Adds the workloads that are not there yet, and of the others the forms of TVM, and names, that are not.
+        """Add new workloads, and the missing TVM forms and names of known ones.
 
-        A version of TVM of whose form there was none is asked again about schedules that were stale under it.
+        Replays that were stale under a TVM version whose form is new are deleted, so that they are tried again.
         """
         # In one order, lest two writers on PostgreSQL wait for each other's rows.
         infos = sorted(workloads, key=lambda info: info.id)
@@ -132,12 +132,12 @@ class Store(SqlReader):
             ]
             fresh = _missing_forms(connection, forms)
             insert_missing(connection, workload_form, forms)
-            # What TVM could not do with a kernel in another version's words it may be able to do in its own.
+            # A new TVM form may fix stale replays: ask again.
             for match in matching([replay.c.workload_id, replay.c.tvm_version], fresh):
                 connection.execute(delete(replay).where(match, replay.c.status == ReplayStatus.STALE))
 
     def add_model(self, info: ModelInfo, kernels: Iterable[ModelKernel]) -> None:
-        """Adds a captured model and its kernels, whose workloads must be there; does nothing when the capture is known.
+        """Add a captured model and its kernels, whose workloads must exist; do nothing when the capture is known.
 
         Raises:
             DatabaseError: a kernel's workload was not added before.
@@ -165,7 +165,7 @@ class Store(SqlReader):
             insert_missing(connection, model_kernel, rows)
 
     def begin_session(self, info: SessionInfo) -> int:
-        """Opens a session, `running`, and returns its id. Its device is added when it is new."""
+        """Open a session in state `running` and return its id. A new device is added."""
         with self.writing() as connection:
             columns = from_session(info) | {
                 "uid": uuid.uuid4().hex,
@@ -178,7 +178,7 @@ class Store(SqlReader):
             return insert_row(connection, session, columns)
 
     def add_alias(self, alias: Alias) -> None:
-        """Keeps an alias; one of the same level and name that the user had before gives way.
+        """Store an alias, in place of the user's earlier one of the same level and name.
 
         Raises:
             UsageError: it says nothing, or something finer than its level.
@@ -189,18 +189,18 @@ class Store(SqlReader):
             connection.execute(alias_table.insert(), [values])
 
     def remove_alias(self, level: AliasLevel, name: str) -> bool:
-        """Takes an alias of the user's away; returns whether there was one."""
+        """Remove an alias of the user, and return whether there was one."""
         with self.writing() as connection:
             return connection.execute(_same_alias(level, normalized(name))).rowcount > 0
 
     def end_session(self, session_id: int, outcome: SessionOutcome, note: str = "") -> None:
-        """Closes a session; trials that it left running become `abandoned`. One that was taken for dead may still end.
+        """Close a session; its running trials become `abandoned`. A session that was closed as killed may still end.
 
         Raises:
             DatabaseError: there is no such session, or it has ended.
         """
         if outcome is SessionOutcome.RUNNING:
-            raise ValueError("a session does not end as running")
+            raise ValueError("RUNNING is not a final state of a session")
         with self.writing() as connection:
             found = connection.execute(select(session.c.outcome).where(session.c.id == session_id)).scalar()
             if found not in (SessionOutcome.RUNNING, SessionOutcome.KILLED):
@@ -209,7 +209,7 @@ class Store(SqlReader):
             _close_sessions(connection, [session_id], outcome, clean(note))
 
     def begin_trial(self, start: TrialStart) -> int:
-        """Commits a `running` trial and returns its id; it is on the disk before the candidate can hang the machine.
+        """Commit a `running` trial and return its id; it is on the disk before the candidate can hang the machine.
 
         Raises:
             DatabaseError: the session or the workload is not in the database.
@@ -219,7 +219,7 @@ class Store(SqlReader):
             return self._insert_trial(connection, start, unfinished)
 
     def end_trial(self, trial_id: int, end: TrialEnd) -> None:
-        """Commits how a trial ended. One that was given up as `abandoned` takes its result once, however late.
+        """Commit how a trial ended. An `abandoned` trial accepts its result once, however late.
 
         Raises:
             ValueError: the state is not final; or it has a latency by its state but no samples; or it is `ok` without
@@ -235,14 +235,14 @@ class Store(SqlReader):
                 raise DatabaseError(f"{self.name}: trial {trial_id} {state}")
 
     def add_trial(self, start: TrialStart, end: TrialEnd) -> int:
-        """Commits a trial that ran elsewhere, whole, and returns its id. Raises as `begin_trial` and `end_trial`."""
+        """Commit a whole trial that ran elsewhere and return its id. Raises as `begin_trial` and `end_trial`."""
         now = _now()
         ended = from_unfinished(start) | from_end(end) | {"started": now, "ended": now}
         with self.writing() as connection:
             return self._insert_trial(connection, start, ended)
 
     def abandon_dead(self, host: str) -> int:
-        """Closes the sessions that processes left behind when they were killed.
+        """Close the sessions of processes that were killed.
 
         Those of ``host``, this process's own `liveness.host_name`, are asked for; the others count as dead when they
         have been silent for long (`liveness`). Their running trials become `abandoned`, the sessions `killed`. Returns
@@ -307,7 +307,7 @@ class Store(SqlReader):
         return self._workload_ids[digest]
 
     def _session(self, connection: Connection, session_id: int) -> tuple[int, Runtime]:
-        """The session's device and runtime."""
+        """Return the session's device and runtime."""
         if session_id not in self._sessions:
             query = select(session.c.device_id, session.c.runtime).where(session.c.id == session_id)
             found = connection.execute(query).first()
@@ -345,7 +345,7 @@ def _upsert_device(connection: Connection, info: DeviceInfo) -> int:
 
 
 def _close_sessions(connection: Connection, ids: list[int], outcome: SessionOutcome, note: str) -> int:
-    """Ends the sessions and abandons what they left running; returns how many trials that were."""
+    """End the sessions and abandons what they left running; returns how many trials that were."""
     if not ids:
         return 0
     now = _now()

@@ -1,4 +1,4 @@
-"""Looking after a database: what is in it, whether it is whole, bringing it to this program's schema."""
+"""Administration of a database: content, integrity, and upgrade to this program's schema."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class DatabaseInfo:
 
 @dataclass(frozen=True)
 class Upgrade:
-    """What an upgrade did: the revisions before (None: the database was empty) and after."""
+    """The schema revisions before an upgrade (None: the database was empty) and after it."""
 
     name: str
     before: str | None
@@ -61,10 +61,10 @@ class Upgrade:
 
 
 def info(url: str | None = None, *, releases: Sequence[SqlReader] = ()) -> DatabaseInfo:
-    """Counts what is in the database, changing nothing; ``releases`` are those that are read under it, where
-    it can keep what TVM answers about them.
+    """Count the content of the database without changing it.
 
-    Raises DatabaseError where there is none or it cannot be read.
+    ``releases`` are those that are read under it. The database stores which of their schedules TVM can apply.
+    Raises DatabaseError where there is no database or it cannot be read.
     """
     with _opened(url) as (engine, name, path), translated(name), engine.begin() as connection:
         revision, latest = current_revision(connection, name), known_revisions()[-1]
@@ -89,13 +89,13 @@ def info(url: str | None = None, *, releases: Sequence[SqlReader] = ()) -> Datab
 
 
 def upgrade(url: str | None = None) -> Upgrade:
-    """Brings the database to this program's schema. Raises DatabaseError as `Store.open` does."""
+    """Upgrade the database to this program's schema. Raises DatabaseError as `Store.open` does."""
     with _opened(url) as (engine, name, _), translated(name):
         return Upgrade(name, *migrate(engine, name))
 
 
 def check(url: str | None = None) -> list[str]:
-    """What is wrong with the database, one sentence each; empty where it is whole.
+    """Return the problems of the database, one sentence each; nothing where it is whole.
 
     Raises DatabaseError only where there is nothing to check: no file, no server, no permission, another program's.
     """
@@ -121,7 +121,7 @@ def check(url: str | None = None) -> list[str]:
 
 @contextmanager
 def _noting(problems: list[str], name: str) -> Iterator[None]:
-    """What the driver or a value raises becomes a problem; any other error passes."""
+    """Turn errors of the driver or of a value into problems; other errors pass."""
     try:
         with translated(name):
             yield

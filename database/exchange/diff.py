@@ -1,4 +1,4 @@
-"""What became of each kernel on each device between two databases, by the samples of its best record."""
+"""Comparison of two databases: each kernel on each device, by the samples of its best record."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ LEAST_EFFECT = 0.03
 """Share by which medians must differ before a kernel counts as faster or slower."""
 
 ALPHA = 0.01
-"""How often two equal kernels may differ by chance and still count, before the least effect is asked for."""
+"""Significance level: the share of equal kernels that may differ by chance, before the least effect is tested."""
 
 
 class Change(str, Enum):
-    """What became of a kernel on a device."""
+    """The change of a kernel on a device."""
 
     COVERED = "covered"
     """Only the new database has a verified record."""
@@ -31,7 +31,7 @@ class Change(str, Enum):
     STALE = "stale"
     """The new one's records are all known not to apply under the installed TVM."""
     UNVERIFIED = "unverified"
-    """The new one has nothing but times that nobody verified."""
+    """The new one has only unverified times."""
     FASTER = "faster"
     SLOWER = "slower"
     SAME = "within noise"
@@ -44,8 +44,10 @@ class Change(str, Enum):
 
 @dataclass(frozen=True)
 class KernelDiff:
-    """One kernel on one device: medians in seconds (None: no verified record), ``ratio`` new over old, and the
-    ``p_value`` of the two records' samples coming from one distribution.
+    """One kernel on one device, in the old and the new database.
+
+    ``old_s`` and ``new_s`` are medians in seconds, None without a verified record; ``ratio`` is new over old.
+    ``p_value`` tests whether the two records' samples come from one distribution.
     """
 
     device: str
@@ -75,7 +77,7 @@ class Diff:
 
 
 def diff(old: SqlReader, new: SqlReader) -> Diff:
-    """Compares two databases or releases. Raises DatabaseError where one cannot be read."""
+    """Compare two databases or releases. Raises DatabaseError where one cannot be read."""
     before, after = _measured(old), _measured(new)
     found: list[KernelDiff] = []
     for key, runtime in sorted(before.keys() | after.keys()):
@@ -106,7 +108,7 @@ def diff(old: SqlReader, new: SqlReader) -> Diff:
 
 
 def compare(old: Sequence[float], new: Sequence[float]) -> tuple[Change, float | None]:
-    """Whether ``new`` samples (seconds) are faster or slower than the ``old``, and the two-sided p-value.
+    """Return whether ``new`` samples (seconds) are faster or slower than the ``old``, and the two-sided p-value.
 
     Mann and Whitney's U (1947), which asks nothing of the distribution, must reject equality at `ALPHA`, and the
     medians must differ by `LEAST_EFFECT`. Fewer than about five samples a side cannot reject it: within noise.

@@ -1,4 +1,4 @@
-"""What is wrong with a database, row by row: what `wgtune db check` prints."""
+"""Checks of a database, row by row, as `wgtune db check` prints them."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from ..schema.rows import check_digest, check_latency, opaque, schedule, session
 from ..schema.tables import Base
 
 MOST = 20
-"""Problems listed of one kind: of a thousand alike, nobody reads more."""
+"""Most problems listed of one kind."""
 
 _AT_ONCE = 1000
 
 
 def sqlite_problems(connection: Connection) -> list[str]:
-    """What SQLite finds: pages, indexes, constraints, references."""
+    """Return what SQLite's own checks find: pages, indexes, constraints, references."""
     problems = [row[0] for row in connection.exec_driver_sql(f"PRAGMA integrity_check({MOST})") if row[0] != "ok"]
     for table, row_id, parent, _ in connection.exec_driver_sql("PRAGMA foreign_key_check").fetchmany(MOST):
         problems.append(f"{table} {row_id} refers to a {parent} that is not there")
@@ -29,12 +29,12 @@ def sqlite_problems(connection: Connection) -> list[str]:
 
 
 def row_problems(connection: Connection) -> list[str]:
-    """Values that cannot be read back or contradict each other, texts that are not their digest's."""
+    """Return values that cannot be read back or contradict each other, and texts that do not match their digests."""
     return [problem for table in Base.metadata.sorted_tables for problem in _table_problems(connection, table)]
 
 
 def unfinished_problems(connection: Connection) -> list[str]:
-    """Trials that are running in sessions that have ended."""
+    """Return trials that are running in sessions that have ended."""
     unfinished = (
         select(trial.c.id, trial.c.session_id)
         .join_from(trial, session)
@@ -80,7 +80,7 @@ def _row_problems(table: Table, row: Any, converters: list[Callable[[Any], Any]]
 
 
 def check_row(table: Table, values: Mapping[str, Any]) -> None:
-    """Raises BadValue where the columns of a row, by name, contradict each other."""
+    """Raise BadValue where the columns of a row, by name, contradict each other."""
     rule = _RULES.get(table)
     if rule is not None and None not in (values[name] for name in rule[0]):
         rule[1](values)

@@ -1,7 +1,7 @@
-"""Putting databases together: whatever the order, the grouping or the number of times, the same content comes out.
+"""Merging of databases: the result does not depend on order, grouping or repetition.
 
-Rows are matched by what names them everywhere (`content.KEYS`). Where two differ, their contents decide which one
-stays, by an order in which any two rows compare; taking the greatest is the same in any sequence.
+Rows are matched by the columns that name them in every database (`portable_rows.KEYS`). Where two rows differ, a total
+order over their contents decides which one is kept. The greatest of several rows is the same in any sequence.
 """
 
 from __future__ import annotations
@@ -28,13 +28,15 @@ from .portable_rows import AT_ONCE, KEYS, NAMES, Names, canonical, key_of, rows
 Edit = Callable[[Table, dict[str, Any]], "dict[str, Any] | None"]
 
 _FINAL = 2
-"""The rank of what nothing may follow: two such contents of one row are not both true."""
+"""The rank of final contents: two different final contents of one row are a conflict."""
 
 
 @dataclass
 class Merged:
-    """What merging did, in rows by table: ``added``; ``changed`` to the other side's content, as when a trial had ended
-    there; and ``conflicts``, where both sides were final and yet different, of which one was kept.
+    """The result of a merge, as numbers of rows by table.
+
+    ``added`` rows were new. ``changed`` rows took the other side's content, for example where a trial had ended there.
+    ``conflicts`` are rows that were final on both sides and yet different; one of the two was kept.
     """
 
     into: str
@@ -45,7 +47,7 @@ class Merged:
 
 
 def merge(sources: Sequence[str], into: str | None = None) -> Merged:
-    """Adds to the database ``into`` (made when missing; None is the user's own) what the ``sources`` hold.
+    """Add the content of ``sources`` to the database ``into`` (created if missing; None is the user's own).
 
     Each source is one transaction: an error leaves those before it merged and nothing of its own.
 
@@ -71,7 +73,7 @@ def merge(sources: Sequence[str], into: str | None = None) -> Merged:
 
 
 def check_conditions(connection: Connection, name: str) -> None:
-    """Raises DatabaseError where a device's times were taken with warm caches in some sessions, with cold in others."""
+    """Check that each device's times were all taken with cold caches, or all with warm ones. Raises DatabaseError."""
     mixed = connection.execute(
         select(device.c.key)
         .join_from(session, device)
@@ -88,7 +90,7 @@ def check_conditions(connection: Connection, name: str) -> None:
 
 
 def absorb(source: Connection, target: Connection, done: Merged, edit: Edit | None = None) -> None:
-    """Copies the content behind one connection to the other; ``edit`` may change a row, or leave it out with None."""
+    """Copy the content of one connection to the other; ``edit`` may change a row, or drop it by returning None."""
     names, numbers = Names(), Names()
     for table in KEYS:
         found = rows(source, table, names)
@@ -134,7 +136,7 @@ def _absorb_rows(target: Connection, table: Table, batch: list[dict[str, Any]], 
 def _existing(
     target: Connection, table: Table, batch: list[dict[str, Any]], numbers: Names
 ) -> dict[tuple[Any, ...], dict[str, Any]]:
-    """The target's rows with the keys of ``batch``, by key, in names; of schedules only that they are there."""
+    """Return the target's rows with the keys of ``batch``, by key, with names for ids; schedules without their text."""
     columns = [table.c[column] for column in KEYS[table]]
     wanted = [table.c.id, table.c.digest] if table is schedule else list(table.c)
     found = {}
@@ -178,7 +180,7 @@ def _described(one: Any, other: Any) -> Any:
 
 
 def _rank(table: Table, row: Mapping[str, Any]) -> tuple[Any, ...]:
-    """How much a row says: the higher is kept. Equal ranks are settled by `canonical`."""
+    """Return how complete a row is: the higher is kept. `canonical` decides between equal ranks."""
     if table is trial:
         state = row["state"]
         return (_FINAL if state.ended and state is not TrialState.ABANDONED else 1 if state.ended else 0,)

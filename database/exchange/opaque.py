@@ -1,4 +1,4 @@
-"""Entries of other programs' files that this program's TVM cannot read: kept as they were, listed, never offered."""
+"""Entries of other programs' files that the installed TVM cannot read: stored unchanged, listed, never used."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class OpaqueEntry:
 
 
 def keep_opaque(store: Store, entries: Iterable[OpaqueEntry]) -> int:
-    """Adds the entries whose texts are not kept yet; returns how many these were. Raises DatabaseError."""
+    """Add the entries whose texts are not stored yet, and return their number. Raises DatabaseError."""
     fresh = {digest_of(entry.text): entry for entry in entries}
     with store.writing() as connection:
         known = {
@@ -64,7 +64,7 @@ class OpaqueCount:
 
 
 def count_opaque(connection: Connection) -> list[OpaqueCount]:
-    """What is kept so, the most frequent reason first."""
+    """Count the stored entries by kind, file and reason, the most frequent first."""
     columns = opaque_table.c.kind, opaque_table.c.source, opaque_table.c.reason
     count = func.count().label("entries")
     query = select(*columns, count).group_by(*columns).order_by(count.desc(), *columns)

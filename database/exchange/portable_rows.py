@@ -1,4 +1,4 @@
-"""What a database holds, apart from how: rows in which ids are replaced by what names a thing in every database."""
+"""Rows in which names that hold in every database replace ids, and digests of a database's content."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ KEYS: Mapping[Table, tuple[str, ...]] = {
     alias: ("level", "name"),
     opaque: ("digest",),
 }
-"""What is content, in an order in which rows come after those they refer to, and which columns tell rows apart.
+"""The tables that are content, each after those it refers to, with the columns that identify a row.
 
-Leases and what a release says of itself are of one database, not content."""
+Leases and a release's description of itself belong to one database and are no content."""
 
 AT_ONCE = 1000
 """Rows that are read or written together."""
@@ -60,19 +60,19 @@ _BY_COLUMN = {f"{table.name}_id": table for table in NAMES}
 
 
 class Names:
-    """The names behind a database's ids, and the ids behind names, as far as `learn` was told."""
+    """Both directions between a database's ids and names, as far as `learn` was told."""
 
     def __init__(self) -> None:
         self._names: dict[Table, dict[int, str]] = {table: {} for table in NAMES}
         self._ids: dict[Table, dict[str, int]] = {table: {} for table in NAMES}
 
     def learn(self, table: Table, row_id: int, name: str) -> None:
-        """Takes note of a row of one of the tables in `NAMES`."""
+        """Store the name of a row of one of the tables in `NAMES`."""
         self._names[table][row_id] = name
         self._ids[table][name] = row_id
 
     def knows(self, table: Table, row_id: int) -> bool:
-        """Whether the row with that id was learned."""
+        """Return whether the row with that id was learned."""
         return row_id in self._names[table]
 
     def named(self, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -89,7 +89,7 @@ class Names:
         return named
 
     def numbered(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """The inverse of `named`."""
+        """Return the inverse of `named`."""
         return {
             column: self._ids[_BY_COLUMN[column]][value] if column in _BY_COLUMN else value
             for column, value in values.items()
@@ -97,7 +97,7 @@ class Names:
 
 
 def rows(connection: Connection, table: Table, names: Names) -> Iterator[dict[str, Any]]:
-    """Every row of a table as a dictionary with its ids, ordered by what names it, whatever the ids.
+    """Return every row of a table as a dictionary with its ids, ordered by what names it, whatever the ids.
 
     ``names`` learns the rows of tables that others refer to as they pass: read those first.
     """
@@ -128,7 +128,7 @@ def rows(connection: Connection, table: Table, names: Names) -> Iterator[dict[st
 
 
 def key_of(table: Table, named: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What tells a row of names apart from the others of its table."""
+    """Return the values that identify a row of names within its table."""
     return tuple(_plain(named[column]) for column in KEYS[table])
 
 

@@ -89,7 +89,7 @@ def write_release(
     tiers: Collection[str] = (),
     keep_host: bool = False,
 ) -> tuple[Path, Manifest]:
-    """Writes ``<name>-<content>.wgtune.db``, its manifest ``….json`` and a page ``….md`` into ``folder``.
+    """Write ``<name>-<content>.wgtune.db``, its manifest ``….json`` and a page ``….md`` into ``folder``.
 
     It holds, for each kernel, device, runtime and tier, the ``top`` fastest verified schedules and the best baseline,
     with their sessions (without host and process unless ``keep_host``). The same content gives the same bytes.
@@ -101,7 +101,7 @@ def write_release(
     """
     if not _NAME.fullmatch(name):
         raise UsageError(
-            f"{name!r} is no name for a release", "use letters, digits, dots, dashes: wgtune db release 2026.11"
+            f"{name!r} is not a name for a release", "use letters, digits, dots, dashes: wgtune db release 2026.11"
         )
     known = {info.key for info in source.devices()}
     if unknown := sorted(set(devices) - known):
@@ -219,7 +219,7 @@ class _Chosen:
         self._ids = {**ids, model: models, trial: self.trials}
 
     def edit(self, table: Table, row: dict[str, Any]) -> dict[str, Any] | None:
-        """The row as it is released; None where it is not."""
+        """Return the row as it is released; None where it is left out."""
         if table in (alias, opaque):
             return None  # of the database's owner, not of the records
         if table in self._ids and row["id"] not in self._ids[table]:
@@ -261,12 +261,12 @@ def _described(connection: Connection) -> dict[str, Any]:
 
 
 def manifest_path(path: Path) -> Path:
-    """Where the manifest of a release file lies."""
+    """Return the path of a release file's manifest."""
     return path.with_name(path.name.removesuffix(".db") + ".json")
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
     whole = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
@@ -275,7 +275,7 @@ def file_digest(path: Path) -> str:
 
 
 def release_problems(path: Path, connection: Connection) -> list[str]:
-    """What contradicts that the file is the release that it says: its content, and its bytes beside its manifest.
+    """Return the contradictions between a release file, its own description and its manifest.
 
     Empty for a database that is no release. ``connection`` reads the file.
     """
@@ -328,5 +328,5 @@ def _page(manifest: Manifest) -> str:
 
 
 def _cell(text: str) -> str:
-    """Text as a Markdown table takes it: names come from drivers."""
+    """Escape text for a Markdown table, since names come from drivers."""
     return "".join(f"\\{ch}" if ch in "\\|`*_<>[]" else ch if ch.isprintable() else " " for ch in text)

@@ -1,4 +1,4 @@
-"""What stock MetaSchedule measured, kept as what it is: times that nobody verified, and failures."""
+"""Results of stock MetaSchedule: times that nobody verified, and failures."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ..sql_reader import SqlReader, installed_tvm
 from ..store import Store
 
 FAILED_S = 1e9
-"""Seconds from which on MetaSchedule means that there is no time: it books 1e10 where a candidate did not run."""
+"""Times from this many seconds on mean failure: MetaSchedule writes 1e10 where a candidate did not run."""
 
 _RUNTIMES = {"cuda": Runtime.TVM_CUDA, "metal": Runtime.TVM_METAL}
 
@@ -53,7 +53,7 @@ class ForeignTrials:
         target: Mapping[str, Any] | None,
         runtime: Runtime,
     ) -> TrialState:
-        """Keeps a schedule of a workload and the ``seconds`` that were booked for it; how the trial ended by these.
+        """Store a schedule of a workload and the ``seconds`` that were booked for it; how the trial ended by these.
 
         ``trace`` names blocks by position, ``target`` is TVM's own description. Raises DatabaseError.
         """
@@ -65,7 +65,7 @@ class ForeignTrials:
         return end.state
 
     def end(self, outcome: SessionOutcome) -> None:
-        """Ends the sessions; raises DatabaseError."""
+        """End the sessions; raises DatabaseError."""
         while self._sessions:
             _, session = self._sessions.popitem()
             self._store.end_session(session, outcome)
@@ -107,7 +107,7 @@ def known_results(reader: SqlReader, device_key: str, workload_id: str) -> set[t
 
 
 def timed(seconds: Sequence[float]) -> tuple[float, ...]:
-    """``seconds`` where they are times, else nothing: MetaSchedule books a huge one for what did not run."""
+    """Return ``seconds`` where they are times, else nothing: MetaSchedule books a huge one for what did not run."""
     good = all(math.isfinite(second) and 0 <= second < FAILED_S for second in seconds)
     return tuple(seconds) if good else ()
 

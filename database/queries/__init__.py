@@ -1,1 +1,13 @@
-"""To be described."""
+"""Questions that several rows or several databases answer.
+
+May import the modules of ``database`` and its ``schema``, not ``exchange`` or ``tvm``. Reading order:
+
+- `layers`: the user's database over any number of releases, as one `Reader`.
+- `transfer_lookup`: the best schedule for a device from the most similar device that has one.
+- `ranked_schedules`: a workload's schedules, fastest first.
+- `replay_status`: which stored schedules the installed TVM can still apply.
+- `remeasured`: trials that were measured again, beside the first measurement.
+- `shared_schedules`: schedules that two devices both measured.
+- `health`: failures per device, and quarantined programs.
+- `trial_details`: every stored value of one session or one trial.
+"""

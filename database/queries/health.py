@@ -1,4 +1,4 @@
-"""Faults as data: what each device's trials came to, which programs take it down, and whether it still works."""
+"""Health of devices: results of trials by state, programs that crash a device, and whether it still works."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _CRASHES = tuple(state for state in TrialState if state.crash)
 
 @dataclass(frozen=True)
 class Crash:
-    """A trial that took the worker or the device down; ``ended`` is UTC."""
+    """A trial that crashed the worker or the device; ``ended`` is UTC."""
 
     trial_id: int
     kernel: str
@@ -51,7 +51,7 @@ class DriverUse:
 
 @dataclass(frozen=True)
 class DeviceHealth:
-    """One device through one runtime, by what its trials came to.
+    """The results of one device's trials through one runtime.
 
     ``crashes_in_a_row`` are the latest trials, back to the last one that left the worker standing; as many as suspend
     a device mean that it was, and that nothing has run on it since.
@@ -67,22 +67,22 @@ class DeviceHealth:
 
     @property
     def suspended(self) -> bool:
-        """Whether nothing but crashes came of it lately."""
+        """Whether every recent trial crashed."""
         return self.crashes_in_a_row >= SUSPEND_AFTER
 
     @property
     def ended(self) -> int:
-        """Trials that ended, abandoned ones aside."""
+        """Number of ended trials, without abandoned ones."""
         return sum(count for state, count in self.trials.items() if state.ended and state is not TrialState.ABANDONED)
 
     @property
     def crashes(self) -> int:
-        """Trials that took the worker or the device down."""
+        """Number of trials that crashed the worker or the device."""
         return sum(count for state, count in self.trials.items() if state.crash)
 
 
 def device_health(reader: SqlReader) -> list[DeviceHealth]:
-    """The health of every device that had a session, by key and runtime."""
+    """Return the health of every device that had a session, by key and runtime."""
     with reader.reading() as connection:
         used = connection.execute(
             select(device, session.c.runtime).join_from(device, session).distinct().order_by(device.c.key)

@@ -37,10 +37,10 @@ from ..store import Store
 from .replay_status import known_stale
 
 SHIPPED = Path(__file__).parents[1] / "shipped"
-"""Where the releases lie that come with the program."""
+"""The folder of the releases that come with the program."""
 
 _APART = 1 << 40
-"""Between the ids of one layer and of the next: those of a database are counted from 1."""
+"""Difference between the ids of one layer and the next; ids of a database count from 1."""
 
 
 class Layers:
@@ -192,8 +192,9 @@ class Layers:
     def sessions(
         self, *, device_key: str | None = None, capture_key: str | None = None, limit: int | None = None
     ) -> list[SessionRecord]:
-        """See `Reader.sessions`: the user's own, then each release's; a session in two layers is listed for both, since
-        records of either refer to it by their layer's id.
+        """See `Reader.sessions`: the user's own, then each release's.
+
+        A session in two layers is listed twice, since records refer to it by their own layer's id.
         """
         found: list[SessionRecord] = []
         for index, layer in enumerate(self._layers):
@@ -216,7 +217,7 @@ class Layers:
         return found
 
     def _release(self, index: int) -> str:
-        """The file name of a layer that is a release, empty for the user's own database."""
+        """Return the file name of a layer that is a release, empty for the user's own database."""
         return Path(self._layers[index].name).name if index else ""
 
 
@@ -248,7 +249,7 @@ def open_layers(
     shipped: bool = True,
     warn: Callable[[str], None] = lambda message: None,
 ) -> Iterator[Layers]:
-    """The database at ``url`` (None: the user's own) over the ``releases``, files or folders of them, and the shipped.
+    """Open the database at ``url`` (None: the user's own) over ``releases``, files or folders, and those shipped.
 
     The user's own may be missing: then the releases stand alone. One that ``url`` or ``WGTUNE_DB`` names must be
     there. A shipped release that cannot be read is told to ``warn`` and left out, and so is one of ``releases``.
@@ -264,7 +265,7 @@ def open_layers(
 def open_releases(
     named: Sequence[Path] = (), *, shipped: bool = True, warn: Callable[[str], None] = lambda message: None
 ) -> Iterator[list[SqlReader]]:
-    """The releases in `release_files`; one that cannot be read is told to ``warn`` and left out.
+    """Open the releases in `release_files`; one that cannot be read is told to ``warn`` and left out.
 
     Raises:
         DatabaseError: one of ``named`` is not there.
@@ -280,7 +281,7 @@ def open_releases(
 
 
 def release_files(named: Sequence[Path] = (), *, shipped: bool = True) -> list[Path]:
-    """The release files: those named, those in folders that are named, and with ``shipped`` the program's own.
+    """Return the release files: those named, those in folders that are named, and with ``shipped`` the program's own.
 
     Raises DatabaseError where a named one is not there.
     """

@@ -1,4 +1,4 @@
-"""Schedules in order of their times, each once: what a program that chooses for itself is offered."""
+"""Schedules of a workload in order of their times, each once."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class RankedSchedule:
 class RankedSchedules:
     """The schedules of one device and one way of measuring in one database, or in several layers of one.
 
-    Verified ones, and with ``unverified`` those whose results nobody checked. Checks, and what the installed TVM is
-    known not to apply, are never among them; of what was measured again the latest counts.
+    Verified schedules, and with ``unverified`` also those whose results nobody checked. Left out are checks, and
+    schedules that the installed TVM is known not to apply. Of repeated measurements the latest counts.
     """
 
     def __init__(self, reader: Reader, device_key: str, runtime: Runtime, *, unverified: bool = False) -> None:
@@ -48,11 +48,11 @@ class RankedSchedules:
         return len(self._ranked(None))
 
     def workloads(self) -> list[str]:
-        """The ids of the workloads that have offers, in order."""
+        """Return the ids of the workloads that have schedules, in order."""
         return sorted({workload_id for workload_id, _, _, _ in self._ranked(None)})
 
     def of(self, workload_id: str) -> Iterator[RankedSchedule]:
-        """One workload's offers, of lowest median latency first, and the user's own before a release's equal ones."""
+        """Yield a workload's schedules by median latency; the user's own precede equal ones of a release."""
         ranked = self._ranked([workload_id])
         for start in range(0, len(ranked), _AT_ONCE):
             some = ranked[start : start + _AT_ONCE]
@@ -61,8 +61,8 @@ class RankedSchedules:
                 ids = [trial_id for _, _, own, trial_id in some if own == index]
                 with layer.reading() as connection:
                     for row in connection.execute(_details().where(trial.c.id.in_(ids))):
-                        offer = RankedSchedule(workload_id, row.trace, tuple(row.samples_s), _target(row.target))
-                        found[index, row.id] = offer
+                        one = RankedSchedule(workload_id, row.trace, tuple(row.samples_s), _target(row.target))
+                        found[index, row.id] = one
             yield from (found[index, trial_id] for _, _, index, trial_id in some)
 
     def _ranked(self, workload_ids: Collection[str] | None) -> list[tuple[str, float, int, int]]:

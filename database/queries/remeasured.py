@@ -1,4 +1,4 @@
-"""Schedules that were measured more than once: what to measure again, and what came of it."""
+"""Repeated measurements: which schedules to measure again, and their old and new times."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..schema.rows import RECORDS, to_record, trial
 from ..sql_reader import SqlReader
 
 REASON = "stability"
-"""Sessions that measure a device's schedules again are kept under this."""
+"""The reason of sessions that measure a device's schedules again."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Remeasured:
 def top_schedules(
     reader: SqlReader, device_key: str, workload_ids: Collection[str], runtime: Runtime, top: int
 ) -> dict[str, list[Record]]:
-    """The ``top`` fastest verified schedules of each workload on a device, each once, the fastest first.
+    """Return the ``top`` fastest verified schedules of each workload on a device, each once, the fastest first.
 
     Stale ones, which cannot be measured again, are not among what `SqlReader.tried` gives.
     """
@@ -50,7 +50,7 @@ def top_schedules(
 
 
 def remeasured(reader: SqlReader, session_id: int) -> list[Remeasured]:
-    """Every schedule that a session checked, with its latest record before that, in order of their first checks.
+    """Return every schedule that a session checked, with its latest record before that, in order of their first checks.
 
     Whatever became stale since: it compares what was measured, and offers nothing. Schedules without a record before
     are left out, and those of which no check ended ``ok``.
@@ -76,7 +76,7 @@ def remeasured(reader: SqlReader, session_id: int) -> list[Remeasured]:
 
 
 def _before(check: Row[Any]) -> Select[Any]:
-    """The latest record of what ``check`` measured that is older."""
+    """Return the latest record of what ``check`` measured that is older."""
     return (
         RECORDS.where(
             trial.c.schedule_id == check.schedule_id,
@@ -95,7 +95,7 @@ def _before(check: Row[Any]) -> Select[Any]:
 def last_comparison(
     reader: SqlReader, device_key: str, capture_key: str, reason: str, before: int | None = None
 ) -> int | None:
-    """The latest session on a device and a model whose reason is ``reason``; None where there is none.
+    """Return the latest session on a device and a model whose reason is ``reason``; None where there is none.
 
     With ``before``, the latest that began before that session.
     """

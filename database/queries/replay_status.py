@@ -1,4 +1,4 @@
-"""Which kept schedules the installed TVM still applies: what has to be asked, and what was found.
+"""Which stored schedules the installed TVM still applies: those to test, and the results.
 
 Answers are kept in the user's own database, those about releases, too: nobody writes to a release.
 """
@@ -42,8 +42,9 @@ class ReplayTask:
 
 @dataclass(frozen=True)
 class StaleSchedule:
-    """A schedule of ``kernel`` that a TVM does not apply, and why. ``own`` is false where only a release has trials
-    of it.
+    """A schedule of ``kernel`` that a TVM version does not apply, and why.
+
+    ``own`` is false where only a release has trials of it.
     """
 
     kernel: str
@@ -61,18 +62,18 @@ class ReleaseReplays:
 
 
 def check_keeps_answers(store: Store) -> None:
-    """Raises DatabaseError where the store cannot be written to, as a release."""
+    """Raise DatabaseError where the store cannot be written to, as a release."""
     if is_read_only(store._engine):
         raise DatabaseError(
-            f"{store.name} is only read, and the answers of TVM are to be kept",
-            f"wgtune db replay --releases {store.name}: answers about a release are kept in your own database",
+            f"{store.name} is read-only, but the answers of TVM must be stored",
+            f"wgtune db replay --releases {store.name}: answers about a release are stored in your own database",
         )
 
 
 def unasked(
     reader: SqlReader, tvm_version: str, *, own: SqlReader | None = None, again: bool = False, everything: bool = False
 ) -> list[ReplayTask]:
-    """The schedules of verified trials of which this TVM's answer is not known, in the order of their kernels.
+    """Return the schedules of verified trials of which this TVM's answer is not known, in the order of their kernels.
 
     Where ``reader`` is a release, ``own`` is the user's database: its answers count, and not what a release says of
     itself. With ``again`` also those whose answer is known; with ``everything`` those of trials that failed, too.
@@ -115,13 +116,13 @@ def unasked(
 
 
 def known_stale(own: SqlReader, release: SqlReader, tvm_version: str) -> list[tuple[int, int]]:
-    """What the user's ``own`` database knows to be stale of a release: ids of workload and schedule in the release."""
+    """Return the schedules of a release that ``own`` knows to be stale: the release's workload and schedule ids."""
     pairs = _pairs(release)
     return [pairs[pair] for pair, status in _answers(own, tvm_version, pairs).items() if status is ReplayStatus.STALE]
 
 
 def release_replays(own: SqlReader, release: SqlReader, tvm_version: str) -> ReleaseReplays:
-    """What the user's ``own`` database knows of a release's schedules."""
+    """Count a release's schedules by the status that the user's ``own`` database stores."""
     pairs = _pairs(release)
     known = list(_answers(own, tvm_version, pairs).values())
     counts = {status: known.count(status) for status in ReplayStatus if status in known}
@@ -129,7 +130,7 @@ def release_replays(own: SqlReader, release: SqlReader, tvm_version: str) -> Rel
 
 
 def stale_schedules(reader: SqlReader, tvm_version: str) -> list[StaleSchedule]:
-    """Every schedule that is known not to apply under a version of TVM, by kernel."""
+    """Return every schedule that is known not to apply under a version of TVM, by kernel."""
     tried = (
         select(trial.c.id)
         .where(trial.c.workload_id == replay.c.workload_id, trial.c.schedule_id == replay.c.schedule_id)
@@ -147,7 +148,7 @@ def stale_schedules(reader: SqlReader, tvm_version: str) -> list[StaleSchedule]:
 
 
 def _pairs(release: SqlReader) -> dict[tuple[str, str], tuple[int, int]]:
-    """The ids of the workloads and the schedules that have trials together, by their digests."""
+    """Return the ids of the workloads and the schedules that have trials together, by their digests."""
     query = (
         select(workload.c.digest, schedule.c.digest.label("trace"), workload.c.id, schedule.c.id.label("schedule"))
         .select_from(trial)
@@ -163,7 +164,7 @@ def _pairs(release: SqlReader) -> dict[tuple[str, str], tuple[int, int]]:
 def _answers(
     own: SqlReader, tvm_version: str, pairs: Collection[tuple[str, str]]
 ) -> dict[tuple[str, str], ReplayStatus]:
-    """What is known of the given pairs of workload's and schedule's digests."""
+    """Return the known status of pairs of workload digest and schedule digest."""
     found: dict[tuple[str, str], ReplayStatus] = {}
     with own.reading() as connection:
         workloads = _ids(connection, workload, {one for one, _ in pairs})
@@ -191,7 +192,7 @@ def _ids(connection: Connection, table: Table, digests: Collection[str]) -> dict
 
 
 def book(store: Store, records: Iterable[ReplayRecord]) -> None:
-    """Keeps the answers; a later one of the same TVM takes the place of an earlier one.
+    """Store the answers; a later one of the same TVM version replaces an earlier one.
 
     Raises DatabaseError where a workload is not in the database, or when the database fails.
     """
@@ -220,7 +221,7 @@ def book(store: Store, records: Iterable[ReplayRecord]) -> None:
 
 
 def answers(connection: Connection) -> dict[str, dict[ReplayStatus, int]]:
-    """How many schedules are known to be what, by version of TVM."""
+    """Count the schedules by TVM version and status."""
     query = select(replay.c.tvm_version, replay.c.status, func.count()).group_by(replay.c.tvm_version, replay.c.status)
     found: dict[str, dict[ReplayStatus, int]] = {}
     for version, status, count in connection.execute(query.order_by(replay.c.tvm_version, replay.c.status)):

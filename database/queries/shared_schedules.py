@@ -1,4 +1,4 @@
-"""The same schedules on two devices, or through two runtimes: what `wgtune report fidelity` compares."""
+"""Schedules measured on two devices, or through two runtimes, as `wgtune report fidelity` compares them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..sql_reader import SqlReader
 from .remeasured import REASON as STABILITY
 
 REASON = "fidelity"
-"""Sessions that measure another device's schedules are kept under this, and a label behind a colon."""
+"""The reason of sessions that measure another device's schedules; a colon and a label may follow."""
 
 
 @dataclass(frozen=True)
@@ -23,14 +23,14 @@ class Pair:
 
 
 def labelled(label: str) -> str:
-    """The reason of a session that measured under ``label``, which may be empty."""
+    """Return the reason of a session that measured under ``label``, which may be empty."""
     return f"{REASON}: {label}" if label else REASON
 
 
 def shared_schedules(
     reader: SqlReader, here: tuple[str, Runtime], there: tuple[str, Runtime], label: str = ""
 ) -> list[Pair]:
-    """Every schedule that has verified times on both (device key, runtime), by workload and time here.
+    """Return every schedule that has verified times on both (device key, runtime), by workload and time here.
 
     Of several sessions that measured a schedule in one place the one with the most rounds counts, of these one that
     tuned, of these the latest. ``label`` narrows the second device to what was measured under it; what has another
@@ -42,7 +42,7 @@ def shared_schedules(
 
 
 def _measured(reader: SqlReader, place: tuple[str, Runtime], label: str) -> dict[tuple[str, str], tuple[Record, ...]]:
-    """What is known of each (workload, trace) in a place."""
+    """Return the records of each (workload, trace) in a place."""
     key, runtime = place
     query = RECORDS.where(device.c.key == key, trial.c.runtime == runtime, trial.c.state == TrialState.OK)
     if label:
@@ -64,5 +64,5 @@ def _measured(reader: SqlReader, place: tuple[str, Runtime], label: str) -> dict
 
 
 def _worth(records: list[Record]) -> tuple[int, bool, int]:
-    """What makes one session's measurements of a schedule better than another's."""
+    """Return the sort key by which one session's measurements of a schedule are preferred to another's."""
     return len(records), records[-1].kind is not TrialKind.CHECK, records[-1].trial_id

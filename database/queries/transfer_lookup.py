@@ -1,4 +1,4 @@
-"""Schedules for a device that has none of its own: from its nearest relatives, and always labelled so.
+"""Transfer: schedules from the most similar devices for a device that has none, always labelled as such.
 
 From near to far: this device; the same model behind another backend or browser; the same architecture; the same
 vendor; any other. What another device measured and verified is neither here: whoever uses it emits it again, and counts
@@ -28,7 +28,7 @@ _WGSL = (Runtime.WGPU, Runtime.BROWSER)
 
 @dataclass(frozen=True)
 class Found:
-    """A record for a kernel, and how far from home it is.
+    """A record for a kernel, and how similar its device is.
 
     ``device`` measured it; `Record.latency_s` is a time there. ``speedup`` is over that device's own baseline, as the
     geometric mean over the ``devices`` of this level that measured the schedule; None where none has a baseline.
@@ -54,7 +54,7 @@ def lookup(
     fits: Fits | None = None,
     widest: Match = Match.PORTABLE,
 ) -> dict[str, Found]:
-    """The best record for each workload from the nearest level that has one, up to ``widest``.
+    """Return the best record for each workload from the nearest level that has one, up to ``widest``.
 
     Stale records are passed over. Workloads that nobody has a fitting record of are left out.
 
@@ -80,7 +80,7 @@ def relatives(
     widest: Match = Match.PORTABLE,
     top: int = 3,
 ) -> dict[str, list[Found]]:
-    """Up to ``top`` schedules of other devices for each workload, the nearest level's first, no schedule twice.
+    """Return up to ``top`` schedules of other devices for each workload, the nearest level's first, no schedule twice.
 
     Raises:
         UsageError: aliases lead in a circle.
@@ -94,7 +94,7 @@ def relatives(
 
 
 def matches(store: Reader, device: DeviceInfo, known: Collection[DeviceInfo] | None = None) -> dict[str, Match]:
-    """How near each other device of the database is, by key; those that cannot lend to ``device`` are left out.
+    """Return how near each other device of the database is, by key; those that cannot lend to ``device`` are left out.
 
     Raises:
         UsageError: aliases lead in a circle.
@@ -156,7 +156,7 @@ def _ranked(
     workload_ids: Collection[str],
     fits: Fits | None,
 ) -> dict[str, list[Found]]:
-    """The best of each lender, the one of largest speed-up over all of them first."""
+    """Return the best of each lender, the one of largest speed-up over all of them first."""
     bests: dict[tuple[str, Runtime], dict[str, Record]] = {}
     baselines: dict[tuple[str, Runtime], dict[str, Record]] = {}
     for info, runtime in lenders:
@@ -181,7 +181,7 @@ def _ranked(
 
 
 def _order(found: Found) -> tuple[bool, float, int, str, str]:
-    """The largest speed-up first; of equals what more devices measured, then one that copies agree on."""
+    """Return a sort key: largest speed-up first, then most devices, then an order on which all copies agree."""
     return (
         found.speedup is None,
         -(found.speedup or 0.0),

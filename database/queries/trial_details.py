@@ -1,4 +1,4 @@
-"""Everything that is kept of one session or of one trial."""
+"""Every stored value of one session or one trial."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _KEYS = frozenset({"id", "session_id", "workload_id", "device_id", "schedule_id"
 
 
 def show_session(store: SqlReader, session_id: int) -> SessionRecord:
-    """A session with its device, driver, toolchain, model, budget, reason and host.
+    """Return a session with its device, driver, toolchain, model, budget, reason and host.
 
     Raises:
         UsageError: there is none.
@@ -28,9 +28,9 @@ def show_session(store: SqlReader, session_id: int) -> SessionRecord:
 
 
 def show_trial(store: SqlReader, session_id: int, number: int) -> dict[str, Any]:
-    """Trial ``number`` of a session, counted from 1: every column, its kernel and its trace, by name.
+    """Return every column of trial ``number`` of a session, counted from 1, with its kernel and trace, by name.
 
-    ``replays`` says by version of TVM whether it applies the trace, or why it is stale, as far as it was asked.
+    ``replays`` holds, by TVM version, whether that version applies the trace or why not, as far as it was tested.
 
     Raises:
         UsageError: there is none.

@@ -1,4 +1,4 @@
-"""Types of the schema's columns, which refuse what cannot have been written by this program.
+"""Column types that refuse values which this program cannot have written.
 
 SQLite keeps any value in any column, and a damaged or foreign file may hold anything. What comes out is therefore
 checked where it is read, so that the rest of wgtune may rely on the types.
@@ -29,7 +29,7 @@ from sqlalchemy import (
 from sqlalchemy.types import TypeEngine
 
 MAX_TEXT_BYTES = 64 << 20
-"""The longest text, in bytes of UTF-8, that is kept compressed: a few bytes of zlib can say gigabytes."""
+"""The longest compressed text in bytes of UTF-8: a few bytes of zlib can expand to gigabytes."""
 
 BigId = BigInteger().with_variant(Integer, "sqlite")
 """Trial ids: 64 bits everywhere. SQLite's INTEGER already is, and only that word makes a primary key its row id."""
@@ -46,7 +46,7 @@ class _Checked(TypeDecorator[Any]):
     cache_ok = True
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any] | None:
-        """The type's own, its errors told apart from the program's."""
+        """Return the type's own processor, with its errors turned into `BadValue`."""
         convert = super().result_processor(dialect, coltype)
         if convert is None:
             return None
@@ -69,7 +69,7 @@ class Utc(_Checked):
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Refuses naive datetimes (ValueError): nobody can say which moment they mean."""
+        """Refuse naive datetimes (ValueError): their moment is unknown."""
         if value is None:
             return None
         if value.tzinfo is None:
@@ -77,7 +77,7 @@ class Utc(_Checked):
         return value.astimezone(timezone.utc).replace(tzinfo=None)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """The same moment, aware."""
+        """Return the datetime with UTC as its time zone."""
         return None if value is None else value.replace(tzinfo=timezone.utc)
 
 
@@ -97,12 +97,12 @@ class Compressed(_Checked):
         return zlib.compress(data)
 
     def process_result_value(self, value: bytes | None, dialect: Dialect) -> str | None:
-        """The inverse; never more than `MAX_TEXT_BYTES`, whatever the bytes claim."""
+        """Decompress to text; never more than `MAX_TEXT_BYTES`, whatever the bytes claim."""
         return None if value is None else inflate(value).decode()
 
 
 def inflate(data: bytes) -> bytes:
-    """What zlib made ``data`` of. Raises BadValue where it is no whole zlib stream, or of more than the limit."""
+    """Decompress ``data``. Raises BadValue where it is no whole zlib stream, or longer than the limit."""
     stream = zlib.decompressobj()
     try:
         whole = stream.decompress(data, MAX_TEXT_BYTES + 1)
@@ -126,11 +126,11 @@ class Member(_Checked):
         self.kind = kind
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
-        """Takes members, and values of members."""
+        """Accept members, and values of members."""
         return None if value is None else self.kind(value).value
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Enum | None:
-        """The member."""
+        """Return the member."""
         if value is None:
             return None
         member = self.kind._value2member_map_.get(value) if isinstance(value, str) else None
@@ -151,34 +151,34 @@ class Json(_Checked):
         self.fits = fits
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Any:
-        """The value, unchanged."""
+        """Return the value, unchanged."""
         if not self.fits(value):
             raise BadValue(f"{shown(value)} is not {self.what}")
         return value
 
 
 def is_object(value: Any) -> bool:
-    """A JSON object."""
+    """Return a column type for a JSON object."""
     return isinstance(value, dict)
 
 
 def is_words(value: Any) -> bool:
-    """A JSON object of strings."""
+    """Return a column type for a JSON object of strings."""
     return isinstance(value, dict) and all(isinstance(word, str) for word in value.values())
 
 
 def is_numbers(value: Any) -> bool:
-    """A JSON array of numbers."""
+    """Return a column type for a JSON array of numbers."""
     return isinstance(value, list) and all(_is(Real, number) for number in value)
 
 
 def is_indices(value: Any) -> bool:
-    """A JSON array of whole numbers."""
+    """Return a column type for a JSON array of whole numbers."""
     return isinstance(value, list) and all(_is(int, number) for number in value)
 
 
 def is_params(value: Any) -> bool:
-    """A JSON array of ``[name, shape, dtype]``."""
+    """Return a column type for a JSON array of ``[name, shape, dtype]``."""
     return isinstance(value, list) and all(
         isinstance(param, list)
         and len(param) == 3
@@ -190,7 +190,7 @@ def is_params(value: Any) -> bool:
 
 
 def shown(value: Any) -> str:
-    """A value as messages quote it, shortened."""
+    """Return a value as messages quote it, shortened."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}…"
 

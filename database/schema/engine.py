@@ -1,4 +1,4 @@
-"""From a database URL to a SQLAlchemy engine, and from a driver's exceptions to `DatabaseError`."""
+"""Database URLs to SQLAlchemy engines, and drivers' exceptions to `DatabaseError`."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _DURABLE = "wgtune_durable"
 
 
 def connect(url: str | None, *, create: bool) -> tuple[Engine, str, Path | None]:
-    """An engine for the database at ``url``, how messages call it, and its file where it is SQLite's.
+    """Return an engine for the database at ``url``, how messages call it, and its file where it is SQLite's.
 
     ``url`` is a SQLAlchemy URL, the path of a SQLite file, or None for the user's own database, whose folder is made
     with ``create``. Nothing is read from the database yet. Raises DatabaseError where something is wrong from the
@@ -66,7 +66,7 @@ def connect(url: str | None, *, create: bool) -> tuple[Engine, str, Path | None]
 
 
 def parse_url(text: str | None) -> URL:
-    """The URL of a database: ``None`` is the user's own, a plain path is a SQLite file. Raises DatabaseError."""
+    """Return the URL of a database: ``None`` is the user's own, a plain path is a SQLite file. Raises DatabaseError."""
     if text is None:
         text = default_database()
     if not text.strip():
@@ -84,25 +84,25 @@ def parse_url(text: str | None) -> URL:
         url = url.set(drivername="postgresql+psycopg")
     if url.get_backend_name() == "sqlite" and (url.database in (None, "", ":memory:") or url.query):
         raise DatabaseError(
-            f"{text!r} does not name a file: what is learned must outlive the program", "use sqlite:////full/path.db"
+            f"{text!r} does not name a file: a database in memory would be lost", "use sqlite:////full/path.db"
         )
     return url
 
 
 def display(url: URL) -> str:
-    """How messages name the database: a SQLite file by its path, any other by its URL without the password."""
+    """Return the name for messages: the path of a SQLite file, otherwise the URL without its password."""
     return str(sqlite_path(url) or url.render_as_string(hide_password=True))
 
 
 def sqlite_path(url: URL) -> Path | None:
-    """The file of a SQLite database, None for any other."""
+    """Return the file of a SQLite database, None for any other."""
     if url.get_backend_name() != "sqlite":
         return None
     return Path(url.database or "").expanduser()
 
 
 def real_path(path: Path) -> Path:
-    """Where the path leads; one that leads nowhere, in a circle say, or cannot be one stays as it is."""
+    """Return the path with symbolic links resolved; unchanged where that fails, as for links in a circle."""
     try:
         return Path(os.path.realpath(path))
     except (OSError, ValueError):
@@ -110,9 +110,9 @@ def real_path(path: Path) -> Path:
 
 
 def check_file(path: Path, *, create: bool) -> None:
-    """Raises DatabaseError where ``path`` cannot become, or is not, a SQLite database."""
+    """Raise DatabaseError where ``path`` cannot become, or is not, a SQLite database."""
     if "\0" in str(path):
-        raise DatabaseError(f"{str(path)!r} is no name of a file", "name one with --db or WGTUNE_DB")
+        raise DatabaseError(f"{str(path)!r} is not a file name", "name one with --db or WGTUNE_DB")
     try:
         kind = path.stat().st_mode if path.exists() else None
         if kind is None:
@@ -138,19 +138,19 @@ def check_file(path: Path, *, create: bool) -> None:
 
 
 def is_writable(path: Path) -> bool:
-    """Whether this process may change the SQLite file, which takes making files beside it too."""
+    """Return whether this process may change the SQLite file, which takes making files beside it too."""
     if not path.exists():
         return True
     return not is_release(path) and os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
 
 
 def is_release(path: Path) -> bool:
-    """Whether the file is a release, by its name."""
+    """Return whether the file is a release, by its name."""
     return path.name.endswith(RELEASE_SUFFIX)
 
 
 def is_read_only(engine: Engine) -> bool:
-    """Whether the engine opens a SQLite file that this process may not change."""
+    """Return whether the engine opens a SQLite file that this process may not change."""
     return engine.url.query.get("mode") == "ro"
 
 
@@ -160,7 +160,7 @@ def _head(path: Path) -> bytes:
 
 
 def _is_cut(path: Path, head: bytes) -> bool:
-    """Whether the file ends within a page, which SQLite would read as if zeros had been written there."""
+    """Return whether the file ends within a page, which SQLite would read as if zeros had been written there."""
     page = int.from_bytes(head[len(SQLITE_HEADER) : len(SQLITE_HEADER) + 2], "big")
     page = 65536 if page == 1 else page  # SQLite file format, section 1.3.2
     if page == 0 or log_size(path) or path.with_name(path.name + "-journal").exists():
@@ -177,7 +177,7 @@ def log_size(path: Path) -> int:
 
 
 def _read_only(path: Path) -> URL:
-    """How to open a file that cannot be changed.
+    """Return the URL that opens a file which cannot be changed.
 
     SQLite reads a database with a write-ahead log only where it may keep an index of the log beside it. Without a log
     there is nothing to index, which it must be told. Raises DatabaseError where there is a log.
@@ -207,7 +207,7 @@ def _check_new_file(path: Path, create: bool) -> None:
 
 
 def make_engine(url: URL) -> Engine:
-    """An engine whose every transaction is explicit.
+    """Return an engine on which every transaction is explicit.
 
     Raises DatabaseError where the dialect or its driver is missing.
     """
@@ -228,8 +228,7 @@ def make_engine(url: URL) -> Engine:
 
 
 def reading_engine(url: URL) -> Engine:
-    """An engine that changes nothing, whatever it may do: for databases that are only copied from. Raises as
-    `make_engine`."""
+    """Return an engine that only reads. Raises as `make_engine`."""
     path = sqlite_path(url)
     if path is None:
         engine = make_engine(url)
@@ -254,7 +253,7 @@ def _sqlite_engine(path: Path) -> Engine:
 
 
 def memory_engine() -> Engine:
-    """An engine for a new SQLite database in memory.
+    """Return an engine for a new SQLite database in memory.
 
     It is the one connection's own, for which threads wait as long as for another process's transaction.
     """
@@ -277,7 +276,7 @@ def _with_sqlite_events(engine: Engine, prepare: Callable[[sqlite3.Connection, o
 
 
 def writing(engine: Engine, *, durable: bool = False) -> Engine:
-    """The same engine for transactions that write; with ``durable`` they are on the disk when they are over.
+    """Return the same engine for transactions that write; with ``durable`` they are on the disk when they are over.
 
     On SQLite these take the write lock when they begin: one that read first and wants to write later fails at once,
     whatever the busy timeout, when another process wrote in between. PostgreSQL's transactions are always durable.
@@ -287,7 +286,7 @@ def writing(engine: Engine, *, durable: bool = False) -> Engine:
 
 @contextmanager
 def translated(name: str) -> Iterator[None]:
-    """Turns a database driver's exceptions into `DatabaseError`; ``name`` is how messages call the database."""
+    """Turn a database driver's exceptions into `DatabaseError`; ``name`` is the database's name in messages."""
     try:
         yield
     except DBAPIError as error:
@@ -301,7 +300,9 @@ def translated(name: str) -> Iterator[None]:
     except (BadValue, UnicodeDecodeError) as error:  # the latter also where SQLite's own message quotes damage
         raise DatabaseError(f"{name}: a value cannot be read back: {error}", _hint("malformed")) from error
     except UnicodeEncodeError as error:
-        raise DatabaseError(f"{name}: {error.object[:60]!r} is no text: half of a surrogate pair") from error
+        raise DatabaseError(
+            f"{name}: {error.object[:60]!r} is not valid text: it has half of a surrogate pair"
+        ) from error
 
 
 def _hint(reason: str) -> str:

@@ -1,4 +1,4 @@
-"""Whether a file lies on this machine or on another's disk."""
+"""Detection of network filesystems."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NETWORK = frozenset(
 
 
 def network_filesystem(path: Path) -> str | None:
-    """The kind of network filesystem that ``path`` lies on; None where it is this machine's own, or nobody knows."""
+    """Return the kind of network filesystem that ``path`` lies on; None for a local or unknown one."""
     import psutil
 
     place = path.absolute()

@@ -1,4 +1,4 @@
-"""Which revision of the schema a database has, and bringing it to this program's."""
+"""The schema revision of a database, and its upgrade to this program's."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ MIGRATIONS = Path(__file__).with_name("migrations")
 
 
 def known_revisions() -> list[str]:
-    """Every revision that this program knows, oldest first."""
+    """Return every revision that this program knows, oldest first."""
     # The files' names, so that opening a database that is up to date need not import Alembic.
     return sorted(path.stem.split("_")[0] for path in (MIGRATIONS / "versions").glob("[0-9]*_*.py"))
 
 
 def current_revision(connection: Connection, name: str) -> str | None:
-    """The database's revision, None for an empty database; ``name`` is what messages call it.
+    """Return the database's revision, None for an empty database; ``name`` is what messages call it.
 
     Raises DatabaseError for another program's database, for one made by a newer wgtune, and for one that holds what
     wgtune never makes: triggers, views, other columns.
@@ -55,7 +55,7 @@ def current_revision(connection: Connection, name: str) -> str | None:
 
 
 def upgrade(engine: Engine, name: str) -> tuple[str | None, str]:
-    """Brings the database to this program's revision in one transaction; returns the revisions before and after.
+    """Upgrade the database in one transaction, and return the revisions before and after.
 
     An empty database gets all tables. Raises DatabaseError as `current_revision` does.
     """
@@ -66,7 +66,7 @@ def upgrade(engine: Engine, name: str) -> tuple[str | None, str]:
         return before, head
     if is_read_only(engine):
         raise DatabaseError(
-            f"{name} has schema revision {before or 'none'} and cannot be brought to {head}: it is read-only",
+            f"{name} has schema revision {before or 'none'} and cannot be upgraded to {head}: it is read-only",
             f"copy it to a folder of yours: cp {name} .",
         )
 

@@ -1,4 +1,4 @@
-"""What goes into the database and comes out of it: plain frozen data, no SQL and no TVM."""
+"""The records that enter and leave the database: frozen dataclasses without SQL or TVM."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from ...support.enums import CacheState, Runtime, TrialState
 
 UNNAMED_DRIVER = "a driver without a name"
-"""How people are told of a session's driver that did not say what it is."""
+"""The name of a driver that did not report one, in messages."""
 
 
 class TrialKind(str, Enum):
@@ -32,7 +32,7 @@ class ReplayStatus(str, Enum):
 
     REPLAYABLE = "replayable"
     STALE = "stale"
-    """It cannot; such a record is kept and never offered."""
+    """It cannot; such a record is stored and never used."""
 
 
 class AliasLevel(str, Enum):
@@ -44,14 +44,14 @@ class AliasLevel(str, Enum):
 
 
 class OpaqueKind(str, Enum):
-    """What somebody's file held that this program cannot read."""
+    """The kind of an entry that this program cannot read."""
 
     WORKLOAD = "workload"
     RECORD = "record"
 
 
 class SessionOutcome(str, Enum):
-    """How a session stands, or ended."""
+    """The state of a session."""
 
     RUNNING = "running"
     COMPLETED = "completed"
@@ -65,7 +65,7 @@ class SessionOutcome(str, Enum):
 
 @dataclass(frozen=True)
 class DeviceInfo:
-    """A GPU as its owner would name it; ``key`` identifies it, as in ``vulkan:llvmpipe``. ``software``: a CPU draws."""
+    """A GPU; ``key`` identifies it, as in ``vulkan:llvmpipe``. ``software``: it is emulated on a CPU."""
 
     key: str
     backend: str
@@ -111,7 +111,7 @@ class WorkloadInfo:
 
 
 def unnamed(workload_id: str) -> str:
-    """What a workload is called as long as nobody has said what it is: TVM calls every one of them ``main``."""
+    """Return the name of a workload without a name of its own: TVM calls every function ``main``."""
     return f"tvm_{workload_id[:8]}"
 
 
@@ -266,7 +266,7 @@ class Record:
 
 @dataclass(frozen=True)
 class TrialSummary:
-    """What search must know of an ended trial; ``latency_s`` is None unless it ended ``ok``."""
+    """The part of an ended trial that search needs; ``latency_s`` is None unless it ended ``ok``."""
 
     trial_id: int
     kind: TrialKind

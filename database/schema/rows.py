@@ -1,4 +1,4 @@
-"""Between table rows and the dataclasses of `records`."""
+"""Conversions between table rows and the dataclasses of `records`."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ RECORDS = (
 
 
 def from_workload(info: WorkloadInfo) -> dict[str, Any]:
-    """The columns of a workload; its forms are rows of their own."""
+    """Return the columns of a workload; its forms are rows of their own."""
     return {
         "digest": info.id,
         "name": info.name,
@@ -98,7 +98,7 @@ def to_workload(row: Row[Any], forms: Iterable[TvmForm]) -> WorkloadInfo:
 
 
 def to_device(row: Row[Any], prefix: str = "") -> DeviceInfo:
-    """The device in a row whose columns' names begin with ``prefix``."""
+    """Return the device in a row whose columns' names begin with ``prefix``."""
     names = ("key", "backend", "vendor", "architecture", "model", "software")
     values = [getattr(row, prefix + name) for name in names]
     if None in values:
@@ -107,13 +107,13 @@ def to_device(row: Row[Any], prefix: str = "") -> DeviceInfo:
 
 
 def to_model(row: Row[Any]) -> ModelInfo:
-    """A row of the model table."""
+    """Convert a row of the model table."""
     check_whole(row)
     return ModelInfo(row.capture_key, row.name, row.options, row.steps_hint)
 
 
 def to_session(row: Row[Any]) -> SessionRecord:
-    """A row of `SESSIONS`."""
+    """Convert a row of `SESSIONS`."""
     check_whole(row, "ended")
     info = SessionInfo(
         device=to_device(row, "device_"),
@@ -136,7 +136,7 @@ def to_session(row: Row[Any]) -> SessionRecord:
 
 
 def from_session(info: SessionInfo) -> dict[str, Any]:
-    """The columns of a session that are known when it begins, but for its device and its time."""
+    """Return the columns of a session that are known when it begins, but for its device and its time."""
     return {
         "runtime": info.runtime,
         "driver": info.driver,
@@ -156,7 +156,7 @@ def from_session(info: SessionInfo) -> dict[str, Any]:
 
 
 def to_record(row: Row[Any]) -> Record:
-    """A row of `RECORDS` in state `ok`.
+    """Convert a row of `RECORDS` in state `ok`.
 
     Raises BadValue where the trace is not its digest's, or the time not the median of its samples.
     """
@@ -187,26 +187,26 @@ def to_record(row: Row[Any]) -> Record:
 
 
 def to_summary(row: Row[Any]) -> TrialSummary:
-    """A row of a summary's columns and the schedule's digest."""
+    """Convert a row of a summary's columns and the schedule's digest."""
     check_whole(row, "latency_s")
     check_digest(row.trace, row.digest, "trace")
     return TrialSummary(*tuple(row)[:-1])
 
 
 def to_point(row: Row[Any]) -> TrialPoint:
-    """A row of a point's columns."""
+    """Convert a row of a point's columns."""
     check_whole(row, "latency_s")
     return TrialPoint(*tuple(row))
 
 
 def to_model_kernel(row: Any) -> ModelKernel:
-    """A row of a model kernel's columns."""
+    """Convert a row of a model kernel's columns."""
     check_whole(row)
     return ModelKernel(*tuple(row))
 
 
 def from_unfinished(start: TrialStart) -> dict[str, Any]:
-    """The columns of a trial that has begun, but for its time and what it belongs to."""
+    """Return the columns of a trial that has begun, but for its time and what it belongs to."""
     return {
         "kind": start.kind,
         "state": TrialState.RUNNING,
@@ -231,7 +231,7 @@ def from_unfinished(start: TrialStart) -> dict[str, Any]:
 
 
 def from_end(end: TrialEnd) -> dict[str, Any]:
-    """The columns that ending a trial sets, but for the time.
+    """Return the columns that ending a trial sets, but for the time.
 
     Samples are kept to the picosecond, far below any timer's step: the digits behind it are noise that would double
     the size.
@@ -241,7 +241,7 @@ def from_end(end: TrialEnd) -> dict[str, Any]:
             verification.
     """
     if not end.state.ended:
-        raise ValueError(f"{end.state.value} is no end of a trial")
+        raise ValueError(f"{end.state.value} is not a final state of a trial")
     samples = [round(sample, 12) for sample in end.samples_s]
     if not all(math.isfinite(sample) and sample >= 0 for sample in (*samples, *end.warmup_s)):
         raise ValueError(f"not durations: {end.samples_s}, {end.warmup_s}")
@@ -269,7 +269,7 @@ def from_end(end: TrialEnd) -> dict[str, Any]:
 
 
 def check_whole(row: Row[Any], *optional: str) -> None:
-    """Raises BadValue where a column is NULL that is not ``optional``: damage may leave one in any column."""
+    """Raise BadValue where a column is NULL that is not ``optional``: damage may leave one in any column."""
     if None in row:
         for name, value in row._mapping.items():
             if value is None and name not in optional:
@@ -277,7 +277,7 @@ def check_whole(row: Row[Any], *optional: str) -> None:
 
 
 def check_latency(state: TrialState, samples_s: Sequence[float], latency_s: float | None) -> None:
-    """Raises BadValue where a trial with a time has no samples, or another time than their median."""
+    """Raise BadValue where a trial with a time has no samples, or another time than their median."""
     if not state.timed:
         return
     if not samples_s:
@@ -287,15 +287,15 @@ def check_latency(state: TrialState, samples_s: Sequence[float], latency_s: floa
 
 
 def check_digest(text: str, digest: str, what: str) -> None:
-    """Raises BadValue where ``digest`` is not the SHA-256 of the text."""
+    """Raise BadValue where ``digest`` is not the SHA-256 of the text."""
     if digest_of(text) != digest:
         raise BadValue(f"the {what} {digest[:12]}… is not what was written: its SHA-256 differs")
 
 
 def clean(text: str) -> str:
-    """``text`` as any database takes it:
+    """Return ``text`` in a form that every database accepts.
 
-    no NUL (PostgreSQL refuses it), no lone surrogates, the middle of a long one cut.
+    NUL, which PostgreSQL refuses, and lone surrogates are replaced. The middle of a long text is cut.
     """
     text = text.replace("\0", "�").encode("utf-8", "replace").decode()
     if len(text) <= MAX_TEXT:

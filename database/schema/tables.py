@@ -155,7 +155,7 @@ class Session(Base):
 
 
 class Schedule(Base):
-    """A trace, once, whatever number of devices and sessions tried it; ``digest`` is the SHA-256 of its text.
+    """A trace, stored once for all devices and sessions; ``digest`` is the SHA-256 of its text.
 
     It has a table of its own so that counting and ranking a million trials never reads past a million traces.
     """
@@ -168,8 +168,10 @@ class Schedule(Base):
 
 
 class Trial(Base):
-    """One attempt at a candidate. A row changes once, from ``running`` to the state in which it ends, and is never
-    deleted; only what was given up as ``abandoned`` may still get its result, late.
+    """One attempt at a candidate.
+
+    A row changes once, from ``running`` to its final state, and is never deleted. Only an ``abandoned`` trial may still
+    get its result later.
 
     ``number`` counts the trials of a session from 1: with the session's ``uid`` it names a trial in every database
     that holds a copy of it.
@@ -227,7 +229,7 @@ class Trial(Base):
 
 
 class Replay(Base):
-    """Whether a version of TVM could apply a schedule to a workload, and what came of it.
+    """Whether a TVM version could apply a schedule to a workload, and the reason if not.
 
     ``program_digest`` is the SHA-256 of the program that it emitted then, empty where it was not emitted.
     """
@@ -244,7 +246,7 @@ class Replay(Base):
 
 
 class Lease(Base):
-    """Who is tuning a workload on a device, and until when; no ``session_id`` where it was given back."""
+    """The session that tunes a workload on a device, and until when; no ``session_id`` once given back."""
 
     __tablename__ = "lease"
 
@@ -273,7 +275,7 @@ class Alias(Base):
 
 
 class Opaque(Base):
-    """An entry of somebody's file that this program's TVM cannot read: kept as it was, listed, never offered.
+    """An entry of another program's file that the installed TVM cannot read: stored unchanged, listed, never used.
 
     ``digest`` is the SHA-256 of ``text``, ``source`` the file's name, ``position`` its line from 1.
     """
@@ -291,7 +293,7 @@ class Opaque(Base):
 
 
 class Release(Base):
-    """What a release file says of itself, in its one row; empty in every other database.
+    """A release file's description of itself, in one row; empty in every other database.
 
     ``content`` is the SHA-256 of what it holds, whatever the file's bytes; ``settings`` how it was chosen.
     """

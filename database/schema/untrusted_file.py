@@ -1,4 +1,4 @@
-"""Whether a SQLite file holds our tables and nothing that runs: it may come from a stranger.
+"""Checks that a SQLite file, which may come from a stranger, holds our tables and nothing that runs.
 
 A trigger runs with each insertion, a view or a generated column with each question, a virtual table calls whatever
 module it names. We make none of them.
@@ -16,7 +16,7 @@ SELECT name FROM sqlite_schema
 WHERE type NOT IN ('table', 'index') OR sql LIKE '%TRIGGER%' OR sql LIKE '%VIEW%' OR sql LIKE '%VIRTUAL%'
 ORDER BY name LIMIT 1
 """
-"""Goes by the text: SQLite runs what it says, whatever the row claims to be."""
+"""Reads the SQL text, since SQLite runs the text whatever the row's type column says."""
 
 _COLUMNS = """
 SELECT tables.name, columns.name, columns.hidden
@@ -26,7 +26,7 @@ WHERE tables.type = 'table'
 
 
 def check_objects(connection: Connection, name: str) -> None:
-    """Raises DatabaseError where a SQLite file holds triggers, views or virtual tables; reads nothing else."""
+    """Raise DatabaseError where a SQLite file holds triggers, views or virtual tables; reads nothing else."""
     if connection.dialect.name != "sqlite":
         return
     found = connection.exec_driver_sql(_OBJECTS).scalar()
@@ -38,7 +38,7 @@ def check_objects(connection: Connection, name: str) -> None:
 
 
 def check_columns(connection: Connection, name: str) -> None:
-    """Raises DatabaseError where our tables lack columns, have others, or compute them."""
+    """Raise DatabaseError where our tables lack columns, have others, or compute them."""
     if connection.dialect.name != "sqlite":
         return
     found: dict[str, set[str]] = {}

@@ -1,4 +1,4 @@
-"""The schedule database as MetaSchedule sees one: stock TVM tunes into it, and applies what is in it."""
+"""The trial database as a MetaSchedule database: stock TVM tunes into it and applies its schedules."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from .traces import ENTRY, is_trace, trace_values, translated
 
 
 class Policy(str, Enum):
-    """Which schedules a `ScheduleDatabase` offers."""
+    """Which schedules a `ScheduleDatabase` returns."""
 
     VERIFIED = "verified"
     """Records only: measured, and the result compared with a reference."""
@@ -48,7 +48,7 @@ class ScheduleDatabase(PyDatabase):
 
     A workload is found by what it computes, whatever its blocks, buffers and functions are called, and its schedules
     are told in the names of the module that asks. The fastest is that of the lowest median. What the installed TVM is
-    known not to apply (``wgtune db replay``) is not offered; what fails to apply is passed over with a warning.
+    known not to apply (``wgtune db replay``) is left out; what fails to apply is passed over with a warning.
 
     Trials that stock TVM commits are kept as `unverified`, and failed ones as `run_error`, in a session of this process
     with its target: they never count as records, and ``wgtune tune`` measures and verifies such schedules itself.
@@ -96,22 +96,22 @@ class ScheduleDatabase(PyDatabase):
         self._ranked = RankedSchedules(self._reader, device, self._runtime, unverified=unverified)
 
     def close(self) -> None:
-        """Ends this process's sessions and closes the database."""
+        """End this process's sessions and closes the database."""
         self._ending()
 
     def has_workload(self, mod: tvm.IRModule) -> bool:
-        """Whether the database knows the workload, measured on this device or not."""
+        """Return whether the database knows the workload, measured on this device or not."""
         found = workload_of(mod)
         return found is not None and found in self._reader.workloads([found])
 
     def commit_workload(self, mod: tvm.IRModule) -> Workload:
-        """``mod`` as a workload of TVM's, kept where it is new. What wgtune cannot identify is not kept."""
+        """Return ``mod`` as TVM's workload, and store it if it is new. Modules without an id are not stored."""
         if workload_of(mod) is not None and not self.has_workload(mod):
             self._store.add_workloads([describe_workload(mod)])
         return Workload(mod)
 
     def commit_tuning_record(self, record: TuningRecord) -> None:
-        """Keeps what stock TVM measured: an `unverified` trial, or a `run_error` where there is no time.
+        """Store what stock TVM measured: an `unverified` trial, or a `run_error` where there is no time.
 
         Raises:
             UsageError: the workload cannot be identified; its target is measured another way than was asked for.
@@ -141,18 +141,18 @@ class ScheduleDatabase(PyDatabase):
         )
 
     def get_top_k(self, workload: Workload, top_k: int) -> list[TuningRecord]:
-        """The ``top_k`` fastest schedules that the policy offers, in the names of ``workload``."""
+        """Return the ``top_k`` fastest schedules that the policy includes, in the names of ``workload``."""
         found = workload_of(workload.mod)
         return [] if found is None else list(islice(self._records(found, workload), max(0, top_k)))
 
     def get_all_tuning_records(self) -> list[TuningRecord]:
-        """Every offer of every workload that the installed TVM has written, named by position."""
+        """Return the records of every workload that the installed TVM stored, in canonical names."""
         infos = self._reader.workloads(self._ranked.workloads())
         modules = {key: module for key in sorted(infos) if (module := stored_module(infos[key])) is not None}
         return [record for key, module in modules.items() for record in self._records(key, Workload(module))]
 
     def __len__(self) -> int:
-        """How many schedules are offered, of all workloads."""
+        """Return the number of schedules of all workloads."""
         return len(self._ranked)
 
     def _records(self, workload_id: str, asked: Workload) -> Iterator[TuningRecord]:
@@ -171,7 +171,7 @@ class ScheduleDatabase(PyDatabase):
 
 
 def _record(offer: RankedSchedule, asked: Workload, arguments: list[ArgInfo]) -> TuningRecord:
-    """``offer`` in the names of ``asked``; raises ValueError or TVM's errors where it does not apply."""
+    """Return ``offer`` in the names of ``asked``; raises ValueError or TVM's errors where it does not apply."""
     trace = json.loads(offer.trace)
     if not is_trace(trace):
         raise ValueError("it is not made of instructions and decisions")
@@ -188,7 +188,7 @@ def readable_target(values: dict[str, Any] | None) -> Target | None:
 
 
 def _end(committed: ForeignTrials, resources: ExitStack) -> None:
-    """Ends the sessions and frees ``resources``; the process may be ending, too."""
+    """End the sessions and frees ``resources``; the process may be ending, too."""
     try:
         committed.end(SessionOutcome.COMPLETED)
     except DatabaseError as error:

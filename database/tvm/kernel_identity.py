@@ -1,7 +1,7 @@
 """The identity of a kernel: its TensorIR as canonical text, and the SHA-256 of that.
 
-TVM's own structural hash changes whenever TVM's IR does, which makes records unreadable. The text is written by a walk
-of our own in our own words: variables and buffers are numbered in order of appearance, every name and source location
+TVM's own structural hash changes whenever TVM's IR does, which makes records unreadable. This module writes the
+text by a walk of its own: variables and buffers are numbered in order of appearance, every name and source location
 is left out, everything that changes what is computed is kept. A node that this module does not know is an error and
 never skipped, and so is a field that a later TVM adds to a node.
 
@@ -94,24 +94,25 @@ _LOCATION = "span"
 
 
 def canonical_text(func: PrimFunc) -> str:
-    """``func`` as canonical text; raises CaptureError at a node that has no canonical form."""
+    """Return ``func`` as canonical text; raises CaptureError at a node that has no canonical form."""
     return _Writer().function(func)
 
 
 def kernel_id(func: PrimFunc) -> str:
-    """SHA-256 of `canonical_text`, in hexadecimal."""
+    """Return the SHA-256 of `canonical_text`, in hexadecimal."""
     return hashlib.sha256(canonical_text(func).encode()).hexdigest()
 
 
 def with_canonical_names(func: PrimFunc) -> PrimFunc:
-    """``func`` with buffers called b0, b1, …, other variables i0, i1, …, blocks block0, block1, …, itself ``main``.
+    """Return ``func`` with buffers b0, b1, …, other variables v0, v1, …, blocks block0, block1, …, itself ``main``.
 
-    The parameters come first, so parameter n is bn. Nothing but names and fusion's hint changes.
+    The parameters come first, so parameter n is bn. Only names and the hint for fusion change. Search and baselines
+    start from this function, so these names are part of every stored program digest: another prefix would move them.
     """
     func = func.without_attr("op_pattern").with_attr("global_symbol", "main")
     graph = json.loads(tvm.ir.save_json(func))
     nodes = graph["nodes"]
-    counts = {"b": 0, "i": 0, "block": 0}
+    counts = {"b": 0, "v": 0, "block": 0}
 
     def rename(node: dict[str, Any], field: str, prefix: str) -> None:
         nodes.append({"type": "ffi.String", "data": f"{prefix}{counts[prefix]}"})
@@ -122,7 +123,7 @@ def with_canonical_names(func: PrimFunc) -> PrimFunc:
     for node in list(nodes):
         if node["type"] == "ir.Var":
             is_buffer = nodes[node["data"]["ty"]]["type"] == "tirx.BufferType"
-            rename(node, "name", "b" if is_buffer else "i")
+            rename(node, "name", "b" if is_buffer else "v")
         elif node["type"] == "s_tir.SBlock" and nodes[node["data"]["name_hint"]]["data"] != "root":
             rename(node, "name_hint", "block")
     return tvm.ir.load_json(json.dumps(graph))
@@ -191,8 +192,7 @@ _checked: set[str] = set()
 
 
 def _check_fields(key: str, cls: type) -> None:
-    """Raise CaptureError where TVM's node has other fields than are known here: dropping one could equate two
-    kernels."""
+    """Check that TVM's node has only the known fields: to drop one could equate two kernels. Raises CaptureError."""
     if key in _checked:
         return
     fields: set[str] = set()

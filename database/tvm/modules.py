@@ -1,4 +1,4 @@
-"""TVM's modules as the database knows them: which workload one is, and what is kept of it."""
+"""TVM modules and workloads: the id of a module, what is stored of it, and the stored module."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from .traces import ENTRY
 
 
 def workload_of(module: tvm.IRModule) -> str | None:
-    """The id of the workload that ``module`` is; None where it is not one TensorIR function ``main``, or holds
-    something that canonical text does not tell.
+    """Return the workload id of ``module``.
+
+    None where it is not one TensorIR function ``main``, or holds a node without canonical text.
     """
     functions = module.functions_items()
     if len(functions) != 1 or functions[0][0].name_hint != ENTRY:
@@ -28,14 +29,14 @@ def workload_of(module: tvm.IRModule) -> str | None:
 
 @lru_cache(maxsize=1024)
 def named_by_position(module: tvm.IRModule) -> tvm.IRModule:
-    """The module whose blocks and buffers are called by their positions, as stored traces name them."""
+    """Return the module with canonical names, which stored traces use."""
     return tvm.IRModule({ENTRY: with_canonical_names(module[ENTRY])})
 
 
 def describe_workload(module: tvm.IRModule) -> WorkloadInfo:
-    """What the database keeps of ``module``, of which `workload_of` has found the id.
+    """Return what the database stores of ``module``, for which `workload_of` returned an id.
 
-    It is called as its function was, or `unnamed` where that is ``main``.
+    Its name is its function's, or `unnamed` where that is ``main``.
     """
     symbol = str((module[ENTRY].attrs or {}).get("global_symbol", ENTRY))
     func = named_by_position(module)[ENTRY]
@@ -57,7 +58,7 @@ def describe_workload(module: tvm.IRModule) -> WorkloadInfo:
 
 
 def stored_module(info: WorkloadInfo) -> tvm.IRModule | None:
-    """The workload's module as the installed TVM wrote it, named by position; None where it has not written it."""
+    """Return the module that the installed TVM version stored for the workload; None where it stored none."""
     form = next((form for form in info.forms if form.tvm_version == tvm.__version__), None)
     return None if form is None else tvm.IRModule({ENTRY: tvm.ir.load_json(form.module)})
 
@@ -76,7 +77,7 @@ def _kernel_id(func: Any) -> str | None:
 
 
 def _written(func: tvm.tirx.PrimFunc) -> tuple[int, ...]:
-    """The positions of the parameters that blocks write to."""
+    """Return the positions of the parameters that blocks write to."""
     written: set[Any] = set()
     tvm_ffi.structural_walk(
         func.body,

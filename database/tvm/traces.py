@@ -1,4 +1,4 @@
-"""Traces of TVM's schedules as JSON values: their form, and how they are told in another module's names.
+"""Traces of TVM schedules as JSON values: their form, and their translation to another module's names.
 
 A trace finds its blocks by name, and a schedule names the blocks that it makes after those and after buffers. Two
 modules of one workload differ in nothing but names, so the same instructions make the same blocks in the same order.
@@ -20,11 +20,11 @@ ENTRY = "main"
 """The one function of a module that is scheduled."""
 
 _MOST_INSTRUCTIONS = 100_000
-"""Of a trace that may be anybody's: real ones have hundreds, and TVM takes 10 µs for each."""
+"""Limit for traces of unknown origin: real ones have hundreds, and TVM takes 10 µs for each."""
 
 
 def is_trace(trace: Any) -> bool:
-    """Whether ``trace`` has the outer form of TVM's JSON: instructions, and decisions that each belong to one.
+    """Return whether ``trace`` has the outer form of TVM's JSON: instructions, and decisions that each belong to one.
 
     TVM checks the instructions, but writes a decision wherever its index points, outside its memory too.
     """
@@ -39,13 +39,13 @@ def is_trace(trace: Any) -> bool:
 
 
 def trace_values(trace: Trace) -> list[Any]:
-    """The trace as JSON values, postprocessing included."""
+    """Return the trace as JSON values, postprocessing included."""
     values: list[Any] = plain(trace.as_json(remove_postproc=False))
     return values
 
 
 def apply_trace(module: tvm.IRModule, trace: list[Any]) -> Schedule:
-    """``module`` scheduled as ``trace`` says, whose form `is_trace` has found good.
+    """Return ``module`` scheduled as ``trace`` says, whose form `is_trace` has found good.
 
     Nothing in it is executed but TVM's own scheduling instructions. Raises whatever TVM raises where it does not fit.
     """
@@ -55,7 +55,7 @@ def apply_trace(module: tvm.IRModule, trace: list[Any]) -> Schedule:
 
 
 def translated(trace: list[Any], source: tvm.IRModule, destination: tvm.IRModule) -> Schedule:
-    """``destination`` scheduled as ``trace`` schedules ``source``, of which it is a copy with other names.
+    """Return ``destination`` scheduled as ``trace`` schedules ``source``, of which it is a copy with other names.
 
     Raises:
         ValueError: the trace names a block that is not there, or the two modules are no copies.
@@ -96,7 +96,7 @@ def plain(value: Any) -> Any:
 
 
 def _unnamed(module: tvm.IRModule) -> tvm.tirx.PrimFunc:
-    """The function, without what may differ between two modules of one workload."""
+    """Return the function, without what may differ between two modules of one workload."""
     func = module[ENTRY]
     for attribute in FUNCTION_ATTRIBUTES_DROPPED:
         func = func.without_attr(attribute)
@@ -104,7 +104,7 @@ def _unnamed(module: tvm.IRModule) -> tvm.tirx.PrimFunc:
 
 
 def _paired(source: tvm.IRModule, destination: tvm.IRModule) -> dict[str, str]:
-    """The name in ``destination`` of each block of ``source`` whose name no other block has."""
+    """Return the name in ``destination`` of each block of ``source`` whose name no other block has."""
     here, there = _block_names(source), _block_names(destination)
     counts = Counter(here)
     return {one: other for one, other in zip(here, there, strict=True) if counts[one] == 1}

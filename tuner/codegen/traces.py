@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 from functools import lru_cache
-from typing import Any
 
 import tvm
 from tvm.s_tir import Schedule
 
+from ...database.tvm.kernel_identity import with_canonical_names
 from ...database.tvm.traces import ENTRY, apply_trace, is_trace, trace_values
 from ...support.errors import WgtuneError, first_line
 from ..ir import Kernel
@@ -29,7 +29,7 @@ def schedulable_module(kernel: Kernel) -> tvm.IRModule:
 
     Search and baselines start from it, so that traces and WGSL depend only on the kernel's identity.
     """
-    return tvm.IRModule({ENTRY: _without_names(kernel)})
+    return tvm.IRModule({ENTRY: _named_by_position(kernel)})
 
 
 def trace_to_json(schedule: Schedule) -> str:
@@ -60,28 +60,6 @@ def replay(kernel: Kernel, trace_json: str) -> Schedule:
 
 
 @lru_cache(maxsize=4096)
-def _without_names(kernel: Kernel) -> tvm.tirx.PrimFunc:
-    """The kernel's function with variables, buffers and blocks named by their order of appearance in TVM's JSON graph.
-
-    TVM's graph lists a node after what it refers to, in the order of a depth-first walk, which names do not change.
-    """
-    graph = json.loads(tvm.ir.save_json(kernel.func.with_attr("global_symbol", ENTRY)))
-    nodes = graph["nodes"]
-
-    def rename(data: dict[str, Any], field: str, name: str) -> None:
-        nodes.append({"type": "ffi.String", "data": name})
-        data[field] = len(nodes) - 1
-
-    counts: dict[str, int] = {}
-    for node in list(nodes):
-        data = node.get("data")
-        if node["type"] == "ir.Var":
-            prefix = "b" if nodes[data["ty"]]["type"] == "tirx.BufferType" else "v"
-            rename(data, "name", f"{prefix}{counts.setdefault(prefix, 0)}")
-        elif node["type"] == "s_tir.SBlock" and nodes[data["name_hint"]]["data"] != "root":
-            prefix = "block"
-            rename(data, "name_hint", f"{prefix}{counts.setdefault(prefix, 0)}")
-        else:
-            continue
-        counts[prefix] += 1
-    return tvm.ir.load_json(json.dumps(graph))
+def _named_by_position(kernel: Kernel) -> tvm.tirx.PrimFunc:
+    """Return the kernel's function in canonical names. A capture of an older wgtune may hold other names."""
+    return with_canonical_names(kernel.func)

@@ -81,7 +81,7 @@ def test_a_device(path):
 
 
 def test_a_name_that_no_file_has():
-    assert "no name of a file" in refused("a\0b").message
+    assert "not a file name" in refused("a\0b").message
     assert refused("x" * 5000).message
 
 
