@@ -47,11 +47,6 @@ def host_name() -> str:
     return f"{platform.node()[:200]} [{boot}/{namespace}]"
 
 
-def host_label(host: str) -> str:
-    """Return the readable part of a `host_name`."""
-    return host.partition(" [")[0]
-
-
 def is_alive(pid: int, since: datetime) -> bool:
     """Return whether process ``pid`` of this machine is the one that was running at the time ``since``.
 

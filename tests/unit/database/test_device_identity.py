@@ -142,8 +142,8 @@ def test_the_users_rows_win(tmp_path: Path) -> None:
         (Alias(VENDOR, "x", model="y"), "cannot say the model"),
         (Alias(ARCHITECTURE, "x", model="y"), "cannot say the model"),
         (Alias(MODEL, "x"), "says nothing"),
-        (Alias(MODEL, " * ", vendor="v"), "no name"),
-        (Alias(MODEL, "a*b", vendor="v"), "no name"),
+        (Alias(MODEL, " * ", vendor="v"), "not a name for an alias"),
+        (Alias(MODEL, "a*b", vendor="v"), "not a name for an alias"),
     ],
 )
 def test_what_cannot_be_an_alias(alias: Alias, words: str) -> None:
