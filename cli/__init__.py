@@ -6,6 +6,7 @@ Reading order:
 - `lazy`: groups that import a command's module when the command is chosen.
 - `options`, `inputs`: options of several commands; the models and devices that they name.
 - `browser`: `--device browser`, which serves the page that lends a browser's GPU.
+- `cluster`: `wgtune agent`, and the devices of agents for `wgtune tune --scheduler`.
 - `devices`, `kernels`, `tune`, `report`, `build`, `generate`, `web`, `database`: the commands, a module for each group.
 - `demo`: `wgtune demo`, all steps once on a small model.
 """

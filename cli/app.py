@@ -34,7 +34,7 @@ COMMANDS: dict[str, LazyCommand | CommandGroup] = {
         "`wgtune tune --model sd-v1-5 --stage unet --minutes 30`",
     ),
     "agent": LazyCommand(
-        "agent:agent",
+        "cluster:agent",
         "Lend this machine's devices to `wgtune tune --scheduler`, through a Dask cluster. Ctrl-C ends it.",
         "`wgtune agent --scheduler tcp://tuner.example:8786`",
     ),

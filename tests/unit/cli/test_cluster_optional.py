@@ -10,7 +10,7 @@ import pytest
 PROGRAM = """
 import sys
 {before}
-import wgtune.cli.app, wgtune.cli.agent, wgtune.cli.tune
+import wgtune.cli.app, wgtune.cli.cluster, wgtune.cli.tune
 import wgtune.tuner.session.session, wgtune.tuner.fleet.session_process
 import wgtune.tuner.fleet.fleet, wgtune.reports.live.fleet
 import wgtune.build.runtime.batch, wgtune.devices.worker.factory
