@@ -13,8 +13,8 @@ from ..build.runtime.contact_sheet import CONTACT_SHEET, write_contact_sheet
 from ..build.runtime.generate import generate as draw
 from ..build.runtime.painter import GenerateOptions
 from ..build.runtime.prompts import plan_images, read_prompts
+from ..reports.listings.batch import print_batch
 from ..reports.listings.bundle import print_generated
-from ..reports.listings.gallery import print_batch
 from ..support.console import note, progress, stdout, warn
 from ..support.errors import UsageError
 from .inputs import found_devices
