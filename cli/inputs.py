@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+from ..devices.device import Device
+from ..devices.discovery.discovery import CPU, discover, select, select_several
 from ..support.console import progress, warn
-
-if TYPE_CHECKING:
-    from ..devices.device import Device
-    from ..tuner.ir import Capture, CaptureOptions
+from ..support.enums import Runtime
+from ..tuner.capture.model_capture import capture_model
+from ..tuner.capture.sources import resolve_model
+from ..tuner.ir import Capture, CaptureOptions
 
 
 def captured(model: str, options: CaptureOptions, stages: list[str] | None) -> Capture:
     """Capture the model that `--model` names, with progress. Raises WgtuneError where it fails."""
-    from ..tuner.capture.model_capture import capture_model
-    from ..tuner.capture.sources import resolve_model
-
     with progress("Capturing") as report:
         return capture_model(resolve_model(model), options, stages, progress=lambda what: report(what, 0.0))
 
@@ -28,8 +26,6 @@ def split_specs(specs: Sequence[str] | None) -> list[str]:
 
 def found_device(spec: str) -> Device:
     """Return the device that ``spec`` names, warning of drivers that fail. Raises DeviceError where there is none."""
-    from ..devices.discovery.discovery import discover, select
-
     found = discover()
     device = select(spec, found.devices, found.problems)
     for problem in found.problems:
@@ -39,9 +35,6 @@ def found_device(spec: str) -> Device:
 
 def found_devices(specs: list[str] | None) -> list[Device]:
     """Return the devices that ``specs`` name, warning of drivers that fail. Raises DeviceError where one is missing."""
-    from ..devices.discovery.discovery import CPU, discover, select_several
-    from ..support.enums import Runtime
-
     found = discover(more=[CPU] if any(word.startswith(f"{CPU}:") for word in split_specs(specs)) else [])
     devices = select_several(specs or [], found.devices, found.problems)
     for problem in found.problems:
@@ -56,6 +49,4 @@ def found_devices(specs: list[str] | None) -> list[Device]:
 
 def capture_options(width: int | None, height: int | None, batch: int, guidance: bool) -> CaptureOptions:
     """Return the capture options of a command."""
-    from ..tuner.ir import CaptureOptions
-
     return CaptureOptions(width=width, height=height, batch=batch, guidance=guidance)
