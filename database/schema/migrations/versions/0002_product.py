@@ -1,5 +1,6 @@
-"""Trials that any database can name, TVM's forms of a workload, times without verification, and what looks after them:
-aliases, leases, replays, unreadable entries, releases; trials measured again, warm-up apart, the state of caches.
+"""Trials that any database can name, and tables for aliases, leases, replays, releases and unreadable entries.
+
+Also TVM's forms of a workload, times without verification, trials measured again, warm-up samples and cache states.
 """
 
 import sqlalchemy as sa
