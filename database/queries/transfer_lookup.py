@@ -1,13 +1,13 @@
 """Transfer: schedules from the most similar devices for a device that has none, always labelled as such.
 
 From near to far: this device; the same model behind another backend or browser; the same architecture; the same
-vendor; any other. What another device measured and verified is neither here: whoever uses it emits it again, and counts
-it as borrowed. CPUs that stand in for a GPU and GPUs never lend to each other, because what is fast on one says nothing
-of the other.
+vendor; any other. Another device's schedule was neither measured nor verified here: its user emits it again, and counts
+it as borrowed. GPUs and CPUs that emulate a GPU never lend to each other, because speed on one does not predict speed
+on the other.
 
 Times of different devices are not comparable. A schedule is ranked by its speed-up over the baseline of the device that
-measured it, and where several of one level did, by the geometric mean of these (which ranks ratios the same way
-whatever they are ratios of: Fleming and Wallace, CACM 29(3), 1986).
+measured it, or by the geometric mean of several devices of one level (which ranks ratios alike whatever the reference:
+Fleming and Wallace, CACM 29(3), 1986).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Found:
 
 
 Fits = Callable[[Mapping[str, Any]], bool]
-"""Receives a record's ``needs`` and says whether it may be used."""
+"""Receives a record's ``needs`` and returns whether the record may be used."""
 
 
 def lookup(
@@ -56,7 +56,7 @@ def lookup(
 ) -> dict[str, Found]:
     """Return the best record for each workload from the nearest level that has one, up to ``widest``.
 
-    Stale records are passed over. Workloads that nobody has a fitting record of are left out.
+    Stale records are passed over. Workloads without a fitting record are left out.
 
     Raises:
         UsageError: aliases lead in a circle.

@@ -5,10 +5,9 @@ text by a walk of its own: variables and buffers are numbered in order of appear
 is left out, everything that changes what is computed is kept. A node that this module does not know is an error and
 never skipped, and so is a field that a later TVM adds to a node.
 
-Names matter all the same: a schedule's trace finds its blocks by them, and the emitted code repeats those of buffers.
-TVM makes them from what it happened to call the tensors of the model (``lv41_sum``). `with_canonical_names` gives every
-function the names that follow from its structure, so that equal ids mean equal functions, and a trace fits wherever the
-id does.
+Names still matter after that: a trace finds its blocks by name, and the emitted code contains the names of buffers and
+variables. TVM derives names from the tensors of the model (``lv41_sum``). `with_canonical_names` derives them from the
+function's structure instead, so that equal ids mean equal functions, and a trace applies to every function of its id.
 """
 
 from __future__ import annotations
