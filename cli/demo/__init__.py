@@ -2,6 +2,7 @@
 
 May import all packages but other commands. Reading order:
 
+- `command`: the command and its options.
 - `run`: make the model, tune it, report, build the bundle, draw a picture.
 - `model`: the pipeline's configuration and tokenizer.
 - `weights`: its random weights, chosen so that the picture is not grey noise.
