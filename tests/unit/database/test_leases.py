@@ -40,7 +40,8 @@ def live_leases(store):
     """Session ids by workload id, of the leases that have not expired."""
     with store.reading() as connection:
         query = select(workload.c.digest, lease.c.session_id).join_from(lease, workload)
-        return dict(connection.execute(query.where(lease.c.until > server_time(connection))).tuples().all())
+        rows = connection.execute(query.where(lease.c.until > server_time(connection)))
+        return {row.digest: row.session_id for row in rows}
 
 
 def test_claims_go_by_priority_and_never_to_two(store, two):
