@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -29,13 +28,6 @@ from ..tuner.interop.json_export import export_pair, only_runtime
 from ..tuner.interop.json_import import import_pair
 from ..tuner.interop.replay import replay_database
 from .options import DbOption, JsonOption, KnownDeviceOption, ReleasesOption, ShippedOption
-
-
-class ExportFormat(str, Enum):
-    """Formats of other programs that schedules are written in."""
-
-    TVM = "tvm"
-
 
 _LevelOption = Annotated[
     AliasLevel, typer.Option("--level", help="Whether the name is of a vendor, an architecture or a model.")
@@ -183,16 +175,12 @@ def db_export(
         int | None, typer.Option(min=1, help="Number of fastest schedules of each kernel; by default all.")
     ] = None,
     unverified: Annotated[bool, typer.Option("--unverified", help="Include unverified schedules.")] = False,
-    format: Annotated[ExportFormat, typer.Option(help="What to write: tvm is what TVM's JSONDatabase reads.")] = (
-        ExportFormat.TVM
-    ),
     releases: ReleasesOption = None,
     shipped: ShippedOption = True,
     db: DbOption = None,
     json: JsonOption = False,
 ) -> None:
     """Write a device's schedules as the two JSON files that stock MetaSchedule reads."""
-    assert format is ExportFormat.TVM
     with (
         open_layers(db, releases=releases or (), shipped=shipped, warn=note) as reader,
         progress("Exporting") as report,

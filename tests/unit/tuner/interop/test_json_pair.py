@@ -279,7 +279,7 @@ def test_the_command_line(stock: Path, tmp_path: Path) -> None:
     assert json.loads(run.invoke(app, ["db", "info", "--db", db, "--json"]).stdout)["opaque"][0]["entries"] == 1
     refused = run.invoke(app, ["db", "export", "-o", out, "--device", DEVICE, "--db", db, "--no-releases"])
     assert isinstance(refused.exception, UsageError) and "no verified schedules" in str(refused.exception)
-    told = run.invoke(app, ["db", "export", "-o", out, "--db", db, "--unverified", "--no-releases", "--format", "tvm"])
+    told = run.invoke(app, ["db", "export", "-o", out, "--db", db, "--unverified", "--no-releases"])
     assert told.exit_code == 0 and "wrote 3 records of 2 workloads" in told.output
     assert len(ms.database.JSONDatabase(work_dir=out, allow_missing=False)) == 3
 
