@@ -70,7 +70,7 @@ def lookup(
     return found
 
 
-def relatives(
+def related_schedules(
     store: Reader,
     device: DeviceInfo,
     workload_ids: Collection[str],

@@ -157,9 +157,9 @@ class ScheduleDatabase(PyDatabase):
 
     def _records(self, workload_id: str, asked: Workload) -> Iterator[TuningRecord]:
         arguments = ArgInfo.from_prim_func(asked.mod[ENTRY])
-        for offer in self._ranked.of(workload_id):
+        for ranked in self._ranked.of(workload_id):
             try:
-                record = _record(offer, asked, arguments)
+                record = _record(ranked, asked, arguments)
             except Exception as error:  # whatever TVM raises over a trace of another version, or anybody's
                 line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
                 warnings.warn(
@@ -170,13 +170,13 @@ class ScheduleDatabase(PyDatabase):
             yield record
 
 
-def _record(offer: RankedSchedule, asked: Workload, arguments: list[ArgInfo]) -> TuningRecord:
-    """Return ``offer`` in the names of ``asked``; raises ValueError or TVM's errors where it does not apply."""
-    trace = json.loads(offer.trace)
+def _record(ranked: RankedSchedule, asked: Workload, arguments: list[ArgInfo]) -> TuningRecord:
+    """Return ``ranked`` in the names of ``asked``; raises ValueError or TVM's errors where it does not apply."""
+    trace = json.loads(ranked.trace)
     if not is_trace(trace):
         raise ValueError("it is not made of instructions and decisions")
     schedule = translated(trace, named_by_position(asked.mod), asked.mod)
-    return TuningRecord(schedule.trace, asked, list(offer.samples_s), readable_target(offer.target), arguments)
+    return TuningRecord(schedule.trace, asked, list(ranked.samples_s), readable_target(ranked.target), arguments)
 
 
 def readable_target(values: dict[str, Any] | None) -> Target | None:

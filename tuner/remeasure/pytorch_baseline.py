@@ -12,7 +12,7 @@ import torch
 
 from ...devices.measure.job import Sampling
 from ...devices.measure.sampling import Sampler
-from ...support.errors import UsageError
+from ...support.errors import UsageError, first_line
 from ..capture.networks import Network, build_network
 from ..capture.sources import ModelSource
 from ..ir import CaptureOptions
@@ -71,7 +71,7 @@ def device_name(device: str) -> str:
         return torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else device
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise UsageError(
-            f"PyTorch cannot use the device {device!r}: {str(error).strip().splitlines()[0]}",
+            f"PyTorch cannot use the device {device!r}: {first_line(error)}",
             "name another with --torch-device, as in cuda, mps or cpu; CUDA needs a PyTorch that was built for it",
         ) from error
 

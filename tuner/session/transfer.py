@@ -7,7 +7,7 @@ from functools import partial
 from itertools import islice, zip_longest
 
 from ...database.queries.ranked_schedules import RankedSchedules
-from ...database.queries.transfer_lookup import relatives
+from ...database.queries.transfer_lookup import related_schedules
 from ...database.reader import Reader
 from ...database.schema.records import TrialKind
 from ...devices.device import Device
@@ -32,7 +32,7 @@ def transfer_candidates(store: Reader, device: Device, tier: Tier, kernels: Sequ
     comes first (trials in state `TrialState.UNVERIFIED`), then the best schedules of the nearest devices.
     """
     ids = [kernel.id for kernel in kernels]
-    related = relatives(store, device_info(device), ids, device.runtime, fits=tier.fits, top=_TOP)
+    related = related_schedules(store, device_info(device), ids, device.runtime, fits=tier.fits, top=_TOP)
     unverified = RankedSchedules(store, device.key, device.runtime, unverified=True)
     with_unverified = set(unverified.workloads())
     candidates: dict[str, list[str]] = {}

@@ -10,7 +10,7 @@ from sqlalchemy import event
 from synthetic_store import CLAMP, CONV, EMBED, LLVMPIPE, MATMUL, SOFTMAX, add_demo, measure, ok, session
 
 from wgtune.database.device_identity import Alias
-from wgtune.database.queries.transfer_lookup import lookup, matches, relatives
+from wgtune.database.queries.transfer_lookup import lookup, matches, related_schedules
 from wgtune.database.schema.records import AliasLevel, DeviceInfo, Runtime, TrialKind
 from wgtune.database.store import Store
 from wgtune.support.enums import Match
@@ -101,7 +101,7 @@ def test_speed_up_ranks_not_time(store):
 def test_several_devices_by_the_geometric_mean(store):
     trials(store, COUSIN, CONV, 12.0, one=4.0, two=4.8)  # 3 and 2.5 times
     trials(store, COUSIN_2, CONV, 12.0, one=24.0, two=6.0)  # 0.5 and 2 times
-    first, second = relatives(store, HERE, [CONV.id])[CONV.id]
+    first, second = related_schedules(store, HERE, [CONV.id])[CONV.id]
     assert (first.record.trace, first.devices, second.record.trace, second.devices) == ("two", 2, "one", 2)
     assert first.speedup == pytest.approx(5**0.5) and second.speedup == pytest.approx(1.5**0.5)
 
@@ -109,7 +109,7 @@ def test_several_devices_by_the_geometric_mean(store):
 def test_without_a_baseline_a_schedule_comes_last(store):
     trials(store, COUSIN, CONV, None, unknown=1e-9)
     trials(store, COUSIN_2, CONV, 4.0, known=2.0)
-    ranked = relatives(store, HERE, [CONV.id])[CONV.id]
+    ranked = related_schedules(store, HERE, [CONV.id])[CONV.id]
     assert [(one.record.trace, one.speedup) for one in ranked] == [("known", 2.0), ("unknown", None)]
 
 

@@ -155,8 +155,8 @@ def test_what_is_offered_to_other_programs_leaves_it_out_as_well(release: SqlRea
     with Store.memory() as own:
         own.add_workloads(release.workloads([MATMUL.id]).values())
         book(own, [stale(MATMUL.id, "fast")])
-        offers = RankedSchedules(Layers(own, [release]), LLVMPIPE.key, session().runtime)
-        assert [one.trace for one in offers.of(MATMUL.id)] == ["slow", "untuned"]
+        ranked = RankedSchedules(Layers(own, [release]), LLVMPIPE.key, session().runtime)
+        assert [one.trace for one in ranked.of(MATMUL.id)] == ["slow", "untuned"]
 
 
 def test_a_kernel_has_the_forms_of_all_layers(release: SqlReader) -> None:
