@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from ...support.errors import BundleError
+from ...support.errors import BundleError, first_line
 from ..format.manifest import PromptInfo
 
 
@@ -31,7 +31,7 @@ def tokenizer_files(folder: Path, length: int) -> tuple[dict[str, bytes], Prompt
             saved = Path(temporary)
             files = {f"tokenizer/{n}": (saved / n).read_bytes() for n in ("tokenizer.json", "tokenizer_config.json")}
     except (OSError, ValueError, ImportError) as error:
-        line = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        line = first_line(error)
         raise BundleError(f"cannot read the tokenizer in {folder}: {line}") from error
     return files, PromptInfo(
         length=length,

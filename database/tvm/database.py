@@ -19,7 +19,7 @@ from tvm.s_tir.meta_schedule.database import PyDatabase, TuningRecord, Workload
 from tvm.target import Target
 
 from ...support.enums import Runtime
-from ...support.errors import DatabaseError, UsageError
+from ...support.errors import DatabaseError, UsageError, first_line
 from ..exchange.unverified import ForeignTrials, stock_runtime
 from ..queries.layers import Layers, release_files
 from ..queries.ranked_schedules import RankedSchedule, RankedSchedules
@@ -161,7 +161,7 @@ class ScheduleDatabase(PyDatabase):
             try:
                 record = _record(ranked, asked, arguments)
             except Exception as error:  # whatever TVM raises over a trace of another version, or anybody's
-                line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+                line = first_line(error)
                 warnings.warn(
                     f"a schedule of {self._device} is passed over: {line} (`wgtune db replay` finds all such)",
                     stacklevel=2,

@@ -37,7 +37,7 @@ from ...devices.device import Device
 from ...devices.measure.job import Timeouts
 from ...devices.measure.protocol import job_from_json, measurement_to_json
 from ...devices.worker.factory import MeasuringWorker, OpenWorker, open_worker
-from ...support.errors import DeviceError, WgtuneError
+from ...support.errors import DeviceError, WgtuneError, first_line
 from ...support.paths import cache_dir
 
 STARTUP_KEY = "wgtune"
@@ -129,7 +129,7 @@ async def _run_worker(
             await worker
         except (OSError, TimeoutError, asyncio.TimeoutError, RuntimeError) as error:
             if not waiting:
-                announce(f"no scheduler answers at {scheduler} ({_first_line(error)}); trying again")
+                announce(f"no scheduler answers at {scheduler} ({first_line(error)}); trying again")
             waiting = True
             await _wait_for_any(stop.wait(), asyncio.sleep(retry_s))
             continue
@@ -302,7 +302,3 @@ def _sha256(path: Path) -> str:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
-
-
-def _first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

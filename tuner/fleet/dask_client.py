@@ -24,7 +24,7 @@ from ...devices.device import Device
 from ...devices.measure.job import MeasureJob, Measurement, Peaks, Timeouts
 from ...devices.measure.protocol import job_to_json, measurement_from_json
 from ...devices.worker.factory import OpenWorker
-from ...support.errors import DeviceError, WgtuneError
+from ...support.errors import DeviceError, WgtuneError, first_line
 from . import dask_agent as agent
 
 _CHUNK = 8 << 20
@@ -154,7 +154,7 @@ def connect(scheduler: str) -> Client:
     try:
         return Client(scheduler, timeout=_CONNECT_S, set_as_default=False, name="wgtune")
     except (OSError, TimeoutError, ValueError, ImportError) as error:
-        line = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        line = first_line(error)
         raise DeviceError(
             f"no Dask scheduler answers at {scheduler}: {line}", "start one: dask scheduler --host 127.0.0.1"
         ) from error
