@@ -6,5 +6,5 @@ May import `wgtune.reports` and the packages whose results are printed; results 
 - `kernels`: `wgtune kernels`.
 - `database`, `session`, `aliases`: `wgtune db info`, `check`, `replay`, `show` and `alias`.
 - `exchange`: `wgtune db merge`, `release`, `diff`, `export` and `import`.
-- `bundle`, `gallery`: `wgtune build` and `wgtune generate`.
+- `bundle`, `batch`: `wgtune build` and `wgtune generate`.
 """

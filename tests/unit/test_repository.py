@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from folders import REPOSITORY
+from folders import REPOSITORY, TESTS
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -62,6 +62,12 @@ def test_a_package_has_at_most_14_modules_and_says_what_it_is(package: Path) -> 
 def test_modules_have_at_most_400_lines() -> None:
     lengths = {name_of(module): len(module.read_text(encoding="utf-8").splitlines()) for module in MODULES}
     assert not {name: lines for name, lines in lengths.items() if lines > 400}
+
+
+def test_no_two_test_modules_share_a_name() -> None:
+    """pytest imports them by name."""
+    names = [path.name for path in TESTS.rglob("test_*.py")]
+    assert not {name for name in names if names.count(name) > 1}
 
 
 def test_the_drawing_of_the_imports_is_up_to_date() -> None:

@@ -15,6 +15,8 @@ from wgtune.support.errors import CaptureError
 from wgtune.tuner.capture.model_capture import capture_model
 from wgtune.tuner.capture.sources import resolve_model
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def pipeline(demo_folder: Path):

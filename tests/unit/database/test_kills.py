@@ -23,6 +23,8 @@ from wgtune.database.schema.records import SessionOutcome
 from wgtune.database.store import Store
 from wgtune.support.enums import TrialState
 
+pytestmark = pytest.mark.slow
+
 KILLS = int(os.environ.get("WGTUNE_TEST_KILLS", "8"))
 IDS = [MATMUL.id, CONV.id, EMBED.id]
 

@@ -21,6 +21,8 @@ from wgtune.database.store import Store
 from wgtune.support.enums import Runtime, TrialState
 from wgtune.support.errors import DatabaseError
 
+pytestmark = pytest.mark.slow
+
 ALL = [MATMUL.id, CONV.id, EMBED.id]
 
 

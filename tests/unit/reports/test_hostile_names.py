@@ -29,6 +29,8 @@ from wgtune.support import console
 from wgtune.support.console import InertConsole, inert
 from wgtune.support.enums import TrialState
 
+pytestmark = pytest.mark.slow
+
 NAMES = [
     "'); DROP TABLE trial; --",
     '" OR 1=1 --',

@@ -24,6 +24,8 @@ from wgtune.tuner.codegen.traces import trace_to_json
 from wgtune.tuner.codegen.wgsl import emit_wgsl
 from wgtune.tuner.ir import Kernel
 
+pytestmark = pytest.mark.slow
+
 HERE = DeviceInfo("vulkan:rtx-3060", "vulkan", "nvidia", "ampere", "NVIDIA GeForce RTX 3060", False)
 LENDERS = {
     "model": replace(HERE, key="gl:rtx-3060", backend="gl"),

@@ -24,6 +24,8 @@ from wgtune.database.store import Store
 from wgtune.support.enums import CacheState, TrialState
 from wgtune.support.errors import DatabaseError
 
+pytestmark = pytest.mark.slow
+
 _ENDS: list[TrialEnd | None] = [
     ok(0.01, 0.02, 0.03),
     failed(TrialState.WRONG_RESULT),

@@ -15,6 +15,8 @@ from wgtune.database.exchange import admin
 from wgtune.database.store import Store
 from wgtune.support.errors import DatabaseError, WgtuneError
 
+pytestmark = pytest.mark.slow
+
 FUZZ = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 
 

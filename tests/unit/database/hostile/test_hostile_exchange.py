@@ -27,6 +27,8 @@ from wgtune.database.schema.tables import Base
 from wgtune.database.store import Store
 from wgtune.support.errors import DatabaseError, WgtuneError
 
+pytestmark = pytest.mark.slow
+
 COLUMNS = [(table.name, column.name) for table in Base.metadata.sorted_tables for column in table.columns]
 VALUES = [
     "NULL", "-1", "0", "1.5", "-0.0", "1e999", "9223372036854775807", "''", "'x'", "'[]'", "'{}'", "'null'", "'[NaN]'",

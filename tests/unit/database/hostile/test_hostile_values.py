@@ -22,6 +22,8 @@ from wgtune.database.schema.tables import Base
 from wgtune.database.store import Store
 from wgtune.support.errors import DatabaseError, WgtuneError
 
+pytestmark = pytest.mark.slow
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),

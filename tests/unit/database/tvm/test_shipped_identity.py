@@ -21,6 +21,8 @@ from wgtune.tuner.codegen.traces import replay, schedulable_module, trace_to_jso
 from wgtune.tuner.codegen.wgsl import emit_wgsl
 from wgtune.tuner.ir import Kernel
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(params=release_files([SHIPPED], shipped=False), ids=lambda path: path.name, scope="module")
 def release(request: pytest.FixtureRequest) -> Iterator[SqlReader]:

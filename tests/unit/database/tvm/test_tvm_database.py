@@ -32,6 +32,8 @@ from wgtune.tuner.codegen.traces import replay, trace_to_json
 from wgtune.tuner.ir import Kernel
 from wgtune.tuner.session.registration import register_workloads
 
+pytestmark = pytest.mark.slow
+
 
 def tripled() -> tvm.IRModule:
     """A workload that nothing was measured of."""

@@ -27,6 +27,8 @@ from wgtune.tuner.search.evolutionary import KernelSearch
 from wgtune.tuner.session.request import TuneRequest
 from wgtune.tuner.session.session import tune
 
+pytestmark = pytest.mark.slow
+
 CUDA = Device(
     "cuda:test-gpu", "cuda", "nvidia", "sm_90", "Test GPU", "", "discrete", False,
     {"maxComputeInvocationsPerWorkgroup": 1024, "maxComputeWorkgroupStorageSize": 49152}, (), Runtime.TVM_CUDA, 0,

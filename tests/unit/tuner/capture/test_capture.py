@@ -19,6 +19,8 @@ from wgtune.tuner.capture.networks import build_network
 from wgtune.tuner.capture.sources import ModelSource, canonical_weight_name
 from wgtune.tuner.ir import Capture, CaptureOptions
 
+pytestmark = pytest.mark.slow
+
 UNET: dict[str, Any] = {
     "sample_size": 8,
     "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),

@@ -35,6 +35,8 @@ from wgtune.tuner.interop.json_export import export_pair, only_runtime
 from wgtune.tuner.interop.json_import import import_pair
 from wgtune.tuner.interop.json_pair import RECORDS, WORKLOADS
 
+pytestmark = pytest.mark.slow
+
 DEVICE = "cpu:build-server"
 
 

@@ -25,6 +25,8 @@ from wgtune.support.child_process import Child
 from wgtune.support.enums import TrialState
 from wgtune.tuner.interop.replay import replay_database
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def path(tmp_path: Path) -> str:

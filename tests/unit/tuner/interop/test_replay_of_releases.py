@@ -26,6 +26,8 @@ from wgtune.database.store import Store
 from wgtune.support.enums import Match, TrialState
 from wgtune.tuner.interop.replay import replay_database
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def release(tmp_path: Path) -> Iterator[SqlReader]:
