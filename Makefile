@@ -57,7 +57,7 @@ test-wheel:
 	$(PYTHON) -m venv .cache/wheel-test
 	.cache/wheel-test/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt dist/*.whl
 	cd .cache && wheel-test/bin/wgtune --version && wheel-test/bin/wgtune kernels --model sd-v1-5 --stage clip --limit 3 && \
-	  wheel-test/bin/wgtune report coverage --db empty.db --limit 3 && \
+	  WGTUNE_DATA="$$PWD/empty" wheel-test/bin/wgtune report coverage --limit 3 && \
 	  wheel-test/bin/python -c "from wgtune.web.built_pages import app_dir, lender_dir; print(app_dir(), lender_dir())"
 	rm -rf .cache/wheel-test
 
