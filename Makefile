@@ -42,8 +42,7 @@ test-web: web/app/index.html
 	$(NPM) test
 
 test-python: $(VENV)/.installed-dev web/app/index.html vulkan chromium postgresql openssl
-	$(BIN)/pytest -n 2 --dist loadscope tests/unit
-	$(BIN)/pytest tests/gpu tests/browser
+	$(BIN)/pytest -n 2 --dist loadfile
 
 format-web: web/app/index.html
 	$(NPM) run format
