@@ -7,7 +7,7 @@ Reading order:
 - `backend`: `WebGpuBackend`.
 - `device_case`: buffers of a case.
 - `timing`: `Timer`, by timestamps or the wall clock, with warm or cold caches.
-- `cpu_affinity`: threads of a software adapter, one core for each.
+- `cpu_affinity`: a core for each of a driver's threads, where the driver needs that.
 - `peaks`: highest throughput of a device.
 - `main`: main module of a worker's child process.
 """

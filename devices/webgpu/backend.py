@@ -21,6 +21,7 @@ from ..measure.phases import JobPhase, Notify, failed, out_of_memory
 from ..measure.precompile import Compiler
 from ..measure.requirements import UnsupportedProgram, accept_wgsl, check_buffers
 from ..program import AnyProgram, Buffer, Program
+from ..quirks import quirks_of
 from . import gpu as layer
 from .cpu_affinity import give_each_thread_a_core
 from .device_case import DeviceCase, Poison
@@ -39,7 +40,8 @@ class WebGpuBackend(Backend[Program, Sequence[layer.Step]]):
         self._lost = _LostDeviceLog()
         logging.getLogger("wgpu").addHandler(self._lost)
         self.gpu = layer.open_device(device, None, device.features)
-        if device.software:
+        self._quirks = quirks_of(device)
+        if self._quirks.pinned_threads:
             give_each_thread_a_core(self._compute)
         self._timer = Timer(self.gpu)
         self._poison = Poison(self.gpu)
@@ -74,10 +76,10 @@ class WebGpuBackend(Backend[Program, Sequence[layer.Step]]):
         assert self._case is not None
         pipelines, precompile_s = self._compiler.take(program)
         steps = self._bind(program, pipelines, self._case)
-        # Some drivers (llvmpipe) compile at the first dispatch and not at the pipeline's creation. They do so before
-        # they look at the grid: an empty one keeps their compiling apart from running.
-        self.gpu.queue.submit([layer.encode(self.gpu, [replace(step, grid=(0, 0, 0)) for step in steps])])
-        layer.wait(self.gpu)
+        if self._quirks.compiles_at_first_dispatch:
+            # An empty grid keeps the driver's compiling apart from running.
+            self.gpu.queue.submit([layer.encode(self.gpu, [replace(step, grid=(0, 0, 0)) for step in steps])])
+            layer.wait(self.gpu)
         return steps, precompile_s
 
     def read_output(self, index: int) -> np.ndarray:
@@ -99,8 +101,8 @@ class WebGpuBackend(Backend[Program, Sequence[layer.Step]]):
     def precompile(self, program: AnyProgram) -> bool:
         """As `Backend.precompile`: makes the pipelines.
 
-        Nothing is submitted, because another process may be measuring on the device. Drivers that compile at the first
-        dispatch (llvmpipe) therefore do their part later.
+        Nothing is submitted, because another process may be measuring on the device. A driver that compiles at the
+        first dispatch (`Quirks.compiles_at_first_dispatch`) therefore does its part later.
         """
         try:
             accepted = self.accept(program)

@@ -1,7 +1,8 @@
-"""CPU affinity of a software adapter's threads: one core for each, so that times are reproducible.
+"""CPU affinity of a driver's threads: one core for each, so that times are reproducible.
 
-A software adapter splits a dispatch over one thread per core. Linux may schedule two of them on one core for as long as
-the same work is repeated. Every sample of a trial then takes twice the time, which cannot be detected within the trial.
+Used for drivers that need it (`Quirks.pinned_threads`): software adapters, which split a dispatch over one thread per
+core. Linux may schedule two of them on one core for as long as the same work is repeated. Every sample of a trial then
+takes twice the time, which cannot be detected within the trial.
 """
 
 from __future__ import annotations

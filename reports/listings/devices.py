@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
 from ...devices.device import Device
+from ...devices.quirks import known_quirks
 from ...support.formatting import size
 from ..tables import Column, print_json, print_rows
 
@@ -29,11 +31,20 @@ _COLUMNS = [
 
 
 def print_devices(devices: Sequence[Device], *, json: bool, console: Console) -> None:
-    """Print the devices in the order given; with ``json``, with all their limits and features."""
+    """Print the devices in the order given, and the quirks of their drivers; as JSON with all limits and features."""
     if json:
-        print_json([device.to_json() for device in devices], console)
-    else:
-        print_rows([_row(device) for device in devices], _COLUMNS, json=False, console=console)
+        print_json([{**device.to_json(), "quirks": _quirks(device)} for device in devices], console)
+        return
+    print_rows([_row(device) for device in devices], _COLUMNS, json=False, console=console)
+    for device in devices:
+        for quirk in known_quirks(device.backend, device.model, device.driver):
+            line = f"{device.key} {quirk.what} ({quirk.remedy})"
+            console.print(Text(line), soft_wrap=not console.is_terminal)
+
+
+def _quirks(device: Device) -> list[dict[str, Any]]:
+    known = known_quirks(device.backend, device.model, device.driver)
+    return [{"what": q.what, "reason": q.reason, "seen": q.seen, "remedy": q.remedy} for q in known]
 
 
 def _row(device: Device) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from wgtune.devices.device import Device
 from wgtune.devices.measure.job import Sampling
 from wgtune.devices.measure.sampling import Samples
 from wgtune.devices.program import Buffer, Dispatch, Program, Requirements, Shader
+from wgtune.devices.quirks import quirks_of
 from wgtune.devices.webgpu import timing
 from wgtune.devices.webgpu.gpu import Step, bind, make_pipeline, open_device, read, storage_buffer, write
 from wgtune.devices.worker.worker import Worker
@@ -285,7 +286,7 @@ def test_a_software_adapter_computes_on_one_thread_per_core(worker: Worker, doub
     threads = [int(task.name) for task in Path(f"/proc/{worker.pid}/task").iterdir()]
     cores = os.sched_getaffinity(0)
     tied = [own for own in map(os.sched_getaffinity, threads) if len(own) == 1 < len(cores)]
-    if worker.device.software and len(cores) > 1:
+    if quirks_of(worker.device).pinned_threads and len(cores) > 1:
         assert len(set.union(*tied)) == min(len(tied), len(cores)) > 1
     else:
         assert not tied

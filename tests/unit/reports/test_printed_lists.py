@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 
 import pytest
 from report_database import fill
@@ -55,7 +56,17 @@ def test_devices(console):
 def test_devices_as_json(console):
     print_devices([DEVICE], json=True, console=console)
     [found] = json.loads(console.file.getvalue())
+    quirks = found.pop("quirks")
     assert Device.from_json(found) == DEVICE
+    assert any("65,535 iterations" in quirk["what"] for quirk in quirks)
+    assert all(set(quirk) == {"what", "reason", "seen", "remedy"} and all(quirk.values()) for quirk in quirks)
+
+
+def test_devices_are_followed_by_their_quirks_alone(console):
+    real = replace(DEVICE, key="vulkan:gpu", model="GPU 1", driver="1.0", software=False, adapter_type="discrete")
+    print_devices([DEVICE, real], json=False, console=console)
+    lines = [line for line in console.file.getvalue().splitlines() if "iterations" in line]
+    assert [line.split()[0] for line in lines] == [DEVICE.key]
 
 
 def test_kernels(console):
