@@ -11,6 +11,8 @@ from ...database.reader import Reader
 from ...database.schema.records import DeviceInfo, Record, TrialKind
 from ...devices.limits import TIERS, Tier
 from ...devices.program import Program
+from ...devices.quirks import combined, known_quirks
+from ...devices.wgsl_loops import may_exceed
 from ...support.enums import Match, TrialState
 from ...support.errors import BundleError, WgtuneError
 from ...tuner.ir import Capture, Kernel
@@ -42,7 +44,7 @@ def choose_programs(
     """Choose the program of every kernel that the capture calls, by kernel id.
 
     A kernel without a record of the device takes the schedule of the nearest device that has one, unless its program is
-    known to fail on this device.
+    known to fail on this device, or a quirk of the device's driver may end its loops too soon.
 
     Args:
         capture: the stages and their kernels.
@@ -57,7 +59,7 @@ def choose_programs(
         BundleError: a kernel does not become WebGPU within ``tier``; the hint names a tier that suffices.
     """
     ids = list(dict.fromkeys(call.kernel for stage in capture.stages.values() for call in stage.calls))
-
+    most = _max_thread_iterations(store, device)
     best, lent = _records(store, device, ids, tier.fits, borrow)
     choices: dict[str, ProgramChoice] = {}
     for done, kernel_id in enumerate(ids):
@@ -73,12 +75,23 @@ def choose_programs(
         faults = _faults(store, device, kernel_id)
         found = lent.get(kernel_id)
         program = _from_relative(kernel, found, tier, faults, warn) if found is not None else None
+        if program is not None and may_exceed(program, most):
+            program = None
         if program is not None:
             choices[kernel_id] = ProgramChoice(program, None, found)
         else:
-            choices[kernel_id] = ProgramChoice(_baseline(kernel, tier, faults, device), None)
+            choices[kernel_id] = ProgramChoice(_baseline(kernel, tier, faults, device, most), None)
     progress(len(ids), len(ids))
     return choices
+
+
+def _max_thread_iterations(store: Reader | None, device: DeviceInfo | None) -> int | None:
+    """Return `Quirks.max_thread_iterations` of the device under the driver of its last session; None without one."""
+    if device is None:
+        return None
+    last = store.sessions(device_key=device.key, limit=1) if store is not None else []
+    driver = last[0].info.driver if last else ""
+    return combined(known_quirks(device.backend, device.model, driver)).max_thread_iterations
 
 
 def _records(
@@ -145,10 +158,12 @@ def _faults(store: Reader | None, device: DeviceInfo | None, kernel_id: str) -> 
     }
 
 
-def _baseline(kernel: Kernel, tier: Tier, faults: set[str], device: DeviceInfo | None) -> Program:
+def _baseline(
+    kernel: Kernel, tier: Tier, faults: set[str], device: DeviceInfo | None, max_thread_iterations: int | None
+) -> Program:
     """Return the first untuned program that becomes WebGPU within ``tier`` and is not known to fail on the device."""
     reason, failed = "no schedule applies to it", False
-    for program in _baselines(kernel, tier):
+    for program in _baselines(kernel, tier, max_thread_iterations):
         if isinstance(program, WgtuneError):
             reason = program.message
         elif program.digest in faults:
@@ -166,11 +181,11 @@ def _baseline(kernel: Kernel, tier: Tier, faults: set[str], device: DeviceInfo |
     )
 
 
-def _baselines(kernel: Kernel, tier: Tier) -> Iterator[Program | WgtuneError]:
+def _baselines(kernel: Kernel, tier: Tier, max_thread_iterations: int | None = None) -> Iterator[Program | WgtuneError]:
     from ...tuner.codegen.baseline_schedules import baseline_schedules
     from ...tuner.codegen.wgsl import EmitError, emit_wgsl
 
-    for schedule in baseline_schedules(kernel, tier):
+    for schedule in baseline_schedules(kernel, tier, max_thread_iterations):
         try:
             yield emit_wgsl(schedule.mod, tier)
         except EmitError as error:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from tvm import IRModule, tirx
+from tvm import tirx
 from tvm.s_tir import Schedule, dlight
 from tvm.s_tir.dlight.analysis import normalize_prim_func
 from tvm.s_tir.dlight.base import try_inline
@@ -16,26 +16,29 @@ from tvm.target import Target
 
 from ...database.tvm.traces import ENTRY
 from ...devices.limits import Tier
+from ...devices.wgsl_loops import may_exceed
 from ..ir import Kernel
+from .emit import emit
 from .targets import emit_target
 from .traces import schedulable_module, trace_to_json
 from .tvm_native import NativeTier
-
-MOST_ITERATIONS = 1 << 15
-"""Most iterations that a GPU thread should make, all its loops together. Mesa's llvmpipe ends a thread's loops after a
-total of 65,535 iterations without an error."""
+from .wgsl import EmitError
 
 _LONG = 4096
 """Most terms of a reduction that one thread sums alone."""
 
 
-def baseline_schedules(kernel: Kernel, tier: Tier) -> Iterator[Schedule]:
+def baseline_schedules(kernel: Kernel, tier: Tier, max_thread_iterations: int | None = None) -> Iterator[Schedule]:
     """Yield untuned schedules, each with a trace; the first that emits, runs and verifies is the kernel's baseline.
 
     First comes TVM's default for a GPU (dlight's rules in the order of TVM's generic GPU pipeline), then simpler
-    schedules for drivers that run the first one wrongly. Schedules whose threads make more than `MOST_ITERATIONS`
-    iterations come last: they are slow everywhere, and wrong on a driver that ends long loops. A rule that fails is
-    skipped.
+    schedules for drivers that run the first one wrongly. A rule that fails is skipped.
+
+    Args:
+        kernel: the kernel to schedule.
+        tier: the limits that programs keep.
+        max_thread_iterations: `Quirks.max_thread_iterations` of the device, if it is known. Schedules whose threads may
+            loop for longer come last then.
     """
     if isinstance(tier, NativeTier) and tier.is_cpu:
         yield Schedule(schedulable_module(kernel))  # dlight has no rules for CPUs
@@ -47,7 +50,7 @@ def baseline_schedules(kernel: Kernel, tier: Tier) -> Iterator[Schedule]:
         if schedule is None or (trace := trace_to_json(schedule)) in seen:
             continue
         seen.add(trace)
-        if thread_iterations(schedule.mod) > MOST_ITERATIONS:
+        if _may_exceed(schedule, tier, max_thread_iterations):
             long.append(schedule)
         else:
             yield schedule
@@ -68,17 +71,13 @@ def _apply(rules: tuple[Any, ...], kernel: Kernel, tier: Tier) -> Schedule | Non
     return None
 
 
-def thread_iterations(module: IRModule) -> int:
-    """Return the iterations that a GPU thread makes in the innermost loops of all blocks of a scheduled ``main``."""
-    total = 0
-    schedule = Schedule(module)  # a copy: queries are written into a schedule's trace too
-    waiting = [schedule.get_sblock("root")]
-    while waiting:
-        block = waiting.pop()
-        loops = [schedule.get(loop) for loop in schedule.get_loops(block)]
-        total += math.prod(int(loop.extent) for loop in loops if loop.thread_binding is None)
-        waiting += schedule.get_child_blocks(block)
-    return total
+def _may_exceed(schedule: Schedule, tier: Tier, max_thread_iterations: int | None) -> bool:
+    if max_thread_iterations is None:
+        return False
+    try:
+        return may_exceed(emit(schedule.mod, tier), max_thread_iterations)
+    except EmitError:
+        return False
 
 
 class ShortLoops(GPUScheduleRule):

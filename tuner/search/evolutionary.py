@@ -26,6 +26,7 @@ from ...database.schema.records import TrialSummary
 from ...database.tvm.traces import ENTRY
 from ...devices.limits import Tier
 from ...devices.program import AnyProgram
+from ...devices.wgsl_loops import surely_exceeds
 from ...support.errors import WgtuneError
 from ..codegen.emit import emit
 from ..codegen.targets import search_target
@@ -52,6 +53,9 @@ _RANDOM_PICK = 0.2
 
 _EMPTY_ROUNDS = 3
 """Rounds without a new program after which a kernel is exhausted."""
+
+_MAX_PUT_ASIDE = 64
+"""Programs put aside in a row, because a driver would run them wrongly, after which a kernel is exhausted."""
 
 _RECALLED = 64
 """Earlier trials, the best and the latest, from which a new search learns; replaying one takes some 20 ms."""
@@ -119,6 +123,8 @@ class KernelSearch:
         model: the session's cost model; a new one by default.
         tried: earlier trials of this kernel on this device. Their programs are not proposed again, and their latencies
             guide the search. Their number changes the random state.
+        max_thread_iterations: `Quirks.max_thread_iterations` of the device. A program whose threads surely loop for
+            longer is not proposed.
     """
 
     def __init__(
@@ -128,8 +134,10 @@ class KernelSearch:
         seed: int = 0,
         model: CostModel | None = None,
         tried: Sequence[TrialSummary] = (),
+        max_thread_iterations: int | None = None,
     ) -> None:
         self.kernel = kernel
+        self._max_thread_iterations = max_thread_iterations
         self._tier = tier
         self._model = model or CostModel()
         self._random = random.Random(f"{kernel.id}:{seed + len(tried)}")
@@ -142,6 +150,7 @@ class KernelSearch:
         """Latency by program digest, None for a program that failed."""
         self._elites: list[tuple[float, _Point]] = []
         self._empty_rounds = 0
+        self._put_aside = 0
         self.exhausted = not self._sketches
         """Whether no new schedule was found in the last rounds."""
         self.emit_s = 0.0
@@ -157,11 +166,12 @@ class KernelSearch:
         """
         found: list[Candidate] = []
         while len(found) < count and not self.exhausted:
-            pool = self._pool(count - len(found))
+            aside, pool = self._put_aside, self._pool(count - len(found))
             fresh = [c for c in map(self._lower, self._choose(pool, count - len(found))) if self._is_new(c)]
             found += fresh
-            self._empty_rounds = 0 if fresh else self._empty_rounds + 1
-            self.exhausted = self._empty_rounds >= _EMPTY_ROUNDS
+            self._put_aside = 0 if fresh else self._put_aside
+            self._empty_rounds = 0 if fresh or self._put_aside > aside else self._empty_rounds + 1
+            self.exhausted = self._empty_rounds >= _EMPTY_ROUNDS or self._put_aside >= _MAX_PUT_ASIDE
         return found
 
     def tell(self, results: Iterable[tuple[Candidate, float | None]]) -> None:
@@ -244,13 +254,16 @@ class KernelSearch:
         return Candidate(schedule, trace_to_json(schedule), program, error, point)
 
     def _is_new(self, candidate: Candidate) -> bool:
-        """Return whether the candidate's program was not tried; otherwise rank its point by the known latency."""
+        """Return whether the candidate is to be tried; rank its point if its program's latency is known."""
         if candidate.program is None:
             return True
         digest = candidate.program.digest
         if digest not in self._known:
             self._known[digest] = None  # not to be proposed again while it is measured
-            return True
+            if not surely_exceeds(candidate.program, self._max_thread_iterations):
+                return True
+            self._put_aside += 1
+            return False
         self._rank_among_elites(candidate.point, self._known[digest])
         return False
 

@@ -115,7 +115,8 @@ class Baselines:
 
     def _begin(self, kernel_id: str) -> tuple[_Lowering, Prefetched[Attempt | None]]:
         """Submit the lowering of the kernel's first untuned schedule."""
-        lowering = _Lowering(self._states.kernels[kernel_id], self._context.request.tier)
+        request = self._context.request
+        lowering = _Lowering(self._states.kernels[kernel_id], request.tier, request.quirks.max_thread_iterations)
         return lowering, self._context.prefetcher.submit(lowering.next)
 
     def _attempts(self, progress: KernelProgress) -> Iterator[Attempt]:
@@ -130,9 +131,9 @@ class Baselines:
 class _Lowering:
     """Lowers the untuned schedules of a kernel one by one."""
 
-    def __init__(self, kernel: Kernel, tier: Tier) -> None:
+    def __init__(self, kernel: Kernel, tier: Tier, max_thread_iterations: int | None) -> None:
         self._tier = tier
-        self._schedules = baseline_schedules(kernel, tier)
+        self._schedules = baseline_schedules(kernel, tier, max_thread_iterations)
 
     def next(self, timer: PhaseTimer) -> Attempt | None:
         """Lower the next schedule; None if there is none."""

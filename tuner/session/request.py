@@ -9,6 +9,7 @@ from typing import Any
 from ...devices.device import Device
 from ...devices.limits import TIERS, Tier
 from ...devices.measure.job import Timeouts
+from ...devices.quirks import Quirks, quirks_of
 from ...support.enums import CacheState
 from ..ir import Capture
 
@@ -54,6 +55,11 @@ class TuneRequest:
     def overlapping(self) -> bool:
         """Whether the next candidates are prepared while one is measured, with the default resolved."""
         return not self.device.software if self.overlap is None else self.overlap
+
+    @property
+    def quirks(self) -> Quirks:
+        """What the quirks of the device's driver ask for."""
+        return quirks_of(self.device)
 
     def budget_json(self) -> dict[str, Any]:
         """Return the request's limits as JSON values, for the database."""

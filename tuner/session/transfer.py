@@ -12,6 +12,7 @@ from ...database.reader import Reader
 from ...database.schema.records import TrialKind
 from ...devices.device import Device
 from ...devices.limits import Tier
+from ...devices.wgsl_loops import surely_exceeds
 from ..ir import Kernel
 from .context import SessionContext
 from .events import SessionPhase
@@ -59,13 +60,14 @@ def run_transfers(context: SessionContext, runner: TrialRunner, candidates: Mapp
     """Run a trial of each trace that `transfer_candidates` returned, kernels with the longest time per image first.
 
     While one kernel's traces are measured, the next kernel's are lowered. A kernel that another tuner holds is left to
-    that tuner.
+    that tuner. No trial is made of a program whose loops a quirk of the device's driver surely ends too soon.
 
     Raises:
         Interrupted: the user asked to stop.
         DeviceError: the device does not work any more.
     """
     states, tier = context.kernel_states, context.request.tier
+    most = context.request.quirks.max_thread_iterations
     due = [progress for progress in states.by_time() if progress.id in candidates and not progress.exhausted]
     prepared: dict[str, list[Prefetched[Attempt]]] = {}
     for number, progress in enumerate(due):
@@ -85,7 +87,8 @@ def run_transfers(context: SessionContext, runner: TrialRunner, candidates: Mapp
                 if progress.exhausted or not context.leases.renew(progress.id):
                     break
                 attempt = pending.result()
-                if attempt.program is None or attempt.program.digest not in known:
+                program = attempt.program
+                if program is None or not (program.digest in known or surely_exceeds(program, most)):
                     upcoming = next_pending.peek() if next_pending else None
                     runner.run(progress, attempt, upcoming.program if upcoming else None)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import tvm
 from synthetic_store import LLVMPIPE, failed, ok, session
-from tvm import te
+from tvm import te, topi
 from typer.testing import CliRunner
 
 from wgtune.build.bundle.program_choice import (
@@ -27,10 +27,13 @@ from wgtune.database.exchange.release import write_release
 from wgtune.database.queries.layers import Layers
 from wgtune.database.reader import Reader
 from wgtune.database.readonly import opened
-from wgtune.database.schema.records import TrialEnd, TrialKind, TrialStart, WorkloadInfo
+from wgtune.database.schema.records import DeviceInfo, TrialEnd, TrialKind, TrialStart, WorkloadInfo
 from wgtune.database.store import Store
+from wgtune.devices import quirks
 from wgtune.devices.limits import TIERS, Tier
 from wgtune.devices.program import Program
+from wgtune.devices.quirks import DriverMatch, Quirk, Quirks
+from wgtune.devices.wgsl_loops import may_exceed
 from wgtune.support.enums import Match, TrialState
 from wgtune.support.errors import BundleError
 from wgtune.tuner.capture.kernel import make_kernel
@@ -123,6 +126,55 @@ def test_without_a_record_the_baseline_stands_in(store: Store) -> None:
         choices, _ = choose(source, kernel)
         assert choices[kernel.id].program == expected and choices[kernel.id].record is None
         assert count_searched(choices) == 0
+
+
+def group_norm() -> Kernel:
+    """A norm whose threads loop 500 times in TVM's default schedule, and a tenth of that in the next."""
+    x, ones = te.placeholder((1, 4, 64, 64)), te.placeholder((4,))
+    return make_kernel("norm", te.create_prim_func([x, ones, topi.nn.group_norm(x, ones, ones, 1, 1, [2, 3])]))
+
+
+def made_up(limit: int) -> tuple[Quirk, ...]:
+    """A table of one quirk: until its version 5, the driver of "Maker GPU" ends loops after ``limit`` iterations."""
+    drivers = DriverMatch("maker gpu", version=r"Maker (\d+)", before=(5,))
+    return (Quirk(drivers, "what", "reason", "seen", "remedy", Quirks(max_thread_iterations=limit)),)
+
+
+MAKER = replace(LLVMPIPE, key="vulkan:maker-gpu", vendor="maker", model="Maker GPU 1", software=False)
+
+
+def build_for(store: Reader | None, kernel: Kernel, device: DeviceInfo | None) -> Program:
+    choices = choose_programs(capture_of(kernel), TIER, store, device, lambda a, b: None, pytest.fail)
+    return choices[kernel.id].program
+
+
+def test_a_drivers_limit_of_iterations_decides_what_is_built_for_it_alone(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel, limit = group_norm(), 100
+    default = emit_wgsl(next(baseline_schedules(kernel, TIER)).mod, TIER)
+    others = (None, LLVMPIPE, replace(MAKER, model="GPU 1"))
+    before = [build_for(store, kernel, device) for device in (*others, MAKER)]
+    monkeypatch.setattr(quirks, "QUIRKS", made_up(limit))
+    assert [build_for(store, kernel, device) for device in others] == before[:-1]
+    built = build_for(store, kernel, MAKER)
+    assert before[-1] == default and may_exceed(default, limit) and not may_exceed(built, limit)
+    # The driver of its last session, where there is one, tells whether it still has the quirk.
+    for driver, chosen in (("Maker 4", built), ("Maker 5", default)):
+        store.begin_session(replace(session(MAKER), driver=driver))
+        assert build_for(store, kernel, MAKER) == chosen
+
+
+def test_a_schedule_that_a_drivers_limit_may_break_is_not_borrowed(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = group_norm()
+    *_, schedule = baseline_schedules(kernel, TIER)
+    program = emit_wgsl(schedule.mod, TIER)
+    lend(store, kernel, trace_to_json(schedule), program, 1e-3, replace(MAKER, key="vulkan:other", model="Other 1"))
+    assert may_exceed(program, 100) and build_for(store, kernel, MAKER) == program
+    monkeypatch.setattr(quirks, "QUIRKS", made_up(100))
+    assert build_for(store, kernel, MAKER) != program
 
 
 def test_a_record_counts_only_for_its_device(store: Store) -> None:

@@ -11,8 +11,9 @@ from tvm import te, topi
 from tvm.s_tir import Schedule, dlight
 
 from wgtune.devices.limits import TIERS
+from wgtune.devices.wgsl_loops import may_exceed
 from wgtune.tuner.capture.kernel import make_kernel
-from wgtune.tuner.codegen.baseline_schedules import MOST_ITERATIONS, ShortLoops, baseline_schedules, thread_iterations
+from wgtune.tuner.codegen.baseline_schedules import ShortLoops, baseline_schedules
 from wgtune.tuner.codegen.targets import emit_target
 from wgtune.tuner.codegen.traces import TraceError, replay, schedulable_module, trace_to_json
 from wgtune.tuner.codegen.wgsl import emit_wgsl
@@ -145,13 +146,38 @@ def test_an_empty_trace_is_the_kernel_itself() -> None:
     tvm.ir.assert_structural_equal(replay(kernel, "[[], []]").mod, Schedule(schedulable_module(kernel)).mod)
 
 
-def test_what_loops_for_long_in_a_thread_is_tried_last() -> None:
-    """TVM's default for an image decoder's group norms sums in a few threads: slow anywhere, wrong on llvmpipe."""
-    x, ones = te.placeholder((1, 8, 256, 256)), te.placeholder((8,))
-    kernel = make_kernel("norm", te.create_prim_func([x, ones, topi.nn.group_norm(x, ones, ones, 4, 1, [2, 3])]))
-    iterations = [thread_iterations(s.mod) for s in baseline_schedules(kernel, TIER)]
-    assert iterations[0] <= MOST_ITERATIONS < max(iterations)
-    assert [n > MOST_ITERATIONS for n in iterations] == sorted(n > MOST_ITERATIONS for n in iterations)
+def group_norm() -> Kernel:
+    x, ones = te.placeholder((1, 64, 256, 256)), te.placeholder((64,))
+    return make_kernel("norm", te.create_prim_func([x, ones, topi.nn.group_norm(x, ones, ones, 4, 1, [2, 3])]))
+
+
+def test_a_limit_of_iterations_puts_what_may_break_it_last_and_changes_nothing_else() -> None:
+    """TVM's default for an image decoder's group norms loops for long in a thread."""
+    kernel, limit = group_norm(), 65535
+    plain = list(baseline_schedules(kernel, TIER))
+    limited = list(baseline_schedules(kernel, TIER, limit))
+    long = [may_exceed(emit_wgsl(schedule.mod, TIER), limit) for schedule in limited]
+    assert long == sorted(long) and len(set(long)) == 2
+    traces = [trace_to_json(schedule) for schedule in plain]
+    assert sorted(traces) == sorted(trace_to_json(schedule) for schedule in limited)
+    assert may_exceed(emit_wgsl(plain[0].mod, TIER), limit) and not long[0]
+
+
+@pytest.mark.parametrize("kernel", [matmul, conv2d, group_norm], ids=["matmul", "conv2d", "norm"])
+def test_without_a_limit_the_order_is_that_of_the_rules(kernel) -> None:
+    """However long the loops: no driver's quirk decides what another device gets."""
+    kernel = kernel()
+    traces = [trace_to_json(schedule) for schedule in baseline_schedules(kernel, TIER)]
+    assert traces == [trace_to_json(schedule) for schedule in baseline_schedules(kernel, TIER, 1 << 40)]
+
+
+def test_loops_count_as_emitted_so_that_a_long_but_unrolled_convolution_stays_first() -> None:
+    """Each thread makes 2,880 terms times 16 results, most of them in unrolled code."""
+    x, w = te.placeholder((1, 320, 16, 16)), te.placeholder((320, 320, 3, 3))
+    kernel = make_kernel("conv", te.create_prim_func([x, w, topi.nn.conv2d_nchw(x, w, 1, 1, 1)]))
+    first, *_ = baseline_schedules(kernel, TIER)
+    limited, *_ = baseline_schedules(kernel, TIER, 65535)
+    assert trace_to_json(first) == trace_to_json(limited)
 
 
 def test_a_trace_of_a_million_instructions_is_refused_unread() -> None:

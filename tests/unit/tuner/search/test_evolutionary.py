@@ -15,6 +15,7 @@ from tvm.s_tir import Schedule
 
 from wgtune.database.schema.records import TrialKind, TrialSummary
 from wgtune.devices.limits import TIERS
+from wgtune.devices.wgsl_loops import surely_exceeds
 from wgtune.support.enums import TrialState
 from wgtune.tuner.codegen.traces import replay, schedulable_module
 from wgtune.tuner.codegen.wgsl import emit_wgsl
@@ -121,6 +122,24 @@ def test_a_candidate_is_replayed_from_its_trace():
 def test_programs_keep_the_tier():
     for candidate in KernelSearch(conv2d(), TIER).propose(8):
         assert candidate.program is not None and TIER.violations(candidate.program.needs) == []
+
+
+def test_programs_that_loop_for_longer_than_a_limit_are_put_aside():
+    """Only on a device with such a limit, and with the same seed the others are still proposed."""
+    limit = 40
+    free = KernelSearch(conv2d(), TIER, seed=3).propose(12)
+    long = {c.trace for c in free if c.program and surely_exceeds(c.program, limit)}
+    assert 0 < len(long) < len(free)
+    search = KernelSearch(conv2d(), TIER, seed=3, max_thread_iterations=limit)
+    kept = search.propose(12)
+    assert len(kept) == 12
+    assert not [c for c in kept if c.program and surely_exceeds(c.program, limit)]
+    assert {c.trace for c in free} - long <= {c.trace for c in kept}
+
+
+def test_a_limit_that_nothing_keeps_ends_the_search():
+    search = KernelSearch(conv2d(), TIER, max_thread_iterations=-1)
+    assert search.propose(4) == [] and search.exhausted
 
 
 def test_few_schedules_end_the_search():
