@@ -14,6 +14,7 @@ import typer
 
 from ..support.console import show_error, stdout
 from ..support.errors import WgtuneError
+from ..support.tvm_import import import_tvm_without_torch
 from .lazy import CommandGroup, LazyCommand, LazyGroup
 from .options import TYPER
 
@@ -199,6 +200,7 @@ def _common(
 
 def main() -> None:
     """Run the command line; print a WgtuneError with its hint, and exit with its status."""
+    import_tvm_without_torch()
     try:
         app()
     except WgtuneError as error:

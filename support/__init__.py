@@ -12,5 +12,6 @@ Reading order:
 - `serialization`: dataclasses as JSON values, and back.
 - `json_lines`: messages between processes, a JSON object per line.
 - `child_process`: the parent's side of a child process; `child_main` is the child's side.
+- `tvm_import`: import of TVM without PyTorch.
 - `signals`: Ctrl-C and SIGTERM that stop without leaving work half done.
 """

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 
 from .errors import WgtuneError
 from .json_lines import decode_line, encode_line
+from .tvm_import import import_tvm_without_torch
 
 Answer = Callable[[dict[str, Any]], None]
 """Function that sends one message to the parent. May be called from any thread."""
@@ -30,6 +31,7 @@ def serve(main: Callable[[Requests, Answer], int], on_orphaned: Callable[[], Non
         on_orphaned: Called in a thread of its own when standard input ends, which it does when the parent has ended in
             whatever way. By default this process ends at once, even while a driver hangs.
     """
+    import_tvm_without_torch()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Drivers print to standard output: answers get a descriptor of their own, and all else goes to standard error.
     answer = _Answers(os.fdopen(os.dup(sys.stdout.fileno()), "wb"))
