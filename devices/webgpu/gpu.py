@@ -20,6 +20,7 @@ from ...support.errors import DeviceError
 from ..device import Device
 from ..naming import device_key, driver_name, model_and_architecture, vendor_name
 from ..wgsl_bindings import binding_types
+from .c_types import use_quick_lookups
 
 # WebGPU's limits that concern compute work (W3C WebGPU, section 3.6.2).
 _LIMITS = (
@@ -73,6 +74,7 @@ def list_adapters() -> list[tuple[Device, Any]]:
     # Mesa's device-select layer prints to stderr where there is no desktop session. It is not needed: the adapter is
     # chosen here.
     os.environ.setdefault("NODEVICE_SELECT", "1")
+    use_quick_lookups()
     found: list[tuple[Device, Any]] = []
     for adapter in wgpu.gpu.enumerate_adapters_sync():
         info = adapter.info
@@ -148,6 +150,7 @@ def use_backend(backend: str) -> None:
     """
     from wgpu.backends.wgpu_native.extras import set_instance_extras
 
+    use_quick_lookups()
     set_instance_extras(backends=[_INSTANCE_BACKENDS[backend]])
 
 
