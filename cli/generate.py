@@ -8,8 +8,10 @@ from typing import Annotated
 
 import typer
 
+from ..build.format.reader import Bundle
 from ..build.runtime.batch import generate_batch
 from ..build.runtime.contact_sheet import CONTACT_SHEET, write_contact_sheet
+from ..build.runtime.driver_warnings import driver_warnings
 from ..build.runtime.generate import generate as draw
 from ..build.runtime.painter import GenerateOptions
 from ..build.runtime.prompts import plan_images, read_prompts
@@ -97,12 +99,15 @@ def _draw_prompts(batch: _Batch, json: bool) -> None:
     for line in bad:
         warn(f"{batch.prompts}, line {line.line}: {line.reason}; left out")
     drawings = plan_images(found, batch.seed, batch.folder)
+    devices = found_devices(batch.device) if drawings else []
+    for warning in dict.fromkeys(w for one in devices for w in driver_warnings(Bundle.open(batch.bundle), one)):
+        warn(warning)
     try:
         with progress("Drawing") as report:
             result = generate_batch(
                 batch.bundle,
                 drawings,
-                found_devices(batch.device) if drawings else [],
+                devices,
                 batch.options,
                 overwrite=batch.overwrite,
                 progress=report,

@@ -5,6 +5,7 @@ May import `wgtune.devices` and `wgtune.build.format`; not `wgtune.build.bundle`
 Modules, in reading order:
 
 - `webgpu_runtime`: loads a bundle onto a device and walks its plan
+- `driver_warnings`: where a driver's quirk may spoil the picture
 - `torch_noise`: the noise that torch's CPU generator gives for a seed
 - `painter`: draws prompts into PNG files with one set of options
 - `generate`: one image, for `wgtune generate --prompt`

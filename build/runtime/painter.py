@@ -18,6 +18,7 @@ from ..format.manifest import TOKENIZER
 from ..format.reader import Bundle
 from ..format.sampler_tables import Sampler, SamplerRun, find_sampler
 from ..format.tokenizer import load_tokenizer, token_ids
+from .driver_warnings import driver_warnings
 from .torch_noise import seeded_noise
 from .webgpu_runtime import RunTiming, WebGpuRuntime
 
@@ -40,7 +41,10 @@ class GenerateOptions:
 
 @dataclass(frozen=True)
 class GeneratedImage:
-    """An image's file, size in pixels, device key and options, and the seconds that loading and drawing took."""
+    """An image's file, size in pixels, device key and options, and the seconds that loading and drawing took.
+
+    ``warnings`` are those of `driver_warnings`.
+    """
 
     path: Path
     width: int
@@ -52,6 +56,7 @@ class GeneratedImage:
     seed: int
     load_s: float
     timing: RunTiming
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -107,6 +112,7 @@ class Painter:
         self._tokenizer = load_tokenizer(bundle.read(TOKENIZER))
         started = time.perf_counter()
         self._runtime = WebGpuRuntime(bundle, device, loading)
+        self._warnings = driver_warnings(bundle, device)
         self.load_s = time.perf_counter() - started
 
     def __enter__(self) -> Painter:
@@ -151,6 +157,7 @@ class Painter:
             seed=seed,
             load_s=self.load_s,
             timing=self._runtime.timing,
+            warnings=self._warnings,
         )
 
     def _ids(self, text: str) -> list[int]:

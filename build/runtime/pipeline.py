@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from ...support.errors import BundleError, UsageError
 from ..format.reader import Bundle
 from ..format.sampler_tables import Sampler, find_sampler, model_scheduler, sampler_scheduler, scheduler_settings
 from ..format.tokenizer import load_tokenizer, token_ids
+from .driver_warnings import driver_warnings
 from .torch_noise import generated_noise
 from .webgpu_runtime import RunStopped, WebGpuRuntime
 
@@ -59,7 +61,7 @@ class StableDiffusionPipeline:
 
     @classmethod
     def from_bundle(cls, path: Path | str, device: str | Device = "auto") -> StableDiffusionPipeline:
-        """Load a bundle onto a device.
+        """Load a bundle onto a device; warns where a quirk of its driver may spoil pictures.
 
         Args:
             path: the bundle's folder.
@@ -70,7 +72,10 @@ class StableDiffusionPipeline:
             DeviceError: the device is missing or too small.
         """
         bundle = Bundle.open(path)
-        return cls(WebGpuRuntime(bundle, find_device(device) if isinstance(device, str) else device))
+        found = find_device(device) if isinstance(device, str) else device
+        for warning in driver_warnings(bundle, found):
+            warnings.warn(warning, stacklevel=2)
+        return cls(WebGpuRuntime(bundle, found))
 
     def to(self, *_args: Any, **_kwargs: Any) -> StableDiffusionPipeline:
         """Change nothing and return the pipeline: the device was chosen when it was loaded."""

@@ -34,7 +34,8 @@ class Timer(Sampler[Sequence[layer.Step]]):
     """Runs steps on one `wgpu.GPUDevice` and times them.
 
     ``kind`` is ``timestamp`` where the device has the feature. It changes to ``wall`` for good when the driver's
-    timestamps contradict the wall clock.
+    timestamps contradict the wall clock. That is observed on the open device and assumed of no driver, so it is no
+    quirk.
     """
 
     # A timestamp's error is some microseconds at worst. The wall clock includes submission and waiting, 0.1 ms.

@@ -64,6 +64,7 @@ def print_generated(made: GeneratedImage, *, json: bool, console: Console) -> No
             f"time       {duration(timing.total_s)}: text {duration(timing.text_s)}, "
             f"{duration(sum(later) / len(later))} a step, decoding {duration(timing.decode_s)}; "
             f"loading took {duration(made.load_s)}",
+            *(f"note       {warning}" for warning in made.warnings),
         ],
         console,
     )

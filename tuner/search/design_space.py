@@ -27,11 +27,11 @@ Decision = int | tuple[int, ...]
 """The factors of a tile size, outermost first, or the index into the candidates of a choice."""
 
 _MAX_VTHREADS = 16
-"""Most virtual threads in a thread. Each repeats the code, so more of them make long WGSL."""
+"""Most virtual threads in a thread. Each repeats the code and its registers, on every GPU: more make long WGSL."""
 
 _MAX_UNROLL = 64
 """Most iterations of a loop that a schedule may unroll. MetaSchedule goes to 1024, which makes 100 to 250 KB of WGSL
-for every browser to load and compile. Drivers unroll short constant loops themselves."""
+for every visitor to load and compile, whatever the GPU. Drivers unroll short constant loops themselves."""
 
 _DRAWS = 2000
 """Draws of some 20 µs each after which a sketch counts as having no decisions that fit."""

@@ -68,7 +68,8 @@ export class Bench {
   }
 
   /**
-   * Makes pipelines and bind groups, and lets the driver compile them: some do so at the first dispatch only.
+   * Makes pipelines and bind groups, and lets the driver compile them with an empty pass: some compile at the first
+   * dispatch only. A page cannot know the driver, so every one gets this pass, which changes no result and no sample.
    *
    * @returns the names of the buffers that the program may write to
    */

@@ -31,6 +31,7 @@ def module(body: str) -> str:
         (loop(1000) + loop(500), 1500, 1502),
         (f"if (id.x < 7u) {{ {loop(100)} }} else {{ s = 0.0; }}", 100, 101),
         ("for (var i = 2u; i < 100u; i = i + 4u) { s += 1.0; }", 0, 26),
+        ("for (var k : u32 = 0u; k < 40u; k += 1u) { s += 1.0; }", 40, 41),
         ("for (var i: i32 = 0; i <= 99; i += 2) { s += 1.0; }", 50, 51),
         ("for (var i : i32 = 0i; i < n; i++) { s += 1.0; }", 0, 2),
         ("for (var i : i32 = 9i; i < 3i; i++) { s += 1.0; }", 0, 1),
