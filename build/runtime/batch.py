@@ -26,8 +26,8 @@ from .prompts import ImageRequest
 _MODULE = "wgtune.build.runtime.batch_child"
 
 STALL_S = 900.0
-"""Seconds without a message after which a device counts as hung. One step of a large model on the slowest device may take
-minutes, on a software adapter or a small integrated GPU; nothing but the wait depends on it."""
+"""Seconds without a message after which a device counts as hung. One step of a large model may take minutes, on a
+software adapter or a small integrated GPU; nothing but the wait depends on it."""
 
 _MAX_FAULTS = 2
 """Consecutive faults after which a device is no longer used."""
