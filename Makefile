@@ -95,7 +95,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(PIP) --editable '.[web,dev]'
+	$(PIP) --editable '.[web,dev,compiled]'
 	@touch $@
 
 # A Vulkan driver where the machine has none: Mesa's software one. macOS reaches its GPU through Metal.

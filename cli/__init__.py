@@ -8,5 +8,6 @@ Reading order:
 - `browser`: `--device browser`, which serves the page that lends a browser's GPU.
 - `cluster`: `wgtune agent`, and the devices of agents for `wgtune tune --scheduler`.
 - `devices`, `kernels`, `tune`, `report`, `build`, `generate`, `web`, `database`: the commands, a module for each group.
+- `reports`: reports with modules of their own.
 - `demo`: `wgtune demo`, all steps once on a small model.
 """

@@ -21,7 +21,7 @@ from .options import TYPER
 COMMANDS: dict[str, LazyCommand | CommandGroup] = {
     "devices": LazyCommand(
         "devices:devices",
-        "List the GPUs of this machine that can be tuned, software adapters included. Exits with 3 if there is none.",
+        "List the GPUs of this machine that can be tuned, and chips that programs can be compiled for without a GPU.",
         "`wgtune devices --health`",
     ),
     "kernels": LazyCommand(
@@ -67,6 +67,12 @@ COMMANDS: dict[str, LazyCommand | CommandGroup] = {
                 "Time the model's stages in PyTorch (eager, torch.compile, TF32 off and on), beside the records of a "
                 "device.",
                 "`wgtune report pytorch --model sd-v1-5 --torch-device cuda`",
+            ),
+            "compiled": LazyCommand(
+                "reports.compiled:report_compiled",
+                "Compile programs for GPUs that are not here: registers, spills, and how near their peak they could "
+                "come.",
+                "`wgtune report compiled --model sd-v1-5 --chip navi21,gfx1100`",
             ),
         },
     ),

@@ -9,6 +9,7 @@ import typer
 from ..database.queries.health import device_health
 from ..database.store import Store
 from ..devices.discovery.discovery import discover, select
+from ..devices.offline.chips import find_chips
 from ..reports.listings.devices import print_devices
 from ..reports.listings.health import print_health
 from ..support.console import stdout, warn
@@ -22,7 +23,10 @@ def devices(
     db: DbOption = None,
     json: JsonOption = False,
 ) -> None:
-    """List the GPUs of this machine that can be tuned, software adapters included. Exits with 3 if there is none."""
+    """List the GPUs of this machine that can be tuned, and chips that programs can be compiled for without a GPU.
+
+    Software adapters are among the GPUs. Exits with 3 if there is no GPU.
+    """
     if health:
         with Store.open(db, create=False) as store:
             print_health(device_health(store), json=json, console=stdout())
@@ -32,4 +36,5 @@ def devices(
         select("auto", [], found.problems)  # raises, saying what to install
     for problem in found.problems:
         warn(problem)
-    print_devices(found.devices, json=json, console=stdout())
+    chips, missing = find_chips()
+    print_devices(found.devices, chips, missing, json=json, console=stdout())

@@ -11,5 +11,6 @@ May import `wgtune.support` and `wgtune.web`; never `wgtune.database`. Reading o
 - `discovery`: which GPUs this machine has, and which one the user names.
 - `measure`: the measurement of one job, the same for every kind of device.
 - `webgpu`, `tvm`, `browser`: the kinds of devices: wgpu, TVM's own runtime, pages of browsers.
+- `offline`: GPUs that are not here, whose compilers are; they measure nothing.
 - `worker`: child processes that measure, their restarts, and attribution of faults.
 """

@@ -9,6 +9,7 @@ Reading order:
 - `formatting`: numbers, durations and sizes as text.
 - `order_statistics`: medians and their confidence intervals.
 - `hashing`: SHA-256 digests.
+- `shader_facts`: what a GPU's compiler makes of a shader.
 - `serialization`: dataclasses as JSON values, and back.
 - `json_lines`: messages between processes, a JSON object per line.
 - `child_process`: the parent's side of a child process; `child_main` is the child's side.

@@ -11,5 +11,6 @@ Modules, in reading order:
 - `device_limits`: the WebGPU limits that a plan needs, checked against a tier
 - `weights`: packs weights and constants into shards
 - `tokenizer`: the tokenizer's files
+- `bundle_programs`: the shaders of a finished bundle by kernel, to be judged without running them
 - `atomic_folder`: replaces the output folder in one step
 """

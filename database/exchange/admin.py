@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Engine, func, select
 from ...support.enums import TrialState
 from ...support.errors import DatabaseError
 from ..liveness import silent_sessions
+from ..queries.compiled_facts import count_facts
 from ..queries.replay_status import ReleaseReplays, answers, release_replays
 from ..schema.engine import connect, is_read_only, log_size, translated
 from ..schema.migrate import current_revision, known_revisions
@@ -33,7 +34,8 @@ class DatabaseInfo:
     ``trials`` is by device and state, ``sessions`` by outcome, ``replays`` by version of TVM: what `wgtune db replay`
     found, of releases' schedules too. ``silent`` are running sessions that gave no sign of life for long, and when they
     gave the last one (UTC): the next tuner takes them for dead. ``releases`` are those that are read under this
-    database. ``opaque`` is what other programs' files held that TVM could not read.
+    database. ``opaque`` is what other programs' files held that TVM could not read. ``compiled`` counts the shaders
+    whose facts are known, by compiler and chip.
     """
 
     name: str
@@ -49,6 +51,7 @@ class DatabaseInfo:
     replays: dict[str, dict[ReplayStatus, int]]
     releases: list[ReleaseReplays]
     opaque: list[OpaqueCount]
+    compiled: dict[str, dict[str, int]]
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,7 @@ def info(url: str | None = None, *, releases: Sequence[SqlReader] = ()) -> Datab
             replays=answers(connection) if counted else {},
             releases=[release_replays(own, one, installed_tvm()) for one in under],
             opaque=count_opaque(connection) if counted else [],
+            compiled=count_facts(connection) if counted else {},
         )
 
 

@@ -11,7 +11,17 @@ from sqlalchemy.types import NULLTYPE
 from ...support.enums import TrialState
 from ..schema.columns import BadValue
 from ..schema.records import SessionOutcome
-from ..schema.rows import check_digest, check_latency, opaque, schedule, session, trial, workload
+from ..schema.rows import (
+    check_digest,
+    check_facts,
+    check_latency,
+    compiled_shader,
+    opaque,
+    schedule,
+    session,
+    trial,
+    workload,
+)
 from ..schema.tables import Base
 
 MOST = 20
@@ -100,5 +110,6 @@ _RULES: Mapping[Table, tuple[tuple[str, ...], Callable[[Mapping[str, Any]], None
         ("state", "samples_s"),
         lambda values: check_latency(values["state"], values["samples_s"], values["latency_s"]),
     ),
+    compiled_shader: ((), check_facts),
 }
 """What must hold between the columns of a table's rows, and which columns it needs."""

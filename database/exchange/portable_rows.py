@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from enum import Enum
+from itertools import groupby
 from typing import Any
 
 from sqlalchemy import Connection, Table, select
@@ -14,10 +15,12 @@ from sqlalchemy import Connection, Table, select
 from ..schema.columns import BadValue
 from ..schema.rows import (
     alias,
+    compiled_shader,
     device,
     model,
     model_kernel,
     opaque,
+    program_shader,
     replay,
     schedule,
     session,
@@ -48,10 +51,24 @@ KEYS: Mapping[Table, tuple[str, ...]] = {
     replay: ("workload_id", "schedule_id", "tvm_version"),
     alias: ("level", "name"),
     opaque: ("digest",),
+    program_shader: ("program_digest", "position"),
+    compiled_shader: ("shader_digest", "compiler", "chip"),
 }
 """The tables that are content, each after those it refers to, with the columns that identify a row.
 
 Leases and a release's description of itself belong to one database and are no content."""
+
+_BY_DIGEST: Mapping[Table, str] = {
+    schedule: "digest",
+    opaque: "digest",
+    program_shader: "program_digest",
+    compiled_shader: "shader_digest",
+}
+"""Large tables, which are read in the order of a digest: digests sort alike in every database."""
+
+_LATER = frozenset({program_shader, compiled_shader})
+"""Tables of later revisions, which count in a content's digest only where they hold something: a release that was
+written before them keeps its digest."""
 
 AT_ONCE = 1000
 """Rows that are read or written together."""
@@ -109,12 +126,15 @@ def rows(connection: Connection, table: Table, names: Names) -> Iterator[dict[st
                 yield dict(row._mapping)
         return
     query = select(table)
-    if table in (schedule, opaque):  # large; their digests sort alike in every database
-        query = query.order_by(table.c.digest)
-        for row in connection.execution_options(yield_per=AT_ONCE).execute(query):
-            if table is schedule:
-                names.learn(table, row.id, row.digest)
-            yield dict(row._mapping)
+    if table in _BY_DIGEST:
+        digest = _BY_DIGEST[table]
+        query = query.order_by(table.c[digest])
+        read = (dict(row._mapping) for row in connection.execution_options(yield_per=AT_ONCE).execute(query))
+        for _, same in groupby(read, key=lambda values: values[digest]):
+            for values in sorted(same, key=lambda values: key_of(table, values)):
+                if table is schedule:
+                    names.learn(table, values["id"], values["digest"])
+                yield values
         return
     found = [dict(row._mapping) for row in connection.execute(query)]
     if table in NAMES:
@@ -155,7 +175,8 @@ def digest_rows(connection: Connection) -> str:
             hashlib.sha256(canonical(names.named(values)).encode()).digest()
             for values in rows(connection, table, names)
         )
-        whole.update(f"{table.name} {len(digests)}\n".encode())
+        if digests or table not in _LATER:
+            whole.update(f"{table.name} {len(digests)}\n".encode())
         for one in digests:
             whole.update(one)
     return whole.hexdigest()

@@ -25,10 +25,12 @@ from ..schema.engine import RELEASE_SUFFIX
 from ..schema.records import UNNAMED_DRIVER, TrialKind
 from ..schema.rows import (
     alias,
+    compiled_shader,
     device,
     model,
     model_kernel,
     opaque,
+    program_shader,
     release,
     replay,
     schedule,
@@ -36,6 +38,7 @@ from ..schema.rows import (
     trial,
     workload,
 )
+from ..sql_helpers import matching
 from ..sql_reader import SqlReader, installed_tvm, is_stale, is_superseded
 from ..store import Store
 from .merge import Merged, absorb
@@ -178,6 +181,7 @@ class _Chosen:
             select(
                 *(trial.c[name] for name in ("id", "device_id", "runtime", "workload_id", "schedule_id", "session_id")),
                 trial.c.kind,
+                trial.c.program_digest,
                 session.c.tier,
             )
             .join_from(trial, session)
@@ -195,6 +199,7 @@ class _Chosen:
         taken: Counter[tuple[Any, ...]] = Counter()
         seen: set[tuple[Any, ...]] = set()
         self.trials: set[int] = set()
+        self._programs: set[str] = set()
         ids: dict[Table, set[int]] = {table: set() for table in (device, workload, session, schedule)}
         for row in connection.execution_options(yield_per=1000).execute(query.where(~is_stale())):
             group = (row.device_id, row.runtime, row.tier, row.workload_id)
@@ -209,6 +214,7 @@ class _Chosen:
             if is_baseline:
                 seen.add((*group, "baseline"))
             self.trials.add(row.id)
+            self._programs.add(row.program_digest)
             for table in ids:
                 ids[table].add(getattr(row, f"{table.name}_id"))
         used = ids[workload]
@@ -217,11 +223,21 @@ class _Chosen:
         # A model is shown with all its kernels, those without a record too.
         ids[workload] = used | {row.workload_id for row in kernels if row.model_id in models}
         self._ids = {**ids, model: models, trial: self.trials}
+        programs = sorted((digest,) for digest in self._programs)
+        self._shaders = {
+            digest
+            for match in matching([program_shader.c.program_digest], programs)
+            for digest in connection.execute(select(program_shader.c.shader_digest).where(match)).scalars()
+        }
 
     def edit(self, table: Table, row: dict[str, Any]) -> dict[str, Any] | None:
         """Return the row as it is released; None where it is left out."""
         if table in (alias, opaque):
             return None  # of the database's owner, not of the records
+        if table is program_shader:
+            return row if row["program_digest"] in self._programs else None
+        if table is compiled_shader:
+            return row if row["shader_digest"] in self._shaders else None
         if table in self._ids and row["id"] not in self._ids[table]:
             return None
         parents: tuple[Table, ...] = (model, workload) if table is model_kernel else ()

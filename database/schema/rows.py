@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from typing import Any, cast
 
 from sqlalchemy import Row, Table, select
 
 from ...support.enums import TrialState
 from ...support.hashing import digest_of
+from ...support.shader_facts import ShaderFacts
 from . import tables as schema
 from .columns import BadValue
 from .records import (
@@ -45,6 +47,8 @@ lease = cast(Table, schema.Lease.__table__)
 alias = cast(Table, schema.Alias.__table__)
 opaque = cast(Table, schema.Opaque.__table__)
 release = cast(Table, schema.Release.__table__)
+program_shader = cast(Table, schema.ProgramShader.__table__)
+compiled_shader = cast(Table, schema.CompiledShader.__table__)
 
 _DEVICE = tuple(column.label(f"device_{column.name}") for column in device.c if column.name != "id")
 
@@ -290,6 +294,19 @@ def check_digest(text: str, digest: str, what: str) -> None:
     """Raise BadValue where ``digest`` is not the SHA-256 of the text."""
     if digest_of(text) != digest:
         raise BadValue(f"the {what} {digest[:12]}… is not what was written: its SHA-256 differs")
+
+
+def check_facts(values: Mapping[str, Any]) -> None:
+    """Raise BadValue where a compiled shader's facts are missing, negative, or contradict each other."""
+    hot = values["hot_instructions"], values["hot_multiply_adds"]
+    for field in fields(ShaderFacts):
+        value = values[field.name]
+        if value is None and field.name not in ("hot_instructions", "hot_multiply_adds"):
+            raise BadValue(f"{field.name} is missing")
+        if value is not None and value < 0:
+            raise BadValue(f"its {field.name} are {value}")
+    if (hot[0] is None) != (hot[1] is None) or (hot[0] is not None and hot[0] < hot[1]):
+        raise BadValue(f"its hottest block has {hot[1]} multiply-adds of {hot[0]} instructions")
 
 
 def clean(text: str) -> str:

@@ -292,6 +292,42 @@ class Opaque(Base):
     added: Mapped[datetime] = mapped_column(Utc)
 
 
+class ProgramShader(Base):
+    """A shader of a program: ``shader_digest`` is what its facts are kept under."""
+
+    __tablename__ = "program_shader"
+
+    program_digest: Mapped[str] = mapped_column(String(64), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    shader_digest: Mapped[str] = mapped_column(String(64))
+
+
+class CompiledShader(Base):
+    """See `support.shader_facts.ShaderFacts`: a shader, compiled by ``compiler`` for ``chip``.
+
+    It names neither devices nor trials: the same shader has the same facts whoever runs it.
+    """
+
+    __tablename__ = "compiled_shader"
+
+    shader_digest: Mapped[str] = mapped_column(String(64), primary_key=True)
+    compiler: Mapped[str] = mapped_column(String(255), primary_key=True)
+    chip: Mapped[str] = mapped_column(String(255), primary_key=True)
+    vgprs: Mapped[int]
+    sgprs: Mapped[int]
+    spilled_vgprs: Mapped[int]
+    spilled_sgprs: Mapped[int]
+    scratch_bytes: Mapped[int]
+    workgroup_bytes: Mapped[int]
+    waves: Mapped[int]
+    instructions: Mapped[int]
+    code_bytes: Mapped[int]
+    latency_cycles: Mapped[int] = mapped_column(BigInteger)
+    inverse_throughput_cycles: Mapped[int] = mapped_column(BigInteger)
+    hot_instructions: Mapped[int | None]
+    hot_multiply_adds: Mapped[int | None]
+
+
 class Release(Base):
     """A release file's description of itself, in one row; empty in every other database.
 
@@ -309,11 +345,13 @@ class Release(Base):
 __all__ = [
     "Alias",
     "Base",
+    "CompiledShader",
     "Device",
     "Lease",
     "Model",
     "ModelKernel",
     "Opaque",
+    "ProgramShader",
     "Release",
     "Replay",
     "Schedule",

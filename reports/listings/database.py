@@ -60,6 +60,10 @@ def print_database(info: DatabaseInfo, *, json: bool, console: Console) -> None:
             for version, counts in info.replays.items()
         ),
         *(_release_line(one) for one in info.releases),
+        *(
+            f"compiled   by {compiler}: {', '.join(f'{count} for {chip}' for chip, count in chips.items())}"
+            for compiler, chips in info.compiled.items()
+        ),
     ]
     console.print(Text("\n".join(lines)), soft_wrap=True)
     if info.models:

@@ -1,4 +1,4 @@
-"""The list of GPUs that can be tuned."""
+"""The list of GPUs that can be tuned, and of chips that programs can only be compiled for."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ...devices.device import Device
+from ...devices.offline.chips import FoundChip
 from ...devices.quirks import known_quirks
 from ...support.formatting import size
 from ..tables import Column, print_json, print_rows
@@ -30,21 +31,57 @@ _COLUMNS = [
 ]
 
 
-def print_devices(devices: Sequence[Device], *, json: bool, console: Console) -> None:
-    """Print the devices in the order given, and the quirks of their drivers; as JSON with all limits and features."""
+_CHIPS = [
+    Column("key", "compile only: no time is ever measured"),
+    Column("model", "chip of", flexible=True),
+    Column("architecture", "architecture"),
+    Column("driver", "compiler", drop=1),
+]
+
+
+def print_devices(
+    devices: Sequence[Device],
+    chips: Sequence[FoundChip] = (),
+    missing: Sequence[str] = (),
+    *,
+    json: bool,
+    console: Console,
+) -> None:
+    """Print the devices in the order given, the quirks of their drivers, and the compile-only chips or why not.
+
+    With ``json`` they are one list: devices with all their limits and features, and chips with ``compile_only``.
+    """
+    rows = [_chip_row(chip) for chip in chips]
     if json:
-        print_json([{**device.to_json(), "quirks": _quirks(device)} for device in devices], console)
+        print_json([*({**device.to_json(), "quirks": _quirks(device)} for device in devices), *rows], console)
         return
     print_rows([_row(device) for device in devices], _COLUMNS, json=False, console=console)
     for device in devices:
         for quirk in known_quirks(device.backend, device.model, device.driver):
             line = f"{device.key} {quirk.what} ({quirk.remedy})"
             console.print(Text(line), soft_wrap=not console.is_terminal)
+    if rows:
+        console.print()
+        print_rows(rows, _CHIPS, json=False, console=console)
+    for sentence in missing:
+        console.print()
+        console.print(Text(f"Compile only: {sentence}", style="dim"), soft_wrap=True)
 
 
 def _quirks(device: Device) -> list[dict[str, Any]]:
     known = known_quirks(device.backend, device.model, device.driver)
     return [{"what": q.what, "reason": q.reason, "seen": q.seen, "remedy": q.remedy} for q in known]
+
+
+def _chip_row(found: FoundChip) -> dict[str, Any]:
+    return {
+        "key": found.chip.key,
+        "vendor": "amd",
+        "model": found.chip.products,
+        "architecture": found.chip.architecture,
+        "driver": f"RADV, {found.driver}",
+        "compile_only": True,
+    }
 
 
 def _row(device: Device) -> dict[str, Any]:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+from dataclasses import replace
+from typing import Any
 
 from sqlalchemy import select
 
 from wgtune.database.exchange.opaque import OpaqueEntry
+from wgtune.database.queries.compiled_facts import CompiledShader
 from wgtune.database.schema.records import (
     DeviceInfo,
     ModelInfo,
@@ -24,6 +27,8 @@ from wgtune.database.schema.records import (
 from wgtune.database.schema.rows import opaque
 from wgtune.database.store import Store
 from wgtune.support.enums import TrialState
+from wgtune.support.hashing import digest_of
+from wgtune.support.shader_facts import ShaderFacts
 
 HOST = "bench"
 CAPTURE = "c" * 64
@@ -144,3 +149,29 @@ def opaque_entries(store: Store) -> list[OpaqueEntry]:
             OpaqueEntry(row.kind, row.source, row.position, row.text, row.reason)
             for row in connection.execute(select(opaque).order_by(opaque.c.id))
         ]
+
+
+FACTS = ShaderFacts(
+    vgprs=56,
+    sgprs=128,
+    spilled_vgprs=0,
+    spilled_sgprs=0,
+    scratch_bytes=0,
+    workgroup_bytes=2048,
+    waves=18,
+    instructions=600,
+    code_bytes=3080,
+    latency_cycles=6059,
+    inverse_throughput_cycles=1656,
+    hot_instructions=226,
+    hot_multiply_adds=128,
+)
+"""The facts of a matrix product's shader."""
+
+COMPILER = "Chromium 156.0.8078.108, Mesa 22.3.6 (RADV)"
+CHIP = "compile-only:radv-navi21"
+
+
+def compiled(name: str, *, compiler: str = COMPILER, chip: str = CHIP, **facts: Any) -> CompiledShader:
+    """Return the facts of the shader called ``name``."""
+    return CompiledShader(digest_of(name), compiler, chip, replace(FACTS, **facts))

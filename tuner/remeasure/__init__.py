@@ -8,5 +8,6 @@ Reading order:
 - `remeasurement`: measures stored schedules on a device, in rounds, as trials that are never ranked; begin here.
 - `stability`: the best schedules of a device, measured on that device again.
 - `cross_device`: the best schedules of one device, measured on another.
+- `judged_programs`: programs to be judged without running them: untuned baselines, best records.
 - `pytorch_baseline`: the latency of a model's stages in PyTorch.
 """

@@ -6,6 +6,7 @@ A new revision adds ``databases/revision_NNNN.sql``: a database of that revision
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 
 import pytest
@@ -15,14 +16,16 @@ from folders import DATABASES
 from sqlalchemy import CheckConstraint, create_engine, inspect
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
-from synthetic_store import CAPTURE, CONV, KERNELS, LLVMPIPE, MATMUL, SOFTMAX
+from synthetic_store import CAPTURE, CHIP, CONV, KERNELS, LLVMPIPE, MATMUL, SOFTMAX, compiled
 
 from wgtune.database.exchange import admin
+from wgtune.database.queries.compiled_facts import known_facts, program_shaders
 from wgtune.database.schema.migrate import MIGRATIONS, VERSION_TABLE, known_revisions
 from wgtune.database.schema.records import SessionOutcome, TrialKind
 from wgtune.database.schema.tables import Base
 from wgtune.database.store import Store
 from wgtune.support.enums import TrialState
+from wgtune.support.hashing import digest_of
 
 
 def test_migrations_and_models_agree(tmp_path):
@@ -82,3 +85,11 @@ def test_a_database_of_every_revision_opens_with_what_it_holds(tmp_path, revisio
             MATMUL.id: {TrialState.OK: 2},
         }
     assert admin.check(str(path)) == []
+
+
+def test_a_database_of_the_third_revision_has_compiled_shaders(tmp_path):
+    with contextlib.closing(sqlite3.connect(tmp_path / "x.db")) as connection:
+        connection.executescript((DATABASES / "revision_0003.sql").read_text())
+    with Store.open(str(tmp_path / "x.db")) as store:
+        assert known_facts(store, [digest_of("a"), digest_of("b")], [CHIP]) == [compiled("b"), compiled("a")]
+        assert program_shaders(store, [digest_of("ab")]) == {digest_of("ab"): (digest_of("a"), digest_of("b"))}

@@ -1,0 +1,85 @@
+"""The shaders of a bundle by kernel, to be judged without running them."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ...devices.offline.compiler import shader_digest
+from ...devices.program import Shader
+from ...tuner.compiled.kernel_program import KernelProgram
+from ...tuner.ir import CaptureOptions
+from ..format.reader import Bundle
+
+_NAMED = re.compile(r"kernels/(.+_[0-9a-f]{8})-\d+\.wgsl")
+"""A kernel's name ends in digits of its id; glue has none."""
+
+
+@dataclass(frozen=True)
+class KernelWork:
+    """A kernel's id, the FLOPs of one launch, and its launches in one run of each stage."""
+
+    workload_id: str
+    flops: float
+    launches: Mapping[str, int]
+
+
+def bundle_options(bundle: Bundle) -> CaptureOptions:
+    """Return the options that the bundle's model was captured with, as far as its manifest tells them."""
+    image = bundle.manifest.image
+    return CaptureOptions(width=image.width, height=image.height, batch=image.batch, guidance=image.guidance)
+
+
+def bundle_programs(bundle: Bundle, steps: int, work: Mapping[str, KernelWork]) -> list[KernelProgram]:
+    """Return the bundle's shaders by the kernel that they are named after; hand-written glue is left out.
+
+    ``work`` is by the kernel's name; the FLOPs of a kernel that it lacks are unknown, and the launches are then those
+    of its first shader. A shader that two kernels share is named after the first: what runs just before a kernel's own
+    shaders is told as `KernelProgram.before`. Raises BundleError for a damaged bundle.
+    """
+    owners = [_owner(shader.file) for shader in bundle.plan.shaders]
+    shaders: dict[int, Shader] = {
+        index: Shader(shader.entry, bundle.read(shader.file).decode(), (1, 1, 1))
+        for index, shader in enumerate(bundle.plan.shaders)
+        if owners[index]
+    }
+    own: dict[str, list[int]] = {}
+    for index in shaders:
+        own.setdefault(owners[index], []).append(index)
+    options = bundle_options(bundle)
+    dispatches: Counter[tuple[str, int]] = Counter()
+    before: dict[str, Counter[int]] = {name: Counter() for name in own}
+    for stage, sequence in bundle.plan.stages.items():
+        indices = [dispatch.shader for dispatch in sequence]
+        for index, previous in zip(indices, [None, *indices], strict=False):
+            dispatches[stage, index] += options.runs_per_image(stage, steps)
+            if owners[index] and previous in shaders and owners[previous] != owners[index]:
+                before[owners[index]][previous] += 1
+    found = []
+    for name, indices in own.items():
+        known = work.get(name)
+        if known is not None:
+            launches = {stage: runs * options.runs_per_image(stage, steps) for stage, runs in known.launches.items()}
+        else:
+            counted = {stage: dispatches[stage, indices[0]] for stage in bundle.plan.stages}
+            launches = {stage: count for stage, count in counted.items() if count}
+        shared = before[name].most_common(1)
+        found.append(
+            KernelProgram(
+                name=name,
+                workload_id=known.workload_id if known else "",
+                launches=launches,
+                flops=known.flops if known else None,
+                shaders={shader_digest(shaders[index]): shaders[index] for index in indices},
+                before=shader_digest(shaders[shared[0][0]]) if shared else "",
+            )
+        )
+    return found
+
+
+def _owner(file: str) -> str:
+    """Return the kernel that a shader's file is named after, as in ``kernels/NAME-0.wgsl``; empty for glue."""
+    found = _NAMED.fullmatch(file)
+    return found.group(1) if found else ""

@@ -1,0 +1,165 @@
+"""`wgtune report compiled`: programs compiled for GPUs that are not here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ...build.format.reader import Bundle
+from ...database.queries.layers import open_layers
+from ...database.reader import Reader
+from ...database.store import Store
+from ...devices.limits import find_tier
+from ...devices.offline.chips import chip_list, select_chips
+from ...reports.compiled import compiled_report
+from ...reports.html.compiled_page import write_compiled_page
+from ...reports.launch_counts import model_launches
+from ...reports.selection import select_device, select_model
+from ...reports.tables import print_report
+from ...support.console import note, progress, stdout
+from ...support.errors import UsageError, WgtuneError
+from ...tuner.compiled.facts import compiled_facts, known_programs
+from ..inputs import capture_options, captured, split_specs
+from ..options import (
+    DbOption,
+    HeightOption,
+    HtmlOption,
+    JsonOption,
+    LimitOption,
+    ReleasesOption,
+    ShippedOption,
+    StageOption,
+    StepsOption,
+    TierOption,
+    WidthOption,
+)
+
+if TYPE_CHECKING:
+    from ...build.bundle.bundle_programs import KernelWork
+    from ...devices.offline.chips import Chip
+    from ...tuner.compiled.kernel_program import KernelProgram
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """Whose programs: a bundle's, a device's records', or a model's baselines."""
+
+    bundle: Path | None
+    device: str | None
+    model: str | None
+    stages: list[str] | None
+    steps: int
+    tier: str
+    width: int | None
+    height: int | None
+
+
+def report_compiled(
+    bundle: Annotated[Path | None, typer.Option("--bundle", help="A bundle: the shaders that it ships.")] = None,
+    device: Annotated[
+        str | None, typer.Option("--device", "-d", help="A device in the database: the programs of its best records.")
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="Alone, a model whose untuned programs to compile: a folder, a Hugging Face id or a built-in name. "
+            "With --device, a model in the database; with --bundle, the one that it was built from.",
+        ),
+    ] = None,
+    stage: StageOption = None,
+    chip: Annotated[
+        list[str] | None,
+        typer.Option("--chip", help=f"By commas or by repeating it; by default all: {chip_list()}."),
+    ] = None,
+    steps: StepsOption = 20,
+    tier: TierOption = "default",
+    width: WidthOption = None,
+    height: HeightOption = None,
+    limit: LimitOption = None,
+    html: HtmlOption = None,
+    db: DbOption = None,
+    releases: ReleasesOption = None,
+    shipped: ShippedOption = True,
+    json: JsonOption = False,
+) -> None:
+    """Compile programs for GPUs that are not here: registers, spills, and how near their peak they could come."""
+    chips = select_chips(split_specs(chip))
+    choice = _Choice(bundle, device, model, stage, steps, tier, width, height)
+    if (bundle is None and device is None and model is None) or (bundle is not None and device is not None):
+        raise UsageError("whose programs?", "name --model, --device or --bundle; --help tells them apart")
+    Store.open(db).close()  # facts are kept: the user's own database is made where there is none
+    with open_layers(db, releases=releases or (), shipped=shipped, warn=note) as store:
+        subject, programs = _programs(store, choice, chips)
+        if stage is not None:
+            programs = [one for one in programs if set(one.launches) & set(stage)]
+        with progress("Compiling") as report:
+            facts = compiled_facts(store, programs, chips, progress=report)
+    made = compiled_report(subject, steps, programs, chips, facts)
+    if html is not None:
+        write_compiled_page(html, made)
+        note(f"wrote {html}")
+    print_report(made, json=json, console=stdout(), limit=limit)
+
+
+def _programs(store: Reader, choice: _Choice, chips: Sequence[Chip]) -> tuple[str, list[KernelProgram]]:
+    """Return whose programs they are, in words, and the programs."""
+    # TVM takes seconds to import; a bundle and known records need none of it.
+    if choice.bundle is not None:
+        from ...build.bundle.bundle_programs import bundle_programs
+
+        opened = Bundle.open(choice.bundle)
+        return f"Shaders of {choice.bundle}", bundle_programs(opened, choice.steps, _work(store, opened, choice.model))
+    if choice.device is not None:
+        from ...tuner.remeasure.judged_programs import record_programs
+
+        chosen = select_model(store, choice.model)
+        key = select_device(store, choice.device, capture_key=chosen.capture_key).key
+        kernels = model_launches(store, chosen.capture_key, choice.steps).kernels
+        launches = {kernel.workload.id: kernel.stages for kernel in kernels}
+        with progress("Making programs") as report:
+            programs = record_programs(
+                store, key, launches, lambda digests: known_programs(store, digests, chips), report
+            )
+        return f"Best records of {key} for {chosen.name}", programs
+    assert choice.model is not None
+    from ...tuner.remeasure.judged_programs import baseline_programs
+
+    options = capture_options(choice.width, choice.height, 1, True)
+    capture = captured(choice.model, options, choice.stages)
+    with progress("Making programs") as report:
+        programs = baseline_programs(capture, find_tier(choice.tier), choice.steps, report)
+    return f"Untuned programs of {choice.model}", programs
+
+
+def _work(store: Reader, bundle: Bundle, model: str | None) -> dict[str, KernelWork]:
+    """Return what is known of the bundle's kernels: from the database, else by capturing its model again."""
+    from ...build.bundle.bundle_programs import KernelWork, bundle_options
+
+    kernels = store.model_kernels(bundle.manifest.model.capture)
+    found: dict[str, KernelWork] = {}
+    if kernels:
+        workloads = store.workloads({one.workload_id for one in kernels})
+        for one in kernels:
+            info = workloads[one.workload_id]
+            launches = {**(found[info.name].launches if info.name in found else {}), one.stage: one.calls}
+            found[info.name] = KernelWork(info.id, info.flops, launches)
+        return found
+    try:
+        capture = captured(model or bundle.manifest.model.name, bundle_options(bundle), None)
+    except WgtuneError as error:
+        if model is not None:
+            raise
+        note(f"the kernels' FLOPs are not known, since the bundle's model is not here: {error.message}")
+        return {}
+    for name, one_stage in capture.stages.items():
+        for kernel_id, calls in one_stage.calls_per_kernel().items():
+            kernel = capture.kernels[kernel_id]
+            launches = {**(found[kernel.name].launches if kernel.name in found else {}), name: calls}
+            found[kernel.name] = KernelWork(kernel.id, kernel.flops, launches)
+    return found
