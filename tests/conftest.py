@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,6 +47,25 @@ def demo_bundle(demo_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     folder = tmp_path_factory.mktemp("bundle") / "dist"
     build_bundle(BuildRequest(model=str(demo_folder), output=folder, max_steps=20, page=False), None)
     return folder
+
+
+@pytest.fixture(scope="session")
+def _demo_captures(demo_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache that holds the capture of the demo pipeline's text encoder, and nothing else."""
+    from wgtune.tuner.capture.model_capture import capture_model
+
+    folder = tmp_path_factory.mktemp("captures")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WGTUNE_CACHE", str(folder))
+        capture_model(str(demo_folder), stages=["clip"])
+    return folder
+
+
+@pytest.fixture
+def demo_cache(_demo_captures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of this test's own, in which the demo pipeline's text encoder is captured already."""
+    monkeypatch.setenv("WGTUNE_CACHE", str(tmp_path / "cache"))
+    return shutil.copytree(_demo_captures, tmp_path / "cache")
 
 
 @pytest.fixture(scope="session")

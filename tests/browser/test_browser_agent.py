@@ -21,7 +21,7 @@ CHROMIUM = "browser:chrome-google-swiftshader"
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
+def start(demo_cache: Path, tmp_path: Path) -> Iterator[Start]:
     with processes_in(tmp_path) as start:
         yield start
 

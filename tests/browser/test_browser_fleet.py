@@ -78,9 +78,8 @@ Start = Callable[..., Tuner]
 
 
 @pytest.fixture
-def start(demo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
+def start(demo_folder: Path, demo_cache: Path, tmp_path: Path) -> Iterator[Start]:
     """Starts to tune some of the demo's kernels on the devices named."""
-    monkeypatch.setenv("WGTUNE_CACHE", str(tmp_path / "cache"))
     started: list[Tuner] = []
 
     def run(devices: str, trials: int, kernels: str = "matmul_add*") -> Tuner:

@@ -38,9 +38,8 @@ def scheduler(start: Start, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def capture(demo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Capture:
+def capture(demo_folder: Path, demo_cache: Path) -> Capture:
     """The demo model's text encoder, in the cache that tuners of the test use."""
-    monkeypatch.setenv("WGTUNE_CACHE", str(tmp_path / "cache"))
     return capture_model(resolve_model(str(demo_folder)), stages=["clip"])
 
 

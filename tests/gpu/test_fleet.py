@@ -53,9 +53,8 @@ class Watcher(FleetView):
 
 
 @pytest.fixture
-def fleet(demo_folder: Path, device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FleetRequest:
+def fleet(demo_folder: Path, demo_cache: Path, device: Device, tmp_path: Path) -> FleetRequest:
     """Three small kernels of the demo model, each with two trials beside the baseline."""
-    monkeypatch.setenv("WGTUNE_CACHE", str(tmp_path / "cache"))
     capture = capture_model(resolve_model(str(demo_folder)), CaptureOptions(), ["clip"])
     kernels = [kernel.name for kernel in capture.kernels.values()][:3]
     request = TuneRequest(capture, device, TIERS["default"], stages=["clip"], kernels=kernels, trials=2)
@@ -148,8 +147,10 @@ def command(fleet: FleetRequest, two_devices: list[Device]) -> Iterator[subproce
         env=dict(os.environ),
     )
     yield child
-    for process in (*psutil.Process().children(recursive=True),):
-        process.kill()
+    # Only what this fixture started: the worker that runs the tests may have a browser and a PostgreSQL server, too.
+    if child.poll() is None:
+        for process in (*psutil.Process(child.pid).children(recursive=True), child):
+            process.kill()
     child.communicate()
 
 

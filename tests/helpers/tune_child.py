@@ -8,14 +8,12 @@ from __future__ import annotations
 import json
 import sys
 
-from tuning_kernels import capture_of, matmul, softmax, transpose
-
 from wgtune.database.store import Store
 from wgtune.devices.device import Device
 from wgtune.devices.limits import TIERS
+from wgtune.support.tvm_import import import_tvm_without_torch
 from wgtune.tuner.session.events import Event, SessionStarted, Stopping, TrialEnded
 from wgtune.tuner.session.request import TuneRequest
-from wgtune.tuner.session.session import tune
 
 
 class Printer:
@@ -28,6 +26,12 @@ class Printer:
 
 def main() -> int:
     path, trials, device, *overlap = sys.argv[1:]
+    # These load TVM: as wgtune's own processes do, without PyTorch.
+    import_tvm_without_torch()
+    from tuning_kernels import capture_of, matmul, softmax, transpose
+
+    from wgtune.tuner.session.session import tune
+
     request = TuneRequest(
         capture=capture_of(matmul(), softmax(), transpose()),
         device=Device.from_json(json.loads(device)),

@@ -114,11 +114,11 @@ def test_stock_traces_replay_on_our_kernels(url: str, tune: Tune) -> None:
 
 def test_a_later_run_goes_on_from_an_earlier_one(url: str, tune: Tune) -> None:
     """Evolutionary search starts from the database's best, in the names of the module that it tunes."""
-    tune(scaled_matmul("x"), opened(url), SLOW, FAST, strategy="evolutionary")
+    tune(scaled_matmul("x"), opened(url), SLOW, FAST)
     database = opened(url)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        tune(scaled_matmul("renamed"), database, SLOW, SLOW, strategy="evolutionary")
+        tune(scaled_matmul("renamed"), database, SLOW, SLOW)
     assert len(database) == 4
     with Store.open(url) as store:
         assert len(store.sessions()) == 2
