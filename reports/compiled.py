@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from functools import cached_property
 from typing import Any
 
@@ -30,14 +31,27 @@ FLOOR = 0.005
 NO_TIMES = "Compiled only: nothing was run, and no time was measured."
 
 
+class Problem(str, Enum):
+    """What is wrong with a program on a chip, the worst first."""
+
+    NO_PROGRAM = "no program"
+    NOT_COMPILED = "not compiled"
+    SPILLS = "spills"
+    LOW_SHARE = "share"
+    FEW_WAVES = "waves"
+
+
 @dataclass(frozen=True)
 class OnChip:
-    """A kernel's program on one chip: the facts of its shaders, in order, or why there are none."""
+    """A kernel's program on one chip: the facts of its shaders, in order, or why there are none.
+
+    ``problems`` has words for each, the worst first.
+    """
 
     chip: Chip
     shaders: tuple[ShaderFacts, ...]
     error: str
-    problems: tuple[str, ...]
+    problems: Mapping[Problem, str]
 
     @property
     def hottest(self) -> ShaderFacts | None:
@@ -130,7 +144,13 @@ class CompiledReport:
             for one in row.chips:
                 own, whole = cost.get((row.program.name, one.chip), 0.0), total[one.chip]
                 lines.append((row.program, one, own / whole if whole else None))
-        return sorted(lines, key=lambda line: (not line[1].problems, -(line[2] or 0.0), -line[0].work()))
+        order = {problem: at for at, problem in enumerate(Problem)}
+
+        def rank(line: tuple[KernelProgram, OnChip, float | None]) -> tuple[float, ...]:
+            worst = min((order[problem] for problem in line[1].problems), default=len(order))
+            return worst, -(line[2] or 0.0), -line[0].work()
+
+        return sorted(lines, key=rank)
 
     def sentences(self) -> list[str]:
         """Return sentences on the figures as a whole."""
@@ -149,6 +169,8 @@ class CompiledReport:
         failing = [row for row in self.rows if row.program.problem]
         if failing:
             found.append(f"{_count(len(failing), 'kernel')} without a program: {failing[0].program.problem}.")
+            if "does not fit tier" in failing[0].program.problem:
+                found.append("A wider tier may hold them: --tier desktop.")
         return found
 
     def to_json(self) -> dict[str, Any]:
@@ -180,7 +202,7 @@ class CompiledReport:
                 one.chip.name: {
                     "share": one.share,
                     "spills": one.spills,
-                    "problems": one.problems,
+                    "problems": list(one.problems.values()),
                     "error": one.error,
                     "shaders": [{"digest": d, **vars(f)} for d, f in zip(program.shaders, one.shaders, strict=False)],
                 }
@@ -220,16 +242,16 @@ def compiled_report(
 
 def _on_chip(program: KernelProgram, chip: Chip, facts: Facts, is_heavy: bool) -> OnChip:
     if program.problem:
-        return OnChip(chip, (), program.problem, ("no program",))
+        return OnChip(chip, (), program.problem, {Problem.NO_PROGRAM: "no program"})
     errors = [facts.errors[digest, chip.key] for digest in program.shaders if (digest, chip.key) in facts.errors]
     if errors:
-        return OnChip(chip, (), errors[0], ("not compiled",))
+        return OnChip(chip, (), errors[0], {Problem.NOT_COMPILED: "not compiled"})
     digests = [*program.shaders]
     shaders = tuple(facts.known[digest, chip.key] for digest in digests if (digest, chip.key) in facts.known)
     if len(shaders) < len(digests):
-        return OnChip(chip, (), "the database does not know its facts", ())
-    found = OnChip(chip, _with_shared(program, chip, facts, shaders), "", ())
-    return OnChip(chip, found.shaders, "", tuple(_problems(found, is_heavy)))
+        return OnChip(chip, (), "the database does not know its facts", {})
+    found = OnChip(chip, _with_shared(program, chip, facts, shaders), "", {})
+    return OnChip(chip, found.shaders, "", dict(_problems(found, is_heavy)))
 
 
 def _with_shared(
@@ -243,14 +265,14 @@ def _with_shared(
     return (before, *shaders)
 
 
-def _problems(found: OnChip, is_heavy: bool) -> Iterable[str]:
+def _problems(found: OnChip, is_heavy: bool) -> Iterator[tuple[Problem, str]]:
     if found.spills:
-        yield f"spills {_count(found.spills, 'register')}"
+        yield Problem.SPILLS, f"spills {_count(found.spills, 'register')}"
     if is_heavy and found.share is not None and found.share < LEAST_SHARE:
-        yield f"share under {LEAST_SHARE}"
+        yield Problem.LOW_SHARE, f"share under {LEAST_SHARE}"
     waves = min((facts.waves for facts in found.shaders), default=None)
     if waves is not None and waves <= found.chip.few_waves:
-        yield f"{_count(waves, 'wave')} a SIMD"
+        yield Problem.FEW_WAVES, f"{_count(waves, 'wave')} a SIMD"
 
 
 def _table_row(program: KernelProgram, one: OnChip, part: float | None) -> dict[str, Any]:
@@ -263,7 +285,7 @@ def _table_row(program: KernelProgram, one: OnChip, part: float | None) -> dict[
     return {
         "name": program.name,
         "chip": one.chip.name,
-        "problems": ", ".join(one.problems) or (one.error and "unknown"),
+        "problems": ", ".join(one.problems.values()) or (one.error and "unknown"),
         "share": one.share,
         "part": part,
         "gflop": program.flops and program.flops / 1e9,

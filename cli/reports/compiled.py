@@ -98,6 +98,8 @@ def report_compiled(
         subject, programs = _programs(store, choice, chips)
         if stage is not None:
             programs = [one for one in programs if set(one.launches) & set(stage)]
+        if not programs:
+            raise UsageError(f"{subject} has no kernels" + (f" in stage {', '.join(stage)}" if stage else ""))
         with progress("Compiling") as report:
             facts = compiled_facts(store, programs, chips, progress=report)
     made = compiled_report(subject, steps, programs, chips, facts)
@@ -121,7 +123,11 @@ def _programs(store: Reader, choice: _Choice, chips: Sequence[Chip]) -> tuple[st
         chosen = select_model(store, choice.model)
         key = select_device(store, choice.device, capture_key=chosen.capture_key).key
         kernels = model_launches(store, chosen.capture_key, choice.steps).kernels
-        launches = {kernel.workload.id: kernel.stages for kernel in kernels}
+        launches = {
+            kernel.workload.id: kernel.stages
+            for kernel in kernels
+            if choice.stages is None or set(choice.stages) & set(kernel.stages)
+        }
         with progress("Making programs") as report:
             programs = record_programs(
                 store, key, launches, lambda digests: known_programs(store, digests, chips), report

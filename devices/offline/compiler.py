@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -86,17 +86,14 @@ class OfflineCompiler:
         for child in self._children.values():
             child.kill()
 
-    def compile(
-        self, shaders: Sequence[Shader], wanted: Callable[[Shader, Chip], bool] = lambda shader, chip: True
-    ) -> Iterator[list[Outcome]]:
-        """Yield for each shader in order its outcomes on the chips where it is ``wanted``.
+    def compile(self, requests: Sequence[tuple[Shader, Sequence[Chip]]]) -> Iterator[list[Outcome]]:
+        """Yield for each shader in order its outcomes on the chips that stand with it.
 
         While the drivers compile a shader, the browser translates the next one. Raises DeviceError where the browser
         does not start, or a driver cannot be started again after a crash.
         """
-        waiting: tuple[Shader, list[Chip]] | None = None
-        for shader in shaders:
-            chips = [chip for chip in self._children if wanted(shader, chip)]
+        waiting: tuple[Shader, Sequence[Chip]] | None = None
+        for shader, chips in requests:
             code: bytes | None = None
             error = ""
             try:

@@ -74,9 +74,9 @@ def compiled_facts(
     for one in known_facts(reader, shaders, keys, compiler):
         found.known[one.shader_digest, one.chip] = one.facts
     missing = {
-        digest: shader
+        digest: (shader, unknown)
         for digest, shader in shaders.items()
-        if shader is not None and any((digest, key) not in found.known for key in keys)
+        if shader is not None and (unknown := [chip for chip in chips if (digest, chip.key) not in found.known])
     }
     own = reader.layers[0]
     store = own if isinstance(own, Store) and keeps_facts(own) else None
@@ -108,11 +108,12 @@ def known_programs(reader: Reader, digests: Collection[str], chips: Sequence[Chi
 
 def _compile(
     found: Facts,
-    shaders: Mapping[str, Shader],
+    missing: Mapping[str, tuple[Shader, Sequence[Chip]]],
     chips: Sequence[Chip],
     store: Store | None,
     progress: Callable[[str, float], None],
 ) -> None:
+    """Add the outcomes of the shaders in ``missing``, by digest, on the chips that stand with them."""
     fresh: list[CompiledShader] = []
 
     def keep() -> None:
@@ -121,15 +122,15 @@ def _compile(
         fresh.clear()
 
     progress("starting Chromium and the driver", 0.0)
-    digests = list(shaders)
+    digests = list(missing)
     try:
         with OfflineCompiler(chips) as compiler:
-            for done, outcomes in enumerate(compiler.compile(list(shaders.values()))):
+            for done, outcomes in enumerate(compiler.compile(list(missing.values()))):
                 for outcome in outcomes:
                     key = digests[done], outcome.chip.key
                     if outcome.facts is None:
                         found.errors[key] = outcome.error
-                    elif key not in found.known:
+                    else:
                         found.known[key] = outcome.facts
                         fresh.append(CompiledShader(key[0], found.compiler, key[1], outcome.facts))
                 if (done + 1) % _KEPT_TOGETHER == 0:

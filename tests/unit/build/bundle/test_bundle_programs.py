@@ -1,0 +1,57 @@
+"""A bundle's shaders by kernel, and the work that they stand for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from synthetic_bundle import make_bundle
+
+from wgtune.build.bundle.bundle_programs import KernelWork, bundle_programs
+from wgtune.build.format.reader import Bundle
+from wgtune.devices.offline.compiler import shader_digest
+from wgtune.devices.program import Shader
+
+
+def renamed(folder: Path, names: dict[str, str]) -> Bundle:
+    """Give a bundle's shader files other names, by their stems."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    plan = json.loads((folder / "plan.json").read_text())
+    for shader in plan["shaders"]:
+        stem = Path(shader["file"]).stem
+        if stem in names:
+            new = f"kernels/{names[stem]}.wgsl"
+            (folder / shader["file"]).rename(folder / new)
+            manifest["files"][new] = manifest["files"].pop(shader["file"])
+            shader["file"] = new
+    text = json.dumps(plan).encode()
+    (folder / "plan.json").write_bytes(text)
+    manifest["files"]["plan.json"] = {"bytes": len(text), "sha256": hashlib.sha256(text).hexdigest()}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return Bundle.open(folder)
+
+
+def test_shaders_belong_to_the_kernel_that_they_are_named_after(tmp_path: Path) -> None:
+    make_bundle(tmp_path / "bundle")
+    bundle = renamed(
+        tmp_path / "bundle",
+        {"means": "matmul_add_0123abcd-0", "unet": "matmul_add_0123abcd-1", "vae": "conv2d_89abcdef-0"},
+    )
+    work = {"matmul_add_0123abcd": KernelWork("an id", 5e9, {"unet": 3})}
+    found = {one.name: one for one in bundle_programs(bundle, 20, work)}
+    assert list(found) == ["matmul_add_0123abcd", "conv2d_89abcdef"], "glue is left out"
+    matmul, conv = found.values()
+    assert (matmul.workload_id, matmul.flops, matmul.launches) == ("an id", 5e9, {"unet": 60})
+    assert (conv.workload_id, conv.flops, conv.launches) == ("", None, {"vae": 1})
+    files = [shader for shader in bundle.plan.shaders if "matmul" in shader.file]
+    sources = [Shader(one.entry, bundle.read(one.file).decode(), (1, 1, 1)) for one in files]
+    assert list(matmul.shaders) == [shader_digest(one) for one in sources] and matmul.before == ""
+
+
+def test_what_runs_just_before_is_told(tmp_path: Path) -> None:
+    """Where two kernels share a shader, it is named after the first of them."""
+    make_bundle(tmp_path / "bundle")
+    bundle = renamed(tmp_path / "bundle", {"means": "matmul_0123abcd-0", "unet": "matmul_add_89abcdef-0"})
+    first, second = bundle_programs(bundle, 20, {})
+    assert second.before in first.shaders and first.before == ""
