@@ -41,8 +41,11 @@ test-web: web/app/index.html
 	$(NPM) run build:lib
 	$(NPM) test
 
+# File by file, since fixtures of a module are dear. In the order of the folders: browser and GPU tests, whose files take
+# longest, come first, and the short files of unit tests keep both workers busy until the end. pytest-xdist's own order
+# starts with the files of most tests, and ends with one worker idle beside the few long tests of the other.
 test-python: $(VENV)/.installed-dev web/app/index.html vulkan chromium postgresql openssl
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 format-web: web/app/index.html
 	$(NPM) run format

@@ -20,6 +20,7 @@ import tvm
 from tvm.tirx import PrimFunc
 
 from ...support.errors import CaptureError
+from .graph_json import load_json
 
 FUNCTION_ATTRIBUTES_DROPPED = frozenset({"global_symbol", "op_pattern"})
 """The function's name, and a hint for fusion that means nothing afterwards."""
@@ -125,7 +126,7 @@ def with_canonical_names(func: PrimFunc) -> PrimFunc:
             rename(node, "name", "b" if is_buffer else "v")
         elif node["type"] == "s_tir.SBlock" and nodes[node["data"]["name_hint"]]["data"] != "root":
             rename(node, "name_hint", "block")
-    return tvm.ir.load_json(json.dumps(graph))
+    return load_json(json.dumps(graph, separators=(",", ":")))
 
 
 class _Writer:

@@ -12,6 +12,7 @@ from tvm.s_tir.analysis import estimate_tir_flops
 
 from ...support.errors import CaptureError
 from ..schema.records import Param, TvmForm, WorkloadInfo, unnamed
+from .graph_json import load_json
 from .kernel_identity import canonical_text, kernel_id, with_canonical_names
 from .traces import ENTRY
 
@@ -60,7 +61,7 @@ def describe_workload(module: tvm.IRModule) -> WorkloadInfo:
 def stored_module(info: WorkloadInfo) -> tvm.IRModule | None:
     """Return the module that the installed TVM version stored for the workload; None where it stored none."""
     form = next((form for form in info.forms if form.tvm_version == tvm.__version__), None)
-    return None if form is None else tvm.IRModule({ENTRY: tvm.ir.load_json(form.module)})
+    return None if form is None else tvm.IRModule({ENTRY: load_json(form.module)})
 
 
 def module_hash(func: tvm.tirx.PrimFunc) -> str:

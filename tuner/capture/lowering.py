@@ -17,6 +17,7 @@ from tvm import relax, te
 from tvm.relax import transform as passes
 from tvm.tirx import PrimFunc
 
+from ...database.tvm.graph_json import load_json
 from ...support.errors import CaptureError
 from ..ir import Call, Kernel, Operand, Stage, TensorSpec
 from .kernel import make_kernel
@@ -89,7 +90,7 @@ def transform_weights(stage: Stage, weights: Mapping[str, torch.Tensor | np.ndar
     """
     if not stage.params:
         return []
-    module = tvm.ir.load_json(stage.weight_transform)
+    module = load_json(stage.weight_transform)
     function = module[_TRANSFORM]
     expected = [_spec(name, ty) for name, ty in zip(stage.weight_names, function.params[0].ty.fields, strict=True)]
     missing = [spec.name for spec in expected if spec.name not in weights]

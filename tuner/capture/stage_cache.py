@@ -83,7 +83,8 @@ def load(key: str) -> tuple[Stage, dict[str, Kernel]] | None:
     path = _path(key)
     if not path.is_file():
         return None
-    import tvm
+    # It loads TVM, which is not needed where there is no such file.
+    from ...database.tvm.graph_json import load_json
 
     try:
         with zipfile.ZipFile(path) as archive:
@@ -94,7 +95,7 @@ def load(key: str) -> tuple[Stage, dict[str, Kernel]] | None:
                 np.load(io.BytesIO(archive.read(f"constants/{index}.npy")), allow_pickle=False)
                 for index in range(len(names))
             ]
-            functions = tvm.ir.load_json(archive.read("functions.json").decode())
+            functions = load_json(archive.read("functions.json").decode())
             kernels = {}
             for index, data in enumerate(json.loads(archive.read("kernels.json"))):
                 kernel = _kernel(data, functions[f"k{index}"].with_attr("global_symbol", "main"))

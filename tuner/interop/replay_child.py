@@ -30,13 +30,12 @@ def main(requests: Requests, answer: Answer) -> int:
 
 def _kernel(stored: dict[str, Any]) -> Any:
     """Return the `Kernel`, or the reason (str) why it cannot be read."""
-    import tvm
-
+    from ...database.tvm.graph_json import load_json
     from ...database.tvm.kernel_identity import canonical_text
     from ..capture.kernel import make_kernel
 
     try:
-        func = tvm.ir.load_json(stored["module"])
+        func = load_json(stored["module"])
         if canonical_text(func) != stored["text"]:
             return "its kernel's form is another kernel"
         return make_kernel(stored["name"], func, stored["outputs"])

@@ -13,6 +13,8 @@ from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import LoopRV, SBlockRV
 from tvm.target import Target
 
+from ...database.tvm.graph_json import load_json
+
 _FLOAT = re.compile(r'("dtype":\s*)"float(?:16|32)"')
 _VECTOR = 16
 """Most results of a reduction that are kept along the innermost axis: two AVX-512 registers of doubles."""
@@ -22,7 +24,7 @@ _ROWS = 4
 
 def in_double(func: tirx.PrimFunc) -> tirx.PrimFunc:
     """Return ``func`` with float32 and float16 replaced by float64; the replacement is made in TVM's JSON form."""
-    return tvm.ir.load_json(_FLOAT.sub(r'\1"float64"', tvm.ir.save_json(func)))
+    return load_json(_FLOAT.sub(r'\1"float64"', tvm.ir.save_json(func)))
 
 
 def run_on_cpu(func: tirx.PrimFunc, arguments: list[np.ndarray]) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import tvm
 
 from ...database.schema.records import TrialKind, WorkloadInfo
+from ...database.tvm.graph_json import load_json
 from ...devices.limits import Tier
 from ...devices.program import AnyProgram
 from ...support.enums import TrialState
@@ -60,7 +61,7 @@ def stored_kernel(info: WorkloadInfo) -> Kernel:
             "capture its model again with `wgtune tune --trials 0`, which adds it for this TVM",
         )
     params = tuple(TensorSpec(param.name, param.shape, param.dtype) for param in info.params)
-    func = tvm.ir.load_json(form.module)
+    func = load_json(form.module)
     return Kernel(info.id, info.name, info.text, func, params, info.outputs, info.flops, info.nbytes)
 
 
