@@ -11,6 +11,7 @@ May import `wgtune.devices.program` and `wgtune.support`. Reading order:
 - `main`: main module of the child process in which RADV runs, one for each chip.
 - `devtools`: a headless Chromium, spoken to through a pipe.
 - `translation`: WGSL to SPIR-V by that Chromium, and SPIR-V's text to binary.
+- `translators`: several such browsers at once.
 - `spirv`: entry point and bindings of a SPIR-V binary.
 - `compiler`: from shaders to facts, for several chips at once.
 """

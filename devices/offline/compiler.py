@@ -15,7 +15,8 @@ from ...support.shader_facts import ShaderFacts
 from ..program import Shader
 from .chips import Chip, FoundChip, find_chips, start_chip, start_chips
 from .devtools import chromium_version, find_chromium
-from .translation import TranslationError, Translator, find_assembler
+from .translation import TranslationError, find_assembler
+from .translators import Translators
 
 _COMPILE_TIMEOUT_S = 120.0
 
@@ -60,7 +61,7 @@ class OfflineCompiler:
 
         Raises DeviceError, in one sentence, where a part is missing.
         """
-        self._translator = Translator()
+        self._translators = Translators()
         self._children: dict[Chip, Child] = {}
         self.found: list[FoundChip] = []
         try:
@@ -70,7 +71,7 @@ class OfflineCompiler:
         except BaseException:
             self.close()
             raise
-        self.compiler = _compiler_name(self._translator.version, self.found[0].driver)
+        self.compiler = _compiler_name(self._translators.version, self.found[0].driver)
 
     def __enter__(self) -> OfflineCompiler:
         return self
@@ -81,35 +82,24 @@ class OfflineCompiler:
         self.close()
 
     def close(self) -> None:
-        """End the browser and every driver's process."""
-        self._translator.close()
+        """End every browser and every driver's process."""
+        self._translators.close()
         for child in self._children.values():
             child.kill()
 
     def compile(self, requests: Sequence[tuple[Shader, Sequence[Chip]]]) -> Iterator[list[Outcome]]:
         """Yield for each shader in order its outcomes on the chips that stand with it.
 
-        While the drivers compile a shader, the browser translates the next one. Raises DeviceError where the browser
-        does not start, or a driver cannot be started again after a crash.
+        While the drivers compile a shader, browsers translate the next ones. Raises DeviceError where the browser does
+        not start, or a driver cannot be started again after a crash.
         """
-        waiting: tuple[Shader, Sequence[Chip]] | None = None
-        for shader, chips in requests:
-            code: bytes | None = None
-            error = ""
-            try:
-                code = self._translator.spirv(shader)
-            except TranslationError as failure:
-                error = str(failure)
-            if waiting is not None:
-                yield self._collect(*waiting)
-            waiting = None
-            if code is None:
-                yield [Outcome(shader, chip, None, f"WGSL does not become SPIR-V: {error}") for chip in chips]
-                continue
-            self._send(code, chips)
-            waiting = shader, chips
-        if waiting is not None:
-            yield self._collect(*waiting)
+        codes = self._translators.translate([shader for shader, _ in requests])
+        for (shader, chips), code in zip(requests, codes, strict=True):
+            if isinstance(code, TranslationError):
+                yield [Outcome(shader, chip, None, f"WGSL does not become SPIR-V: {code}") for chip in chips]
+            else:
+                self._send(code, chips)
+                yield self._collect(shader, chips)
 
     def _send(self, code: bytes, chips: Sequence[Chip]) -> None:
         message = {"spirv": base64.b64encode(code).decode()}

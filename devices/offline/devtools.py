@@ -158,15 +158,19 @@ class Chromium:
                     return event
             self._receive(deadline)
 
+    def kill(self) -> None:
+        """End the browser at once, from any thread."""
+        # The whole group: a browser is several processes.
+        with contextlib.suppress(OSError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
     def close(self) -> None:
         """End the browser and delete its profile."""
         with contextlib.suppress(OSError):
             self._writing.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(2)
-        # The whole group: a browser is several processes.
-        with contextlib.suppress(OSError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        self.kill()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(10)
         self._selector.close()

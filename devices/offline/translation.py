@@ -76,6 +76,7 @@ class Translator:
         """The browser's name and version."""
         self._browser: Chromium | None = None
         self._translated = 0
+        self._ended = False
 
     def __enter__(self) -> Translator:
         return self
@@ -83,8 +84,14 @@ class Translator:
     def __exit__(self, *_error: object) -> None:
         self.close()
 
+    def end(self) -> None:
+        """End the browser for good, from any thread: a translation that is under way fails."""
+        self._ended = True
+        if (browser := self._browser) is not None:
+            browser.kill()
+
     def close(self) -> None:
-        """End the browser."""
+        """End the browser and delete its profile."""
         if self._browser is not None:
             self._browser.close()
             self._browser = None
@@ -116,6 +123,8 @@ class Translator:
 
     def _ready(self) -> Chromium:
         """Return the browser with a device that has messages left."""
+        if self._ended:
+            raise TranslationError("the translator was ended")
         if self._browser is not None and self._translated < _SHADERS_PER_DEVICE:
             return self._browser
         try:

@@ -1,6 +1,6 @@
 """`make bench`: each benchmark prints its ratios, measured in one run.
 
-`python -m tests.bench NAME …` runs only those named: overhead (4 minutes), scale (5 minutes).
+`python -m tests.bench NAME …` runs only those named: overhead (4 minutes), scale (5 minutes), compiled (3 minutes).
 """
 
 from __future__ import annotations
@@ -11,16 +11,18 @@ import tempfile
 
 from rich.console import Console
 
+NAMES = ("overhead", "scale", "compiled")
+
 
 def main() -> None:
     """Run the benchmarks named on the command line, or all."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help="overhead or scale; without, all")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(NAMES)}; without, all")
     parser.add_argument("--json", action="store_true", help="print JSON where the benchmark has it (scale)")
     arguments = parser.parse_args()
-    if unknown := set(arguments.names) - {"overhead", "scale"}:
+    if unknown := set(arguments.names) - set(NAMES):
         parser.error(f"no benchmark is called {', '.join(sorted(unknown))}")
-    names = arguments.names or ["overhead", "scale"]
+    names = arguments.names or NAMES
     with tempfile.TemporaryDirectory(prefix="bench-cache-") as cache:
         # References and captures are part of what is measured: start without any.
         os.environ["WGTUNE_CACHE"] = cache
@@ -32,6 +34,10 @@ def main() -> None:
             from . import scale
 
             scale.run(Console(), json_output=arguments.json)
+        if "compiled" in names:
+            from . import compiled
+
+            compiled.run(Console())
 
 
 if __name__ == "__main__":

@@ -23,17 +23,15 @@ def shader(source: str) -> Shader:
     return Shader("main_kernel", source, (1, 1, 1))
 
 
-class FakeTranslator:
+class FakeTranslators:
     version = "Chromium 1"
-    closed = False
 
-    def spirv(self, shader: Shader) -> bytes:
-        if "refused" in shader.source:
-            raise TranslationError("line 1: no")
-        return shader.source.encode()
+    def translate(self, shaders):
+        for one in shaders:
+            yield TranslationError("line 1: no") if "refused" in one.source else one.source.encode()
 
     def close(self) -> None:
-        self.closed = True
+        pass
 
 
 class FakeChild:
@@ -75,7 +73,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[FakeChild]:
         children.append(FakeChild(chip))
         return children[-1], FoundChip(chip, chip.name, "Mesa 1")
 
-    monkeypatch.setattr(compiler, "Translator", FakeTranslator)
+    monkeypatch.setattr(compiler, "Translators", FakeTranslators)
     monkeypatch.setattr(compiler, "start_chip", start)
     monkeypatch.setattr(compiler, "start_chips", lambda chips: [start(chip) for chip in chips])
     return children

@@ -13,6 +13,7 @@ from fake_chromium import VERSION, FakeChromium, fake_assembler
 from wgtune.devices.offline import translation
 from wgtune.devices.offline.devtools import BrowserGone, Chromium, chromium_version
 from wgtune.devices.offline.translation import TranslationError, Translator
+from wgtune.devices.offline.translators import Translators
 from wgtune.devices.program import Shader
 from wgtune.support.errors import DeviceError
 
@@ -116,6 +117,28 @@ def test_nothing_is_left_behind(browser: FakeChromium) -> None:
         process = translator._browser._process
         assert process.poll() is None and list(Path(tempfile.gettempdir()).iterdir())
     assert process.poll() is not None and not list(Path(tempfile.gettempdir()).iterdir())
+
+
+def test_several_browsers_keep_the_order(browser: FakeChromium, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    translators = Translators()
+    try:
+        words = [f"shader {n} {'REFUSE' if n % 5 == 3 else 'fine'}" for n in range(12)]
+        found = list(translators.translate([shader(word) for word in words]))
+    finally:
+        translators.close()
+    for word, code in zip(words, found, strict=True):
+        assert isinstance(code, TranslationError) if "REFUSE" in word else word in code.decode()
+    assert len(browser.starts) == 2 and not list(Path(tempfile.gettempdir()).iterdir())
+
+
+def test_ending_them_ends_what_hangs(browser: FakeChromium, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    translators = Translators()
+    codes = translators.translate([shader(word) for word in ("fine", "HANG", "HANG", "fine", "fine")])
+    assert b"fine" in next(codes)
+    translators.close()  # within the test's time limit, which the hang exceeds
+    assert not list(Path(tempfile.gettempdir()).iterdir())
 
 
 def test_the_version_is_read_from_what_the_browser_prints(tmp_path: Path) -> None:
