@@ -12,8 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from tvm import tirx
+from tvm.ir import Call, Op
 from tvm.sym import Analyzer
 
+from .lowered_kernel import dtype_of
 from .wgsl_layout import SCALARS, EmitError
 
 _BINARY = {"Add": "+", "Sub": "-", "Mul": "*"}
@@ -23,18 +25,16 @@ _LOGIC = {"And": "&", "Or": "|"}
 # "Out-of-bounds access"). Branches for each element of a padded convolution cost SwiftShader gigabytes to compile.
 
 _CALLS = {
-    "tirx.bitwise_and": "&",
-    "tirx.bitwise_or": "|",
-    "tirx.bitwise_xor": "^",
+    "bitwise_and": "&",
+    "bitwise_or": "|",
+    "bitwise_xor": "^",
 }
-_SHIFTS = {"tirx.shift_left": "<<", "tirx.shift_right": ">>"}
+_SHIFTS = {"shift_left": "<<", "shift_right": ">>"}
 _FUNCTIONS = {
-    **{f"tirx.{name}": name for name in ("exp", "exp2", "log", "log2", "sqrt", "sin", "cos", "tan", "tanh", "pow")},
-    **{f"tirx.{name}": name for name in ("floor", "ceil", "trunc", "round", "asin", "acos", "atan", "sinh", "cosh")},
-    "tirx.fabs": "abs",
-    "tirx.rsqrt": "inverseSqrt",
-    "tirx.pow": "pow",
-    "tirx.fma": "fma",
+    **{name: name for name in ("exp", "exp2", "log", "log2", "sqrt", "sin", "cos", "tan", "tanh", "pow", "fma")},
+    **{name: name for name in ("floor", "ceil", "trunc", "round", "asin", "acos", "atan", "sinh", "cosh", "abs")},
+    "fabs": "abs",
+    "rsqrt": "inverseSqrt",
 }
 """WGSL's functions by TVM's operators."""
 
@@ -56,32 +56,24 @@ class Text(NamedTuple):
         return self.text if self.atom else f"({self.text})"
 
 
-def dtype_of(value: Any) -> tuple[str, int]:
-    """Return the scalar type and the lanes of an expression."""
-    base, _, lanes = str(value.ty.dtype).partition("x")
-    return base, int(lanes or 1)
-
-
-def is_integer(dtype: str) -> bool:
-    """Return whether a scalar type of TVM is an integer."""
-    return dtype.startswith(("int", "uint"))
-
-
 class Expressions:
     """Writes expressions.
 
     Args:
         analyzer: knows the bounds of the variables.
         integer: WGSL's type of integers, ``u32`` or ``i32``.
-        variables: WGSL text of each variable.
         load: writes a load of some lanes.
+        bind: gives a value a name, before the statement that is being written.
     """
 
-    def __init__(self, analyzer: Analyzer, integer: str, load: Callable[[Any], Text]) -> None:
+    def __init__(
+        self, analyzer: Analyzer, integer: str, load: Callable[[Any], Text], bind: Callable[[Text], Text]
+    ) -> None:
         self._analyzer = analyzer
         self.integer = integer
         self.variables: dict[Any, Text] = {}
         self._load = load
+        self._bind = bind
 
     def type_of(self, value: Any) -> str:
         """Return WGSL's type of ``value``."""
@@ -225,26 +217,38 @@ class Expressions:
         return self._load(value)
 
     def _write_call(self, value: Any) -> Text:
-        name = str(getattr(value.op, "name", value.op))
+        name = str(getattr(value.op, "name", value.op)).rpartition(".")[2]
         args = list(value.args)
-        if name == "tirx.call_pure_extern":  # TVM's lowering names the function in WGSL's own words
-            name, args = f"tirx.{args[0].value}", args[1:]
+        if name == "call_pure_extern":  # a function in WGSL's own words
+            name, args = str(args[0].value), args[1:]
         if name in _CALLS:
             return self._binary(args[0], _CALLS[name], args[1], splat=True)
         if name in _SHIFTS:
             left, right = (self.write(arg) for arg in args)
             return _join(f"{left.operand} {_SHIFTS[name]} u32({right.text})", left, right)
-        if name == "tirx.if_then_else":
+        if name == "if_then_else":
             return self._choice(*args)
-        if name == "tirx.likely":
+        if name == "likely":
             return self.write(args[0])
-        if name == "tirx.sigmoid":
+        if name == "sigmoid":
             inner = self.write(args[0])
             one = f"{self.type_of(args[0])}(1.0)"
             return _join(f"{one} / ({one} + exp(-{inner.operand}))", inner)
-        if name not in _FUNCTIONS:
-            raise EmitError(f"the kernel calls {name.removeprefix('tirx.')}, which WGSL does not have")
-        return self._call(_FUNCTIONS[name], *args)
+        if name in _FUNCTIONS:
+            return self._call(_FUNCTIONS[name], *args)
+        return self._lowered(value)
+
+    def _lowered(self, call: Any) -> Text:
+        """Return a function that WGSL lacks by TVM's formula for it, its arguments computed once."""
+        lower = call.op.get_attr("webgpu.FLowerIntrinsic") if isinstance(call.op, Op) else None
+        if lower is None:
+            raise EmitError(f"the kernel calls {call.op}, which WGSL does not have")
+        arguments = []
+        for value in call.args:
+            argument = tirx.Var("x", str(value.ty.dtype))
+            self.variables[argument] = self._bind(self.write(value))
+            arguments.append(argument)
+        return self.write(lower(Call(call.op, arguments, call.attrs, call.ty_args, ret_ty=call.ty)))
 
     def never_negative(self, value: Any) -> bool:
         """Return whether an integer is known to be 0 or more."""

@@ -1,14 +1,13 @@
 """How the buffers of a lowered kernel lie in WGSL: as scalars, as vectors, or as variables of their own.
 
-TVM's lowered code accesses flat buffers of scalars, by single elements or by ramps of consecutive ones. A buffer becomes
-an array of vectors where every write is a whole aligned vector: WGSL may write all of a vector where one component is
-assigned (W3C WGSL, "Memory Locations"), so two threads must never write components of the same one.
+TVM's lowered code accesses flat buffers of scalars, by single elements or by ramps of consecutive ones. A buffer
+becomes an array of vectors where every write is a whole aligned vector: WGSL may write all of a vector where one
+component is assigned (W3C WGSL, "Memory Locations"), so two threads must never write components of the same one.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -40,8 +39,8 @@ class Space(Enum):
 class Layout:
     """A buffer in WGSL: ``count`` elements of ``lanes`` scalars each.
 
-    ``registers``: only constant indices occur, so that each element is a variable of its own. Drivers keep a variable in
-    a register; an array only if they take it apart first.
+    ``registers``: only constant indices occur, so that each element is a variable of its own. Drivers keep a variable
+    in a register; an array only if they take it apart first.
     """
 
     name: str
@@ -64,6 +63,15 @@ class Layout:
         """WGSL's type of an element."""
         return self.scalar if self.lanes == 1 else f"vec{self.lanes}<{self.scalar}>"
 
+    def places(self) -> list[int]:
+        """Return the elements that are accessed, where all indices are constants."""
+        found = {
+            (int(base.value) + offset) // self.lanes
+            for base, count, _ in self.accesses
+            for offset in range(0, count, self.lanes)
+        }
+        return sorted(found)
+
     @property
     def element_bytes(self) -> int:
         """Bytes of an element."""
@@ -84,14 +92,14 @@ def buffer_size(buffer: Any) -> int:
 
 def make_layout(buffer: Any, space: Space) -> Layout:
     """Return a layout of scalars for ``buffer``; accesses are still to be added."""
-    dtype = str(buffer.ty.dtype)
+    dtype, _, lanes = str(buffer.ty.dtype).partition("x")  # TVM makes some buffers arrays of vectors itself
     if dtype == "bool" and space is not Space.STORAGE:
         scalar = "bool"
     elif dtype in SCALARS:
         scalar = SCALARS[dtype]
     else:
         raise EmitError(f"buffer {buffer.name} holds {dtype}, which a WebGPU buffer cannot")
-    return Layout(str(buffer.name), space, scalar, buffer_size(buffer))
+    return Layout(str(buffer.name), space, scalar, buffer_size(buffer) * int(lanes or 1))
 
 
 def choose_lanes(layout: Layout, analyzer: Analyzer) -> None:
@@ -131,12 +139,3 @@ def aligned(base: Any, lanes: int, analyzer: Analyzer) -> bool:
 
 def _component_known(base: Any, lanes: int, analyzer: Analyzer) -> bool:
     return int(analyzer.modular_set(base).coeff) % lanes == 0
-
-
-def statements(statement: tirx.Stmt) -> Iterator[tirx.Stmt]:
-    """Yield the statements of a sequence in order, nested sequences flattened."""
-    if isinstance(statement, tirx.SeqStmt):
-        for child in statement.seq:
-            yield from statements(child)
-    else:
-        yield statement
