@@ -1,0 +1,274 @@
+"""Matrix products: plain, batched, transposed operands, 1 × 1 convolutions.
+
+A workgroup computes a tile of rows × columns. In steps along the sum, it copies both operands' tiles to workgroup
+memory; then each thread multiplies its rows with its vectors of columns, all results in registers. The copies are laid
+out as threads read them: at a fixed place of the step, neighbouring threads read neighbouring vectors, and a thread's
+other reads lie at constant distances.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+from tvm import IRModule
+from tvm.s_tir import Schedule
+from tvm.s_tir.schedule import LoopRV, SBlockRV
+
+from .contraction import Contraction, Operand, find_contraction
+from .inlining import inline_producers, last_consumer
+from .rule import Limits, Parameter, RuleSpace, Values
+from .tiles import Tile, Work, best_tile, divisors, vector_width
+
+_MOST_RESULTS = 64
+"""Most results of a thread: more leave too few registers for a second wave on many GPUs."""
+
+_STEP = 16
+"""Terms of the sum in a step, where that divides it: a step's copies are as long as its use, and fit 16 KiB."""
+
+
+def matmul(module: IRModule, limits: Limits) -> RuleSpace | None:
+    """Return the space of a matrix product, None for other kernels."""
+    found = find_contraction(Schedule(module))
+    if found is None or not found.plain or not found.rows or not found.terms:
+        return None
+    shape = _Shape(found)
+    tile = best_tile(_tiles(shape, limits))
+    if tile is None:
+        return None
+    parameters = (
+        Parameter("thread_rows", divisors(shape.rows, 16), tile.rows),
+        Parameter("thread_columns", divisors(shape.columns, 16), tile.columns),
+        Parameter("threads_r", divisors(shape.rows, 64), tile.threads_r),
+        Parameter("threads_c", divisors(shape.columns, 64), tile.threads_c),
+        Parameter("step", divisors(shape.terms, 64), _default_step(shape)),
+        Parameter("staged", (0, 1), 1),
+        Parameter("unroll", (1, 2, 4), 1),
+    )
+    return RuleSpace("matmul", module, parameters, partial(_fits, shape, limits), partial(_build, shape))
+
+
+class _Shape:
+    """The sizes of a product: the innermost loop of each side, the loops outside it counting as batch."""
+
+    def __init__(self, found: Contraction) -> None:
+        self.found = found
+        self.row_axes = _merged(found, found.rows, found.rows_operand)
+        self.column_axes = _merged(found, found.columns, found.columns_operand)
+        self.rows = found.size(self.row_axes)
+        self.columns = found.size(self.column_axes)
+        self.terms = found.size(found.terms)
+        outer = (*found.batch, *found.rows[: -len(self.row_axes)], *found.columns[: -len(self.column_axes)])
+        self.batch_axes = outer
+        self.batch = found.size(outer)
+        self.rows_along_terms = _moves_last(found.rows_operand, found, found.terms)
+        self.columns_along_terms = _moves_last(found.columns_operand, found, found.terms)
+        self.term_vector = vector_width(self.terms) if self.rows_along_terms or self.columns_along_terms else 1
+
+    def vector(self, columns: int) -> int:
+        """Return the vector width of a thread's columns."""
+        return vector_width(columns)
+
+
+def _merged(found: Contraction, axes: tuple[int, ...], operand: Operand) -> tuple[int, ...]:
+    """Return the innermost axes of a side that are one stretch of memory, in the operand and in the output."""
+    taken = axes[-1:]
+    for axis in reversed(axes[:-1]):
+        following = found.axes[taken[0]]
+        adjacent = all(
+            _adjacent(indices, found.axes[axis], following) for indices in (operand.indices, found.output)
+        )
+        # Rows of several images are one stretch too; only where they are few is it worth a division.
+        if not adjacent or found.size(taken) >= 64:
+            break
+        taken = (axis, *taken)
+    return taken
+
+
+def _adjacent(indices: tuple[Any, ...], first: Any, second: Any) -> bool:
+    places = [n for n, index in enumerate(indices) if getattr(index, "same_as", lambda _: False)(first)]
+    return bool(places) and places[0] + 1 < len(indices) and bool(indices[places[0] + 1].same_as(second))
+
+
+def _moves_last(operand: Operand, found: Contraction, axes: tuple[int, ...]) -> bool:
+    return operand.last is not None and any(operand.last.same_as(found.axes[axis]) for axis in axes)
+
+
+def _default_step(shape: _Shape) -> int:
+    fitting = [n for n in divisors(shape.terms, _STEP) if n % shape.term_vector == 0]
+    return fitting[-1] if fitting else 1
+
+
+def _tiles(shape: _Shape, limits: Limits) -> Iterator[tuple[Tile, Work]]:
+    step = _default_step(shape)
+    for rows in divisors(shape.rows, 8):
+        for columns in divisors(shape.columns, 8):
+            if rows * columns > _MOST_RESULTS:
+                continue
+            loads = _loads(shape, rows, columns)
+            for threads_r in divisors(shape.rows // rows, 32):
+                for threads_c in divisors(shape.columns // columns, 32):
+                    tile = Tile(threads_r, threads_c, rows, columns)
+                    if tile.threads > limits.threads or _shared_bytes(shape, tile, step) > limits.shared_bytes:
+                        continue
+                    high, wide = rows * threads_r, columns * threads_c
+                    groups = shape.batch * (shape.rows // high) * (shape.columns // wide)
+                    yield tile, Work(groups, loads, high + wide)
+
+
+def _loads(shape: _Shape, rows: int, columns: int) -> float:
+    """Return a thread's loads from workgroup memory for one term of the sum."""
+    along_rows = rows / shape.term_vector if shape.rows_along_terms else rows / vector_width(rows)
+    width = shape.term_vector if shape.columns_along_terms else shape.vector(columns)
+    return along_rows + columns / width
+
+
+def _shared_bytes(shape: _Shape, tile: Tile, step: int) -> int:
+    return (tile.rows * tile.threads_r + tile.columns * tile.threads_c) * step * shape.found.itemsize
+
+
+def _fits(shape: _Shape, limits: Limits, values: Values) -> bool:
+    tile = Tile(values["threads_r"], values["threads_c"], values["thread_rows"], values["thread_columns"])
+    return (
+        shape.rows % (tile.rows * tile.threads_r) == 0
+        and shape.columns % (tile.columns * tile.threads_c) == 0
+        and tile.rows * tile.columns <= 2 * _MOST_RESULTS
+        and tile.threads <= limits.threads
+        and values["step"] % shape.term_vector == 0
+        and values["step"] % (shape.term_vector * values["unroll"]) == 0
+        and (not values["staged"] or _shared_bytes(shape, tile, values["step"]) <= limits.shared_bytes)
+    )
+
+
+def _build(shape: _Shape, schedule: Schedule, values: Values) -> None:
+    found = shape.found
+    block = schedule.get_sblock(found.block)
+    rows, columns = values["thread_rows"], values["thread_columns"]
+    high, wide = values["threads_r"], values["threads_c"]
+    vector, depth = shape.vector(columns), shape.term_vector
+    copies: list[SBlockRV] = []
+    if values["staged"]:
+        for operand in (found.rows_operand, found.columns_operand):
+            copies.append(schedule.cache_read(block, operand.read, "shared"))
+            inline_producers(schedule, copies[-1])
+    else:
+        inline_producers(schedule, block)
+    result = last_consumer(schedule, block)
+    if result is None:
+        result = schedule.cache_write(block, 0, "local")
+    else:
+        schedule.set_scope(block, 0, "local")
+
+    loops = schedule.get_loops(block)
+    batch, row, column, term = (
+        [loops[axis] for axis in axes] for axes in (shape.batch_axes, shape.row_axes, shape.column_axes, found.terms)
+    )
+    units = [loops[axis] for axis in found.units]
+    schedule.reorder(*units, *batch, *row, *column, *term)
+    outer = schedule.fuse(*units, *batch) if units or batch else None
+    i, j, k = (schedule.fuse(*axes) if len(axes) > 1 else axes[0] for axes in (row, column, term))
+    group_r, thread_r, own_r = schedule.split(i, [None, high, rows])
+    group_c, thread_c, own_c, lane = schedule.split(j, [None, wide, columns // vector, vector])
+    step, unrolled = values["step"], values["unroll"]
+    chunk, within, repeated, part = schedule.split(k, [None, step // (depth * unrolled), unrolled, depth])
+    heads = [outer] if outer is not None else []
+    schedule.reorder(*heads, group_r, group_c, thread_r, thread_c, chunk, within, repeated, part, own_r, own_c, lane)
+    group_y = schedule.fuse(*heads, group_r)
+    for loop, axis in ((group_y, "blockIdx.y"), (group_c, "blockIdx.x")):
+        schedule.bind(loop, axis)
+    schedule.bind(thread_r, "threadIdx.y")
+    schedule.bind(thread_c, "threadIdx.x")
+    if copies:
+        _stage(schedule, copies[0], chunk, (high, wide), depth if shape.rows_along_terms else vector_width(rows))
+        _stage(schedule, copies[1], chunk, (high, wide), depth if shape.columns_along_terms else vector)
+        _lay_out(schedule, copies[0], shape, found.rows_operand, shape.row_axes, (rows, high))
+        _lay_out(schedule, copies[1], shape, found.columns_operand, shape.column_axes, (columns, wide))
+
+    schedule.reverse_compute_at(result, thread_c)
+    *over, last = schedule.get_loops(result)[4:]
+    kept, lanes = schedule.split(last, [None, vector])
+    schedule.vectorize(lanes)
+    for loop in (*over, kept):
+        schedule.unroll(loop)
+    schedule.vectorize(lane)
+    for loop in (repeated, part, own_r, own_c):
+        schedule.unroll(loop)
+    start = schedule.decompose_reduction(block, chunk)
+    *over, last = schedule.get_loops(start)[4:]
+    schedule.vectorize(last)
+    for loop in over:
+        schedule.unroll(loop)
+
+
+def _stage(schedule: Schedule, copy: SBlockRV, at: LoopRV, threads: tuple[int, int], vector: int) -> None:
+    """Copy a tile by all threads of the workgroup, ``vector`` elements at a time."""
+    schedule.compute_at(copy, at)
+    depth = len(schedule.get_loops(schedule.get_consumers(copy)[0]))
+    tile = schedule.get_loops(copy)[_OUTER:]
+    assert depth > len(tile)
+    high, wide = threads
+    elements = schedule.fuse(*tile) if len(tile) > 1 else tile[0]
+    rounds, y, x, lanes = schedule.split(elements, [None, high, wide, vector])
+    schedule.bind(y, "threadIdx.y")
+    schedule.bind(x, "threadIdx.x")
+    if vector > 1:
+        schedule.vectorize(lanes)
+    if int(schedule.get(rounds).extent) <= _MOST_UNROLLED:
+        schedule.unroll(rounds)
+
+
+_OUTER = 5
+"""Loops around a copy: two of workgroups, two of threads, and the steps of the sum."""
+
+_MOST_UNROLLED = 4
+"""Most rounds of a copy that are written out, so that their loads wait together."""
+
+
+def _lay_out(
+    schedule: Schedule,
+    copy: SBlockRV,
+    shape: _Shape,
+    operand: Operand,
+    axes: tuple[int, ...],
+    tile: tuple[int, int],
+) -> None:
+    """Lay a copy out as threads read it: terms outside, then a thread's own elements, then threads, then a vector."""
+    found = shape.found
+    own, threads = tile
+    along_terms = _moves_last(operand, found, found.terms)
+    vector = shape.term_vector if along_terms else vector_width(own)
+
+    def place(*indices: Any) -> list[Any]:
+        side = _linear(indices, operand, found, axes)
+        term = _linear(indices, operand, found, found.terms)
+        others = [
+            index
+            for index, known in zip(indices, operand.indices, strict=True)
+            if not any(_is(known, found.axes[axis]) for axis in (*axes, *found.terms))
+        ]
+        group, mine, thread = side // (own * threads), side % own, side // own % threads
+        if along_terms:
+            return [*others, group, term // vector, mine, thread, term % vector]
+        return [*others, term, group, mine // vector, thread, mine % vector]
+
+    schedule.transform_layout(copy, ("write", 0), _with_arity(place, len(operand.indices)))
+
+
+def _linear(indices: tuple[Any, ...], operand: Operand, found: Contraction, axes: tuple[int, ...]) -> Any:
+    total: Any = 0
+    for axis in axes:
+        (dim,) = [n for n, known in enumerate(operand.indices) if _is(known, found.axes[axis])]
+        total = total * found.extents[axis] + indices[dim]
+    return total
+
+
+def _is(index: Any, axis: Any) -> bool:
+    return bool(getattr(index, "same_as", lambda _: False)(axis))
+
+
+def _with_arity(place: Callable[..., list[Any]], count: int) -> Callable[..., list[Any]]:
+    """Return ``place`` with ``count`` named parameters, which TVM counts."""
+    names = ", ".join(f"i{n}" for n in range(count))
+    made: Callable[..., list[Any]] = eval(f"lambda place: lambda {names}: place({names})")(place)
+    return made

@@ -1,0 +1,78 @@
+"""What a schedule rule offers for a kernel: parameters, and a schedule for each choice of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from tvm import IRModule
+from tvm.s_tir import Schedule
+
+ANNOTATION = "wgtune.rule"
+"""Annotation of the root block: the rule and its parameters, so that a stored trace tells which point it is."""
+
+Values = Mapping[str, int]
+"""A value for each parameter, by its name."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Most invocations (``threads``) and bytes of workgroup memory (``shared_bytes``) of a workgroup."""
+
+    threads: int
+    shared_bytes: int
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter of a rule: its ``candidates``, and the ``default`` for an unknown GPU."""
+
+    name: str
+    candidates: tuple[int, ...]
+    default: int
+
+
+@dataclass(frozen=True)
+class RuleSpace:
+    """The schedules that a rule knows for one kernel.
+
+    ``fits`` tells whether values keep the limits. ``build`` schedules: it raises any exception where values do not fit
+    the kernel after all.
+    """
+
+    rule: str
+    module: IRModule
+    parameters: tuple[Parameter, ...]
+    fits: Callable[[Values], bool]
+    build: Callable[[Schedule, Values], None]
+
+    @property
+    def defaults(self) -> dict[str, int]:
+        """The values for a GPU that nobody has measured."""
+        return {parameter.name: parameter.default for parameter in self.parameters}
+
+    def schedule(self, values: Values) -> Schedule:
+        """Return the schedule for ``values``."""
+        schedule = Schedule(self.module, error_render_level="none", enable_check=False)
+        schedule.annotate(schedule.get_sblock("root"), ANNOTATION, self.label(values))
+        self.build(schedule, values)
+        return schedule
+
+    def label(self, values: Values) -> str:
+        """Return the rule and the values as text, such as ``matmul rows=8 columns=8``."""
+        return " ".join([self.rule, *(f"{p.name}={values[p.name]}" for p in self.parameters)])
+
+    def values_of(self, label: str) -> dict[str, int] | None:
+        """Return the values that a `label` names; None where it is another rule's."""
+        rule, *pairs = label.split()
+        values = dict(pair.split("=", 1) for pair in pairs)
+        if rule != self.rule or set(values) != {p.name for p in self.parameters}:
+            return None
+        return {name: int(value) for name, value in values.items()}
+
+
+class ScheduleRule(Protocol):
+    """A function that returns the space of a kernel, or None where the rule does not apply to it."""
+
+    def __call__(self, module: IRModule, limits: Limits, /) -> RuleSpace | None: ...

@@ -1,0 +1,79 @@
+"""Tile sizes of a contraction: divisors, and the choice for a GPU that nobody has measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+_LANES = 8192
+"""Threads that keep a large GPU busy: some thousand lanes with a few waves each. Fewer leave parts of it idle."""
+
+_WAVE = 64
+"""Threads of the largest common wave (GCN); a workgroup that is no multiple of it leaves lanes idle there."""
+
+_OVERHEAD = 6
+"""Instructions of a step of the inner loop beside its loads and multiply-adds, for addresses and waiting."""
+
+_TRAFFIC = 12
+"""Multiply-adds that a GPU makes while one value comes from memory or cache, roughly: 10 to 20 for GPUs of 2020 to 2026
+(peak rates over the bandwidth of the last-level cache)."""
+
+
+def divisors(extent: int, most: int | None = None) -> tuple[int, ...]:
+    """Return the divisors of ``extent`` up to ``most``, ascending."""
+    top = extent if most is None else min(extent, most)
+    return tuple(n for n in range(1, top + 1) if extent % n == 0)
+
+
+def vector_width(extent: int) -> int:
+    """Return the widest vector that divides ``extent``: 4, 2 or 1."""
+    return next(width for width in (4, 2, 1) if extent % width == 0)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A workgroup of ``threads_r`` × ``threads_c`` threads, each with ``rows`` × ``columns`` results."""
+
+    threads_r: int
+    threads_c: int
+    rows: int
+    columns: int
+
+    @property
+    def threads(self) -> int:
+        """Threads of the workgroup."""
+        return self.threads_r * self.threads_c
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a tile is judged by: ``groups`` workgroups, and per term of the sum its loads.
+
+    ``loads`` are instructions of a thread for each multiply-add of one result, and ``staged`` values that the workgroup
+    brings from memory.
+    """
+
+    groups: int
+    loads: float
+    staged: float
+
+
+def estimated_time(tile: Tile, work: Work) -> float:
+    """Return the time of a contraction on an unknown GPU, in no unit, for comparing tiles of one kernel."""
+    results = tile.rows * tile.columns
+    share = results / (results + work.loads + _OVERHEAD / 4)
+    waves = -(-tile.threads // _WAVE) * _WAVE
+    lanes = tile.threads / waves
+    busy = min(1.0, work.groups * tile.threads / _LANES)
+    traffic = _TRAFFIC * work.staged / (results * tile.threads)
+    return max(1 / share, traffic) / (lanes * busy)
+
+
+def best_tile(tiles: Iterable[tuple[Tile, Work]]) -> Tile | None:
+    """Return the tile with the least estimated time; of equal ones the first."""
+    best: tuple[float, Tile] | None = None
+    for tile, work in tiles:
+        time = estimated_time(tile, work)
+        if best is None or time < best[0] * 0.999:
+            best = (time, tile)
+    return best[1] if best else None
