@@ -64,16 +64,23 @@ class Expressions:
         integer: WGSL's type of integers, ``u32`` or ``i32``.
         load: writes a load of some lanes.
         bind: gives a value a name, before the statement that is being written.
+        hoist: gives a value a name in the scope that it belongs to, where that lies outside.
     """
 
     def __init__(
-        self, analyzer: Analyzer, integer: str, load: Callable[[Any], Text], bind: Callable[[Text], Text]
+        self,
+        analyzer: Analyzer,
+        integer: str,
+        load: Callable[[Any], Text],
+        bind: Callable[[Text], Text],
+        hoist: Callable[[Text], Text],
     ) -> None:
         self._analyzer = analyzer
         self.integer = integer
         self.variables: dict[Any, Text] = {}
         self._load = load
         self._bind = bind
+        self.hoist = hoist
 
     def type_of(self, value: Any) -> str:
         """Return WGSL's type of ``value``."""
@@ -152,20 +159,20 @@ class Expressions:
         return Text(f"{kind(number)!s}{suffix}", atom=number >= 0)
 
     def _write_floordiv(self, value: Any) -> Text:
-        a = self.write(value.a)
+        a = self.hoist(self.write(value.a))
         divisor = _power_of_two(value.b)
         if divisor is not None:
             return _join(f"{a.operand} >> {divisor}u", a)  # arithmetic where it is signed, as floor division is
         return self._division(value, "/")
 
     def _write_floormod(self, value: Any) -> Text:
-        a = self.write(value.a)
+        a = self.hoist(self.write(value.a))
         if _power_of_two(value.b) is not None:
             return _join(f"{a.operand} & {self.constant(int(value.b.value) - 1)}", a)
         return self._division(value, "%")
 
     def _division(self, value: Any, operator: str) -> Text:
-        a, b = self.write(value.a), self.write(value.b)
+        a, b = self.hoist(self.write(value.a)), self.write(value.b)
         if self.integer == "u32":
             return _join(f"{a.operand} {operator} {b.operand}", a, b)
         if self.never_negative(value.a) and self.never_negative(value.b):
@@ -196,7 +203,7 @@ class Expressions:
 
     def _choice(self, condition: Any, yes: Any, no: Any) -> Text:
         # A scalar condition chooses between whole vectors.
-        test, first, second = self._unsplatted(condition), self.write(yes), self.write(no)
+        test, first, second = self.hoist(self._unsplatted(condition)), self.write(yes), self.write(no)
         return _join(f"select({second.text}, {first.text}, {test.text})", test, first, second, atom=True)
 
     def _write_cast(self, value: Any) -> Text:

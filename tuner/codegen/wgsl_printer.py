@@ -20,7 +20,7 @@ from .wgsl_expressions import Expressions, Text
 from .wgsl_layout import EmitError, Layout, Space, aligned
 
 _AXES = "xyz"
-_TRIVIAL = re.compile(r"\w+")
+_TRIVIAL = re.compile(r"[\w.]+")
 _INDENT = "  "
 
 
@@ -72,7 +72,7 @@ class _Printer:
         self._taken: set[str] = {"thread", "group"}
         self._scopes = [_Scope()]
         self._region = StraightLine()
-        self._text = Expressions(self._analyzer, self._kernel.integer, self._load, self._bound)
+        self._text = Expressions(self._analyzer, self._kernel.integer, self._load, self._bound, self._outside)
         for layout in self._kernel.layouts.values():
             layout.name = self._new_name(layout.name)
 
@@ -169,8 +169,7 @@ class _Printer:
         raise EmitError("the kernel holds a loop without a known number of iterations")
 
     def _write_ifthenelse(self, statement: Any) -> None:
-        test = self._text.write(statement.condition).text
-        test = self._settled(test)
+        test = self._settled(self._text.hoist(self._text.write(statement.condition)).text)
         self._block(f"if ({test}) {{", statement.then_case)
         if statement.else_case is not None:
             self._block("} else {", statement.else_case)
@@ -328,6 +327,12 @@ class _Printer:
         name = self._new_name("x")
         self._region.statements.append(f"let {name} = {value.text};")
         return Text(name, len(self._scopes) - 1, atom=True, loads=True)
+
+    def _outside(self, value: Text) -> Text:
+        """Return a name for a value that only depends on outer variables, else the value itself."""
+        if value.loads or value.depth >= len(self._scopes) - 1:
+            return value
+        return Text(self._hoisted(value.text, value.depth), value.depth, atom=True)
 
     def _hoisted(self, text: str, depth: int) -> str:
         """Return a name for ``text``, computed at the end of scope ``depth`` as it is now."""

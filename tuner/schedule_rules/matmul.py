@@ -8,7 +8,7 @@ other reads lie at constant distances.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -18,11 +18,15 @@ from tvm.s_tir.schedule import LoopRV, SBlockRV
 
 from .contraction import Contraction, Operand, find_contraction
 from .inlining import inline_producers, last_consumer
+from .layouts import lay_out
 from .rule import Limits, Parameter, RuleSpace, Values
 from .tiles import Tile, Work, best_tile, divisors, vector_width
 
 _MOST_RESULTS = 64
 """Most results of a thread: more leave too few registers for a second wave on many GPUs."""
+
+_COPYING = 6.0
+"""Instructions that copying a vector takes: load, store, addresses and clamps."""
 
 _STEP = 16
 """Terms of the sum in a step, where that divides it: a step's copies are as long as its use, and fit 16 KiB."""
@@ -114,7 +118,7 @@ def _tiles(shape: _Shape, limits: Limits) -> Iterator[tuple[Tile, Work]]:
                         continue
                     high, wide = rows * threads_r, columns * threads_c
                     groups = shape.batch * (shape.rows // high) * (shape.columns // wide)
-                    yield tile, Work(groups, loads, high + wide)
+                    yield tile, Work(groups, loads, high + wide, _COPYING / shape.term_vector)
 
 
 def _loads(shape: _Shape, rows: int, columns: int) -> float:
@@ -182,8 +186,11 @@ def _build(shape: _Shape, schedule: Schedule, values: Values) -> None:
     if copies:
         _stage(schedule, copies[0], chunk, (high, wide), depth if shape.rows_along_terms else vector_width(rows))
         _stage(schedule, copies[1], chunk, (high, wide), depth if shape.columns_along_terms else vector)
-        _lay_out(schedule, copies[0], shape, found.rows_operand, shape.row_axes, (rows, high))
-        _lay_out(schedule, copies[1], shape, found.columns_operand, shape.column_axes, (columns, wide))
+        for copy, operand, axes, tile in (
+            (copies[0], found.rows_operand, shape.row_axes, (rows, high)),
+            (copies[1], found.columns_operand, shape.column_axes, (columns, wide)),
+        ):
+            lay_out(schedule, copy, found, operand, axes, found.terms, tile, depth)
 
     schedule.reverse_compute_at(result, thread_c)
     *over, last = schedule.get_loops(result)[4:]
@@ -223,52 +230,3 @@ _OUTER = 5
 
 _MOST_UNROLLED = 4
 """Most rounds of a copy that are written out, so that their loads wait together."""
-
-
-def _lay_out(
-    schedule: Schedule,
-    copy: SBlockRV,
-    shape: _Shape,
-    operand: Operand,
-    axes: tuple[int, ...],
-    tile: tuple[int, int],
-) -> None:
-    """Lay a copy out as threads read it: terms outside, then a thread's own elements, then threads, then a vector."""
-    found = shape.found
-    own, threads = tile
-    along_terms = _moves_last(operand, found, found.terms)
-    vector = shape.term_vector if along_terms else vector_width(own)
-
-    def place(*indices: Any) -> list[Any]:
-        side = _linear(indices, operand, found, axes)
-        term = _linear(indices, operand, found, found.terms)
-        others = [
-            index
-            for index, known in zip(indices, operand.indices, strict=True)
-            if not any(_is(known, found.axes[axis]) for axis in (*axes, *found.terms))
-        ]
-        group, mine, thread = side // (own * threads), side % own, side // own % threads
-        if along_terms:
-            return [*others, group, term // vector, mine, thread, term % vector]
-        return [*others, term, group, mine // vector, thread, mine % vector]
-
-    schedule.transform_layout(copy, ("write", 0), _with_arity(place, len(operand.indices)))
-
-
-def _linear(indices: tuple[Any, ...], operand: Operand, found: Contraction, axes: tuple[int, ...]) -> Any:
-    total: Any = 0
-    for axis in axes:
-        (dim,) = [n for n, known in enumerate(operand.indices) if _is(known, found.axes[axis])]
-        total = total * found.extents[axis] + indices[dim]
-    return total
-
-
-def _is(index: Any, axis: Any) -> bool:
-    return bool(getattr(index, "same_as", lambda _: False)(axis))
-
-
-def _with_arity(place: Callable[..., list[Any]], count: int) -> Callable[..., list[Any]]:
-    """Return ``place`` with ``count`` named parameters, which TVM counts."""
-    names = ", ".join(f"i{n}" for n in range(count))
-    made: Callable[..., list[Any]] = eval(f"lambda place: lambda {names}: place({names})")(place)
-    return made

@@ -49,19 +49,21 @@ class Tile:
 class Work:
     """What a tile is judged by: ``groups`` workgroups, and per term of the sum its loads.
 
-    ``loads`` are instructions of a thread for each multiply-add of one result, and ``staged`` values that the workgroup
-    brings from memory.
+    ``loads`` are a thread's loads from workgroup memory, ``staged`` the values that the workgroup brings from memory,
+    and ``copying`` the instructions that bringing one takes.
     """
 
     groups: int
     loads: float
     staged: float
+    copying: float
 
 
 def estimated_time(tile: Tile, work: Work) -> float:
     """Return the time of a contraction on an unknown GPU, in no unit, for comparing tiles of one kernel."""
     results = tile.rows * tile.columns
-    share = results / (results + work.loads + _OVERHEAD / 4)
+    copies = work.copying * work.staged / tile.threads
+    share = results / (results + work.loads + copies + _OVERHEAD / 4)
     waves = -(-tile.threads // _WAVE) * _WAVE
     lanes = tile.threads / waves
     busy = min(1.0, work.groups * tile.threads / _LANES)

@@ -1,0 +1,74 @@
+"""How an operand's tile lies in workgroup memory: as threads read it, vector by vector."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tvm.s_tir import Schedule
+from tvm.s_tir.schedule import SBlockRV
+
+from .contraction import Contraction, Operand
+from .tiles import vector_width
+
+
+def lay_out(
+    schedule: Schedule,
+    copy: SBlockRV,
+    found: Contraction,
+    operand: Operand,
+    axes: tuple[int, ...],
+    terms: tuple[int, ...],
+    tile: tuple[int, int],
+    depth: int = 1,
+) -> None:
+    """Lay a copy out: terms of the sum outside, then a thread's own elements, then threads, then a vector.
+
+    Neighbouring threads so read neighbouring vectors, and a thread's reads lie at constant distances.
+
+    Args:
+        schedule: the schedule.
+        copy: the block that copies the operand.
+        found: the contraction.
+        operand: the operand that is copied.
+        axes: the axes of the operand's side that are tiled, outermost first.
+        terms: the axes of the sum, outermost first.
+        tile: a thread's own elements, and threads, of that side.
+        depth: the vector along the sum, where the operand's memory runs along it.
+    """
+    own, threads = tile
+    along_terms = operand.last is not None and any(operand.last.same_as(found.axes[axis]) for axis in terms)
+    vector = depth if along_terms and depth > 1 else vector_width(own)
+
+    def place(*indices: Any) -> list[Any]:
+        side, term = (_linear(indices, operand, found, chosen) for chosen in (axes, terms))
+        others = [
+            index
+            for index, known in zip(indices, operand.indices, strict=True)
+            if not any(_is(known, found.axes[axis]) for axis in (*axes, *terms))
+        ]
+        group, mine, thread = side // (own * threads), side % own, side // own % threads
+        if along_terms and depth > 1:
+            return [*others, group, term // vector, mine, thread, term % vector]
+        return [*others, term, group, mine // vector, thread, mine % vector]
+
+    schedule.transform_layout(copy, ("write", 0), _with_arity(place, len(operand.indices)))
+
+
+def _linear(indices: tuple[Any, ...], operand: Operand, found: Contraction, axes: tuple[int, ...]) -> Any:
+    total: Any = 0
+    for axis in axes:
+        dims = [n for n, known in enumerate(operand.indices) if _is(known, found.axes[axis])]
+        total = total * found.extents[axis] + indices[dims[0]]
+    return total
+
+
+def _is(index: Any, axis: Any) -> bool:
+    return bool(getattr(index, "same_as", lambda _: False)(axis))
+
+
+def _with_arity(place: Callable[..., list[Any]], count: int) -> Callable[..., list[Any]]:
+    """Return ``place`` with ``count`` parameters, which TVM counts."""
+    names = ", ".join(f"i{n}" for n in range(count))
+    made: Callable[..., list[Any]] = eval(f"lambda place: lambda {names}: place({names})")(place)
+    return made
