@@ -1,7 +1,8 @@
-"""Untuned schedules of a kernel: those of dlight's rules, and one whose threads do not loop for long."""
+"""Untuned schedules of a kernel: those of the project's rules and of dlight's, and one with short loops."""
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -11,15 +12,16 @@ from tvm.s_tir import Schedule, dlight
 from tvm.s_tir.dlight.analysis import normalize_prim_func
 from tvm.s_tir.dlight.base import try_inline
 from tvm.s_tir.dlight.gpu.base import GPUScheduleRule
-from tvm.s_tir.schedule import LoopRV, SBlockRV
+from tvm.s_tir.schedule import LoopRV, SBlockRV, ScheduleError
 from tvm.target import Target
 
 from ...database.tvm.traces import ENTRY
 from ...devices.limits import Tier
 from ...devices.wgsl_loops import may_exceed
 from ..ir import Kernel
+from ..schedule_rules import rule_spaces
 from .emit import emit
-from .targets import emit_target
+from .targets import emit_target, workgroup_limits
 from .traces import schedulable_module, trace_to_json
 from .tvm_native import NativeTier
 from .wgsl import EmitError
@@ -31,8 +33,9 @@ _LONG = 4096
 def baseline_schedules(kernel: Kernel, tier: Tier, max_thread_iterations: int | None = None) -> Iterator[Schedule]:
     """Yield untuned schedules, each with a trace; the first that emits, runs and verifies is the kernel's baseline.
 
-    First comes TVM's default for a GPU (dlight's rules in the order of TVM's generic GPU pipeline), then simpler
-    schedules for drivers that run the first one wrongly. A rule that fails is skipped.
+    First come the defaults of `wgtune.tuner.schedule_rules`, then TVM's default for a GPU (dlight's rules in the order
+    of TVM's generic GPU pipeline), then simpler schedules for drivers that run the first ones wrongly. A rule that
+    fails is skipped.
 
     Args:
         kernel: the kernel to schedule.
@@ -45,9 +48,8 @@ def baseline_schedules(kernel: Kernel, tier: Tier, max_thread_iterations: int | 
         return
     seen: set[str] = set()
     long: list[Schedule] = []
-    for rules in _BASELINE_RULES:
-        schedule = _apply(rules, kernel, tier)
-        if schedule is None or (trace := trace_to_json(schedule)) in seen:
+    for schedule in _untuned(kernel, tier):
+        if (trace := trace_to_json(schedule)) in seen:
             continue
         seen.add(trace)
         if _may_exceed(schedule, tier, max_thread_iterations):
@@ -55,6 +57,18 @@ def baseline_schedules(kernel: Kernel, tier: Tier, max_thread_iterations: int | 
         else:
             yield schedule
     yield from long
+
+
+def _untuned(kernel: Kernel, tier: Tier) -> Iterator[Schedule]:
+    """Yield the defaults of the project's rules that apply, then those of TVM's."""
+    for space in rule_spaces(schedulable_module(kernel), workgroup_limits(tier)):
+        # A rule may not see what makes its schedule impossible, such as a producer that cannot be inlined.
+        with contextlib.suppress(ScheduleError, ValueError):
+            yield space.schedule(space.defaults)
+    for rules in _BASELINE_RULES:
+        schedule = _apply(rules, kernel, tier)
+        if schedule is not None:
+            yield schedule
 
 
 def _apply(rules: tuple[Any, ...], kernel: Kernel, tier: Tier) -> Schedule | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tvm.target import Target
 
 from ...devices.limits import Tier
+from ..schedule_rules import Limits
 from .tvm_native import NativeTier, native_target
 
 _SEARCH_WARP = 32
@@ -49,6 +50,11 @@ def emit_target(tier: Tier) -> Target:
             "host": "llvm",
         }
     )
+
+
+def workgroup_limits(tier: Tier) -> Limits:
+    """Return the limits of a workgroup of ``tier``."""
+    return Limits(_threads(tier), tier.limits["maxComputeWorkgroupStorageSize"])
 
 
 def _threads(tier: Tier) -> int:

@@ -11,4 +11,22 @@ May import ``devices`` and ``support``. Reading order:
 - `conv2d`: convolutions with larger filters.
 - `tiles`: default tile sizes.
 - `inlining`: what comes before and after a reduction becomes part of its loads and stores.
+- `layouts`: how tiles lie in workgroup memory.
 """
+
+from tvm import IRModule
+
+from .conv2d import conv2d
+from .matmul import matmul
+from .rule import Limits, RuleSpace, ScheduleRule
+
+__all__ = ["RULES", "Limits", "RuleSpace", "ScheduleRule", "rule_spaces"]
+
+RULES: tuple[ScheduleRule, ...] = (matmul, conv2d)
+"""The rules in the order in which they are asked."""
+
+
+def rule_spaces(module: IRModule, limits: Limits) -> list[RuleSpace]:
+    """Return the spaces of all rules that apply to the kernel ``main`` of ``module``."""
+    spaces = (rule(module, limits) for rule in RULES)
+    return [space for space in spaces if space is not None]
