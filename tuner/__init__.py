@@ -8,5 +8,6 @@ packages: each may import those below it in this list, but not its neighbours on
 - `search`: which kernel gets the next trials, and which schedules are tried.
 - `compiled`: what the compilers of GPUs that are not here make of shaders.
 - `codegen`, `reference`, `capture`: schedules to WGSL or native code; expected outputs; models to kernels.
+- `schedule_rules`: the project's own schedules of products, convolutions and reductions.
 - `ir`: the captured model as plain data.
 """

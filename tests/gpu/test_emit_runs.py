@@ -136,15 +136,15 @@ def with_source(program: Program, change: Callable[[str], str]) -> Program:
 
 
 def fewer_terms(source: str) -> str:
-    """The loop over the reduction, the first of many iterations, one iteration short."""
-    return re.sub(r"(\w+) < (\d\d+)i; \1\+\+", lambda m: f"{m[1]} < {int(m[2]) - 1}i; {m[1]}++", source, count=1)
+    """The loop over the reduction, the first of several iterations, one iteration short."""
+    return re.sub(r"(\w+) < (\d\d+)u; \1 \+=", lambda m: f"{m[1]} < {int(m[2]) - 1}u; {m[1]} +=", source, count=1)
 
 
 MISTAKES = {
     "a block of the reduction is left out": fewer_terms,
-    "a barrier's tile is read shifted": lambda s: re.sub(r"(fma\(\w+\[\()", r"\g<1>1i + ", s, count=1),
-    "sums do not start at zero": lambda s: s.replace("0.000000e+00f", "1.000000e+00f", 1),
-    "the last workgroup writes nothing": lambda s: s.replace("> podArgs.packGridDimX", ">= podArgs.packGridDimX"),
+    "a barrier's tile is read shifted": lambda s: re.sub(r"(let t = \w+_shared\[)", r"\g<1>1u + ", s, count=1),
+    "sums do not start at zero": lambda s: s.replace("0.0f", "1.0f", 1),
+    "a workgroup writes nothing": lambda s: s.replace(") {\n", ") {\n  if (group.y == 0u) { return; }\n", 1),
 }
 
 

@@ -1,6 +1,6 @@
 """Schedules and programs: from a kernel and a trace to what a device runs.
 
-May import ``database.tvm``, ``devices`` and ``support``. Reading order:
+May import `tuner.schedule_rules`, ``database.tvm``, ``devices`` and ``support``. Reading order:
 
 - `traces`: the module that schedules start from, their traces as JSON, and how a stored trace is replayed.
 - `emit`: the program of a scheduled kernel, for the runtime that a tier belongs to.

@@ -3,7 +3,7 @@
 A rule looks at a kernel and offers a `RuleSpace`: parameters with candidates and a default for a GPU that nobody has
 measured. The result is an ordinary trace of TVM's scheduling instructions, as MetaSchedule's own sketches give it.
 
-May import ``devices`` and ``support``. Reading order:
+Imports nothing of the project's other packages. Reading order:
 
 - `rule`: what a rule offers.
 - `contraction`: products and convolutions as sums over two operands; which loops belong to which side.

@@ -210,7 +210,7 @@ def _build(shape: _Shape, schedule: Schedule, values: Values) -> None:
     terms = (*shape.channel_axes, *shape.window_axes)
     lay_out(schedule, filters, found, found.rows_operand, (shape.row_axis,), terms, (rows, values["threads_r"]))
 
-    schedule.reverse_compute_at(result, thread_w)
+    schedule.reverse_compute_at(result, thread_w, preserve_unit_loops=True)
     *over, last = schedule.get_loops(result)[_OUTER - 1 :]
     kept, lanes = schedule.split(last, [None, vector])
     schedule.vectorize(lanes)
@@ -237,7 +237,7 @@ _OUTER = 6
 
 def _stage_pixels(schedule: Schedule, copy: SBlockRV, at: LoopRV, threads: tuple[int, int, int]) -> None:
     """Copy the covered pixels, one channel after the other: where a thread's pixel lies is the same in each."""
-    schedule.compute_at(copy, at)
+    schedule.compute_at(copy, at, preserve_unit_loops=True)
     tile = schedule.get_loops(copy)[_OUTER:]
     elements = schedule.fuse(*tile[-2:]) if len(tile) > 1 else tile[-1]
     _share(schedule, elements, threads, unroll=True)
@@ -247,7 +247,7 @@ def _stage_filters(
     schedule: Schedule, copy: SBlockRV, at: LoopRV, threads: tuple[int, int, int], shape: _Shape, rows: int
 ) -> None:
     """Copy the filters, those of a vector of output channels at a time; neighbours take neighbouring terms."""
-    schedule.compute_at(copy, at)
+    schedule.compute_at(copy, at, preserve_unit_loops=True)
     tile = schedule.get_loops(copy)[_OUTER:]
     vector = vector_width(rows)
     filters, *terms = tile

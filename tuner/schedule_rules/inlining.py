@@ -20,22 +20,38 @@ def last_consumer(schedule: Schedule, block: SBlockRV) -> SBlockRV | None:
         ScheduleError: a block after it cannot be inlined.
         ValueError: several results depend on it.
     """
-    consumers = schedule.get_consumers(block)
-    if not consumers:
+    after = _descendants(schedule, block)
+    if not after:
         return None
-    while True:
-        if len(consumers) != 1:
-            raise ValueError("the reduction has several consumers")
-        following = schedule.get_consumers(consumers[0])
-        if not following:
-            break
-        schedule.compute_inline(consumers[0])
-        consumers = following
+    ends = [one for one in after.values() if not schedule.get_consumers(one)]
+    if len(ends) != 1:
+        raise ValueError("the reduction has several results")
+    names = [_name(schedule, one) for one in schedule.get_child_blocks(schedule.get_sblock("root"))]
+    last = _name(schedule, ends[0])
+    for name in names:
+        if name in after and name != last:
+            schedule.compute_inline(after[name])
     # Broadcasts that the last block reads, such as the reshaped bias, are no part of the reduction.
-    for producer in schedule.get_producers(consumers[0]):
-        if schedule.get(producer).name_hint != schedule.get(block).name_hint:
+    for producer in schedule.get_producers(after[last]):
+        if _name(schedule, producer) != _name(schedule, block):
             _inline_with_producers(schedule, producer)
-    return consumers[0]
+    return after[last]
+
+
+def _descendants(schedule: Schedule, block: SBlockRV) -> dict[str, SBlockRV]:
+    """Return all blocks that depend on ``block``, by name."""
+    found: dict[str, SBlockRV] = {}
+    waiting = list(schedule.get_consumers(block))
+    while waiting:
+        one = waiting.pop()
+        if _name(schedule, one) not in found:
+            found[_name(schedule, one)] = one
+            waiting += schedule.get_consumers(one)
+    return found
+
+
+def _name(schedule: Schedule, block: SBlockRV) -> str:
+    return str(schedule.get(block).name_hint)
 
 
 def _inline_with_producers(schedule: Schedule, block: SBlockRV) -> None:

@@ -47,10 +47,10 @@ def lay_out(
             for index, known in zip(indices, operand.indices, strict=True)
             if not any(_is(known, found.axes[axis]) for axis in (*axes, *terms))
         ]
-        group, mine, thread = side // (own * threads), side % own, side // own % threads
+        group, thread = side // (own * threads), side // own % threads
         if along_terms and depth > 1:
-            return [*others, group, term // vector, mine, thread, term % vector]
-        return [*others, term, group, mine // vector, thread, mine % vector]
+            return [*others, group, term // vector, side % own, thread, term % vector]
+        return [*others, term, group, side // vector % (own // vector), thread, side % vector]
 
     schedule.transform_layout(copy, ("write", 0), _with_arity(place, len(operand.indices)))
 

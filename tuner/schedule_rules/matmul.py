@@ -80,9 +80,7 @@ def _merged(found: Contraction, axes: tuple[int, ...], operand: Operand) -> tupl
     taken = axes[-1:]
     for axis in reversed(axes[:-1]):
         following = found.axes[taken[0]]
-        adjacent = all(
-            _adjacent(indices, found.axes[axis], following) for indices in (operand.indices, found.output)
-        )
+        adjacent = all(_adjacent(indices, found.axes[axis], following) for indices in (operand.indices, found.output))
         # Rows of several images are one stretch too; only where they are few is it worth a division.
         if not adjacent or found.size(taken) >= 64:
             break
@@ -192,7 +190,7 @@ def _build(shape: _Shape, schedule: Schedule, values: Values) -> None:
         ):
             lay_out(schedule, copy, found, operand, axes, found.terms, tile, depth)
 
-    schedule.reverse_compute_at(result, thread_c)
+    schedule.reverse_compute_at(result, thread_c, preserve_unit_loops=True)
     *over, last = schedule.get_loops(result)[4:]
     kept, lanes = schedule.split(last, [None, vector])
     schedule.vectorize(lanes)
@@ -210,10 +208,8 @@ def _build(shape: _Shape, schedule: Schedule, values: Values) -> None:
 
 def _stage(schedule: Schedule, copy: SBlockRV, at: LoopRV, threads: tuple[int, int], vector: int) -> None:
     """Copy a tile by all threads of the workgroup, ``vector`` elements at a time."""
-    schedule.compute_at(copy, at)
-    depth = len(schedule.get_loops(schedule.get_consumers(copy)[0]))
+    schedule.compute_at(copy, at, preserve_unit_loops=True)
     tile = schedule.get_loops(copy)[_OUTER:]
-    assert depth > len(tile)
     high, wide = threads
     elements = schedule.fuse(*tile) if len(tile) > 1 else tile[0]
     rounds, y, x, lanes = schedule.split(elements, [None, high, wide, vector])

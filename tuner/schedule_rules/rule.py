@@ -75,4 +75,6 @@ class RuleSpace:
 class ScheduleRule(Protocol):
     """A function that returns the space of a kernel, or None where the rule does not apply to it."""
 
-    def __call__(self, module: IRModule, limits: Limits, /) -> RuleSpace | None: ...
+    def __call__(self, module: IRModule, limits: Limits, /) -> RuleSpace | None:
+        """Return the space of the kernel ``main`` of ``module``."""
+        ...

@@ -1,9 +1,11 @@
 """The search for faster schedules of a model's kernels.
 
-May import `tuner.codegen`, ``database``, ``devices`` and ``support``. Knows neither sessions nor workers: it proposes
-schedules, and is told what they took. Reading order:
+May import `tuner.codegen`, `tuner.schedule_rules`, ``database``, ``devices`` and ``support``. Knows neither sessions
+nor workers: it proposes schedules, and is told what they took. Reading order:
 
 - `evolutionary`: one kernel's search. Draws and mutates decisions, ranks them by a cost model, and emits programs.
 - `design_space`: MetaSchedule's sketches of a kernel, and which decisions keep the limits of a workgroup.
+- `rule_sketch`: the parameters of the project's own schedule rules.
+- `knobs`: what both are made of.
 - `task_scheduler`: which kernel gets the next trials.
 """

@@ -11,10 +11,8 @@ rejects.
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -23,8 +21,8 @@ from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import Trace
 from tvm.sym import Analyzer
 
-Decision = int | tuple[int, ...]
-"""The factors of a tile size, outermost first, or the index into the candidates of a choice."""
+from ..schedule_rules import Limits
+from .knobs import ChoiceKnob, Decision, KnobSpace, TileKnob
 
 _MAX_VTHREADS = 16
 """Most virtual threads in a thread. Each repeats the code and its registers, on every GPU: more make long WGSL."""
@@ -32,76 +30,6 @@ _MAX_VTHREADS = 16
 _MAX_UNROLL = 64
 """Most iterations of a loop that a schedule may unroll. MetaSchedule goes to 1024, which makes 100 to 250 KB of WGSL
 for every visitor to load and compile, whatever the GPU. Drivers unroll short constant loops themselves."""
-
-_DRAWS = 2000
-"""Draws of some 20 µs each after which a sketch counts as having no decisions that fit."""
-
-
-@dataclass(frozen=True)
-class WorkgroupLimits:
-    """Most invocations (``threads``) and bytes of workgroup memory (``shared_bytes``) of a workgroup."""
-
-    threads: int
-    shared_bytes: int
-
-
-@dataclass(frozen=True)
-class TileKnob:
-    """A loop of ``extent`` iterations split into ``parts`` factors, the innermost at most ``max_innermost``."""
-
-    extent: int
-    parts: int
-    max_innermost: int
-
-    @cached_property
-    def _primes(self) -> list[int]:
-        left, prime, found = self.extent, 2, []
-        while left > 1:
-            while left % prime == 0:
-                found.append(prime)
-                left //= prime
-            prime += 1
-        return found
-
-    def draw(self, rng: random.Random) -> tuple[int, ...]:
-        """Draw factors by giving each prime of the extent to a random part."""
-        while True:
-            factors = [1] * self.parts
-            for prime in self._primes:
-                factors[rng.randrange(self.parts)] *= prime
-            # A prime extent above the bound never fits the innermost part, so another draw always can.
-            if factors[-1] <= self.max_innermost:
-                return tuple(factors)
-
-    def mutate(self, value: Decision, rng: random.Random) -> tuple[int, ...]:
-        """Return ``value`` with one prime moved to another part, or ``value`` itself where that is impossible."""
-        assert isinstance(value, tuple)
-        sources = [part for part, factor in enumerate(value) if factor > 1]
-        if not sources or self.parts < 2:
-            return value
-        source = rng.choice(sources)
-        target = rng.choice([part for part in range(self.parts) if part != source])
-        prime = rng.choice([p for p in set(self._primes) if value[source] % p == 0] or [1])
-        factors = list(value)
-        factors[source] //= prime
-        factors[target] *= prime
-        return tuple(factors) if factors[-1] <= self.max_innermost else value
-
-
-@dataclass(frozen=True)
-class ChoiceKnob:
-    """A choice between ``candidates``, drawn with ``weights``."""
-
-    candidates: tuple[int, ...]
-    weights: tuple[float, ...]
-
-    def draw(self, rng: random.Random) -> int:
-        """Draw an index into ``candidates``."""
-        return rng.choices(range(len(self.candidates)), self.weights)[0]
-
-    def mutate(self, value: Decision, rng: random.Random) -> int:
-        """Draw another index; 0 where there is only one."""
-        return rng.choice([i for i in range(len(self.candidates)) if i != value] or [0])
 
 
 def _factor(decision: Decision, part: int) -> int:
@@ -144,7 +72,7 @@ class _Workgroups:
     """Knobs that choose up to how many iterations a loop is unrolled."""
 
 
-class Sketch:
+class Sketch(KnobSpace):
     """One of MetaSchedule's sketches of a kernel: a trace whose sampling instructions are knobs.
 
     Args:
@@ -153,35 +81,14 @@ class Sketch:
         limits: those of one workgroup.
     """
 
-    def __init__(self, module: tvm.IRModule, trace: Trace, limits: WorkgroupLimits) -> None:
+    def __init__(self, module: tvm.IRModule, trace: Trace, limits: Limits) -> None:
+        super().__init__(())
         self._limits = limits
         self._instructions = _before_postprocessing(trace)
         self._sampled = [i for i in self._instructions if i.kind.name in ("SamplePerfectTile", "SampleCategorical")]
-        self.knobs: tuple[TileKnob | ChoiceKnob, ...] = tuple(_knob(i, trace.decisions) for i in self._sampled)
+        self.knobs = tuple(_knob(i, trace.decisions) for i in self._sampled)
         self.signature = _signature(self._instructions)
         self._groups = _TraceReader(module, self._instructions, self._sampled, trace).read()
-
-    def draw(self, rng: random.Random) -> tuple[Decision, ...] | None:
-        """Draw decisions that fit the limits; None where none was found."""
-        for _ in range(_DRAWS):
-            decisions = tuple(knob.draw(rng) for knob in self.knobs)
-            if self.fits(decisions):
-                return decisions
-        return None
-
-    def mutate(self, decisions: tuple[Decision, ...], rng: random.Random) -> tuple[Decision, ...] | None:
-        """Return ``decisions`` with one or two changed, within the limits; None where no such change was found."""
-        if not self.knobs:
-            return None
-        for _ in range(_DRAWS // 10):
-            changed = list(decisions)
-            for _ in range(rng.choice((1, 1, 2))):
-                index = rng.randrange(len(self.knobs))
-                changed[index] = self.knobs[index].mutate(changed[index], rng)
-            result = tuple(changed)
-            if result != decisions and self.fits(result):
-                return result
-        return None
 
     def fits(self, decisions: tuple[Decision, ...]) -> bool:
         """Return whether the workgroups that ``decisions`` imply keep the limits, as far as the trace shows."""

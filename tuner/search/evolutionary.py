@@ -29,12 +29,15 @@ from ...devices.program import AnyProgram
 from ...devices.wgsl_loops import surely_exceeds
 from ...support.errors import WgtuneError
 from ..codegen.emit import emit
-from ..codegen.targets import search_target
+from ..codegen.targets import search_target, workgroup_limits
 from ..codegen.traces import replay, schedulable_module, trace_to_json
 from ..codegen.tvm_native import NativeTier
 from ..codegen.wgsl import EmitError
 from ..ir import Kernel
-from .design_space import Decision, Sketch, WorkgroupLimits
+from ..schedule_rules import rule_spaces
+from .design_space import Sketch
+from .knobs import Decision
+from .rule_sketch import RuleSketch
 
 _POOL = 4
 """Replayed schedules for each proposed one, once the cost model is trained."""
@@ -51,7 +54,7 @@ _MUTATED = 0.5
 _RANDOM_PICK = 0.2
 """Share of proposals picked at random, so that the cost model learns where it is wrong."""
 
-_EMPTY_ROUNDS = 3
+_EMPTY_ROUNDS = 8
 """Rounds without a new program after which a kernel is exhausted."""
 
 _MAX_PUT_ASIDE = 64
@@ -144,7 +147,16 @@ class KernelSearch:
         self._module = schedulable_module(kernel)
         self._args = ms.arg_info.ArgInfo.from_prim_func(self._module[ENTRY])
         self._context, self._postprocs = search_context(self._module, tier, self._random.randrange(1, 2**31 - 1))
-        self._sketches = sketches(self._module, tier, self._context)
+        self._sketches: list[Sketch | RuleSketch] = [
+            *rule_sketches(self._module, tier),
+            *sketches(self._module, tier, self._context),
+        ]
+        rules = sum(isinstance(sketch, RuleSketch) for sketch in self._sketches)
+        self._weights = [
+            1.0 / rules if isinstance(sketch, RuleSketch) else 1.0 / (len(self._sketches) - rules)
+            for sketch in self._sketches
+        ]
+        """Random points come from the project's rules and from MetaSchedule's sketches in equal parts."""
         self._drawn: set[_Point] = set()
         self._known: dict[str, float | None] = {}
         """Latency by program digest, None for a program that failed."""
@@ -208,7 +220,7 @@ class KernelSearch:
                 decisions = self._sketches[parent.sketch].mutate(parent.decisions, self._random)
                 point = None if decisions is None else _Point(parent.sketch, decisions)
             if point is None:
-                index = self._random.randrange(len(self._sketches))
+                index = self._random.choices(range(len(self._sketches)), self._weights)[0]
                 decisions = self._sketches[index].draw(self._random)
                 point = None if decisions is None else _Point(index, decisions)
             if point is not None and point not in self._drawn:
@@ -222,8 +234,10 @@ class KernelSearch:
         seed = self._random.randrange(1, 2**31 - 1)
         schedule = Schedule(self._module, seed=seed, error_render_level="none", enable_check=False)
         try:
-            trace = self._sketches[point.sketch].trace(point.decisions)
-            trace.apply_to_schedule(schedule, remove_postproc=True)
+            sketch = self._sketches[point.sketch]
+            if isinstance(sketch, RuleSketch):
+                return sketch.schedule(point.decisions)
+            sketch.trace(point.decisions).apply_to_schedule(schedule, remove_postproc=True)
             schedule.enter_postproc()
             legal = all(postproc.apply(schedule) for postproc in self._postprocs)
         except Exception:  # TVM raises several kinds where a decision does not fit
@@ -328,9 +342,15 @@ def search_context(module: tvm.IRModule, tier: Tier, seed: int = 1) -> tuple[ms.
 
 def sketches(module: tvm.IRModule, tier: Tier, context: ms.TuneContext) -> list[Sketch]:
     """Return the sketches of a kernel: MetaSchedule's rules applied in post order."""
-    threads = min(tier.limits["maxComputeInvocationsPerWorkgroup"], tier.limits["maxComputeWorkgroupSizeX"])
-    limits = WorkgroupLimits(threads, tier.limits["maxComputeWorkgroupStorageSize"])
+    limits = workgroup_limits(tier)
     return [Sketch(module, schedule.trace, limits) for schedule in context.generate_design_space()]
+
+
+def rule_sketches(module: tvm.IRModule, tier: Tier) -> list[RuleSketch]:
+    """Return the spaces of the project's rules that apply; none for a CPU, which has no workgroups."""
+    if isinstance(tier, NativeTier) and tier.is_cpu:
+        return []
+    return [RuleSketch(space) for space in rule_spaces(module, workgroup_limits(tier))]
 
 
 @contextmanager

@@ -14,10 +14,11 @@ from wgtune.devices.limits import TIERS
 from wgtune.devices.wgsl_loops import may_exceed
 from wgtune.tuner.capture.kernel import make_kernel
 from wgtune.tuner.codegen.baseline_schedules import ShortLoops, baseline_schedules
-from wgtune.tuner.codegen.targets import emit_target
+from wgtune.tuner.codegen.targets import emit_target, workgroup_limits
 from wgtune.tuner.codegen.traces import TraceError, replay, schedulable_module, trace_to_json
 from wgtune.tuner.codegen.wgsl import emit_wgsl
 from wgtune.tuner.ir import Kernel
+from wgtune.tuner.schedule_rules import rule_spaces
 from wgtune.tuner.search.evolutionary import search_context
 
 TIER = TIERS["default"]
@@ -69,12 +70,13 @@ def test_baselines_leave_the_kernel_unscheduled() -> None:
     assert "thread" not in schedulable_module(kernel).script()
 
 
-def test_baselines_differ_and_the_first_is_dlights_default() -> None:
+def test_baselines_differ_and_the_rules_default_comes_before_dlights() -> None:
     kernel = matmul()
-    first, *others = baseline_schedules(kernel, TIER)
+    first, second, *others = (trace_to_json(schedule) for schedule in baseline_schedules(kernel, TIER))
+    (space,) = rule_spaces(schedulable_module(kernel), workgroup_limits(TIER))
     default = dlight.gpu.Matmul().apply(schedulable_module(kernel)["main"], emit_target(TIER), False)
-    assert trace_to_json(first) == trace_to_json(default)
-    assert others and trace_to_json(first) not in [trace_to_json(s) for s in others]
+    assert first == trace_to_json(space.schedule(space.defaults)) and second == trace_to_json(default)
+    assert others and len({first, second, *others}) == 2 + len(others)
 
 
 def test_names_in_the_kernel_do_not_matter() -> None:

@@ -1,0 +1,92 @@
+"""Schedules of the rules on the adapter: defaults, and parameters drawn at random, give the reference."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+from tvm import te, topi
+
+from wgtune.devices.limits import TIERS
+from wgtune.devices.measure.job import MeasureJob, Sampling
+from wgtune.devices.worker.worker import Worker
+from wgtune.support.enums import TrialState
+from wgtune.tuner.capture.kernel import make_kernel
+from wgtune.tuner.codegen.targets import workgroup_limits
+from wgtune.tuner.codegen.traces import schedulable_module
+from wgtune.tuner.codegen.wgsl import emit_wgsl
+from wgtune.tuner.ir import Kernel
+from wgtune.tuner.reference.reference import make_case
+from wgtune.tuner.schedule_rules import rule_spaces
+
+TIER = TIERS["default"]
+DRAWS = 3
+
+
+def kernel_of(*tensors: te.Tensor) -> Kernel:
+    return make_kernel("kernel", te.create_prim_func(list(tensors)))
+
+
+def matmul(m: int, n: int, k: int, batch: tuple[int, ...] = ()) -> Kernel:
+    a, b, bias = te.placeholder((*batch, m, k)), te.placeholder((k, n)), te.placeholder((n,))
+    term = te.reduce_axis((0, k))
+    total = te.compute((*batch, m, n), lambda *i: te.sum(a(*i[:-1], term) * b[term, i[-1]], term))
+    return kernel_of(a, b, bias, topi.add(total, bias))
+
+
+def scores(queries: int, keys: int, heads: int, width: int) -> Kernel:
+    """Products of queries and keys, both (batch, position, head, channel)."""
+    q, k = te.placeholder((1, queries, heads, width)), te.placeholder((1, keys, heads, width))
+    term = te.reduce_axis((0, width))
+    total = te.compute((1, heads, queries, keys), lambda b, h, i, j: te.sum(q[b, i, h, term] * k[b, j, h, term], term))
+    return kernel_of(q, k, te.compute(total.shape, lambda *i: total(*i) * 0.125))
+
+
+def values(queries: int, keys: int, heads: int, width: int) -> Kernel:
+    """Sums of values weighted by scores."""
+    s, v = te.placeholder((1, heads, queries, keys)), te.placeholder((1, keys, heads, width))
+    term = te.reduce_axis((0, keys))
+    total = te.compute((1, queries, heads, width), lambda b, i, h, c: te.sum(s[b, h, i, term] * v[b, term, h, c], term))
+    return kernel_of(s, v, total)
+
+
+def conv(channels: int, filters: int, size: int, window: int, stride: int = 1, padding: int = 1) -> Kernel:
+    x, w = te.placeholder((2, channels, size, size)), te.placeholder((filters, channels, window, window))
+    bias = te.placeholder((1, filters, 1, 1))
+    return kernel_of(x, w, bias, topi.add(topi.nn.conv2d_nchw(x, w, stride, padding, 1), bias))
+
+
+KERNELS = {
+    "linear": matmul(64, 96, 48),
+    "linear of two texts of 77": matmul(77, 64, 40, (2,)),
+    "prime sizes": matmul(13, 7, 11),
+    "transposed": scores(64, 77, 2, 40),
+    "transposed, vectors both ways": scores(32, 64, 4, 16),
+    "attention values": values(64, 77, 2, 40),
+    "1 × 1 convolution": conv(24, 32, 16, 1, padding=0),
+    "3 × 3 convolution": conv(16, 32, 16, 3),
+    "stride 2": conv(16, 16, 16, 3, 2),
+    "three filters": conv(8, 3, 24, 3),
+    "odd size": conv(5, 7, 9, 3),
+    "5 × 5 without padding": conv(4, 8, 12, 5, padding=0),
+}
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_every_point_of_a_rule_gives_the_reference(worker: Worker, tmp_path: Path, name: str) -> None:
+    kernel = KERNELS[name]
+    (space,) = rule_spaces(schedulable_module(kernel), workgroup_limits(TIER))
+    case = make_case(kernel, 0, tmp_path)
+    chance = random.Random(name)
+    points = [space.defaults]
+    for _ in range(5000):
+        point = {p.name: chance.choice(p.candidates) for p in space.parameters}
+        if space.fits(point) and len(points) <= DRAWS:
+            points.append(point)
+    for point in points:
+        program = emit_wgsl(space.schedule(point).mod, TIER)
+        assert len(program.dispatches) == 1, space.label(point)
+        sampling = Sampling(min_samples=1, min_seconds=0.0)
+        result = worker.measure(MeasureJob(program, case.path, case.rtol, case.atol, sampling=sampling))
+        assert result.state is TrialState.OK, f"{space.label(point)}: {result.error}"

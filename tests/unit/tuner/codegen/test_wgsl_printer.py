@@ -1,0 +1,132 @@
+"""The WGSL that is written for lowered functions: vectors, registers, loads made once, addresses outside loops."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import tvm
+from tvm import te
+from tvm.s_tir import Schedule
+
+from wgtune.devices.limits import TIERS
+from wgtune.tuner.capture.kernel import make_kernel
+from wgtune.tuner.codegen.traces import schedulable_module
+from wgtune.tuner.codegen.wgsl import EmitError, emit_wgsl
+
+TIER = TIERS["default"]
+
+
+def elementwise(expression, shape: tuple[int, ...] = (64, 64), dtype: str = "float32", vector: int = 4) -> str:
+    """The WGSL of an element-wise kernel, each thread with ``vector`` neighbours."""
+    x = te.placeholder(shape, dtype)
+    kernel = make_kernel("kernel", te.create_prim_func([x, te.compute(shape, lambda *i: expression(x, *i))]))
+    schedule = Schedule(schedulable_module(kernel))
+    (block,) = schedule.get_child_blocks(schedule.get_sblock("root"))
+    loop = schedule.fuse(*schedule.get_loops(block))
+    group, thread, lane = schedule.split(loop, [None, 32, vector])
+    schedule.bind(group, "blockIdx.x")
+    schedule.bind(thread, "threadIdx.x")
+    schedule.vectorize(lane)
+    (shader,) = emit_wgsl(schedule.mod, TIER).shaders
+    return shader.source
+
+
+def test_aligned_neighbours_are_loaded_and_stored_as_vectors() -> None:
+    source = elementwise(lambda x, i, j: x[i, j] * 2.0)
+    assert source.count("array<vec4<f32>, 1024>") == 2 and "array<f32" not in source
+    assert len(re.findall(r"b1\[.*\] = ", source)) == 1
+
+
+def test_elements_that_do_not_align_are_loaded_one_by_one_and_stored_as_vectors() -> None:
+    source = elementwise(lambda x, i, j: x[i, (j + 1) % 64])
+    assert "b0 : array<f32, 4096>" in source and "b1 : array<vec4<f32>, 1024>" in source
+
+
+def test_a_buffer_that_threads_write_by_single_elements_stays_scalar() -> None:
+    """WGSL may write a whole vector where a component is assigned."""
+    source = elementwise(lambda x, i, j: x[i, j], vector=1)
+    assert "vec4" not in source
+
+
+def test_one_component_of_a_vector_is_read_by_its_name() -> None:
+    x = te.placeholder((256,))
+    twice = te.compute((64,), lambda i: x[4 * i + 2] + x[4 * i] * te.max(x[4 * i], x[4 * i + 1]))
+    kernel = make_kernel("kernel", te.create_prim_func([x, twice]))
+    schedule = Schedule(schedulable_module(kernel))
+    (block,) = schedule.get_child_blocks(schedule.get_sblock("root"))
+    copy = schedule.cache_read(block, 0, "local")
+    (loop,) = schedule.get_loops(block)
+    group, thread = schedule.split(loop, [None, 64])
+    schedule.bind(group, "blockIdx.x")
+    schedule.bind(thread, "threadIdx.x")
+    schedule.compute_at(copy, thread)
+    _, lanes = schedule.split(schedule.get_loops(copy)[-1], [None, 4])
+    schedule.unroll(schedule.get_loops(copy)[-2])
+    del lanes
+    source = emit_wgsl(schedule.mod, TIER).shaders[0].source
+    assert "b1[thread.x]" in source
+
+
+def test_addresses_are_computed_outside_the_loop_and_equal_loads_are_one() -> None:
+    x, w = te.placeholder((64, 256)), te.placeholder((256,))
+    k = te.reduce_axis((0, 256))
+    total = te.compute((64,), lambda i: te.sum(x[i, k] * x[i, k] * w[k], k))
+    kernel = make_kernel("kernel", te.create_prim_func([x, w, total]))
+    schedule = Schedule(schedulable_module(kernel))
+    (block,) = schedule.get_child_blocks(schedule.get_sblock("root"))
+    rows, terms = schedule.get_loops(block)
+    group, thread = schedule.split(rows, [None, 32])
+    schedule.bind(group, "blockIdx.x")
+    schedule.bind(thread, "threadIdx.x")
+    schedule.decompose_reduction(block, terms)
+    before, loop = emit_wgsl(schedule.mod, TIER).shaders[0].source.split("for (", 1)
+    (address,) = re.findall(r"let (\w+) = \(group.x \* 8192u\) \+ \(thread.x \* 256u\);", before)
+    assert loop.count("b0[") == 1 and f"b0[{address} + " in loop
+    assert "group" not in loop.split("}")[0].replace("b2[", "")[: loop.index("b2[")]
+
+
+def test_integers_that_may_be_negative_are_signed_and_others_are_not() -> None:
+    assert "i32" not in elementwise(lambda x, i, j: x[(i + 3) % 64, j])
+    assert "i32(" in elementwise(lambda x, i, j: x[te.max(i - 5, 0), j])
+
+
+def test_division_by_a_power_of_two_is_a_shift_and_a_mask() -> None:
+    source = elementwise(lambda x, i, j: x[j // 8, i % 8 * 8 + j % 8], vector=1)
+    assert ">> 3u" in source and "& 7u" in source and "/" not in source and "%" not in source
+
+
+def test_a_choice_is_a_select_and_conditions_have_no_branches() -> None:
+    source = elementwise(
+        lambda x, i, j: tvm.tirx.if_then_else(tvm.tirx.all(i >= 1, j >= 1), x[i, j], tvm.tirx.const(0.0, "float32"))
+    )
+    assert "select(" in source and "&&" not in source and "if (" not in source
+
+
+def test_functions_that_wgsl_lacks_are_written_out_with_their_argument_once() -> None:
+    source = elementwise(lambda x, i, j: te.erf(x[i, j] * 3.5), vector=1)
+    assert "erf" not in source and source.count("3.5f") == 1
+
+
+def test_a_constant_that_is_not_finite_is_refused() -> None:
+    with pytest.raises(EmitError, match="constant inf"):
+        elementwise(lambda x, i, j: x[i, j] + tvm.tirx.const(float("inf"), "float32"))
+
+
+def test_registers_are_variables_and_every_name_is_declared_once() -> None:
+    x = te.placeholder((64, 8))
+    k = te.reduce_axis((0, 8))
+    total = te.compute((64,), lambda i: te.sum(x[i, k], k))
+    kernel = make_kernel("kernel", te.create_prim_func([x, te.compute((64,), lambda i: te.exp(total[i]))]))
+    schedule = Schedule(schedulable_module(kernel))
+    first, second = schedule.get_child_blocks(schedule.get_sblock("root"))
+    schedule.set_scope(first, 0, "local")
+    (loop,) = schedule.get_loops(second)
+    group, thread = schedule.split(loop, [None, 64])
+    schedule.bind(group, "blockIdx.x")
+    schedule.bind(thread, "threadIdx.x")
+    schedule.compute_at(first, thread)
+    source = emit_wgsl(schedule.mod, TIER).shaders[0].source
+    declared = re.findall(r"^\s*(?:var|let) (\w+)", source, re.MULTILINE)
+    assert len(declared) == len(set(declared))
+    assert re.search(r"var \w+_0 : f32;", source) and "var<private>" not in source
