@@ -9,7 +9,7 @@ import typer
 from ..database.queries.health import device_health
 from ..database.store import Store
 from ..devices.discovery.discovery import discover, select
-from ..devices.offline.chips import find_chips
+from ..devices.offline.chips import CUDA_CHIPS, find_chips
 from ..reports.listings.devices import print_devices
 from ..reports.listings.health import print_health
 from ..support.console import stdout, warn
@@ -37,4 +37,6 @@ def devices(
     for problem in found.problems:
         warn(problem)
     chips, missing = find_chips()
+    # A toolkit for NVIDIA's chips is a large extra, so there is no word where it is missing.
+    chips += find_chips(CUDA_CHIPS)[0]
     print_devices(found.devices, chips, missing, json=json, console=stdout())

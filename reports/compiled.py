@@ -164,7 +164,7 @@ class CompiledReport:
                 found.append(
                     f"{bound.chip}: an image reaches at most {percent(bound.share)} of the peak in products, "
                     f"convolutions and attention; {percent(bound.low)} of their FLOPs are in kernels under "
-                    f"{LOW_SHARE}; {_count(bound.spilling, 'kernel')} spill."
+                    f"{LOW_SHARE}; {_count(bound.spilling, 'kernel')} {'spills' if bound.spilling == 1 else 'spill'}."
                 )
         failing = [row for row in self.rows if row.program.problem]
         if failing:
@@ -292,14 +292,14 @@ def _table_row(program: KernelProgram, one: OnChip, part: float | None) -> dict[
         "launches": sum(program.launches.values()),
         "shaders": len(one.shaders) or None,
         "vgprs": most("vgprs"),
-        "sgprs": most("sgprs"),
+        "sgprs": most("sgprs") or None,
         "spills": one.spills if one.shaders else None,
         "workgroup": most("workgroup_bytes"),
         "waves": min((facts.waves for facts in one.shaders), default=None),
         "instructions": total("instructions"),
         "code": total("code_bytes"),
-        "latency": total("latency_cycles"),
-        "throughput": total("inverse_throughput_cycles"),
+        "latency": total("latency_cycles") or None,
+        "throughput": total("inverse_throughput_cycles") or None,
     }
 
 

@@ -10,16 +10,16 @@ class ShaderFacts:
     """A shader as a GPU's compiler left it.
 
     Attributes:
-        vgprs: Vector registers of a thread.
-        sgprs: Scalar registers of a wave.
+        vgprs: Vector registers of a thread. NVIDIA's chips have no others that count.
+        sgprs: Scalar registers of a wave; 0 where the chip has none.
         spilled_vgprs: Vector registers that did not fit and went to memory.
         spilled_sgprs: Scalar registers that did not fit.
         scratch_bytes: Memory of a wave for spills and for arrays that are indexed at run time.
         workgroup_bytes: Workgroup memory (LDS).
-        waves: Waves that a SIMD can hold at once.
+        waves: Waves that a SIMD can hold at once; on NVIDIA's chips warps of a scheduler.
         instructions: Instructions of the whole shader.
         code_bytes: Size of the machine code.
-        latency_cycles: The compiler's estimate of a wave's duration. Loops are weighed by a guess.
+        latency_cycles: The compiler's estimate of a wave's duration. Loops are weighed by a guess. 0 for none.
         inverse_throughput_cycles: The compiler's estimate of cycles per wave where there are enough waves; likewise.
         hot_instructions: Instructions of the block with most multiply-adds; None where there is no disassembly.
         hot_multiply_adds: Multiply-adds among them.

@@ -14,7 +14,8 @@ from ...database.queries.layers import open_layers
 from ...database.reader import Reader
 from ...database.store import Store
 from ...devices.limits import find_tier
-from ...devices.offline.chips import chip_list, select_chips
+from ...devices.offline.chips import CHIPS, CUDA_CHIPS, chip_list, select_chips
+from ...devices.offline.compiler import takes_wgsl
 from ...reports.compiled import compiled_report
 from ...reports.html.compiled_page import write_compiled_page
 from ...reports.launch_counts import model_launches
@@ -75,7 +76,11 @@ def report_compiled(
     stage: StageOption = None,
     chip: Annotated[
         list[str] | None,
-        typer.Option("--chip", help=f"By commas or by repeating it; by default all: {chip_list()}."),
+        typer.Option(
+            "--chip",
+            help=f"By commas or by repeating it. WGSL for AMD's, by default all: {chip_list(CHIPS)}. With --model also "
+            f"TVM's CUDA for NVIDIA's: {chip_list(CUDA_CHIPS)}.",
+        ),
     ] = None,
     steps: StepsOption = 20,
     tier: TierOption = "default",
@@ -92,7 +97,9 @@ def report_compiled(
     chips = select_chips(split_specs(chip))
     choice = _Choice(bundle, device, model, stage, steps, tier, width, height)
     if (bundle is None and device is None and model is None) or (bundle is not None and device is not None):
-        raise UsageError("whose programs?", "name --model, --device or --bundle; --help tells them apart")
+        raise UsageError(
+            "no programs are named to compile", "name --model, --device or --bundle; --help tells them apart"
+        )
     Store.open(db).close()  # facts are kept: the user's own database is made where there is none
     with open_layers(db, releases=releases or (), shipped=shipped, warn=note) as store:
         subject, programs = _programs(store, choice, chips)
@@ -112,6 +119,8 @@ def report_compiled(
 def _programs(store: Reader, choice: _Choice, chips: Sequence[Chip]) -> tuple[str, list[KernelProgram]]:
     """Return whose programs they are, in words, and the programs."""
     # TVM takes seconds to import; a bundle and known records need none of it.
+    if not takes_wgsl(chips):
+        return _cuda_programs(choice, chips)
     if choice.bundle is not None:
         from ...build.bundle.bundle_programs import bundle_programs
 
@@ -141,6 +150,19 @@ def _programs(store: Reader, choice: _Choice, chips: Sequence[Chip]) -> tuple[st
     with progress("Making programs") as report:
         programs = baseline_programs(capture, find_tier(choice.tier), choice.steps, report)
     return f"Untuned programs of {choice.model}", programs
+
+
+def _cuda_programs(choice: _Choice, chips: Sequence[Chip]) -> tuple[str, list[KernelProgram]]:
+    """Return a model's baselines in CUDA, scheduled for the first of NVIDIA's chips."""
+    if choice.model is None or choice.bundle is not None or choice.device is not None:
+        raise UsageError("NVIDIA's chips compile a model's untuned programs alone", "name the model with --model")
+    from ...tuner.remeasure.cuda_programs import cuda_baselines
+
+    options = capture_options(choice.width, choice.height, 1, True)
+    capture = captured(choice.model, options, choice.stages)
+    with progress("Making programs") as report:
+        programs = cuda_baselines(capture, chips[0], choice.steps, report)
+    return f"Untuned CUDA programs of {choice.model}", programs
 
 
 def _work(store: Reader, bundle: Bundle, model: str | None) -> dict[str, KernelWork]:

@@ -1,12 +1,14 @@
-"""From shaders to facts: translation in one Chromium, then compilation for several chips at once."""
+"""From shaders to facts: WGSL is translated in Chromium, and compiled for several chips at once."""
 
 from __future__ import annotations
 
 import base64
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Any
 
 from ...support.child_process import Child, ChildDied, ChildTimeout
 from ...support.errors import DeviceError
@@ -31,16 +33,23 @@ def installed_compiler(chips: Sequence[Chip]) -> str:
 
     Raises DeviceError, in one sentence, where a part is missing or a chip is unknown to the driver.
     """
-    find_assembler()
-    browser = chromium_version(find_chromium())
+    browser = ""
+    if takes_wgsl(chips):
+        find_assembler()
+        browser = chromium_version(find_chromium())
     found, problems = find_chips(chips)
     if problems or not found:
         raise DeviceError(problems[0] if problems else "there is no chip to compile for")
     return _compiler_name(browser, found[0].driver)
 
 
+def takes_wgsl(chips: Sequence[Chip]) -> bool:
+    """Return whether ``chips``, which are one maker's, compile WGSL, rather than TVM's CUDA."""
+    return chips[0].driver == "radv"
+
+
 def _compiler_name(browser: str, driver: str) -> str:
-    return f"{browser}, {driver} (RADV)"
+    return f"{browser}, {driver} (RADV)" if browser else driver
 
 
 @dataclass(frozen=True)
@@ -61,7 +70,7 @@ class OfflineCompiler:
 
         Raises DeviceError, in one sentence, where a part is missing.
         """
-        self._translators = Translators()
+        self._translators = Translators() if takes_wgsl(chips) else None
         self._children: dict[Chip, Child] = {}
         self.found: list[FoundChip] = []
         try:
@@ -71,7 +80,8 @@ class OfflineCompiler:
         except BaseException:
             self.close()
             raise
-        self.compiler = _compiler_name(self._translators.version, self.found[0].driver)
+        browser = self._translators.version if self._translators else ""
+        self.compiler = _compiler_name(browser, self.found[0].driver)
 
     def __enter__(self) -> OfflineCompiler:
         return self
@@ -83,7 +93,8 @@ class OfflineCompiler:
 
     def close(self) -> None:
         """End every browser and every driver's process."""
-        self._translators.close()
+        if self._translators is not None:
+            self._translators.close()
         for child in self._children.values():
             child.kill()
 
@@ -93,16 +104,21 @@ class OfflineCompiler:
         While the drivers compile a shader, browsers translate the next ones. Raises DeviceError where the browser does
         not start, or a driver cannot be started again after a crash.
         """
+        if self._translators is None:
+            for shader, chips in requests:
+                threads = math.prod(shader.workgroup)
+                self._send({"source": shader.source, "entry": shader.entry, "threads": threads}, chips)
+                yield self._collect(shader, chips)
+            return
         codes = self._translators.translate([shader for shader, _ in requests])
         for (shader, chips), code in zip(requests, codes, strict=True):
             if isinstance(code, TranslationError):
                 yield [Outcome(shader, chip, None, f"WGSL does not become SPIR-V: {code}") for chip in chips]
             else:
-                self._send(code, chips)
+                self._send({"spirv": base64.b64encode(code).decode()}, chips)
                 yield self._collect(shader, chips)
 
-    def _send(self, code: bytes, chips: Sequence[Chip]) -> None:
-        message = {"spirv": base64.b64encode(code).decode()}
+    def _send(self, message: dict[str, Any], chips: Sequence[Chip]) -> None:
         for chip in chips:
             try:
                 self._children[chip].send(message)

@@ -76,10 +76,10 @@ def _quirks(device: Device) -> list[dict[str, Any]]:
 def _chip_row(found: FoundChip) -> dict[str, Any]:
     return {
         "key": found.chip.key,
-        "vendor": "amd",
+        "vendor": found.chip.vendor,
         "model": found.chip.products,
         "architecture": found.chip.architecture,
-        "driver": f"RADV, {found.driver}",
+        "driver": f"RADV, {found.driver}" if found.chip.driver == "radv" else found.driver,
         "compile_only": True,
     }
 

@@ -9,5 +9,6 @@ Reading order:
 - `stability`: the best schedules of a device, measured on that device again.
 - `cross_device`: the best schedules of one device, measured on another.
 - `judged_programs`: programs to be judged without running them: untuned baselines, best records.
+- `cuda_programs`: untuned baselines as TVM's CUDA, for NVIDIA's compilers.
 - `pytorch_baseline`: the latency of a model's stages in PyTorch.
 """
