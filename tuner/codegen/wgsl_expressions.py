@@ -156,7 +156,11 @@ class Expressions:
         if not math.isfinite(number):
             raise EmitError(f"the kernel needs the constant {number}, which WGSL cannot express")
         suffix, kind = ("h", np.float16) if dtype == "float16" else ("f", np.float32)
-        return Text(f"{kind(number)!s}{suffix}", atom=number >= 0)
+        digits = str(kind(number))
+        if abs(float(digits)) > float(np.finfo(kind).max):
+            # The shortest digits of the largest number lie above it, and Tint refuses them.
+            digits = repr(float(kind(number)))
+        return Text(f"{digits}{suffix}", atom=number >= 0)
 
     def _write_floordiv(self, value: Any) -> Text:
         a = self.hoist(self.write(value.a))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from tvm.s_tir import Schedule
@@ -52,7 +51,7 @@ def lay_out(
             return [*others, group, term // vector, side % own, thread, term % vector]
         return [*others, term, group, side // vector % (own // vector), thread, side % vector]
 
-    schedule.transform_layout(copy, ("write", 0), _with_arity(place, len(operand.indices)))
+    schedule.transform_layout(copy, ("write", 0), place)
 
 
 def _linear(indices: tuple[Any, ...], operand: Operand, found: Contraction, axes: tuple[int, ...]) -> Any:
@@ -65,10 +64,3 @@ def _linear(indices: tuple[Any, ...], operand: Operand, found: Contraction, axes
 
 def _is(index: Any, axis: Any) -> bool:
     return bool(getattr(index, "same_as", lambda _: False)(axis))
-
-
-def _with_arity(place: Callable[..., list[Any]], count: int) -> Callable[..., list[Any]]:
-    """Return ``place`` with ``count`` parameters, which TVM counts."""
-    names = ", ".join(f"i{n}" for n in range(count))
-    made: Callable[..., list[Any]] = eval(f"lambda place: lambda {names}: place({names})")(place)
-    return made

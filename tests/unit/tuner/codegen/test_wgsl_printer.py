@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
 import tvm
-from tvm import te
+from tvm import te, tirx
 from tvm.s_tir import Schedule
 
 from wgtune.devices.limits import TIERS
@@ -41,6 +42,14 @@ def test_aligned_neighbours_are_loaded_and_stored_as_vectors() -> None:
 def test_elements_that_do_not_align_are_loaded_one_by_one_and_stored_as_vectors() -> None:
     source = elementwise(lambda x, i, j: x[i, (j + 1) % 64])
     assert "b0 : array<f32, 4096>" in source and "b1 : array<vec4<f32>, 1024>" in source
+
+
+def test_the_largest_number_is_written_with_digits_that_do_not_exceed_it() -> None:
+    """Chromium refuses the shortest digits of it, 3.4028235e38."""
+    source = elementwise(lambda x, i, j: tirx.Select(x[i, j] > 0.0, x[i, j], tirx.min_value("float32")), vector=1)
+    (digits,) = re.findall(r"-(\d[\d.]*e\+38)f", source)
+    largest = np.finfo(np.float32).max
+    assert float(digits) <= float(largest) and np.float32(digits) == largest
 
 
 def test_a_buffer_that_threads_write_by_single_elements_stays_scalar() -> None:
