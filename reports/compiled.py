@@ -166,6 +166,10 @@ class CompiledReport:
                     f"convolutions and attention; {percent(bound.low)} of their FLOPs are in kernels under "
                     f"{LOW_SHARE}; {_count(bound.spilling, 'kernel')} {'spills' if bound.spilling == 1 else 'spill'}."
                 )
+        refused = [row for row in self.rows if any(Problem.NOT_COMPILED in one.problems for one in row.chips)]
+        if refused:
+            error = next(one.error for one in refused[0].chips if one.error)
+            found.append(f"{_count(len(refused), 'kernel')} not compiled: {refused[0].program.name}: {error}.")
         failing = [row for row in self.rows if row.program.problem]
         if failing:
             found.append(f"{_count(len(failing), 'kernel')} without a program: {failing[0].program.problem}.")

@@ -98,6 +98,7 @@ def test_problems_come_first_the_worst_of_them_at_the_top() -> None:
         (heavy.name, [Problem.LOW_SHARE]),
         (few.name, [Problem.FEW_WAVES]),
     ], "a low share is a problem of the 20 heaviest products alone"
+    assert f"1 kernel not compiled: {lost.name}: navi21: the driver was ended by SIGSEGV." in made.sentences()
     rest = [part for _, one, part in made.lines if not one.problems and part is not None]
     assert rest == sorted(rest, reverse=True)
 
