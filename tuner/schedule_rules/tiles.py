@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-_LANES = 8192
-"""Threads that keep a large GPU busy: some thousand lanes with a few waves each. Fewer leave parts of it idle."""
+_LANES = 2048
+"""Threads that keep a GPU busy: between the some hundred lanes of integrated GPUs and the ten thousand of large ones,
+each with a few waves. A kernel with fewer results gets smaller tiles."""
 
 _WAVE = 64
 """Threads of the largest common wave (GCN); a workgroup that is no multiple of it leaves lanes idle there."""
