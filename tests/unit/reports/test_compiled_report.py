@@ -12,6 +12,7 @@ from synthetic_store import COMPILER, FACTS
 
 from wgtune.devices.offline.chips import CHIPS
 from wgtune.reports.compiled import FLOOR, CompiledReport, Problem, compiled_report
+from wgtune.reports.frames import compiled_frame
 from wgtune.reports.html.compiled_page import compiled_page
 from wgtune.reports.tables import print_report
 from wgtune.support.shader_facts import ShaderFacts
@@ -165,6 +166,12 @@ def test_two_chips_are_two_rows() -> None:
     assert [(b.chip, b.stage) for b in made.bounds] == [
         (chip, stage) for chip in ("navi21", "gfx1100") for stage in ("image", "unet")
     ]
+
+
+def test_a_frame_has_a_row_for_each_kernel_and_chip() -> None:
+    frame = compiled_frame(report([MATMUL, CONV], KNOWN))
+    assert frame.loc[(MATMUL.name, "navi21"), "share"] == 0.75 and len(frame) == 2
+    assert frame.attrs == {"subject": "Untuned programs of a test", "compiler": COMPILER, "steps": 20}
 
 
 def test_the_page_escapes_names_and_shows_the_bound() -> None:
