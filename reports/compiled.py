@@ -166,6 +166,11 @@ class CompiledReport:
                     f"convolutions and attention; {percent(bound.low)} of their FLOPs are in kernels under "
                     f"{LOW_SHARE}; {_count(bound.spilling, 'kernel')} {'spills' if bound.spilling == 1 else 'spill'}."
                 )
+        if changed := sum(row.program.changed for row in self.rows):
+            found.append(
+                f"{_count(changed, 'kernel')} whose schedule makes another program now than was measured: these are "
+                "the facts of today's. Measure again with wgtune tune."
+            )
         refused = [row for row in self.rows if any(Problem.NOT_COMPILED in one.problems for one in row.chips)]
         if refused:
             error = next(one.error for one in refused[0].chips if one.error)
@@ -202,6 +207,7 @@ class CompiledReport:
             "flops": program.flops,
             "product": program.multiplies,
             "problem": program.problem,
+            "changed": program.changed,
             "chips": {
                 one.chip.name: {
                     "share": one.share,

@@ -23,6 +23,7 @@ class KernelProgram:
         program_digest: The program's digest, empty where a bundle does not tell it.
         before: Digest of the shader that a bundle runs just before these, which may be this kernel's too.
         problem: Why there is no program, else empty.
+        changed: Whether a record's schedule makes another program now than was measured; this is today's.
     """
 
     name: str
@@ -33,6 +34,7 @@ class KernelProgram:
     program_digest: str = ""
     before: str = ""
     problem: str = ""
+    changed: bool = False
 
     @property
     def multiplies(self) -> bool:

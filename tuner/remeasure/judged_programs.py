@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 
 from ...database.reader import Reader
 from ...database.schema.records import Record, WorkloadInfo
@@ -79,21 +80,18 @@ def record_programs(
             found.append(KernelProgram(info.name, kernel_id, counts, info.flops, digests, record.program_digest))
         else:
             program, problem = _recorded(info, record)
-            found.append(_judged(info.name, kernel_id, counts, info.flops, program, problem))
+            made = _judged(info.name, kernel_id, counts, info.flops, program, problem)
+            found.append(replace(made, changed=program is not None and program.digest != record.program_digest))
     return found
 
 
 def _recorded(info: WorkloadInfo, record: Record) -> tuple[Program | None, str]:
-    """Return a record's program as it was measured, or why it cannot be made again."""
+    """Return the program that a record's schedule makes now, or why it makes none."""
     try:
         attempt = stored_attempt(stored_kernel(info), record.trace, find_tier(record.tier), record.kind)
     except WgtuneError as error:
         return None, error.message
-    if not isinstance(attempt.program, Program):
-        return None, attempt.error
-    if attempt.program.digest != record.program_digest:
-        return None, "TVM makes another program of its schedule now than was measured"
-    return attempt.program, ""
+    return (attempt.program, "") if isinstance(attempt.program, Program) else (None, attempt.error)
 
 
 def _judged(

@@ -125,6 +125,14 @@ def test_without_flops_there_is_no_bound_and_it_is_said() -> None:
     assert any("FLOPs are not known" in sentence for sentence in made.sentences())
 
 
+def test_a_program_that_changed_since_it_was_measured_is_told() -> None:
+    made = report([replace(MATMUL, changed=True), CONV], KNOWN)
+    assert any(
+        sentence.startswith("1 kernel whose schedule makes another program now") for sentence in made.sentences()
+    )
+    assert [row["changed"] for row in made.to_json()["kernels"]] == [True, False]
+
+
 def test_without_a_disassembly_there_is_no_share() -> None:
     made = report([MATMUL], {"m": replace(FACTS, hot_instructions=None, hot_multiply_adds=None)})
     assert made.bounds[0].share is None and made.bounds[0].unknown == 1.0
