@@ -8,6 +8,7 @@ from typing import Any
 from tvm import tirx
 from tvm.ir import Range
 from tvm.sym import Analyzer
+from tvm_ffi import structural_equal
 
 from .wgsl_layout import EmitError, Layout, Space, choose_lanes, make_layout
 
@@ -35,6 +36,35 @@ def _inner_statements(statement: Any) -> list[Any]:
         return list(statement.seq)
     found = [getattr(statement, name, None) for name in ("body", "then_case", "else_case")]
     return [child for child in found if child is not None]
+
+
+def joined_branches(statements: Any) -> Iterator[Any]:
+    """Yield statements in order, adjacent ones on the same condition, such as turns of an unrolled loop, as one."""
+    pending: list[Any] = []
+    for statement in statements:
+        if pending and not _same_branch(pending[-1], statement):
+            yield _joined(pending)
+            pending = []
+        pending.append(statement)
+    if pending:
+        yield _joined(pending)
+
+
+def _same_branch(first: Any, second: Any) -> bool:
+    if not isinstance(first, tirx.IfThenElse) or not isinstance(second, tirx.IfThenElse):
+        return False
+    plain = first.else_case is None and second.else_case is None
+    return plain and structural_equal(first.condition, second.condition) and not _loads(first.condition)
+
+
+def _loads(value: Any) -> bool:
+    return type(value).__name__ == "TensorLoad" or any(_loads(child) for child in operands(value))
+
+
+def _joined(branches: list[Any]) -> Any:
+    if len(branches) == 1:
+        return branches[0]
+    return tirx.IfThenElse(branches[0].condition, tirx.SeqStmt([branch.then_case for branch in branches]), None)
 
 
 _OPERANDS: dict[str, tuple[str, ...]] = {
@@ -65,19 +95,44 @@ def operands(node: Any) -> Iterator[Any]:
             yield value
 
 
-def span(buffer: Any, index: Any) -> tuple[Any, int, int]:
+def span(buffer: Any, index: Any) -> tuple[Any, int, int] | None:
     """Return the first scalar that an access takes, the number of them, and the distance between them.
 
-    Raises:
-        EmitError: the distance is not known.
+    None where the distances are not all the same known one: `places` has them then.
     """
     _, width = dtype_of(buffer)
-    if type(index).__name__ != "Ramp":
+    if dtype_of(index)[1] == 1:
         return index * width if width > 1 else index, width, 1
+    if type(index).__name__ != "Ramp":
+        return None
     stride = index.stride
     if not isinstance(stride, tirx.IntImm) or (width > 1 and int(stride.value) != 1):
-        raise EmitError(f"the kernel accesses elements of {buffer.name} at distances that are not known")
+        return None
     return index.base * width if width > 1 else index.base, int(index.lanes) * width, int(stride.value)
+
+
+def places(buffer: Any, index: Any) -> list[Any]:
+    """Return the scalars that an access with an index vector takes.
+
+    Raises:
+        EmitError: the buffer holds vectors, or the vector is computed by something else than arithmetic.
+    """
+    if dtype_of(buffer)[1] > 1:
+        raise EmitError(f"the kernel accesses elements of {buffer.name} at distances that are not known")
+    return [_lane(index, lane) for lane in range(dtype_of(index)[1])]
+
+
+def _lane(value: Any, lane: int) -> Any:
+    kind = type(value).__name__
+    if kind == "Ramp":
+        return value.base + value.stride * lane
+    if kind == "Broadcast":
+        return value.value
+    if kind == "Cast":
+        return tirx.Cast(dtype_of(value)[0], _lane(value.value, lane))
+    if kind in ("Add", "Sub", "Mul", "Div", "Mod", "FloorDiv", "FloorMod", "Min", "Max"):
+        return getattr(tirx, kind)(_lane(value.a, lane), _lane(value.b, lane))
+    raise EmitError(f"the kernel takes elements at indices that a {kind} expression computes")
 
 
 def terms(index: Any) -> Iterator[Any]:
@@ -91,12 +146,6 @@ def terms(index: Any) -> Iterator[Any]:
         yield tirx.IntImm(str(index.b.ty.dtype), -int(index.b.value))
     else:
         yield index
-
-
-def is_scalar_integer(value: Any) -> bool:
-    """Return whether an expression is one integer."""
-    dtype, lanes = dtype_of(value)
-    return lanes == 1 and is_integer(dtype)
 
 
 def space_of(buffer: Any) -> Space:
@@ -155,11 +204,22 @@ class LoweredKernel:
             self._add_access(value.source, value.indices, store=False)
             self._signed = self._signed or str(value.ty.dtype).startswith("int")
         elif kind in ("FloorDiv", "FloorMod", "LT", "LE", "GT", "GE", "Min", "Max", "Div", "Mod"):
-            questions += [side for side in (value.a, value.b) if is_scalar_integer(side)]
-        elif kind == "Cast" and is_scalar_integer(value.value):
-            questions.append(value.value)
+            questions += [*self._integers(value.a), *self._integers(value.b)]
+        elif kind == "Cast":
+            questions += self._integers(value.value)
         for child in operands(value):
             self._read_expression(child, questions)
+
+    def _integers(self, value: Any) -> list[Any]:
+        """Return the integers that a vector, or a scalar, is made of; nothing is known of what is not arithmetic."""
+        dtype, lanes = dtype_of(value)
+        if not is_integer(dtype) or lanes == 1:
+            return [value] if is_integer(dtype) else []
+        try:
+            return [_lane(value, lane) for lane in range(lanes)]
+        except EmitError:
+            self._signed = True
+            return []
 
     def _add_buffer(self, buffer: Any, space: Space) -> None:
         self.layouts[buffer] = make_layout(buffer, space)
@@ -167,9 +227,13 @@ class LoweredKernel:
     def _add_access(self, buffer: Any, indices: Any, *, store: bool) -> None:
         if len(indices) != 1:
             raise EmitError(f"buffer {buffer.name} was not made flat")
-        base, lanes, stride = span(buffer, indices[0])
-        single = [(base + k * stride, 1, store) for k in range(lanes)]
-        self.layout(buffer).accesses += [(base, lanes, store)] if stride == 1 else single
+        found = span(buffer, indices[0])
+        if found is None:
+            single = [(self.analyzer.simplify(place), 1, store) for place in places(buffer, indices[0])]
+        else:
+            base, lanes, stride = found
+            single = [(base, lanes, store)] if stride == 1 else [(base + k * stride, 1, store) for k in range(lanes)]
+        self.layout(buffer).accesses += single
 
     def layout(self, buffer: Any) -> Layout:
         """Return the layout of a buffer that the kernel declares."""

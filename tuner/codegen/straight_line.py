@@ -1,62 +1,74 @@
-"""A straight line of WGSL statements, in which what is loaded twice is loaded once."""
+"""A straight line of WGSL statements, in which what is loaded or computed twice is so once."""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-_LOAD = re.compile("\x00(\\d+)\x00")
-"""The place of a load in a statement, until the line is complete."""
+_MARK = re.compile("\x00(\\d+)\x00")
+"""The place of a value in a statement, until the line is complete."""
+
+_ENCLOSED = re.compile(r"(?<![\w>])\((\w+)\)")
+"""A name in parentheses that are no call's."""
 
 
 @dataclass
-class _PendingLoad:
-    """A load of the current straight line: its text, how often it occurs, and the first statement that it occurs in."""
+class _Value:
+    """A value of the current straight line: its text, and the first statement that it occurs in."""
 
     text: str
     first: int
-    uses: int = 0
 
 
 class StraightLine:
-    """A straight line of statements, in which equal loads of an unchanged buffer become one."""
+    """A straight line of statements, in which equal loads of an unchanged buffer become one, and equal expressions."""
 
     def __init__(self) -> None:
         self.statements: list[str] = []
-        self.loads: list[_PendingLoad] = []
+        self._values: list[_Value] = []
         self._known: dict[tuple[str, int], int] = {}
         self._versions: dict[str, int] = {}
+        self._registers = 0
 
     def load(self, buffer: str, text: str) -> str:
         """Return a mark for a load, to be replaced by the load or by the name of its value."""
-        key = (text, self._versions.get(buffer, 0))
-        if key not in self._known:
-            self._known[key] = len(self.loads)
-            self.loads.append(_PendingLoad(text, len(self.statements)))
-        number = self._known[key]
-        self.loads[number].uses += 1
-        return f"\x00{number}\x00"
+        return self._mark(text, self._versions.get(buffer, 0))
 
-    def stored(self, buffer: str) -> None:
-        """Note that a buffer was written: later loads are others."""
+    def expression(self, text: str) -> str:
+        """Return a mark for an expression of marks, registers and names."""
+        return text if _MARK.fullmatch(text) else self._mark(text, -1 - self._registers)
+
+    def _mark(self, text: str, version: int) -> str:
+        key = (text, version)
+        if key not in self._known:
+            self._known[key] = len(self._values)
+            self._values.append(_Value(text, len(self.statements)))
+        return f"\x00{self._known[key]}\x00"
+
+    def stored(self, buffer: str, *, register: bool = False) -> None:
+        """Note that a buffer was written: later loads are others, and expressions where it lies in registers."""
         self._versions[buffer] = self._versions.get(buffer, 0) + 1
+        self._registers += register
 
     def lines(self, new_name: Callable[[], str]) -> list[str]:
-        """Return the statements with their loads in place."""
-        values: dict[int, str] = {}
+        """Return the statements with their values in place."""
+        texts = [*self.statements, *(value.text for value in self._values)]
+        uses = Counter(int(number) for text in texts for number in _MARK.findall(text))
+        values: list[str] = []
         before: dict[int, list[str]] = {}
 
         def resolve(text: str) -> str:
-            return _LOAD.sub(lambda found: values[int(found.group(1))], text)
+            return _ENCLOSED.sub(r"\1", _MARK.sub(lambda found: values[int(found.group(1))], text))
 
-        for number, load in enumerate(self.loads):
-            text = resolve(load.text)
-            if load.uses > 1:
-                values[number] = new_name()
-                before.setdefault(load.first, []).append(f"let {values[number]} = {text};")
+        for number, value in enumerate(self._values):
+            text = resolve(value.text)
+            if uses[number] > 1:
+                values.append(new_name())
+                before.setdefault(value.first, []).append(f"let {values[number]} = {text};")
             else:
-                values[number] = text
+                values.append(text)
         found: list[str] = []
         for number, statement in enumerate(self.statements):
             found += before.get(number, [])

@@ -14,6 +14,7 @@ from typing import Any
 
 import tvm
 from tvm import tirx
+from tvm.ir import register_op_attr
 from tvm.ir.instrument import pass_instrument
 
 from ...devices.limits import Tier
@@ -23,6 +24,9 @@ from .wgsl_layout import SCALAR_BYTES, EmitError
 from .wgsl_printer import Grid, PrintedKernel, print_kernel
 
 __all__ = ["EmitError", "emit_wgsl"]
+
+# Each lane of a vector is computed as one; without this, TVM takes vectors with an error function apart.
+register_op_attr("tirx.erf", "TVectorizable", True)
 
 _ENTRY = "main_kernel"
 """Entry point of every shader; with one name, equal shaders of a program are one."""
@@ -79,8 +83,9 @@ def _lower(func: tirx.PrimFunc, tier: Tier) -> tuple[tirx.PrimFunc, tvm.IRModule
     try:
         module = tirx.transform.BindTarget(target)(module)
         pipeline, _, _ = tirx.get_default_tir_pipeline(target)
-        # The printer finds what is loaded or computed twice itself, and knows where it may be moved to.
-        config = {"tirx.disable_cse_tir": True}
+        # The printer finds what is loaded or computed twice itself, and knows where it may be moved to. Memory that
+        # two buffers share would need a barrier between them; registers are given out by the driver.
+        config = {"tirx.disable_cse_tir": True, "tirx.disable_storage_rewrite": True}
         with tvm.transform.PassContext(instruments=[_DeviceOnly()], config=config):
             module = pipeline(module)
             host = module["main"]

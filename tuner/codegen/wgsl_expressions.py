@@ -19,6 +19,8 @@ from .lowered_kernel import dtype_of
 from .wgsl_layout import SCALARS, EmitError
 
 _BINARY = {"Add": "+", "Sub": "-", "Mul": "*"}
+_COMPUTED = frozenset({*_BINARY, "Div", "Mod", "FloorDiv", "FloorMod", "Min", "Max", "Select", "Cast", "Call"})
+"""Expressions that are worth a name where they occur twice."""
 _COMPARE = {"EQ": "==", "NE": "!=", "LT": "<", "LE": "<=", "GT": ">", "GE": ">="}
 _LOGIC = {"And": "&", "Or": "|"}
 # Without short circuit: operands have no side effects, and a load beyond its buffer is harmless in WebGPU (W3C WGSL,
@@ -65,6 +67,7 @@ class Expressions:
         load: writes a load of some lanes.
         bind: gives a value a name, before the statement that is being written.
         hoist: gives a value a name in the scope that it belongs to, where that lies outside.
+        share: gives a value a mark that becomes a name where the same value occurs again.
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class Expressions:
         load: Callable[[Any], Text],
         bind: Callable[[Text], Text],
         hoist: Callable[[Text], Text],
+        share: Callable[[Text], Text],
     ) -> None:
         self._analyzer = analyzer
         self.integer = integer
@@ -81,6 +85,7 @@ class Expressions:
         self._load = load
         self._bind = bind
         self.hoist = hoist
+        self._share = share
 
     def type_of(self, value: Any) -> str:
         """Return WGSL's type of ``value``."""
@@ -100,6 +105,12 @@ class Expressions:
 
     def write(self, value: Any) -> Text:
         """Return ``value`` as WGSL."""
+        text = self._written(value)
+        if type(value).__name__ not in _COMPUTED or not (text.loads or dtype_of(value)[0].startswith("float")):
+            return text
+        return self._share(text)
+
+    def _written(self, value: Any) -> Text:
         kind = type(value).__name__
         writer = getattr(self, f"_write_{kind.lower()}", None)
         if writer is not None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from tvm import tirx
 
-from .lowered_kernel import LoweredKernel, span, terms
+from .lowered_kernel import LoweredKernel, joined_branches, places, span, terms
 from .straight_line import StraightLine
 from .wgsl_expressions import Expressions, Text
 from .wgsl_layout import EmitError, Layout, Space, aligned
@@ -72,7 +72,9 @@ class _Printer:
         self._taken: set[str] = {"thread", "group"}
         self._scopes = [_Scope()]
         self._region = StraightLine()
-        self._text = Expressions(self._analyzer, self._kernel.integer, self._load, self._bound, self._outside)
+        self._text = Expressions(
+            self._analyzer, self._kernel.integer, self._load, self._bound, self._outside, self._shared
+        )
         for layout in self._kernel.layouts.values():
             layout.name = self._new_name(layout.name)
 
@@ -126,7 +128,7 @@ class _Printer:
         writer(statement)
 
     def _write_seqstmt(self, statement: Any) -> None:
-        for child in statement.seq:
+        for child in joined_branches(statement.seq):
             self._statement(child)
 
     def _write_attrstmt(self, statement: Any) -> None:
@@ -192,7 +194,10 @@ class _Printer:
 
     def _write_bufferstore(self, statement: Any) -> None:
         layout = self._kernel.layout(statement.buffer)
-        base, lanes, stride = span(statement.buffer, statement.indices[0])
+        found = span(statement.buffer, statement.indices[0])
+        if found is None:
+            raise EmitError(f"the kernel writes elements of {layout.name} at distances that are not known")
+        base, lanes, stride = found
         value = statement.value
         if stride == 1 and (lanes == layout.lanes or (lanes < layout.lanes and layout.space is Space.FUNCTION)):
             places = [self._place(layout, base, lanes)]
@@ -206,7 +211,7 @@ class _Printer:
             places = [self._place(layout, base + k * stride, step) for k in range(0, lanes, step)]
             values = [f"{name}{_swizzle(k, step)}" if name else whole.text for k in range(0, lanes, step)]
         self._region.statements.extend(f"{place} = {value};" for place, value in zip(places, values, strict=True))
-        self._region.stored(layout.name)
+        self._region.stored(layout.name, register=layout.registers)
 
     def _stored(self, statement: Any, layout: Layout, lanes: int) -> str:
         return self._text.write(statement.value).text
@@ -252,15 +257,24 @@ class _Printer:
 
     def _load(self, value: Any) -> Text:
         layout = self._kernel.layout(value.source)
-        base, lanes, stride = span(value.source, value.indices[0])
+        found = span(value.source, value.indices[0])
+        if found is None:
+            return self._gathered(layout, places(value.source, value.indices[0]))
+        base, lanes, stride = found
         if lanes <= layout.lanes and (lanes == 1 or (stride == 1 and aligned(base, lanes, self._analyzer))):
             text, depth = self._element(layout, base)
             if lanes < layout.lanes:
                 text += self._component(layout, base, lanes)
             return Text(text, depth, atom=True, loads=True)
-        parts = [self._load_one(layout, base + k * stride) for k in range(lanes)]
+        return self._gathered(layout, [base + k * stride for k in range(lanes)])
+
+    def _gathered(self, layout: Layout, indices: list[Any]) -> Text:
+        """Return the vector of elements at several places."""
+        parts = [self._load_one(layout, self._analyzer.simplify(index)) for index in indices]
+        texts = [part.text for part in parts]
+        inner = texts[0] if len(set(texts)) == 1 else ", ".join(texts)
         depth = max(part.depth for part in parts)
-        return Text(f"vec{lanes}<{layout.scalar}>({', '.join(p.text for p in parts)})", depth, atom=True, loads=True)
+        return Text(f"vec{len(parts)}<{layout.scalar}>({inner})", depth, atom=True, loads=True)
 
     def _load_one(self, layout: Layout, index: Any) -> Text:
         text, depth = self._element(layout, index)
@@ -321,6 +335,10 @@ class _Printer:
         if constant == 0:
             return ""
         return f" {'+' if constant > 0 else '-'} {self._text.constant(abs(constant))}"
+
+    def _shared(self, value: Text) -> Text:
+        """Return a mark for a value of the current straight line."""
+        return Text(self._region.expression(value.text), value.depth, value.atom, loads=True)
 
     def _bound(self, value: Text) -> Text:
         """Return a name for the value of an expression, before the statement that is being written."""

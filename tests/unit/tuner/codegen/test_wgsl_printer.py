@@ -12,6 +12,8 @@ from tvm.s_tir import Schedule
 
 from wgtune.devices.limits import TIERS
 from wgtune.tuner.capture.kernel import make_kernel
+from wgtune.tuner.codegen.lowered_kernel import joined_branches
+from wgtune.tuner.codegen.straight_line import StraightLine
 from wgtune.tuner.codegen.traces import schedulable_module
 from wgtune.tuner.codegen.wgsl import EmitError, emit_wgsl
 
@@ -139,3 +141,44 @@ def test_registers_are_variables_and_every_name_is_declared_once() -> None:
     declared = re.findall(r"^\s*(?:var|let) (\w+)", source, re.MULTILINE)
     assert len(declared) == len(set(declared))
     assert re.search(r"var \w+_0 : f32;", source) and "var<private>" not in source
+
+
+def test_a_value_that_occurs_twice_is_computed_once() -> None:
+    source = elementwise(lambda x, i, j: te.exp(x[i, j] + 1.0) * x[i, j] + te.exp(x[i, j] + 1.0))
+    assert source.count("exp(") == 1
+
+
+def test_a_value_is_computed_again_where_a_register_has_changed() -> None:
+    line = StraightLine()
+    line.statements.append(f"a = {line.expression('r + 1.0f')};")
+    line.stored("r", register=True)
+    line.statements.append(f"b = {line.expression('r + 1.0f')};")
+    line.statements.append(f"c = max({line.expression('r + 1.0f')}, 0.0f);")
+    assert line.lines(lambda: "t") == ["a = r + 1.0f;", "let t = r + 1.0f;", "b = t;", "c = max(t, 0.0f);"]
+
+
+def test_neighbours_that_read_the_same_element_stay_a_vector() -> None:
+    source = elementwise(lambda x, i, j: x[i // 2, j // 2])
+    assert "for (" not in source and "b1 : array<vec4<f32>" in source
+    assert len(re.findall(r"b0\[", source)) == 2
+
+
+def test_an_error_function_is_computed_in_vectors() -> None:
+    source = elementwise(lambda x, i, j: te.erf(x[i, j]))
+    assert "for (" not in source and source.count("array<vec4<f32>") == 2
+
+
+def test_vectors_of_integers_that_may_be_negative_are_signed() -> None:
+    source = elementwise(lambda x, i, j: (x[i, j].astype("int32") - 5).astype("float32"))
+    assert "vec4<i32>" in source and "u32>(" not in source.partition("fn ")[2].partition("{")[2]
+
+
+def test_neighbouring_branches_on_one_condition_are_one() -> None:
+    condition = tvm.tirx.Var("i", "int32") < 3
+    store = tvm.tirx.Evaluate(tvm.tirx.const(1, "int32"))
+    branch, other = (tvm.tirx.IfThenElse(test, store, None) for test in (condition, tvm.tirx.Var("j", "int32") < 3))
+    assert [type(found.then_case).__name__ for found in joined_branches([branch, branch, other])] == [
+        "SeqStmt",
+        "Evaluate",
+    ]
+    assert list(joined_branches([store, branch, store])) == [store, branch, store]
