@@ -6,12 +6,14 @@ import random
 from pathlib import Path
 
 import pytest
+from tuning_kernels import group_norm, layer_norm, softmax
 from tvm import te, topi
 
 from wgtune.devices.limits import TIERS
 from wgtune.devices.measure.job import MeasureJob, Sampling
 from wgtune.devices.worker.worker import Worker
 from wgtune.support.enums import TrialState
+from wgtune.tuner.capture import sincos as trigonometry
 from wgtune.tuner.capture.kernel import make_kernel
 from wgtune.tuner.codegen.targets import workgroup_limits
 from wgtune.tuner.codegen.traces import schedulable_module
@@ -57,6 +59,52 @@ def conv(channels: int, filters: int, size: int, window: int, stride: int = 1, p
     return kernel_of(x, w, bias, topi.add(topi.nn.conv2d_nchw(x, w, stride, padding, 1), bias))
 
 
+def masked_softmax(batch: int, rows: int, elements: int) -> Kernel:
+    x, mask = te.placeholder((batch, rows, elements)), te.placeholder((rows, elements))
+    return kernel_of(x, mask, topi.nn.softmax(topi.add(x, mask)))
+
+
+def permuted(shape: tuple[int, ...], axes: tuple[int, ...]) -> Kernel:
+    x = te.placeholder(shape)
+    return kernel_of(x, topi.transpose(x, axes))
+
+
+def transposed_sum() -> Kernel:
+    x, y = te.placeholder((1, 64, 12)), te.placeholder((1, 12, 64))
+    return kernel_of(x, y, topi.add(topi.transpose(x, (0, 2, 1)), y))
+
+
+def concatenated(first: tuple[int, ...], second: tuple[int, ...], axis: int) -> Kernel:
+    x, y = te.placeholder(first), te.placeholder(second)
+    return kernel_of(x, y, topi.concatenate([x, y], axis))
+
+
+def padded(*shape: int) -> Kernel:
+    x = te.placeholder(shape)
+    return kernel_of(x, topi.nn.pad(x, (0, 0, 1, 1), (0, 0, 1, 1)))
+
+
+def looked_up() -> Kernel:
+    table, ids = te.placeholder((5000, 768)), te.placeholder((77,), "int32")
+    return kernel_of(table, ids, topi.take(table, ids, axis=0))
+
+
+def error_function(*shape: int) -> Kernel:
+    x = te.placeholder(shape)
+    return kernel_of(x, te.compute(shape, lambda *i: x(*i) * 0.5 * (1.0 + te.erf(x(*i) * 0.70710678))))
+
+
+def sinusoids() -> Kernel:
+    """With integers that become negative, as vectors."""
+    x = te.placeholder((77, 160))
+    return kernel_of(x, topi.add(trigonometry.sin(x), trigonometry.cos(x)))
+
+
+def doubled() -> Kernel:
+    x = te.placeholder((1, 3, 8, 8))
+    return kernel_of(x, te.compute((1, 3, 16, 16), lambda n, c, h, w: x[n, c, h // 2, w // 2]))
+
+
 KERNELS = {
     "linear": matmul(64, 96, 48),
     "linear of two texts of 77": matmul(77, 64, 40, (2,)),
@@ -70,23 +118,51 @@ KERNELS = {
     "three filters": conv(8, 3, 24, 3),
     "odd size": conv(5, 7, 9, 3),
     "5 × 5 without padding": conv(4, 8, 12, 5, padding=0),
+    "softmax of 77": softmax(6, 77, 77),
+    "softmax of 13": softmax(5, 13),
+    "softmax of long rows": softmax(2, 4096),
+    "softmax longer than registers": softmax(2, 25_600),
+    "softmax of a prime length": softmax(8, 1021),
+    "masked softmax": masked_softmax(3, 16, 64),
+    "layer norm": layer_norm(77, 768),
+    "layer norm of 13": layer_norm(3, 13),
+    "layer norm of one row": layer_norm(1, 1280),
+    "group norm": group_norm(4, 2, 12, 8, 8),
+    "group norm, odd size": group_norm(4, 2, 12, 5, 7),
+    "group norm longer than registers": group_norm(2, 1, 4, 128, 128),
+    "transpose": permuted((2, 64, 24), (0, 2, 1)),
+    "transpose of 77": permuted((12, 77, 64), (1, 0, 2)),
+    "transpose of prime sizes": permuted((3, 13, 7), (0, 2, 1)),
+    "channels last": permuted((2, 8, 16, 24), (0, 2, 3, 1)),
+    "reversed": permuted((2, 3, 4, 5), (3, 2, 1, 0)),
+    "transpose and sum": transposed_sum(),
+    "concatenation": concatenated((2, 12, 5, 7), (2, 8, 5, 7), 1),
+    "concatenation of odd lengths": concatenated((2, 13), (2, 7), 1),
+    "padding": padded(1, 3, 13, 11),
+    "look-up": looked_up(),
+    "error function of 13": error_function(13),
+    "error function of 1": error_function(1),
+    "sine and cosine": sinusoids(),
+    "doubled size": doubled(),
 }
 
 
 @pytest.mark.parametrize("name", KERNELS)
 def test_every_point_of_a_rule_gives_the_reference(worker: Worker, tmp_path: Path, name: str) -> None:
     kernel = KERNELS[name]
-    (space,) = rule_spaces(schedulable_module(kernel), workgroup_limits(TIER))
+    spaces = rule_spaces(schedulable_module(kernel), workgroup_limits(TIER))
+    assert spaces
     case = make_case(kernel, 0, tmp_path)
     chance = random.Random(name)
-    points = [space.defaults]
-    for _ in range(5000):
-        point = {p.name: chance.choice(p.candidates) for p in space.parameters}
-        if space.fits(point) and len(points) <= DRAWS:
-            points.append(point)
-    for point in points:
-        program = emit_wgsl(space.schedule(point).mod, TIER)
-        assert len(program.dispatches) == 1, space.label(point)
-        sampling = Sampling(min_samples=1, min_seconds=0.0)
-        result = worker.measure(MeasureJob(program, case.path, case.rtol, case.atol, sampling=sampling))
-        assert result.state is TrialState.OK, f"{space.label(point)}: {result.error}"
+    for space in spaces:
+        points = [space.defaults]
+        for _ in range(5000):
+            point = {p.name: chance.choice(p.candidates) for p in space.parameters}
+            if space.fits(point) and len(points) <= DRAWS:
+                points.append(point)
+        for point in points:
+            program = emit_wgsl(space.schedule(point).mod, TIER)
+            assert len(program.dispatches) == 1, space.label(point)
+            sampling = Sampling(min_samples=1, min_seconds=0.0)
+            result = worker.measure(MeasureJob(program, case.path, case.rtol, case.atol, sampling=sampling))
+            assert result.state is TrialState.OK, f"{space.label(point)}: {result.error}"

@@ -23,10 +23,24 @@ def conv2d() -> Kernel:
     return make_kernel("conv2d_add_relu", te.create_prim_func([x, w, b, out]))
 
 
-def softmax() -> Kernel:
+def softmax(*shape: int) -> Kernel:
     """A softmax over rows: several stages, which a schedule may leave as several shaders."""
-    x = te.placeholder((12, 77, 77))
+    x = te.placeholder(shape or (12, 77, 77))
     return make_kernel("softmax", te.create_prim_func([x, topi.nn.softmax(x)]))
+
+
+def layer_norm(rows: int, elements: int) -> Kernel:
+    """A layer norm with gain and bias."""
+    x, gain, bias = te.placeholder((1, rows, elements)), te.placeholder((elements,)), te.placeholder((elements,))
+    return make_kernel("layer_norm", te.create_prim_func([x, gain, bias, topi.nn.layer_norm(x, gain, bias, [2], 1e-5)]))
+
+
+def group_norm(groups: int, *shape: int) -> Kernel:
+    """A group norm over channels and pixels with gain and bias, then SiLU, as residual blocks have it."""
+    x, gain, bias = te.placeholder(shape), te.placeholder((shape[1],)), te.placeholder((shape[1],))
+    normal = topi.nn.group_norm(x, gain, bias, groups, 1, list(range(2, len(shape))))
+    out = topi.multiply(normal, topi.sigmoid(normal))
+    return make_kernel("group_norm_silu", te.create_prim_func([x, gain, bias, out]))
 
 
 def transpose() -> Kernel:

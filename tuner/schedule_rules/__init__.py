@@ -12,17 +12,26 @@ Imports nothing of the project's other packages. Reading order:
 - `tiles`: default tile sizes.
 - `inlining`: what comes before and after a reduction becomes part of its loads and stores.
 - `layouts`: how tiles lie in workgroup memory.
+- `row_reduction`: reductions over rows and what is computed from them, in one dispatch.
+- `norms`: softmax, layer norm and group norm, which are such reductions.
+- `pointwise`: kernels without a reduction; which axes count as one, and the direction of each read.
+- `transpose`: reads across the direction of writes, through registers.
+- `elementwise`: all other kernels without a reduction.
+- `index_maps`: maps of axes and dimensions.
 """
 
 from tvm import IRModule
 
 from .conv2d import conv2d
+from .elementwise import elementwise
 from .matmul import matmul
+from .norms import group_norm, layer_norm, softmax
 from .rule import Limits, RuleSpace, ScheduleRule
+from .transpose import transpose
 
 __all__ = ["RULES", "Limits", "RuleSpace", "ScheduleRule", "rule_spaces"]
 
-RULES: tuple[ScheduleRule, ...] = (matmul, conv2d)
+RULES: tuple[ScheduleRule, ...] = (matmul, conv2d, softmax, layer_norm, group_norm, transpose, elementwise)
 """The rules in the order in which they are asked."""
 
 

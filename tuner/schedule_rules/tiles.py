@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-_LANES = 2048
+LANES = 2048
 """Threads that keep a GPU busy: between the some hundred lanes of integrated GPUs and the ten thousand of large ones,
 each with a few waves. A kernel with fewer results gets smaller tiles."""
 
-_WAVE = 64
+WAVE = 64
 """Threads of the largest common wave (GCN); a workgroup that is no multiple of it leaves lanes idle there."""
 
 _OVERHEAD = 6
@@ -65,9 +65,9 @@ def estimated_time(tile: Tile, work: Work) -> float:
     results = tile.rows * tile.columns
     copies = work.copying * work.staged / tile.threads
     share = results / (results + work.loads + copies + _OVERHEAD / 4)
-    waves = -(-tile.threads // _WAVE) * _WAVE
+    waves = -(-tile.threads // WAVE) * WAVE
     lanes = tile.threads / waves
-    busy = min(1.0, work.groups * tile.threads / _LANES)
+    busy = min(1.0, work.groups * tile.threads / LANES)
     traffic = _TRAFFIC * work.staged / (results * tile.threads)
     return max(1 / share, traffic) / (lanes * busy)
 
