@@ -91,7 +91,7 @@ class Reader(Protocol):
         """Return the verified trial of lowest median latency of each workload, the oldest of equals; baselines count.
 
         Passed over are: schedules that the installed TVM is known not to apply (`wgtune db replay`), trials whose
-        schedule was measured again since, and every `TrialKind.CHECK`.
+        schedule was measured again since (or failed since, as another program), and every `TrialKind.CHECK`.
 
         Args:
             device_key: as `DeviceInfo.key`.
@@ -105,7 +105,11 @@ class Reader(Protocol):
     def baselines(
         self, device_key: str, workload_ids: Collection[str], runtime: Runtime = Runtime.WGPU
     ) -> dict[str, Record]:
-        """Return the best verified baseline of each workload that has one."""
+        """Return the latest verified baseline of each workload that has one.
+
+        The untuned schedule of an older version may have been faster or slower; what is tuned now is compared with
+        today's.
+        """
         ...
 
     def times(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from importlib import metadata
@@ -95,13 +95,16 @@ class SqlReader:
         fits: Callable[[Mapping[str, Any]], bool] | None = None,
     ) -> dict[str, Record]:
         """See `Reader.best`."""
-        return self._fastest(device_key, workload_ids, runtime, None, fits)
+        # Ids differ between copies of a database; what began first, and whose session, do not.
+        fastest = (trial.c.latency_s, trial.c.started, trial.c.number, trial.c.id)
+        return self._first_of(device_key, workload_ids, runtime, trial.c.kind != TrialKind.CHECK, fastest, fits)
 
     def baselines(
         self, device_key: str, workload_ids: Collection[str], runtime: Runtime = Runtime.WGPU
     ) -> dict[str, Record]:
         """See `Reader.baselines`."""
-        return self._fastest(device_key, workload_ids, runtime, TrialKind.BASELINE, None)
+        latest = (trial.c.started.desc(), trial.c.number.desc(), trial.c.id.desc())
+        return self._first_of(device_key, workload_ids, runtime, trial.c.kind == TrialKind.BASELINE, latest)
 
     def times(
         self,
@@ -261,20 +264,18 @@ class SqlReader:
         with translated(self.name), self._engine.begin() as connection:
             yield connection
 
-    def _fastest(
+    def _first_of(
         self,
         device_key: str,
         workload_ids: Collection[str],
         runtime: Runtime,
-        kind: TrialKind | None,
-        fits: Callable[[Mapping[str, Any]], bool] | None,
+        kinds: ColumnElement[bool],
+        order: Sequence[ColumnElement[Any]],
+        fits: Callable[[Mapping[str, Any]], bool] | None = None,
     ) -> dict[str, Record]:
         ranked = _of_device(select(trial.c.id), device_key, runtime)
-        # Ids differ between copies of a database; what began first, and whose session, do not.
-        ranked = ranked.where(
-            trial.c.workload_id == workload.c.id, trial.c.state == TrialState.OK, ~self.stale()
-        ).order_by(trial.c.latency_s, trial.c.started, trial.c.number, trial.c.id)
-        ranked = ranked.where(trial.c.kind == kind if kind else trial.c.kind != TrialKind.CHECK, ~is_superseded())
+        ranked = ranked.where(trial.c.workload_id == workload.c.id, trial.c.state == TrialState.OK, kinds)
+        ranked = ranked.where(~self.stale(), ~is_superseded()).order_by(*order)
         with self.reading() as connection:
             chosen = _first(connection, ranked, workload_ids) if fits is None else []
             if fits is not None:
@@ -330,8 +331,13 @@ def is_stale() -> ColumnElement[bool]:
 
 
 def is_superseded() -> ColumnElement[bool]:
-    """Return the condition that a later trial replaces this one, since its schedule was measured again."""
+    """Return the condition that a later trial replaces this one, since its schedule was measured again.
+
+    One that failed replaces it where it ran another program: the code generator has changed since.
+    """
     later = trial.alias("later")
+    # A lost device may have had a cause outside the program.
+    failed = [state for state in TrialState if state.fault and state is not TrialState.DEVICE_LOST]
     return (
         select(later.c.id)
         .where(
@@ -340,7 +346,10 @@ def is_superseded() -> ColumnElement[bool]:
             later.c.workload_id == trial.c.workload_id,
             later.c.device_id == trial.c.device_id,
             later.c.runtime == trial.c.runtime,
-            later.c.state == TrialState.OK,
+            or_(
+                later.c.state == TrialState.OK,
+                and_(later.c.state.in_(failed), later.c.program_digest != trial.c.program_digest),
+            ),
             or_(later.c.started > trial.c.started, and_(later.c.started == trial.c.started, later.c.id > trial.c.id)),
         )
         .correlate(trial)

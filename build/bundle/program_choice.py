@@ -1,12 +1,15 @@
-"""Chooses each kernel's program: the device's best record, else another device's schedule, else the baseline."""
+"""Chooses each kernel's program: the device's best record, else another device's schedule, else the baseline.
+
+Where the code generator has changed since a record was made, its schedule becomes another program than was verified.
+The schedule is used all the same, and counts as borrowed from the device itself.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from ...database.queries.transfer_lookup import Found, lookup
+from ...database.queries.transfer_lookup import Found, lookup, related_schedules
 from ...database.reader import Reader
 from ...database.schema.records import DeviceInfo, Record, TrialKind
 from ...devices.limits import TIERS, Tier
@@ -23,13 +26,19 @@ from ..format.manifest import BorrowedInfo
 class ProgramChoice:
     """The program of a kernel.
 
-    ``record`` is the device's own record that verified it, None without one. ``borrowed`` is the other device's record
-    whose schedule it runs, None for an own record and for a baseline.
+    ``record`` is the device's own record that verified it, None without one. ``borrowed`` is the record whose schedule
+    it runs without having been verified so: another device's, or (`Match.EXACT`) the device's own of another program.
     """
 
     program: Program
     record: Record | None
     borrowed: Found | None = None
+
+    @property
+    def own(self) -> Record | None:
+        """The device's own record of the schedule, whether or not it verified this very program."""
+        found = self.borrowed
+        return found.record if found is not None and not found.match.borrowed else self.record
 
 
 def choose_programs(
@@ -43,8 +52,9 @@ def choose_programs(
 ) -> dict[str, ProgramChoice]:
     """Choose the program of every kernel that the capture calls, by kernel id.
 
-    A kernel without a record of the device takes the schedule of the nearest device that has one, unless its program is
-    known to fail on this device, or a quirk of the device's driver may end its loops too soon.
+    A kernel without a record of the device takes the schedule of the nearest device that has one. A schedule whose
+    program was not verified on the device is used unless that program is known to fail there, or a quirk of the
+    device's driver may end its loops too soon.
 
     Args:
         capture: the stages and their kernels.
@@ -52,7 +62,7 @@ def choose_programs(
         store: the database, None for baselines only.
         device: the device whose records are used, None for baselines only.
         progress: receives the number of kernels done, and of all.
-        warn: receives a sentence for each record that cannot be used.
+        warn: receives a sentence for each record that cannot be used, and one about all those of other programs.
         borrow: the farthest device whose schedules are used.
 
     Raises:
@@ -60,29 +70,38 @@ def choose_programs(
     """
     ids = list(dict.fromkeys(call.kernel for stage in capture.stages.values() for call in stage.calls))
     most = _max_thread_iterations(store, device)
-    best, lent = _records(store, device, ids, tier.fits, borrow)
+    nearest = lookup(store, device, ids, fits=tier.fits, widest=borrow) if store is not None and device else {}
     choices: dict[str, ProgramChoice] = {}
     for done, kernel_id in enumerate(ids):
         progress(done, len(ids))
-        kernel = capture.kernels[kernel_id]
-        record = best.get(kernel_id)
-        program = None
-        if store is not None and record is not None:
-            program = _from_record(kernel, record, store, tier, warn)
-        if program is not None:
-            choices[kernel_id] = ProgramChoice(program, record)
-            continue
+        kernel, found = capture.kernels[kernel_id], nearest.get(kernel_id)
         faults = _faults(store, device, kernel_id)
-        found = lent.get(kernel_id)
-        program = _from_relative(kernel, found, tier, faults, warn) if found is not None else None
-        if program is not None and may_exceed(program, most):
-            program = None
-        if program is not None:
-            choices[kernel_id] = ProgramChoice(program, None, found)
-        else:
-            choices[kernel_id] = ProgramChoice(_baseline(kernel, tier, faults, device, most), None)
+        choice = None
+        if store is not None and found is not None and not found.match.borrowed:
+            choice = _from_record(kernel, found, store, tier, faults, most, warn)
+            if choice is None and device is not None:
+                relatives = related_schedules(store, device, [kernel_id], fits=tier.fits, widest=borrow, top=1)
+                found = next(iter(relatives.get(kernel_id, ())), None)
+        if choice is None and found is not None:
+            choice = _from_relative(kernel, found, tier, faults, most, warn)
+        choices[kernel_id] = choice or ProgramChoice(_baseline(kernel, tier, faults, device, most), None)
     progress(len(ids), len(ids))
+    _tell_outdated(capture, choices, device, warn)
     return choices
+
+
+def _tell_outdated(
+    capture: Capture, choices: Mapping[str, ProgramChoice], device: DeviceInfo | None, warn: Callable[[str], None]
+) -> None:
+    """Warn once of all kernels whose schedules became another program than the device verified."""
+    count = sum(1 for choice in choices.values() if choice.own is not choice.record)
+    if count and device is not None:
+        kernels = "1 kernel runs a schedule" if count == 1 else f"{count} kernels run schedules"
+        warn(
+            f"{kernels} that {device.key} verified as another program than wgtune makes of it now: not verified by "
+            f"today's code generator (`wgtune tune --model {capture.model} --device {device.key} --trials 0` measures "
+            "such schedules again, in a few seconds each)"
+        )
 
 
 def _max_thread_iterations(store: Reader | None, device: DeviceInfo | None) -> int | None:
@@ -94,44 +113,41 @@ def _max_thread_iterations(store: Reader | None, device: DeviceInfo | None) -> i
     return combined(known_quirks(device.backend, device.model, driver)).max_thread_iterations
 
 
-def _records(
-    store: Reader | None,
-    device: DeviceInfo | None,
-    ids: list[str],
-    fits: Callable[[Mapping[str, Any]], bool],
-    borrow: Match,
-) -> tuple[dict[str, Record], dict[str, Found]]:
-    """Return the device's own records, and other devices' for the kernels without one, by kernel id."""
-    if store is None or device is None:
-        return {}, {}
-    found = lookup(store, device, ids, fits=fits, widest=borrow)
-    own = {key: one.record for key, one in found.items() if not one.match.borrowed}
-    return own, {key: one for key, one in found.items() if one.match.borrowed}
-
-
 def _from_record(
-    kernel: Kernel, record: Record, store: Reader, tier: Tier, warn: Callable[[str], None]
-) -> Program | None:
-    """Return the record's program, or None where TVM now makes another program of its trace than was verified."""
+    kernel: Kernel,
+    found: Found,
+    store: Reader,
+    tier: Tier,
+    faults: set[str],
+    max_thread_iterations: int | None,
+    warn: Callable[[str], None],
+) -> ProgramChoice | None:
+    """Return the device's own record as a program; None where it does not emit, or is another one that fails here."""
     from ...tuner.codegen.traces import replay
     from ...tuner.codegen.wgsl import emit_wgsl
 
+    record = found.record
     try:
         program = emit_wgsl(replay(kernel, record.trace).mod, tier)
     except WgtuneError as error:
         origin = store.origin(record)
         warn(f"{kernel.name}: {origin} no longer becomes WebGPU: {error.message} (`{origin.command}` shows it)")
         return None
-    if program.digest != record.program_digest:
-        origin = store.origin(record)
-        warn(f"{kernel.name}: {origin} verified another program than TVM makes now (`{origin.command}` shows it)")
+    if program.digest == record.program_digest:
+        return ProgramChoice(program, record)
+    if program.digest in faults or may_exceed(program, max_thread_iterations):
         return None
-    return program
+    return ProgramChoice(program, None, found)
 
 
 def _from_relative(
-    kernel: Kernel, found: Found, tier: Tier, faults: set[str], warn: Callable[[str], None]
-) -> Program | None:
+    kernel: Kernel,
+    found: Found,
+    tier: Tier,
+    faults: set[str],
+    max_thread_iterations: int | None,
+    warn: Callable[[str], None],
+) -> ProgramChoice | None:
     """Return another device's schedule as a program; None for a baseline, one that does not emit, or fails here."""
     from ...tuner.codegen.traces import replay
     from ...tuner.codegen.wgsl import emit_wgsl
@@ -143,7 +159,9 @@ def _from_relative(
     except WgtuneError as error:
         warn(f"{kernel.name}: the schedule of {found.device.key} does not become WebGPU here: {error.message}")
         return None
-    return None if program.digest in faults else program
+    if program.digest in faults or may_exceed(program, max_thread_iterations):
+        return None
+    return ProgramChoice(program, None, found)
 
 
 def _faults(store: Reader | None, device: DeviceInfo | None, kernel_id: str) -> set[str]:
@@ -200,15 +218,16 @@ def _way_out(kernel: Kernel, tier: Tier) -> str:
 
 
 def time_shares(capture: Capture, choices: Mapping[str, ProgramChoice], steps: int) -> dict[str, float] | None:
-    """Estimate the share of an image's time that each kernel without a record takes; None where no kernel has a record.
+    """Estimate the share of an image's time that each kernel takes whose program has no record; None without records.
 
     A roofline is made of the best FLOP and byte rates of the measured kernels. The estimate is a kernel's roofline time
-    multiplied by the factor by which the measured kernels together exceed theirs.
+    multiplied by the factor by which the measured kernels together exceed theirs. A schedule that the device measured
+    as another program is taken to be as fast as that was.
     """
     calls: dict[str, int] = {}
     for (_, kernel_id), count in capture.calls_per_image(steps).items():
         calls[kernel_id] = calls.get(kernel_id, 0) + count
-    measured = {k: c.record.latency_s for k, c in choices.items() if c.record is not None and c.record.latency_s > 0}
+    measured = {k: c.own.latency_s for k, c in choices.items() if c.own is not None and c.own.latency_s > 0}
     if not measured:
         return None
     flop_rate = max(capture.kernels[k].flops / s for k, s in measured.items())
@@ -222,7 +241,8 @@ def time_shares(capture: Capture, choices: Mapping[str, ProgramChoice], steps: i
     shortfall = known / sum(calls[k] * roofline(k) for k in measured)
     unknown = {k: shortfall * calls[k] * roofline(k) for k in choices if k not in measured}
     whole = known + sum(unknown.values())
-    return {kernel_id: seconds / whole for kernel_id, seconds in unknown.items()}
+    outdated = {k: calls[k] * s for k, s in measured.items() if choices[k].record is None}
+    return {kernel_id: seconds / whole for kernel_id, seconds in (unknown | outdated).items()}
 
 
 def untuned_share(capture: Capture, choices: Mapping[str, ProgramChoice], steps: int) -> float | None:
@@ -232,7 +252,10 @@ def untuned_share(capture: Capture, choices: Mapping[str, ProgramChoice], steps:
 
 
 def borrowed_kernels(capture: Capture, choices: Mapping[str, ProgramChoice], steps: int) -> tuple[BorrowedInfo, ...]:
-    """Count the kernels per device whose schedules they borrow, with their estimated share of an image's time."""
+    """Count the kernels per device whose schedules they borrow, with their estimated share of an image's time.
+
+    The device itself comes first, with schedules that it verified as other programs.
+    """
     shares = time_shares(capture, choices, steps)
     groups: dict[tuple[Match, str], list[str]] = {}
     for kernel_id, choice in choices.items():

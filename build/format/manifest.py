@@ -101,7 +101,7 @@ class Requirements:
 
 @dataclass(frozen=True, config=STRICT)
 class BorrowedInfo:
-    """Kernels that run schedules of another device, verified there and not where the bundle is for."""
+    """Kernels that run schedules of another device, or of another program, not verified where the bundle is for."""
 
     match: str
     """How near that device is: a `Match`."""

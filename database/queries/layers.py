@@ -47,8 +47,9 @@ class Layers:
     """The `Reader` of several databases: the first is the user's own, the others are releases.
 
     Where two layers have the same row, the earlier layer's is returned. A record of a later layer is returned only
-    where it is faster. A record's ``layer`` is the release's file name, empty for the user's own database. Schedules
-    that the user's database knows to be stale (`wgtune db replay`) are left out of every layer.
+    where it is faster, a baseline where it is later. A record's ``layer`` is the release's file name, empty for the
+    user's own database. Schedules that the user's database knows to be stale (`wgtune db replay`) are left out of every
+    layer.
 
     Ids of trials and sessions are the layer's own plus a multiple of 2**40, so that they are unique here. Messages
     must not print them: `origin` returns a record's own numbers. There is no transaction over several databases,
@@ -95,13 +96,19 @@ class Layers:
         fits: Callable[[Mapping[str, Any]], bool] | None = None,
     ) -> dict[str, Record]:
         """See `Reader.best`, over all layers; of equals the user's own."""
-        return self._fastest_of(lambda layer: layer.best(device_key, workload_ids, runtime, fits=fits))
+        return self._first_of(
+            lambda layer: layer.best(device_key, workload_ids, runtime, fits=fits),
+            lambda record, kept: record.latency_s < kept.latency_s,
+        )
 
     def baselines(
         self, device_key: str, workload_ids: Collection[str], runtime: Runtime = Runtime.WGPU
     ) -> dict[str, Record]:
-        """See `Reader.baselines`, over all layers; of equals the user's own."""
-        return self._fastest_of(lambda layer: layer.baselines(device_key, workload_ids, runtime))
+        """See `Reader.baselines`, the latest over all layers; of equals the user's own."""
+        return self._first_of(
+            lambda layer: layer.baselines(device_key, workload_ids, runtime),
+            lambda record, kept: record.created > kept.created,
+        )
 
     def times(
         self,
@@ -202,12 +209,15 @@ class Layers:
                 found.append(replace(kept, session_id=kept.session_id + index * _APART))
         return found[:limit]
 
-    def _fastest_of(self, ask: Callable[[SqlReader], dict[str, Record]]) -> dict[str, Record]:
+    def _first_of(
+        self, ask: Callable[[SqlReader], dict[str, Record]], precedes: Callable[[Record, Record], bool]
+    ) -> dict[str, Record]:
+        """Return the answers of all layers, of several the one that precedes the others."""
         found: dict[str, Record] = {}
         for index, layer in enumerate(self._layers):
             for workload_id, record in ask(layer).items():
                 kept = found.get(workload_id)
-                if kept is None or record.latency_s < kept.latency_s:
+                if kept is None or precedes(record, kept):
                     found[workload_id] = replace(
                         record,
                         trial_id=record.trial_id + index * _APART,

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from ...build.runtime.painter import GeneratedImage
 
 
+_NEAR = {"portable": "another GPU", "exact": "its own schedules, which now become other programs"}
+"""How messages call the nearness of a device that lends; others by their own names."""
+
+
 def print_built(summary: BuildSummary, *, json: bool, console: Console) -> None:
     """Print what `wgtune build` made: folder, size, records used, and limits that a browser must offer."""
     if json:
@@ -35,7 +39,7 @@ def print_built(summary: BuildSummary, *, json: bool, console: Console) -> None:
         lines.append(f"image      {duration(summary.measured_s)}, the sum of the kernels' records")
     for lender in summary.borrowed:
         share = "" if lender.time_share is None else f", about {percent(lender.time_share)} of an image's time"
-        near = "another GPU" if lender.match == "portable" else f"the same {lender.match}"
+        near = _NEAR.get(lender.match, f"the same {lender.match}")
         kernels = "1 kernel" if lender.kernels == 1 else f"{lender.kernels} kernels"
         lines.append(f"borrowed   {kernels} from {lender.device} ({near}), not verified here{share}")
     if summary.from_baseline:

@@ -30,7 +30,7 @@ class ReplaySummary:
     """The result of a replay.
 
     ``asked`` counts the schedules that were applied and ``replayable`` those that still apply. Of these, ``changed``
-    emit another program than was measured, and are built only when measured again. ``stale`` holds (kernel name,
+    emit another program than was measured, and count as unverified until measured again. ``stale`` holds (kernel name,
     reason) of the others. ``known_stale`` are all schedules that are stale under this TVM, those of earlier runs and of
     releases included.
     """

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property
 from itertools import islice
 
 from ...database.schema.records import TrialKind, TrialSummary
 from ...devices.limits import Tier
 from ...devices.program import AnyProgram
-from ...support.enums import QUARANTINE_AFTER
+from ...support.enums import QUARANTINE_AFTER, TrialState
 from ..codegen.baseline_schedules import baseline_schedules
 from ..codegen.emit import emit
 from ..codegen.traces import trace_to_json
@@ -29,6 +31,7 @@ _PREPARED = 2
 class Baselines:
     """Measures the missing baselines of a session, kernels with the longest time per image first.
 
+    A baseline is missing, too, where the database only has those of other programs than today's untuned schedules are.
     While one kernel is measured, the following kernels' schedules are lowered and their references computed.
     """
 
@@ -37,16 +40,14 @@ class Baselines:
         self._states = context.kernel_states
         self._prepared: dict[str, tuple[_Lowering, Prefetched[Attempt | None]]] = {}
 
-    def missing(self) -> list[KernelProgress]:
-        """Return the kernels without a baseline that still have an untried schedule, the longest time first.
+    @cached_property
+    def missing(self) -> frozenset[str]:
+        """The ids of the kernels without a baseline that still have an untried schedule.
 
         Kernels whose schedules all fail to lower within the tier are skipped from then on.
         """
-        return [
-            progress
-            for progress in self._states.by_time()
-            if progress.id not in self._states.baselines and not progress.exhausted and self._has_untried(progress)
-        ]
+        kernels = self._states.by_time()
+        return frozenset(one.id for one in kernels if not one.exhausted and self._is_missing(one))
 
     def measure(self, runner: TrialRunner) -> None:
         """Measure the missing baselines until the session has to stop.
@@ -56,7 +57,7 @@ class Baselines:
             DeviceError: the device does not work any more.
         """
         context, known = self._context, self._states.baselines
-        missing = {progress.id: progress for progress in self.missing()}
+        missing = {progress.id: progress for progress in self._states.by_time() if progress.id in self.missing}
         while missing and not context.should_stop:
             with context.leases.hold_first(list(missing)) as leased:
                 self._states.refresh(missing if leased is None else [leased])
@@ -80,7 +81,9 @@ class Baselines:
                 continue
             if self._context.should_stop:
                 return False
-            runner.run(progress, attempt, self._first_prepared_program())
+            # As another program than before, it takes the earlier one's place.
+            again = any(trial.trace == attempt.trace for trial in tried)
+            runner.run(progress, replace(attempt, repeat=again), self._first_prepared_program())
             if progress.id in self._states.baselines or progress.exhausted:
                 return True
         self._skip_if_none_lowered(progress, attempts)
@@ -91,8 +94,26 @@ class Baselines:
         attempts = (pending.peek() for _, pending in self._prepared.values())
         return next((attempt.program for attempt in attempts if attempt), None)
 
-    def _has_untried(self, progress: KernelProgress) -> bool:
+    def _is_missing(self, progress: KernelProgress) -> bool:
         tried = self._states.tried(progress.id)
+        if progress.id not in self._states.baselines:
+            return self._has_untried(progress, tried)
+        verified = {
+            trial.program_digest: trial.latency_s
+            for trial in tried
+            if trial.kind is TrialKind.BASELINE and trial.state is TrialState.OK and trial.latency_s is not None
+        }
+        for attempt in self._attempts(progress):
+            latency_s = verified.get(attempt.program.digest) if attempt.program else None
+            if latency_s is not None:
+                self._states.baselines[progress.id] = latency_s
+                return False
+            if not _earlier(attempt, tried):
+                self._states.forget_baseline(progress.id)
+                return True
+        return False
+
+    def _has_untried(self, progress: KernelProgress, tried: Sequence[TrialSummary]) -> bool:
         if not any(trial.kind is TrialKind.BASELINE for trial in tried):
             return True
         attempts = []
@@ -151,12 +172,17 @@ class _Lowering:
 
 def _given_up(attempt: Attempt, tried: Sequence[TrialSummary]) -> bool:
     """Whether the baseline ``attempt`` failed before in a way that another try would not change."""
+    earlier = _earlier(attempt, tried)
+    if not earlier:
+        return False
+    return len(earlier) >= QUARANTINE_AFTER or any(not trial.state.crash for trial in earlier)
+
+
+def _earlier(attempt: Attempt, tried: Sequence[TrialSummary]) -> list[TrialSummary]:
+    """Return the trials of the attempt's program, or of its trace where it could not be lowered."""
     digest = attempt.program.digest if attempt.program else ""
-    earlier = [
+    return [
         trial
         for trial in tried
         if (trial.program_digest == digest if digest else trial.trace == attempt.trace and not trial.program_digest)
     ]
-    if not earlier:
-        return False
-    return len(earlier) >= QUARANTINE_AFTER or any(not trial.state.crash for trial in earlier)

@@ -97,7 +97,7 @@ class KernelStates:
 
     Attributes:
         kernels: by id.
-        baselines: latency of the best baseline in seconds, by kernel id.
+        baselines: latency of the latest baseline in seconds, by kernel id.
         skipped: why a kernel gets no trials, by kernel name.
         scheduler: search trials and best latency of each kernel, and which kernel is due.
     """
@@ -118,6 +118,7 @@ class KernelStates:
         self._listener = listener
         self._leases = leases
         self._calls = _calls_per_image(request, kernels)
+        self._outdated: dict[str, int] = {}
         self.scheduler = TaskScheduler([self._read_progress(kernel) for kernel in kernels.values()], request.trials)
 
     def tried(self, kernel_id: str) -> list[TrialSummary]:
@@ -137,13 +138,19 @@ class KernelStates:
             self.baselines[progress.id] = latency_s
         _lower_best(progress, latency_s)
 
+    def forget_baseline(self, kernel_id: str) -> None:
+        """Count no baseline measured so far: today's untuned schedule is another program."""
+        self._outdated[kernel_id] = max((trial.trial_id for trial in self.tried(kernel_id)), default=0)
+        self.baselines.pop(kernel_id, None)
+
     def reload_best(self, progress: KernelProgress) -> None:
         """Read the kernel's best latency and its baseline from the database, because a repeat may have changed them."""
         key, runtime = self._request.device.key, self._request.device.runtime
         for record in self._store.best(key, [progress.id], runtime).values():
             progress.best_s = record.latency_s
         for record in self._store.baselines(key, [progress.id], runtime).values():
-            self.baselines[progress.id] = record.latency_s
+            if record.trial_id > self._outdated.get(progress.id, 0):
+                self.baselines[progress.id] = record.latency_s
 
     def refresh(self, kernel_ids: Collection[str]) -> list[str]:
         """Read those of ``kernel_ids`` again that other sessions have measured meanwhile, and return their ids."""
@@ -166,12 +173,11 @@ class KernelStates:
         for trial in self.tried(kernel.id):
             if trial.kind is TrialKind.SEARCH:
                 progress.record(trial.latency_s)
-            elif trial.kind is TrialKind.TRANSFER:
-                _lower_best(progress, trial.latency_s)
-            elif trial.latency_s is not None:
-                known = self.baselines.get(kernel.id, trial.latency_s)
-                self.baselines[kernel.id] = min(known, trial.latency_s)
-        _lower_best(progress, self.baselines.get(kernel.id))
+                continue
+            _lower_best(progress, trial.latency_s)
+            outdated = trial.trial_id <= self._outdated.get(kernel.id, 0)
+            if trial.kind is TrialKind.BASELINE and trial.latency_s is not None and not outdated:
+                self.baselines[kernel.id] = trial.latency_s
         return progress
 
 

@@ -1,4 +1,4 @@
-"""A tuning session: baselines, transfers, then search; every trial is committed when it ends.
+"""A tuning session: baselines, known schedules, then search; every trial is committed when it ends.
 
 `tune` reads what the database knows of the kernels, starts a worker and runs these three steps. Each step has a module
 of its own (`baselines`, `transfer`, `search_loop`) and runs its trials with the session's `TrialRunner`.
@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from ...database.liveness import host_name
-from ...database.schema.records import SessionOutcome
+from ...database.schema.records import Record, SessionOutcome
 from ...database.store import Store
 from ...devices.worker.factory import OpenWorker, open_worker
 from ...support.signals import Interrupted, Interrupts
@@ -36,7 +36,7 @@ from .prefetch import Prefetcher
 from .registration import check_cache_state, register_model, select_kernels, session_info
 from .request import TuneRequest
 from .search_loop import search_kernels
-from .transfer import run_transfers, transfer_candidates
+from .transfer import outdated_records, run_transfers, transfer_candidates, verify_again
 from .trial_runner import TrialRunner
 
 _SILENT = SilentListener()
@@ -97,7 +97,8 @@ def tune(
         if request.transfer:
             candidates = transfer_candidates(store, request.device, request.tier, list(kernels.values()))
         baselines = Baselines(context)
-        if not baselines.missing() and not candidates and states.scheduler.left == 0:
+        outdated = outdated_records(context)
+        if not (baselines.missing or outdated or candidates) and states.scheduler.left == 0:
             return _finish(context, None, SessionOutcome.COMPLETED)
         register_model(store, request.capture, request.steps)
         worker = opener(request.device, request.timeouts)
@@ -109,7 +110,7 @@ def tune(
             session_id = store.begin_session(session_info(request))
             leases.begin(session_id)
             runner = TrialRunner(context, session_id, worker, peaks)
-            outcome = _run_trials(context, runner, baselines, candidates, abandoned)
+            outcome = _run_trials(context, runner, baselines, outdated, candidates, abandoned)
             return _finish(context, runner, outcome)
         except Interrupted:
             return _finish(context, None, SessionOutcome.INTERRUPTED)
@@ -121,6 +122,7 @@ def _run_trials(
     context: SessionContext,
     runner: TrialRunner,
     baselines: Baselines,
+    outdated: Mapping[str, Record],
     candidates: Mapping[str, Sequence[str]],
     abandoned: int,
 ) -> SessionOutcome:
@@ -130,6 +132,7 @@ def _run_trials(
         context.listener.on(_session_started(context, runner.session_id, abandoned))
         try:
             baselines.measure(runner)
+            verify_again(context, runner, outdated)
             run_transfers(context, runner, candidates)
             search_kernels(context, runner)
             outcome = SessionOutcome.INTERRUPTED if context.interrupts.requested else SessionOutcome.COMPLETED

@@ -1,15 +1,16 @@
-"""Transfer: schedules that related devices or other programs found are tried before the search begins."""
+"""Known schedules are tried before the search begins: the device's own, those of related devices and other programs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import islice, zip_longest
 
 from ...database.queries.ranked_schedules import RankedSchedules
 from ...database.queries.transfer_lookup import related_schedules
 from ...database.reader import Reader
-from ...database.schema.records import TrialKind
+from ...database.schema.records import Record, TrialKind
 from ...devices.device import Device
 from ...devices.limits import Tier
 from ...devices.wgsl_loops import surely_exceeds
@@ -24,6 +25,67 @@ from .trial_runner import TrialRunner
 
 _TOP = 3
 """Schedules that a kernel takes over from related devices, and from another program on the same device."""
+
+_AGAIN = 8
+"""The device's own schedules of a kernel that one session measures again."""
+
+
+def outdated_records(context: SessionContext) -> dict[str, Record]:
+    """Return the kernels' best records on this device that are of other programs than their schedules become today."""
+    request, kernels = context.request, context.kernel_states.kernels
+    best = context.store.best(request.device.key, kernels, request.device.runtime, fits=request.tier.fits)
+    return {key: record for key, record in best.items() if _today(context, record) is not None}
+
+
+def verify_again(context: SessionContext, runner: TrialRunner, outdated: Mapping[str, Record]) -> None:
+    """Measure the schedules of `outdated_records` again, kernels with the longest time per image first.
+
+    A kernel's other schedules follow, the fastest first, until its best record is of today's program. What was measured
+    before is replaced in rankings. A kernel that another tuner holds is left to that tuner.
+
+    Raises:
+        Interrupted: the user asked to stop.
+        DeviceError: the device does not work any more.
+    """
+    request, states = context.request, context.kernel_states
+    for progress in states.by_time():
+        if progress.id not in outdated:
+            continue
+        with context.leases.hold_first([progress.id]) as leased:
+            again: set[int] = set()
+            record: Record | None = outdated[progress.id]
+            while leased is not None and record is not None and len(again) < _AGAIN:
+                if context.should_stop:
+                    return
+                if progress.exhausted or not context.leases.renew(progress.id):
+                    break
+                attempt = _today(context, record)
+                if attempt is None or record.trial_id in again:
+                    break
+                again.add(record.trial_id)
+                # The baseline of this session may have been that very schedule.
+                known = {(trial.trace, trial.program_digest) for trial in states.tried(progress.id)}
+                if attempt.program is None or (attempt.trace, attempt.program.digest) not in known:
+                    runner.measure_again(states.kernels[progress.id], attempt)
+                best = context.store.best(
+                    request.device.key, [progress.id], request.device.runtime, fits=request.tier.fits
+                )
+                record = best.get(progress.id)
+
+
+def _today(context: SessionContext, record: Record) -> Attempt | None:
+    """Return a record's schedule as it is lowered today, None if that is the program that was measured."""
+    # An untuned schedule of an older version is no baseline any more.
+    kind = TrialKind.TRANSFER if record.kind is TrialKind.BASELINE else record.kind
+    kernel, tier = context.kernel_states.kernels[record.workload_id], context.request.tier
+
+    def lower(timer: PhaseTimer) -> Attempt:
+        with timer.timing(SessionPhase.BUILD):
+            return replace(stored_attempt(kernel, record.trace, tier, kind), repeat=True)
+
+    attempt = context.prefetcher.run(lower)
+    current = attempt.program is not None and attempt.program.digest == record.program_digest
+    return None if current else attempt
 
 
 def transfer_candidates(store: Reader, device: Device, tier: Tier, kernels: Sequence[Kernel]) -> dict[str, list[str]]:

@@ -195,7 +195,7 @@ class TrialRunner(TrialRecorder):
         super().__init__(context, session_id, worker, peaks)
         self._session = context
         self._states = context.kernel_states
-        self._drift = DriftWatch(self._measure_again, self._stored_baseline)
+        self._drift = DriftWatch(self.measure_again, self._stored_baseline)
 
     def notes(self) -> list[str]:
         """Return one line per change of the device's speed."""
@@ -230,8 +230,8 @@ class TrialRunner(TrialRecorder):
         self._report(progress, attempt.kind, outcome)
         return outcome.latency_s
 
-    def _measure_again(self, kernel: Kernel, attempt: Attempt) -> Outcome:
-        """Measure a known schedule for the drift watch: a check, or a repeat that may change the kernel's best."""
+    def measure_again(self, kernel: Kernel, attempt: Attempt) -> Outcome:
+        """Measure a known schedule once more: a check, or a repeat that may change the kernel's best."""
         self._session.listener.on(TrialStarted(kernel.id, TrialKind.CHECK))
         try:
             outcome = self.measure(kernel, attempt)

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from synthetic_store import CONV, LLVMPIPE, MATMUL, TrialState, add_demo, failed, ok, session, start
 
+from wgtune.database.queries.layers import Layers
 from wgtune.database.schema.records import TrialKind
 from wgtune.database.schema.rows import trial
 from wgtune.database.sql_reader import is_superseded
@@ -44,6 +45,28 @@ def test_a_repeat_that_fails_and_other_kernels_repeats_take_no_place(store):
     measured(store, session_id, "a", failed(TrialState.RUN_TIMEOUT), repeat=True)
     measured(store, session_id, "a", ok(9e-3), repeat=True, kernel=CONV)
     assert store.best(LLVMPIPE.key, [MATMUL.id])[MATMUL.id].trial_id == first
+
+
+@pytest.mark.parametrize("state", [TrialState.WRONG_RESULT, TrialState.BUILD_ERROR, TrialState.DEVICE_LOST])
+def test_a_repeat_that_fails_as_another_program_takes_the_earlier_ones_place(store, state):
+    """The code generator has changed. A lost device says nothing about the program."""
+    session_id = store.begin_session(session())
+    first = measured(store, session_id, "a", ok(1e-3))
+    second = measured(store, session_id, "b", ok(2e-3))
+    again = replace(start(session_id, MATMUL, "a"), repeat=True, program_digest="another")
+    store.add_trial(again, failed(state))
+    left = first if state is TrialState.DEVICE_LOST else second
+    assert store.best(LLVMPIPE.key, [MATMUL.id])[MATMUL.id].trial_id == left
+
+
+def test_the_latest_baseline_counts_however_fast_an_earlier_one_was(store):
+    session_id = store.begin_session(session())
+    measured(store, session_id, "before", ok(1e-3), TrialKind.BASELINE)
+    latest = measured(store, session_id, "today", ok(2e-3), TrialKind.BASELINE)
+    assert store.baselines(LLVMPIPE.key, [MATMUL.id])[MATMUL.id].trial_id == latest
+    other = Store.memory()
+    for layers in (Layers(store, [other]), Layers(other, [store])):
+        assert layers.baselines(LLVMPIPE.key, [MATMUL.id])[MATMUL.id].latency_s == 2e-3
 
 
 def test_a_baselines_repeat_is_the_baseline(store):

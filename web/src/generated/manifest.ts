@@ -110,7 +110,7 @@ export interface TunedInfo {
   borrowed?: BorrowedInfo[];
 }
 /**
- * Kernels that run schedules of another device, verified there and not where the bundle is for.
+ * Kernels that run schedules of another device, or of another program, not verified where the bundle is for.
  */
 export interface BorrowedInfo {
   /**

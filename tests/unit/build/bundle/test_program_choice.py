@@ -106,13 +106,12 @@ def test_the_fastest_verified_record_wins(store: Store) -> None:
 
 def test_a_record_that_no_longer_fits_is_told_with_the_command_that_shows_it(store: Store, tmp_path: Path) -> None:
     kernel = kernel_of(8)
-    trace, program = threads(kernel, 64)
-    record(store, kernel, trace, replace(program, scratch=(*program.scratch, 4)), ok(1e-3))
+    record(store, kernel, '[["nonsense"], []]', threads(kernel, 64)[1], ok(1e-3))
     path, _ = write_release(store, "lab", tmp_path)
     with opened(str(path)) as release, Layers(Store.memory(), [release]) as layers:
         choices, told = choose(layers, kernel)
     assert choices[kernel.id].record is None
-    assert len(told) == 1 and f"trial 1 of session 1 of the release {path.name} verified another program" in told[0]
+    assert len(told) == 1 and f"trial 1 of session 1 of the release {path.name} no longer becomes" in told[0]
     command = re.search(r"`wgtune (.*)`", told[0])
     assert command is not None
     shown = CliRunner().invoke(app, [*shlex.split(command[1]), "--json"])
@@ -196,13 +195,40 @@ def test_a_record_that_needs_more_than_the_tier_is_passed_over(store: Store) -> 
     assert choices[kernel.id].program == small[1]
 
 
-def test_a_record_of_another_program_than_it_verified_is_not_used(store: Store) -> None:
+def test_schedules_of_other_programs_are_used_and_told_once_as_not_verified(store: Store) -> None:
+    """A newer code generator makes another program of a schedule than was measured."""
+    first, second, current = kernel_of(8), kernel_of(16), kernel_of(24)
+    for kernel in (first, second):
+        trace, program = threads(kernel, 64)
+        record(store, kernel, trace, replace(program, scratch=(4,)), ok(1e-3))
+    record(store, current, *threads(current, 64), ok(2e-3))
+    choices, told = choose(store, first, second, current)
+    for kernel in (first, second):
+        choice = choices[kernel.id]
+        assert choice.program == threads(kernel, 64)[1] and choice.record is None
+        assert choice.borrowed is not None and choice.borrowed.match is Match.EXACT
+    assert choices[current.id].record is not None and count_searched(choices) == 1
+    [itself] = borrowed_kernels(capture_of(first, second, current), choices, 20)
+    assert (itself.match, itself.device, itself.kernels) == ("exact", LLVMPIPE.key, 2)
+    assert (
+        itself.time_share == pytest.approx(1 / 2)
+        and untuned_share(capture_of(first, second, current), choices, 20) == 0
+    )
+    assert len(told) == 1 and told[0].startswith(f"2 kernels run schedules that {LLVMPIPE.key} verified as another")
+    assert f"--device {LLVMPIPE.key}" in told[0]
+
+
+def test_a_schedule_whose_program_of_today_fails_here_is_left_for_a_relatives(store: Store) -> None:
     kernel = kernel_of(8)
     trace, program = threads(kernel, 64)
     record(store, kernel, trace, replace(program, scratch=(4,)), ok(1e-3))
+    record(store, kernel, "", program, failed(TrialState.WRONG_RESULT))
     choices, told = choose(store, kernel)
-    assert choices[kernel.id].record is None
-    assert len(told) == 1 and kernel.name in told[0] and "another program" in told[0]
+    assert choices[kernel.id].borrowed is None and choices[kernel.id].program.digest != program.digest
+    lend(store, kernel, *threads(kernel, 128), 1e-3)
+    choices, told = choose(store, kernel)
+    found = choices[kernel.id].borrowed
+    assert found is not None and found.match is Match.MODEL and not told
 
 
 def test_a_damaged_trace_is_told_and_not_used(store: Store) -> None:
