@@ -43,7 +43,7 @@ def conv2d(module: IRModule, limits: Limits) -> RuleSpace | None:
     shape = None if found is None or found.plain else _Shape.of(found)
     if shape is None:
         return None
-    choices = list(_choices(shape, limits))
+    choices = list(_choices(shape, limits.modest))
     best = best_tile((choice.tile, choice.work) for choice in choices)
     chosen = next((choice for choice in choices if choice.tile is best), None)
     if chosen is None:

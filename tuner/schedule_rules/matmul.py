@@ -38,7 +38,7 @@ def matmul(module: IRModule, limits: Limits) -> RuleSpace | None:
     if found is None or not found.plain or not found.rows or not found.terms:
         return None
     shape = _Shape(found)
-    tile = best_tile(_tiles(shape, limits))
+    tile = best_tile(_tiles(shape, limits.modest))
     if tile is None:
         return None
     parameters = (

@@ -23,6 +23,11 @@ class Limits:
     threads: int
     shared_bytes: int
 
+    @property
+    def modest(self) -> Limits:
+        """Limits for defaults: a workgroup that uses all that a large GPU allows leaves no room for a second one."""
+        return Limits(min(self.threads, 256), min(self.shared_bytes, 16384))
+
 
 @dataclass(frozen=True)
 class Parameter:

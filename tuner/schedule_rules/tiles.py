@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-LANES = 2048
+LANES = 1024
 """Threads that keep a GPU busy: between the some hundred lanes of integrated GPUs and the ten thousand of large ones,
 each with a few waves. A kernel with fewer results gets smaller tiles."""
 
