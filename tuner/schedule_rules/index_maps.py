@@ -27,18 +27,20 @@ def flat_runs(extents: Sequence[int], runs: Sequence[Sequence[int]]) -> IndexMap
     return _of(len(extents), place)
 
 
-def rows_and_elements(extents: Sequence[int], rows: int) -> IndexMap | None:
+def rows_and_elements(extents: Sequence[int], rows: int) -> IndexMap:
     """Return the map to one of ``rows`` equal stretches of row-major order, and the place in it.
 
-    One dimension may be divided between both; None where it is not divisible. Of exactly ``rows`` elements, the map is
-    to the place alone.
+    One dimension may be divided between both. Of exactly ``rows`` elements, the map is to the place alone.
+
+    Raises:
+        ValueError: no dimension can be divided so.
     """
     if math.prod(extents) == rows:
         return _of(len(extents), lambda *indices: [flat_index(indices, extents)])
     first = next(n for n in range(len(extents)) if math.prod(extents[: n + 1]) > rows)
     outer, rest = divmod(rows, math.prod(extents[:first]))
     if rest or extents[first] % outer:
-        return None
+        raise ValueError("the rows are no stretches of memory")
     inner = extents[first] // outer
 
     def place(*indices: Any) -> list[Any]:

@@ -112,7 +112,7 @@ class _Accesses:
         across: dict[int, int] = {}
         for load, stride in zip(loads, strides[1:], strict=True):
             steps = [k for k, run in enumerate(groups) if any(stride.get(n) == 1 for n in run)]
-            turned = any(stride.get(n, 0) != 0 for n in groups[-1])
+            turned = any(stride.get(n, 0) != 0 for n in groups[-1]) and None not in stride.values()
             if turned and steps and steps[-1] < len(groups) - 1:
                 across[next(n for n, source in enumerate(sources) if source.same_as(load.source))] = steps[-1]
         return Pointwise(

@@ -23,10 +23,13 @@ from tvm.sym import Analyzer
 
 from .index_maps import flat_index, flat_runs, rows_and_elements
 from .rule import Limits, Parameter, RuleSpace, Values
-from .tiles import LANES, WAVE, divisors, vector_width
+from .tiles import WAVE, divisors, vector_width
 
 _MOST_KEPT = 96
-"""Most elements of a row that a thread keeps in registers."""
+"""Most elements of a row that a thread keeps in registers, where a workgroup has no more than `_THREADS`."""
+
+_THREADS = 256
+"""Most threads of a workgroup by default: with more, GPUs have too few registers for a long row."""
 
 _VECTORS = 6
 """Most vectors that a thread takes of a row where enough threads may run; their loads wait together."""
@@ -36,6 +39,9 @@ _FAN = 32
 
 _MOST_THREADS = 192
 """Most threads of a workgroup that has several rows."""
+
+_LANES = 8192
+"""Threads that keep a large GPU's memory busy."""
 
 _SEGMENT = 16
 """Elements of a row that neighbouring threads should take together: a segment of memory."""
@@ -155,7 +161,7 @@ def _combiner(block: Any) -> str:
 def row_space(rule: str, module: IRModule, found: RowKernel, limits: Limits) -> RuleSpace:
     """Return the space of a kernel that reduces rows, with defaults for an unknown GPU."""
     threads, rows = default_group(found, limits)
-    keeps = found.vectors // threads * found.vector <= _MOST_KEPT
+    keeps = _can_keep(found, threads, rows)
     parameters = (
         Parameter("threads", divisors(found.vectors, limits.threads), threads),
         Parameter("rows", divisors(found.rows, 32), rows),
@@ -163,14 +169,18 @@ def row_space(rule: str, module: IRModule, found: RowKernel, limits: Limits) -> 
         Parameter("fan", (8, 16, 32, 64), _FAN),
         Parameter("unroll", (1, 2, 4, 8), 4),
     )
-    return RuleSpace(rule, module, parameters, partial(_fits, found, limits), partial(_build, found))
+
+    def build(schedule: Schedule, values: Values) -> None:
+        _Builder(found, schedule, values).build()
+
+    return RuleSpace(rule, module, parameters, partial(_fits, found, limits), build)
 
 
 def default_group(found: RowKernel, limits: Limits) -> tuple[int, int]:
     """Return the threads of a row and the rows of a workgroup that promise most on an unknown GPU."""
     choices = [
         (threads, rows)
-        for threads in divisors(found.vectors, limits.threads)
+        for threads in divisors(found.vectors, min(_THREADS, limits.threads))
         for rows in divisors(found.rows, max(1, limits.threads // threads))
         if threads * rows <= max(threads, _MOST_THREADS)
     ]
@@ -180,40 +190,35 @@ def default_group(found: RowKernel, limits: Limits) -> tuple[int, int]:
 def _promise(found: RowKernel, threads: int, rows: int) -> float:
     """Return how well a GPU is used, in no unit: its lanes, memory, loads that wait together, and few exchanges."""
     turns = found.vectors // threads
-    return (
-        threads
-        * rows
-        / (-(-threads * rows // WAVE) * WAVE)
-        * min(1.0, found.rows * threads / LANES)
-        * min(1.0, math.sqrt(threads * found.vector / _SEGMENT))
-        * min(1.0, 0.8 + 0.1 * turns, 0.5 + 0.5 * _VECTORS / turns)
-        * (1.0 if threads <= _FAN else 0.85)
-        - 1e-6 * (threads * rows + threads)  # of equal ones the smallest workgroup, with the least to exchange
-    )
+    lanes = threads * rows / (-(-threads * rows // WAVE) * WAVE)
+    busy = min(1.0, found.rows * threads / _LANES)
+    together = min(1.0, math.sqrt(threads * found.vector / _SEGMENT))
+    waiting = min(1.0, 0.8 + 0.1 * turns, 0.5 + 0.5 * _VECTORS / turns)
+    exchange = 1.0 if threads <= _FAN else 0.85
+    # Of equal ones the smallest workgroup, with the least to exchange.
+    return lanes * busy * together * waiting * exchange - 1e-6 * (threads * rows + threads)
 
 
 def _fits(found: RowKernel, limits: Limits, values: Values) -> bool:
     threads, rows = values["threads"], values["rows"]
-    turns = found.vectors // threads
     exchanged = 2 * len(found.reductions) * found.itemsize * rows * (threads + _second(threads, values["fan"]))
     return (
         threads * rows <= limits.threads
         and found.vectors % threads == 0
         and found.rows % rows == 0
         and exchanged <= limits.shared_bytes
-        and (not values["kept"] or turns * found.vector <= _MOST_KEPT)
+        and (not values["kept"] or _can_keep(found, threads, rows))
     )
+
+
+def _can_keep(found: RowKernel, threads: int, rows: int) -> bool:
+    own = found.elements // threads
+    return own <= _MOST_KEPT and own * threads * rows <= _MOST_KEPT * _THREADS
 
 
 def _second(threads: int, fan: int) -> int:
     """Return the values of the second exchange, about as many as each thread then combines; 0 where one will do."""
-    if threads <= fan:
-        return 0
-    return min(divisors(threads), key=lambda n: max(n, threads // n))
-
-
-def _build(found: RowKernel, schedule: Schedule, values: Values) -> None:
-    _Builder(found, schedule, values).build()
+    return min(divisors(threads), key=lambda n: max(n, threads // n)) if threads > fan else 0
 
 
 class _Builder:
@@ -247,7 +252,7 @@ class _Builder:
         row, element = schedule.get_loops(output)
         group, row = schedule.split(row, [None, self._rows])
         schedule.bind(group, "blockIdx.x")
-        self._bind(row, element)
+        self._bind(row, element, apart=not self._kept)
         for block, bind in reversed(self._stages):
             schedule.compute_at(block, group, preserve_unit_loops=True)
             bind(block)
@@ -263,31 +268,22 @@ class _Builder:
         else:
             spatial = sum(int(axis.iter_type) == 0 for axis in held.iter_vars)
             place = flat_runs(extents, [range(spatial), range(spatial, len(extents))])
-        if place is None:
-            raise ValueError("the rows are no stretches of memory")
         self._schedule.transform_block_layout(block, place)
 
     def _flatten_results(self, block: SBlockRV) -> None:
         """Make the dimensions of what a block writes rows and elements."""
         for n, region in enumerate(self._schedule.get(block).writes):
             shape = [int(extent) for extent in region.source.ty.shape]
-            place = rows_and_elements(shape, self._found.rows)
-            if place is None:
-                raise ValueError("the rows are no stretches of memory")
-            self._schedule.transform_layout(block, ("write", n), place)
+            self._schedule.transform_layout(block, ("write", n), rows_and_elements(shape, self._found.rows))
 
     def _cache_inputs(self, stages: list[str]) -> None:
         """Keep the elements that a reduction reads from a buffer of the kernel."""
         schedule, found = self._schedule, self._found
-        arguments = list(schedule.mod["main"].params)
+        arguments, size = list(schedule.mod["main"].params), found.rows * found.elements
         for name in found.reductions:
-            reads = schedule.get(schedule.get_sblock(name)).reads
-            for n, region in enumerate(reads):
+            for n, region in enumerate(schedule.get(schedule.get_sblock(name)).reads):
                 shape = [int(extent) for extent in region.source.ty.shape]
-                if (
-                    not any(region.source.same_as(a) for a in arguments)
-                    or math.prod(shape) < found.rows * found.elements
-                ):
+                if math.prod(shape) < size or not any(region.source.same_as(a) for a in arguments):
                     continue
                 readers = [
                     schedule.get_sblock(other)
@@ -334,11 +330,21 @@ class _Builder:
 
     # Loops.
 
-    def _bind(self, row: LoopRV, element: LoopRV) -> None:
-        """Give the elements of a row to threads, in vectors."""
+    def _bind(self, row: LoopRV, element: LoopRV, *, apart: bool = False) -> None:
+        """Give the elements of a row to threads, in vectors.
+
+        With ``apart`` a wave has a stretch of its own: its threads read other elements than in the reductions. Else
+        Mesa unrolls short loops of both, takes the second reads for the first, and spills what it keeps.
+        """
         schedule = self._schedule
-        turn, thread, lane = schedule.split(element, [None, self._threads, self._found.vector])
-        schedule.reorder(row, thread, turn, lane)
+        if apart and self._threads % WAVE == 0:
+            vectors, lane = schedule.split(element, [None, self._found.vector])
+            wave, turn, thread = schedule.split(vectors, [self._threads // WAVE, None, WAVE])
+            schedule.reorder(row, wave, thread, turn, lane)
+            thread = schedule.fuse(wave, thread)
+        else:
+            turn, thread, lane = schedule.split(element, [None, self._threads, self._found.vector])
+            schedule.reorder(row, thread, turn, lane)
         self._bind_threads(row, thread)
         self._unrolled(turn)
         schedule.vectorize(lane)

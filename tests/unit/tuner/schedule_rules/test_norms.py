@@ -68,6 +68,13 @@ def test_any_length_keeps_the_limits(kernel: Kernel, limits: Limits) -> None:
     assert needs.threads <= limits.threads and needs.workgroup_bytes <= limits.shared_bytes
 
 
+def test_rows_longer_than_registers_are_read_in_another_order_the_second_time() -> None:
+    """Or Mesa keeps all of them, and spills."""
+    first, *_, last = source_of(group_norm(32, 1, 512, 64, 64)).split("workgroupBarrier();")
+    loads = [re.findall(r"b0\[(.+?)\]", part) for part in (first, last)]
+    assert len(loads[0]) == len(loads[1]) == 4 and not set(loads[0]) & set(loads[1])
+
+
 def test_a_schedule_replays_from_its_trace() -> None:
     for kernel in (softmax(2, 3, 64), group_norm(4, 2, 12, 8, 8)):
         space = space_of(kernel)

@@ -53,6 +53,13 @@ def to_pixels() -> Kernel:
     return kernel_of(x, topi.reshape(topi.transpose(x, (0, 2, 3, 1)), (2, 256, 32)))
 
 
+def doubled_pixels() -> Kernel:
+    """Back to an image, at twice its size."""
+    x = te.placeholder((2, 64, 32))
+    image = topi.reshape(topi.transpose(x, (0, 2, 1)), (2, 32, 8, 8))
+    return kernel_of(x, te.compute((2, 32, 16, 16), lambda n, c, h, w: image[n, c, h // 2, w // 2]))
+
+
 def added() -> Kernel:
     """A transposed operand beside one that is not."""
     x, y = te.placeholder((1, 64, 32)), te.placeholder((1, 32, 64))
@@ -79,6 +86,7 @@ def found(kernel: Kernel) -> Pointwise:
         (look_up, ((0,), (1,)), {}),
         (doubled, ((0, 1), (2,), (3,)), {}),
         (to_pixels, ((0,), (1,), (2,)), {0: 1}),
+        (doubled_pixels, ((0,), (1,), (2,), (3,)), {}),
         (added, ((0, 1), (2,)), {0: 0}),
     ],
 )
