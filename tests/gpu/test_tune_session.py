@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tuning_kernels import capture_of, conv2d, matmul, softmax, transpose
+from tuning_kernels import capture_of, conv2d, matmul, softmax, three_elements, transpose
 
 from wgtune.database.schema.records import SessionOutcome, TrialKind
 from wgtune.database.store import Store
@@ -20,6 +20,7 @@ from wgtune.support.errors import DeviceError, UsageError
 from wgtune.tuner.codegen.traces import replay
 from wgtune.tuner.codegen.wgsl import emit_wgsl
 from wgtune.tuner.reference.reference import NonFiniteReferenceError
+from wgtune.tuner.search import task_scheduler
 from wgtune.tuner.session import baselines as baselines_module
 from wgtune.tuner.session import search_loop as rounds_module
 from wgtune.tuner.session.events import (
@@ -63,10 +64,11 @@ def request_of(device: Device, *kernels: Any, **changes: Any) -> TuneRequest:
     return replace(TuneRequest(capture_of(*kernels), device, TIER, trials=5), **changes)
 
 
-def test_every_kernel_is_baselined_searched_and_verified(device, store):
-    kernels = [matmul(), conv2d(), softmax(), transpose()]
+def test_every_kernel_is_baselined_searched_and_verified(device, store, monkeypatch):
+    monkeypatch.setattr(task_scheduler, "ROUND", 8)  # more than the smallest kernel has programs
+    kernels = [matmul(), conv2d(), softmax(), three_elements()]
     recorder = Recorder()
-    request = request_of(device, *kernels)
+    request = request_of(device, *kernels, trials=8)
     summary = tune(request, store, recorder)
     ids = [kernel.id for kernel in kernels]
     best, baselines = store.best(device.key, ids), store.baselines(device.key, ids)
@@ -81,9 +83,9 @@ def test_every_kernel_is_baselined_searched_and_verified(device, store):
     assert Counter(event.state for event in ended) == Counter(summary.trials)
     assert summary.outcome is SessionOutcome.COMPLETED and summary.measured == 4
     assert summary.best_s <= summary.baseline_s
-    # The transpose knows four schedules: its trials go to the others.
+    # There are fewer programs of the smallest: its trials go to the others.
     assert [event.kernel_id for event in recorder.events if isinstance(event, KernelExhausted)] == [kernels[3].id]
-    assert sum(1 for event in ended if event.kind is TrialKind.SEARCH) == 20
+    assert sum(1 for event in ended if event.kind is TrialKind.SEARCH) == 32
     spent = summary.seconds
     assert {
         SessionPhase.SEARCH,
@@ -101,7 +103,7 @@ def test_every_kernel_is_baselined_searched_and_verified(device, store):
     assert again.session_id is None and [type(event) for event in recorder.events] == [SessionEnded]
 
     recorder = Recorder()
-    more = tune(replace(request, trials=6), store, recorder)
+    more = tune(replace(request, trials=9), store, recorder)
     assert sum(more.trials.values()) == 4
     digests = Counter(t.program_digest for k in ids for t in store.tried(device.key, k) if t.program_digest)
     assert max(digests.values()) == 1

@@ -49,6 +49,12 @@ def transpose() -> Kernel:
     return make_kernel("transpose", te.create_prim_func([x, topi.transpose(x, (1, 0, 2))]))
 
 
+def three_elements() -> Kernel:
+    """A kernel so small that there are half a dozen programs of it."""
+    x = te.placeholder((3,))
+    return make_kernel("exp", te.create_prim_func([x, topi.exp(x)]))
+
+
 def capture_of(*kernels: Kernel, calls: int = 1) -> Capture:
     """A model of one stage, ``unet``, that launches each kernel ``calls`` times; it can be tuned, not run."""
     launches = [Call(kernel.id, ()) for kernel in kernels for _ in range(calls)]
