@@ -73,6 +73,17 @@ class ChoiceKnob:
         return rng.choice([i for i in range(len(self.candidates)) if i != value] or [0])
 
 
+@dataclass(frozen=True)
+class OrderedKnob(ChoiceKnob):
+    """A choice between ascending ``candidates``: a mutation takes a neighbour."""
+
+    def mutate(self, value: Decision, rng: random.Random) -> int:
+        """Return an index one or two places away; the same where there is only one."""
+        assert isinstance(value, int)
+        near = [i for i in range(len(self.candidates)) if 0 < abs(i - value) <= 2]
+        return rng.choice(near or [value])
+
+
 class KnobSpace(ABC):
     """A design space: knobs, and which decisions of them keep the limits."""
 

@@ -6,17 +6,15 @@ from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import Trace
 
 from ..schedule_rules import RuleSpace
-from ..schedule_rules.rule import ANNOTATION
-from .knobs import ChoiceKnob, Decision, KnobSpace
+from ..schedule_rules.rule import ANNOTATION, Parameter
+from .knobs import Decision, KnobSpace, OrderedKnob
 
 
 class RuleSketch(KnobSpace):
     """The schedules of one rule for one kernel; a decision is an index into a parameter's candidates."""
 
     def __init__(self, space: RuleSpace) -> None:
-        super().__init__(
-            tuple(ChoiceKnob(p.candidates, (1 / len(p.candidates),) * len(p.candidates)) for p in space.parameters)
-        )
+        super().__init__(tuple(_knob(parameter) for parameter in space.parameters))
         self.space = space
 
     def fits(self, decisions: tuple[Decision, ...]) -> bool:
@@ -46,3 +44,14 @@ class RuleSketch(KnobSpace):
             assert isinstance(index, int)
             chosen[parameter.name] = parameter.candidates[index]
         return chosen
+
+
+_NEAR = 0.6
+"""Weight of each step away from the default: most points far from it are slow on every device."""
+
+
+def _knob(parameter: Parameter) -> OrderedKnob:
+    middle = parameter.candidates.index(parameter.default)
+    return OrderedKnob(
+        parameter.candidates, tuple(_NEAR ** abs(index - middle) for index in range(len(parameter.candidates)))
+    )
