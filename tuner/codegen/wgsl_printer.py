@@ -14,7 +14,7 @@ from typing import Any
 
 from tvm import tirx
 
-from .lowered_kernel import LoweredKernel, joined_branches, places, span, terms
+from .lowered_kernel import LoweredKernel, dtype_of, joined_branches, places, span, terms
 from .straight_line import StraightLine
 from .wgsl_expressions import Expressions, Text
 from .wgsl_layout import EmitError, Layout, Space, aligned
@@ -194,13 +194,11 @@ class _Printer:
 
     def _write_bufferstore(self, statement: Any) -> None:
         layout = self._kernel.layout(statement.buffer)
-        found = span(statement.buffer, statement.indices[0])
-        if found is None:
-            raise EmitError(f"the kernel writes elements of {layout.name} at distances that are not known")
-        base, lanes, stride = found
-        value = statement.value
+        index, value = statement.indices[0], statement.value
+        found = span(statement.buffer, index)
+        base, lanes, stride = found if found is not None else (index, dtype_of(index)[1], 0)
         if stride == 1 and (lanes == layout.lanes or (lanes < layout.lanes and layout.space is Space.FUNCTION)):
-            places = [self._place(layout, base, lanes)]
+            written = [self._place(layout, base, lanes)]
             values = [self._stored(statement, layout, lanes)]
         else:
             whole = self._text.write(value)
@@ -208,9 +206,13 @@ class _Printer:
             if name:
                 self._region.statements.append(f"let {name} = {whole.text};")
             step = layout.lanes if stride == 1 else 1
-            places = [self._place(layout, base + k * stride, step) for k in range(0, lanes, step)]
+            if found is None:
+                firsts = [self._analyzer.simplify(place) for place in places(statement.buffer, index)]
+            else:
+                firsts = [base + k * stride for k in range(0, lanes, step)]
+            written = [self._place(layout, first, step) for first in firsts]
             values = [f"{name}{_swizzle(k, step)}" if name else whole.text for k in range(0, lanes, step)]
-        self._region.statements.extend(f"{place} = {value};" for place, value in zip(places, values, strict=True))
+        self._region.statements.extend(f"{place} = {value};" for place, value in zip(written, values, strict=True))
         self._region.stored(layout.name, register=layout.registers)
 
     def _stored(self, statement: Any, layout: Layout, lanes: int) -> str:

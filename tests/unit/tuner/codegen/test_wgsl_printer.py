@@ -54,6 +54,29 @@ def test_the_largest_number_is_written_with_digits_that_do_not_exceed_it() -> No
     assert float(digits) <= float(largest) and np.float32(digits) == largest
 
 
+def test_neighbours_that_lie_apart_in_the_result_are_stored_one_by_one() -> None:
+    """Vectorised copies of MetaSchedule end so where a row's length is odd."""
+    shape = (6, 11)
+    x = te.placeholder(shape)
+    kernel = make_kernel("kernel", te.create_prim_func([x, te.compute(shape, lambda *i: x(*i) * 2.0)]))
+    schedule = Schedule(schedulable_module(kernel))
+    (block,) = schedule.get_child_blocks(schedule.get_sblock("root"))
+    schedule.transform_layout(block, ("write", 0), lambda i, j: [j, i])
+    loop = schedule.fuse(*schedule.get_loops(block))
+    thread, lane = schedule.split(loop, [None, 2])
+    schedule.bind(thread, "threadIdx.x")
+    schedule.vectorize(lane)
+    (shader,) = emit_wgsl(schedule.mod, TIER).shaders
+    stored = re.findall(r"b1\[(.*)\] = \w+\.([xy]);", shader.source)
+    assert [component for _, component in stored] == ["x", "y"]
+
+    def places(thread: int) -> list[int]:
+        texts = [re.sub(r"(\d)u\b", r"\1", text).replace("thread.x", str(thread)) for text, _ in stored]
+        return [eval(text.replace("/", "//")) for text in texts]
+
+    assert [place for t in range(33) for place in places(t)] == [e % 11 * 6 + e // 11 for e in range(66)]
+
+
 def test_a_buffer_that_threads_write_by_single_elements_stays_scalar() -> None:
     """WGSL may write a whole vector where a component is assigned."""
     source = elementwise(lambda x, i, j: x[i, j], vector=1)
