@@ -127,10 +127,10 @@ def test_without_a_record_the_baseline_stands_in(store: Store) -> None:
         assert count_searched(choices) == 0
 
 
-def group_norm() -> Kernel:
-    """A norm whose threads loop 500 times in TVM's default schedule, and a tenth of that in the next."""
-    x, ones = te.placeholder((1, 4, 64, 64)), te.placeholder((4,))
-    return make_kernel("norm", te.create_prim_func([x, ones, topi.nn.group_norm(x, ones, ones, 1, 1, [2, 3])]))
+def long_product() -> Kernel:
+    """A product whose threads loop over hundreds of terms or more, but for 32 in the schedule of short loops."""
+    a, b = te.placeholder((16, 8192)), te.placeholder((8192, 16))
+    return make_kernel("product", te.create_prim_func([a, b, topi.nn.matmul(a, b)]))
 
 
 def made_up(limit: int) -> tuple[Quirk, ...]:
@@ -150,7 +150,7 @@ def build_for(store: Reader | None, kernel: Kernel, device: DeviceInfo | None) -
 def test_a_drivers_limit_of_iterations_decides_what_is_built_for_it_alone(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kernel, limit = group_norm(), 100
+    kernel, limit = long_product(), 100
     default = emit_wgsl(next(baseline_schedules(kernel, TIER)).mod, TIER)
     others = (None, LLVMPIPE, replace(MAKER, model="GPU 1"))
     before = [build_for(store, kernel, device) for device in (*others, MAKER)]
@@ -167,7 +167,7 @@ def test_a_drivers_limit_of_iterations_decides_what_is_built_for_it_alone(
 def test_a_schedule_that_a_drivers_limit_may_break_is_not_borrowed(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kernel = group_norm()
+    kernel = long_product()
     *_, schedule = baseline_schedules(kernel, TIER)
     program = emit_wgsl(schedule.mod, TIER)
     lend(store, kernel, trace_to_json(schedule), program, 1e-3, replace(MAKER, key="vulkan:other", model="Other 1"))
