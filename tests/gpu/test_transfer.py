@@ -83,7 +83,9 @@ def test_what_nobody_verified_is_tried_and_verified(device, store):
     recorder = Recorder()
     tune(replace(request, trials=0), store, recorder)
     assert kinds(recorder)[0] is TrialKind.BASELINE and set(kinds(recorder)[1:]) == {TrialKind.TRANSFER}
-    assert store.best(device.key, [kernel.id])[kernel.id].trace == best.trace
+    # Of near ties another may be the fastest today.
+    verified = {t.trace for t in store.tried(device.key, kernel.id) if t.state is TrialState.OK}
+    assert best.trace in verified and store.best(device.key, [kernel.id])[kernel.id].trace in verified
     again = Recorder()
     tune(replace(request, trials=0), store, again)
     assert kinds(again) == []

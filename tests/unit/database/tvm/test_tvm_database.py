@@ -119,7 +119,8 @@ def test_a_later_run_goes_on_from_an_earlier_one(url: str, tune: Tune) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         tune(scaled_matmul("renamed"), database, SLOW, SLOW)
-    assert len(database) == 4
+    # Two of the first run; of the second run's two, one may be a schedule of the first.
+    assert 3 <= len(database) <= 4
     with Store.open(url) as store:
         assert len(store.sessions()) == 2
 
