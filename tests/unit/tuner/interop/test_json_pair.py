@@ -108,9 +108,11 @@ def test_importing_again_adds_what_is_new_and_nothing_twice(stock: Path, store: 
     assert (again.added, again.known) == ({}, 4) and len(store.sessions()) == 1
     stock_tuning.tune(stock, scaled_matmul("x"), "json", SLOW / 2, SLOW / 3, seed=7)
     grown = import_pair(store, stock, DEVICE)
-    assert sum(grown.added.values()) == 2 and grown.known == 4
+    # Of the second run's two schedules one may be known from the first.
+    added = sum(grown.added.values())
+    assert 1 <= added <= 2 and added + grown.known == 6
     other = import_pair(store, stock, "cpu:another")
-    assert sum(other.added.values()) == 6, "what one device measured says nothing of another"
+    assert sum(other.added.values()) == 4 + added, "what one device measured says nothing of another"
 
 
 def test_what_is_exported_is_read_and_applied_by_stock_tvm(stock: Path, store: Store, tmp_path: Path) -> None:
