@@ -25,7 +25,7 @@ class Operand:
 
     def dims_of(self, axis: Any) -> list[int]:
         """Return the dimensions whose index is exactly the variable ``axis``."""
-        return [dim for dim, index in enumerate(self.indices) if index is axis or _same(index, axis)]
+        return [dim for dim, index in enumerate(self.indices) if is_axis(index, axis)]
 
     @property
     def last(self) -> Any:
@@ -63,6 +63,10 @@ class Contraction:
             for operand in (self.rows_operand, self.columns_operand)
             for index in operand.indices
         )
+
+    def runs_along(self, operand: Operand, axes: tuple[int, ...]) -> bool:
+        """Return whether the operand's memory runs along one of ``axes``."""
+        return any(is_axis(operand.last, self.axes[axis]) for axis in axes)
 
     def size(self, axes: tuple[int, ...]) -> int:
         """Return the iterations of ``axes`` together."""
@@ -108,7 +112,7 @@ def find_contraction(schedule: Schedule) -> Contraction | None:
         for n in (0, 1)
     ]
     last = [index for index in output if not isinstance(index, tirx.IntImm)]
-    column_side = next((n for n in (1, 0) if last and any(_same(axes[a], last[-1]) for a in alone[n])), None)
+    column_side = next((n for n in (1, 0) if last and any(is_axis(axes[a], last[-1]) for a in alone[n])), None)
     if column_side is None:
         return None
     return Contraction(
@@ -150,10 +154,11 @@ def _load(value: Any) -> Any:
 
 
 def _uses(value: Any, axis: Any) -> bool:
-    if _same(value, axis):
+    if is_axis(value, axis):
         return True
     return any(_uses(child, axis) for name in ("a", "b") if (child := getattr(value, name, None)) is not None)
 
 
-def _same(one: Any, other: Any) -> bool:
-    return isinstance(one, tirx.Var) and one.same_as(other)
+def is_axis(index: Any, axis: Any) -> bool:
+    """Return whether an index is exactly the variable ``axis``."""
+    return isinstance(index, tirx.Var) and bool(index.same_as(axis))

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from math import prod
 from typing import Any
 
 from tvm import IRModule, tirx
@@ -18,8 +17,8 @@ from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import LoopRV, SBlockRV
 from tvm.sym import Analyzer
 
-from .contraction import Contraction, find_contraction
-from .inlining import inline_producers, last_consumer
+from .contraction import Contraction, find_contraction, is_axis
+from .inlining import copy_operand, result_in_registers, start_sums
 from .layouts import lay_out
 from .rule import Limits, Parameter, RuleSpace, Values
 from .tiles import Tile, Work, best_tile, divisors, vector_width
@@ -81,7 +80,7 @@ class _Shape:
         if not plain or not found.rows or len(found.columns) < 2:
             return None
         indices = found.columns_operand.indices
-        channels = tuple(a for a in found.terms if any(_is(index, found.axes[a]) for index in indices))
+        channels = tuple(a for a in found.terms if any(is_axis(index, found.axes[a]) for index in indices))
         window = tuple(a for a in found.terms if a not in channels)
         line, column = found.columns[-2:]
         if not window:
@@ -177,15 +176,9 @@ def _build(shape: _Shape, schedule: Schedule, values: Values) -> None:
     rows, lines, columns = values["thread_rows"], values["thread_lines"], values["thread_columns"]
     threads = (values["threads_r"], values["threads_h"], values["threads_w"])
     vector = vector_width(columns)
-    filters = schedule.cache_read(block, found.rows_operand.read, "shared")
-    inline_producers(schedule, filters)
-    pixels = schedule.cache_read(block, found.columns_operand.read, "shared")
-    inline_producers(schedule, pixels)
-    result = last_consumer(schedule, block)
-    if result is None:
-        result = schedule.cache_write(block, 0, "local")
-    else:
-        schedule.set_scope(block, 0, "local")
+    filters = copy_operand(schedule, block, found.rows_operand.read)
+    pixels = copy_operand(schedule, block, found.columns_operand.read)
+    result = result_in_registers(schedule, block)
 
     loops = schedule.get_loops(block)
     outer = [loops[axis] for axis in (*found.units, *shape.batch_axes)]
@@ -225,11 +218,7 @@ def _build(shape: _Shape, schedule: Schedule, values: Values) -> None:
         if statements > _MOST_STATEMENTS:
             break
         schedule.unroll(loop)
-    start = schedule.decompose_reduction(block, chunk)
-    *over, last = schedule.get_loops(start)[_OUTER - 1 :]
-    schedule.vectorize(last)
-    for loop in over:
-        schedule.unroll(loop)
+    start_sums(schedule, block, chunk, _OUTER - 1)
 
 
 _OUTER = 6
@@ -281,8 +270,4 @@ def _stride(indices: tuple[Any, ...], found: Contraction, axis: int) -> int:
     for n, other in enumerate(found.axes):
         analyzer.bind(other, tirx.const(int(n == axis), str(other.ty.dtype)))
     moved = [analyzer.simplify(index) for index in indices]
-    return max(prod([int(value.value)]) for value in moved if isinstance(value, tirx.IntImm))
-
-
-def _is(index: Any, axis: Any) -> bool:
-    return bool(getattr(index, "same_as", lambda _: False)(axis))
+    return max(int(value.value) for value in moved if isinstance(value, tirx.IntImm))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tvm.s_tir import Schedule
-from tvm.s_tir.schedule import SBlockRV
+from tvm.s_tir.schedule import LoopRV, SBlockRV
 
 
 def inline_producers(schedule: Schedule, block: SBlockRV) -> None:
@@ -11,6 +11,45 @@ def inline_producers(schedule: Schedule, block: SBlockRV) -> None:
     while producers := schedule.get_producers(block):
         for producer in producers:
             schedule.compute_inline(producer)
+
+
+def result_in_registers(schedule: Schedule, block: SBlockRV) -> SBlockRV:
+    """Keep what ``block`` computes in registers; return the block that stores it, with what follows inlined.
+
+    Raises:
+        ScheduleError, ValueError: as `last_consumer`.
+    """
+    result = last_consumer(schedule, block)
+    if result is None:
+        return schedule.cache_write(block, 0, "local")
+    schedule.set_scope(block, 0, "local")
+    return result
+
+
+def copy_operand(schedule: Schedule, block: SBlockRV, read: int) -> SBlockRV:
+    """Return a copy of a read in workgroup memory, with what comes before inlined into it."""
+    copy = schedule.cache_read(block, read, "shared")
+    inline_producers(schedule, copy)
+    return copy
+
+
+def store_vectors(schedule: Schedule, result: SBlockRV, at: LoopRV, outer: int, vector: int) -> None:
+    """Store a thread's results at loop ``at``, ``outer`` loops deep, ``vector`` neighbours at a time."""
+    schedule.reverse_compute_at(result, at, preserve_unit_loops=True)
+    *over, last = schedule.get_loops(result)[outer:]
+    kept, lanes = schedule.split(last, [None, vector])
+    schedule.vectorize(lanes)
+    for loop in (*over, kept):
+        schedule.unroll(loop)
+
+
+def start_sums(schedule: Schedule, block: SBlockRV, at: LoopRV, outer: int) -> None:
+    """Set a thread's sums to zero before loop ``at``, ``outer`` loops deep."""
+    start = schedule.decompose_reduction(block, at)
+    *over, last = schedule.get_loops(start)[outer:]
+    schedule.vectorize(last)
+    for loop in over:
+        schedule.unroll(loop)
 
 
 def last_consumer(schedule: Schedule, block: SBlockRV) -> SBlockRV | None:

@@ -7,7 +7,7 @@ from typing import Any
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import SBlockRV
 
-from .contraction import Contraction, Operand
+from .contraction import Contraction, Operand, is_axis
 from .tiles import vector_width
 
 
@@ -36,7 +36,7 @@ def lay_out(
         depth: the vector along the sum, where the operand's memory runs along it.
     """
     own, threads = tile
-    along_terms = operand.last is not None and any(operand.last.same_as(found.axes[axis]) for axis in terms)
+    along_terms = found.runs_along(operand, terms)
     vector = depth if along_terms and depth > 1 else vector_width(own)
 
     def place(*indices: Any) -> list[Any]:
@@ -44,7 +44,7 @@ def lay_out(
         others = [
             index
             for index, known in zip(indices, operand.indices, strict=True)
-            if not any(_is(known, found.axes[axis]) for axis in (*axes, *terms))
+            if not any(is_axis(known, found.axes[axis]) for axis in (*axes, *terms))
         ]
         group, thread = side // (own * threads), side // own % threads
         if along_terms and depth > 1:
@@ -57,10 +57,5 @@ def lay_out(
 def _linear(indices: tuple[Any, ...], operand: Operand, found: Contraction, axes: tuple[int, ...]) -> Any:
     total: Any = 0
     for axis in axes:
-        dims = [n for n, known in enumerate(operand.indices) if _is(known, found.axes[axis])]
-        total = total * found.extents[axis] + indices[dims[0]]
+        total = total * found.extents[axis] + indices[operand.dims_of(found.axes[axis])[0]]
     return total
-
-
-def _is(index: Any, axis: Any) -> bool:
-    return bool(getattr(index, "same_as", lambda _: False)(axis))

@@ -16,8 +16,8 @@ from tvm import IRModule
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import LoopRV, SBlockRV
 
-from .contraction import Contraction, Operand, find_contraction
-from .inlining import inline_producers, last_consumer
+from .contraction import Contraction, Operand, find_contraction, is_axis
+from .inlining import copy_operand, inline_producers, result_in_registers, start_sums, store_vectors
 from .layouts import lay_out
 from .rule import Limits, Parameter, RuleSpace, Values
 from .tiles import Tile, Work, best_tile, divisors, vector_width
@@ -66,13 +66,9 @@ class _Shape:
         outer = (*found.batch, *found.rows[: -len(self.row_axes)], *found.columns[: -len(self.column_axes)])
         self.batch_axes = outer
         self.batch = found.size(outer)
-        self.rows_along_terms = _moves_last(found.rows_operand, found, found.terms)
-        self.columns_along_terms = _moves_last(found.columns_operand, found, found.terms)
+        self.rows_along_terms = found.runs_along(found.rows_operand, found.terms)
+        self.columns_along_terms = found.runs_along(found.columns_operand, found.terms)
         self.term_vector = vector_width(self.terms) if self.rows_along_terms or self.columns_along_terms else 1
-
-    def vector(self, columns: int) -> int:
-        """Return the vector width of a thread's columns."""
-        return vector_width(columns)
 
 
 def _merged(found: Contraction, axes: tuple[int, ...], operand: Operand) -> tuple[int, ...]:
@@ -89,12 +85,8 @@ def _merged(found: Contraction, axes: tuple[int, ...], operand: Operand) -> tupl
 
 
 def _adjacent(indices: tuple[Any, ...], first: Any, second: Any) -> bool:
-    places = [n for n, index in enumerate(indices) if getattr(index, "same_as", lambda _: False)(first)]
-    return bool(places) and places[0] + 1 < len(indices) and bool(indices[places[0] + 1].same_as(second))
-
-
-def _moves_last(operand: Operand, found: Contraction, axes: tuple[int, ...]) -> bool:
-    return operand.last is not None and any(operand.last.same_as(found.axes[axis]) for axis in axes)
+    places = [n for n, index in enumerate(indices) if is_axis(index, first)]
+    return bool(places) and places[0] + 1 < len(indices) and is_axis(indices[places[0] + 1], second)
 
 
 def _default_step(shape: _Shape) -> int:
@@ -122,7 +114,7 @@ def _tiles(shape: _Shape, limits: Limits) -> Iterator[tuple[Tile, Work]]:
 def _loads(shape: _Shape, rows: int, columns: int) -> float:
     """Return a thread's loads from workgroup memory for one term of the sum."""
     along_rows = rows / shape.term_vector if shape.rows_along_terms else rows / vector_width(rows)
-    width = shape.term_vector if shape.columns_along_terms else shape.vector(columns)
+    width = shape.term_vector if shape.columns_along_terms else vector_width(columns)
     return along_rows + columns / width
 
 
@@ -148,19 +140,14 @@ def _build(shape: _Shape, schedule: Schedule, values: Values) -> None:
     block = schedule.get_sblock(found.block)
     rows, columns = values["thread_rows"], values["thread_columns"]
     high, wide = values["threads_r"], values["threads_c"]
-    vector, depth = shape.vector(columns), shape.term_vector
+    vector, depth = vector_width(columns), shape.term_vector
     copies: list[SBlockRV] = []
     if values["staged"]:
         for operand in (found.rows_operand, found.columns_operand):
-            copies.append(schedule.cache_read(block, operand.read, "shared"))
-            inline_producers(schedule, copies[-1])
+            copies.append(copy_operand(schedule, block, operand.read))
     else:
         inline_producers(schedule, block)
-    result = last_consumer(schedule, block)
-    if result is None:
-        result = schedule.cache_write(block, 0, "local")
-    else:
-        schedule.set_scope(block, 0, "local")
+    result = result_in_registers(schedule, block)
 
     loops = schedule.get_loops(block)
     batch, row, column, term = (
@@ -190,20 +177,11 @@ def _build(shape: _Shape, schedule: Schedule, values: Values) -> None:
         ):
             lay_out(schedule, copy, found, operand, axes, found.terms, tile, depth)
 
-    schedule.reverse_compute_at(result, thread_c, preserve_unit_loops=True)
-    *over, last = schedule.get_loops(result)[4:]
-    kept, lanes = schedule.split(last, [None, vector])
-    schedule.vectorize(lanes)
-    for loop in (*over, kept):
-        schedule.unroll(loop)
+    store_vectors(schedule, result, thread_c, _OUTER - 1, vector)
     schedule.vectorize(lane)
     for loop in (repeated, part, own_r, own_c):
         schedule.unroll(loop)
-    start = schedule.decompose_reduction(block, chunk)
-    *over, last = schedule.get_loops(start)[4:]
-    schedule.vectorize(last)
-    for loop in over:
-        schedule.unroll(loop)
+    start_sums(schedule, block, chunk, _OUTER - 1)
 
 
 def _stage(schedule: Schedule, copy: SBlockRV, at: LoopRV, threads: tuple[int, int], vector: int) -> None:
