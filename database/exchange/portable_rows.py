@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
 from enum import Enum
 from itertools import groupby
@@ -69,6 +69,9 @@ _BY_DIGEST: Mapping[Table, str] = {
 _LATER = frozenset({program_shader, compiled_shader})
 """Tables of later revisions, which count in a content's digest only where they hold something: a release that was
 written before them keeps its digest."""
+
+_LATER_COLUMNS: Mapping[Table, frozenset[str]] = {session: frozenset({"calibration"})}
+"""Columns of later revisions, of which the same holds for each row."""
 
 AT_ONCE = 1000
 """Rows that are read or written together."""
@@ -171,8 +174,9 @@ def digest_rows(connection: Connection) -> str:
     names = Names()
     whole = hashlib.sha256()
     for table in KEYS:
+        later = _LATER_COLUMNS.get(table, frozenset())
         digests = sorted(
-            hashlib.sha256(canonical(names.named(values)).encode()).digest()
+            hashlib.sha256(canonical(_counted(names.named(values), later)).encode()).digest()
             for values in rows(connection, table, names)
         )
         if digests or table not in _LATER:
@@ -180,6 +184,10 @@ def digest_rows(connection: Connection) -> str:
         for one in digests:
             whole.update(one)
     return whole.hexdigest()
+
+
+def _counted(named: Mapping[str, Any], later: Collection[str]) -> Mapping[str, Any]:
+    return {column: value for column, value in named.items() if value or column not in later}
 
 
 def _plain(value: Any) -> Any:

@@ -8,6 +8,7 @@ May import the modules of ``database`` and its ``schema``, not ``exchange`` or `
 - `replay_status`: which stored schedules the installed TVM can still apply.
 - `remeasured`: trials that were measured again, beside the first measurement.
 - `compiled_facts`: what GPUs' compilers make of shaders, and the shaders of programs.
+- `calibrations`: what devices were measured to do at most.
 - `shared_schedules`: schedules that two devices both measured.
 - `health`: failures per device, and quarantined programs.
 - `trial_details`: every stored value of one session or one trial.

@@ -6,6 +6,7 @@ checked where it is read, so that the rest of wgtune may rely on the types.
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
@@ -165,6 +166,11 @@ def is_object(value: Any) -> bool:
 def is_words(value: Any) -> bool:
     """Return a column type for a JSON object of strings."""
     return isinstance(value, dict) and all(isinstance(word, str) for word in value.values())
+
+
+def is_quantities(value: Any) -> bool:
+    """Return a column type for a JSON object of finite numbers, none below 0."""
+    return isinstance(value, dict) and all(_is(Real, number) and 0 <= number < math.inf for number in value.values())
 
 
 def is_numbers(value: Any) -> bool:

@@ -145,6 +145,8 @@ class SessionInfo:
     ``adapter`` holds the device's limits and features as found, ``toolchain`` versions by package name, ``budget``
     what was asked for, ``host`` and ``pid`` the process that runs it. ``target`` is the JSON of TVM's target where the
     tier does not say it, as for what stock MetaSchedule measured. ``cache`` is what timed runs found in the caches.
+    ``calibration`` is what the device was measured to do at most, by the names of `devices.measure.job.Peaks`; empty
+    where nothing was measured, and in sessions of older versions.
     """
 
     device: DeviceInfo
@@ -162,6 +164,7 @@ class SessionInfo:
     pid: int
     target: str = ""
     cache: CacheState = CacheState.WARM
+    calibration: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

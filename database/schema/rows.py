@@ -135,6 +135,7 @@ def to_session(row: Row[Any]) -> SessionRecord:
         pid=row.pid,
         target=row.target,
         cache=row.cache,
+        calibration=row.calibration,
     )
     return SessionRecord(row.id, row.uid, info, row.outcome, row.started, row.ended, row.note)
 
@@ -156,6 +157,7 @@ def from_session(info: SessionInfo) -> dict[str, Any]:
         "pid": info.pid,
         "target": info.target,
         "cache": info.cache,
+        "calibration": dict(info.calibration),
     }
 
 

@@ -36,12 +36,14 @@ from .columns import (
     is_numbers,
     is_object,
     is_params,
+    is_quantities,
     is_words,
 )
 from .records import AliasLevel, OpaqueKind, ReplayStatus, SessionOutcome, TrialKind
 
 _OBJECT = Json("a JSON object", is_object)
 _WORDS = Json("a JSON object of strings", is_words)
+_QUANTITIES = Json("a JSON object of numbers from 0 on", is_quantities)
 _NUMBERS = Json("a JSON array of numbers", is_numbers)
 _INDICES = Json("a JSON array of whole numbers", is_indices)
 _PARAMS = Json("a JSON array of [name, shape, dtype]", is_params)
@@ -152,6 +154,7 @@ class Session(Base):
     note: Mapped[str] = mapped_column(Text)
     target: Mapped[str] = mapped_column(Text, server_default="")
     cache: Mapped[CacheState] = mapped_column(Member(CacheState), server_default=CacheState.WARM.value)
+    calibration: Mapped[dict[str, float]] = mapped_column(_QUANTITIES, server_default="{}")
 
 
 class Schedule(Base):

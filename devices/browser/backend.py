@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,7 +13,16 @@ from ..device import Device
 from ..measure.bench import Backend
 from ..measure.case_file import CaseArrays, identify, read_case
 from ..measure.job import Measurement, Peaks, Timeouts
-from ..measure.peak_programs import ARITHMETIC, ARITHMETIC_GROUP_BYTES, COPY, COPY_GROUP_BYTES, SAMPLING, find_peaks
+from ..measure.peak_programs import (
+    ARITHMETIC,
+    ARITHMETIC_GROUP_BYTES,
+    COPY,
+    COPY_GROUP_BYTES,
+    LAUNCH_BYTES,
+    LAUNCHES,
+    SAMPLING,
+    find_peaks,
+)
 from ..measure.phases import JobPhase, Notify, failed, out_of_memory, timed_out
 from ..measure.requirements import accept_wgsl, check_buffers
 from ..measure.sampling import Sampler
@@ -122,20 +131,37 @@ class BrowserBackend(Backend[Program, None]):
         sampler = self.sampler()
         self._fresh.clear()
 
-        def best_s(source: str, sizes: list[int], groups: int) -> float:
+        def load(sizes: list[int], sources: Sequence[str], groups: int) -> None:
+            """Have the page compile ``sources``; each binds all buffers, every second one in reverse order."""
             notify(JobPhase.LOADING)
             names = [f"peak{i}" for i in range(len(sizes))]
             self._make(dict(zip(names, sizes, strict=True)), [])
             notify(JobPhase.COMPILING)
-            dispatch = {"shader": 0, "buffers": names, "grid": [groups, 1, 1], "uniform": []}
-            shaders = [{"entry": "main", "source": source}]
-            self.page.ask("compile", {"shaders": shaders, "dispatches": [dispatch]}, self._timeouts.compile_s)
+            shaders = [{"entry": "main", "source": source} for source in sources]
+            dispatches = [
+                {"shader": i, "buffers": names[:: -1 if i % 2 else 1], "grid": [groups, 1, 1], "uniform": []}
+                for i in range(len(sources))
+            ]
+            self.page.ask("compile", {"shaders": shaders, "dispatches": dispatches}, self._timeouts.compile_s)
             notify(JobPhase.RUNNING)
+
+        def best_s(source: str, sizes: list[int], groups: int) -> float:
+            load(sizes, [source], groups)
             return min(sampler.sample(None, SAMPLING, sampler.run(None)).samples_s)
+
+        loaded = False
+
+        def launches_s(repeats: int) -> float:
+            nonlocal loaded
+            if not loaded:
+                load([LAUNCH_BYTES] * len(LAUNCHES), LAUNCHES, 1)
+                loaded = True
+            return sampler.run(None, repeats)
 
         return find_peaks(
             lambda groups: best_s(ARITHMETIC, [groups * ARITHMETIC_GROUP_BYTES], groups),
             lambda nbytes: best_s(COPY, [nbytes, nbytes], nbytes // COPY_GROUP_BYTES),
+            launches_s,
         )
 
     def _fill(self, program: Program, case: CaseArrays) -> None:

@@ -74,7 +74,7 @@ class Backend(ABC, Generic[ProgramT, RunnableT]):
 
     @abstractmethod
     def measure_peaks(self, notify: Notify) -> Peaks:
-        """Measure the device's highest arithmetic and memory throughput; raises DeviceError where it fails."""
+        """Measure the device's highest throughput and the time of a dispatch; raises DeviceError where it fails."""
 
     def end_job(self) -> None:
         """Free what was allocated for one job."""

@@ -117,7 +117,14 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Peaks:
-    """Highest measured single-precision operations per second, and bytes read and written per second."""
+    """What bounds the time of any program on a device.
+
+    Attributes:
+        flops_per_s: Highest measured single-precision operations per second.
+        bytes_per_s: Highest measured bytes read and written per second.
+        launch_s: Seconds that one more dispatch adds to a pass, however little it computes; 0 where unknown.
+    """
 
     flops_per_s: float
     bytes_per_s: float
+    launch_s: float = 0.0

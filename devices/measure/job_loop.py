@@ -6,7 +6,7 @@ The first request, `{"open": device}`, is answered by the child's main module. T
 |---|---|
 | `{"id": n, "measure": job}` | `{"id": n, "phase": …}` before each phase, then `{"id": n, "result": measurement}` |
 | `{"id": n, "prepare": program}` | phases, then `{"id": n, "result": {"prepared": whether it is compiled now}}` |
-| `{"id": n, "calibrate": true}` | phases, then `{"id": n, "result": {"flops_per_s": …, "bytes_per_s": …}}` |
+| `{"id": n, "calibrate": true}` | phases, then `{"id": n, "result": {"flops_per_s": …, …}}`, as `job.Peaks` |
 
 A request that cannot be served for another reason than the program ends in `{"id": n, "refused": message}`.
 """

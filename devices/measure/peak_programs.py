@@ -1,11 +1,12 @@
-"""WGSL programs that measure a device's highest throughput: arithmetic in registers, and copies within caches.
+"""WGSL programs that measure what a device can do at most: arithmetic in registers, copies within caches, dispatches.
 
-Together they bound a kernel's time from below: the roofline of S. Williams, A. Waterman and D. Patterson, "Roofline: an
+The first two bound a kernel's time from below: the roofline of S. Williams, A. Waterman and D. Patterson, "Roofline: an
 insightful visual performance model for multicore architectures", CACM 52(4), 2009.
 """
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable
 
 from .job import Peaks, Sampling
@@ -14,6 +15,9 @@ THREADS = 256
 _ROUNDS = 64
 _CHAINS = 8
 SAMPLING = Sampling(min_samples=3, min_seconds=0.01, max_seconds=0.01)
+_MAX_LAUNCH_REPEATS = 1024
+_LAUNCH_PASS_S = 5e-3
+_LAUNCH_ROUNDS = 15
 _LONG_S = 0.02  # a run of this length occupies the whole device
 
 # Eight independent chains of four-wide multiply-adds: enough to hide the latency of one, few enough for registers.
@@ -44,13 +48,29 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 """
 COPY_GROUP_BYTES = 4 * THREADS * 16
 
+# Each of two dispatches in turn reads what the other wrote, as the kernels of a network do, so that none overlaps the
+# next. They differ, so that the pipeline changes, too.
+LAUNCHES = tuple(
+    f"""
+@group(0) @binding(0) var<storage, read> source: array<f32>;
+@group(0) @binding(1) var<storage, read_write> target_: array<f32>;
+@compute @workgroup_size(1)
+fn main() {{ target_[0] = source[0] + {addend}; }}
+"""
+    for addend in ("1.0", "2.0")
+)
+LAUNCH_BYTES = 16
 
-def find_peaks(arithmetic_s: Callable[[int], float], copy_s: Callable[[int], float]) -> Peaks:
-    """Return the highest throughput over several sizes of the two programs; takes about a second.
+
+def find_peaks(
+    arithmetic_s: Callable[[int], float], copy_s: Callable[[int], float], launches_s: Callable[[int], float]
+) -> Peaks:
+    """Return the highest throughput over several sizes of the programs, and the time of a dispatch; takes a second.
 
     Args:
         arithmetic_s: Returns the shortest seconds of `ARITHMETIC`, given a number of workgroups.
         copy_s: Returns the shortest seconds of `COPY`, given a number of bytes.
+        launches_s: Returns the seconds of a pass of `LAUNCHES`, given how often the pair is repeated in it.
     """
     flops_per_s = bytes_per_s = 0.0
     # The number of compute units is unknown: few groups fill a small device, only many a large one.
@@ -65,4 +85,20 @@ def find_peaks(arithmetic_s: Callable[[int], float], copy_s: Callable[[int], flo
         bytes_per_s = max(bytes_per_s, 2 * nbytes / seconds)
         if seconds > _LONG_S:
             break
-    return Peaks(flops_per_s, bytes_per_s)
+    return Peaks(flops_per_s, bytes_per_s, find_launch_s(launches_s))
+
+
+def find_launch_s(launches_s: Callable[[int], float]) -> float:
+    """Return the seconds that one more dispatch adds to a pass.
+
+    It is the slope between a pass of n pairs and one of 2 n after it, so that what a pass or a submission costs by
+    itself does not count; the median over several rounds, since the host takes part in every launch.
+
+    Args:
+        launches_s: As in `find_peaks`.
+    """
+    repeats = 16
+    while repeats < _MAX_LAUNCH_REPEATS and launches_s(repeats) < _LAUNCH_PASS_S:
+        repeats *= 2
+    added_s = statistics.median(-launches_s(repeats) + launches_s(2 * repeats) for _ in range(_LAUNCH_ROUNDS))
+    return max(0.0, added_s) / (repeats * len(LAUNCHES))

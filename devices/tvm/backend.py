@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -33,6 +34,7 @@ _PEAK_THREADS = 256
 _PEAK_GROUPS = 4096
 _PEAK_ROUNDS = 1024
 _PEAK_COPY_BYTES = 64 << 20
+_LAUNCHES = 1000
 
 _Runnable = tuple[Any, list[Any]]
 """A built module of TVM's, and the tensors to call its ``main`` with."""
@@ -91,10 +93,13 @@ class TvmBackend(Backend[NativeProgram, _Runnable]):
     def measure_peaks(self, notify: Notify) -> Peaks:
         """As `Backend.measure_peaks`."""
         notify(JobPhase.RUNNING)
-        return _cpu_peaks() if self.device.backend == "llvm" else self._gpu_peaks()
+        if self.device.backend != "llvm":
+            return self._gpu_peaks()
+        library = tvm.tirx.build(_tiny_program(), target=Target({"kind": "llvm"}))
+        return replace(_cpu_peaks(), launch_s=self._launch_s(library))
 
     def _gpu_peaks(self) -> Peaks:
-        """Measure multiply-adds in registers, and a copy of 64 MiB."""
+        """Measure multiply-adds in registers, a copy of 64 MiB, and launches of a kernel of one thread."""
         threads = self.device.limits["maxComputeInvocationsPerWorkgroup"]
         target = {
             "kind": self.device.backend,
@@ -105,17 +110,28 @@ class TvmBackend(Backend[NativeProgram, _Runnable]):
         best = []
         for make in (_arithmetic_program, _copy_program):
             module, shapes, work = make()
-            try:
-                library = tvm.tirx.build(module, target=Target(target))
-            except Exception as error:  # TVM raises several kinds, some of its own
-                raise DeviceError(
-                    f"TVM cannot build a simple kernel for {self.device.key}: {_reason(error)}",
-                    "TVM needs the CUDA toolkit's nvcc on the PATH" if self.device.backend == "cuda" else "",
-                ) from error
+            library = self._built(module, target)
             tensors = [tvm.runtime.tensor(np.ones(shape, np.float32), self._device) for shape in shapes]
             evaluator = library.time_evaluator("main", self._device, number=5, repeat=3)
             best.append(work / min(evaluator(*tensors).results))
-        return Peaks(*best)
+        flops_per_s, bytes_per_s = best
+        tiny = self._built(_on_threads(_tiny_program()["main"], 1), target)
+        return Peaks(flops_per_s, bytes_per_s, self._launch_s(tiny))
+
+    def _built(self, module: tvm.IRModule, target: Mapping[str, Any]) -> Any:
+        try:
+            return tvm.tirx.build(module, target=Target(target))
+        except Exception as error:  # TVM raises several kinds, some of its own
+            raise DeviceError(
+                f"TVM cannot build a simple kernel for {self.device.key}: {_reason(error)}",
+                "TVM needs the CUDA toolkit's nvcc on the PATH" if self.device.backend == "cuda" else "",
+            ) from error
+
+    def _launch_s(self, library: Any) -> float:
+        """Return the seconds of one call of ``library``'s ``main`` among many that follow each other."""
+        tensors = [tvm.runtime.tensor(np.ones(1, np.float32), self._device) for _ in range(2)]
+        evaluator = library.time_evaluator("main", self._device, number=_LAUNCHES, repeat=3)
+        return float(min(evaluator(*tensors).results))
 
 
 def _build(program: NativeProgram) -> Any:
@@ -226,11 +242,18 @@ def _copy_program() -> tuple[tvm.IRModule, list[tuple[int, ...]], float]:
     return _on_threads(te.create_prim_func([x, y])), [(count,), (count,)], 2.0 * _PEAK_COPY_BYTES
 
 
-def _on_threads(func: tvm.tirx.PrimFunc) -> tvm.IRModule:
+def _tiny_program() -> tvm.IRModule:
+    """Return a module whose ``main`` adds to one element."""
+    x = te.placeholder((1,), "float32")
+    y = te.compute((1,), lambda i: x[i] + te.const(1.0, "float32"))
+    return tvm.IRModule({"main": te.create_prim_func([x, y]).with_attr("global_symbol", "main")})
+
+
+def _on_threads(func: tvm.tirx.PrimFunc, threads: int = _PEAK_THREADS) -> tvm.IRModule:
     schedule = Schedule(tvm.IRModule({"main": func.with_attr("global_symbol", "main")}))
     (block,) = schedule.get_child_blocks(schedule.get_sblock("root"))
     results, *reduction = schedule.get_loops(block)
-    group, thread = schedule.split(results, [None, _PEAK_THREADS])
+    group, thread = schedule.split(results, [None, threads])
     schedule.bind(group, "blockIdx.x")
     schedule.bind(thread, "threadIdx.x")
     if reduction:

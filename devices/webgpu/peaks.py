@@ -1,11 +1,20 @@
-"""Highest arithmetic and memory throughput of a device opened through wgpu."""
+"""Highest throughput of a device opened through wgpu, and what a dispatch costs on it."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from ..measure.job import Peaks
-from ..measure.peak_programs import ARITHMETIC, ARITHMETIC_GROUP_BYTES, COPY, COPY_GROUP_BYTES, SAMPLING, find_peaks
+from ..measure.peak_programs import (
+    ARITHMETIC,
+    ARITHMETIC_GROUP_BYTES,
+    COPY,
+    COPY_GROUP_BYTES,
+    LAUNCH_BYTES,
+    LAUNCHES,
+    SAMPLING,
+    find_peaks,
+)
 from ..measure.phases import JobPhase, Notify
 from . import gpu as layer
 from .timing import Timer
@@ -17,6 +26,12 @@ def measure_peaks(gpu: Any, notify: Notify) -> Peaks:
     notify(JobPhase.COMPILING)
     arithmetic = layer.make_pipeline(gpu, ARITHMETIC, "main")
     copy = layer.make_pipeline(gpu, COPY, "main")
+    pair = [layer.storage_buffer(gpu, LAUNCH_BYTES) for _ in LAUNCHES]
+    launches = []
+    for source, buffers in zip(LAUNCHES, (pair, pair[::-1]), strict=True):
+        pipeline = layer.make_pipeline(gpu, source, "main")
+        group = layer.bind(gpu, pipeline, [(buffer, 0, LAUNCH_BYTES) for buffer in buffers])
+        launches.append(layer.Step(pipeline, group, (1, 1, 1)))
 
     def best_s(pipeline: layer.Pipeline, sizes: list[int], groups: int) -> float:
         buffers = [layer.storage_buffer(gpu, nbytes) for nbytes in sizes]
@@ -30,4 +45,5 @@ def measure_peaks(gpu: Any, notify: Notify) -> Peaks:
     return find_peaks(
         lambda groups: best_s(arithmetic, [groups * ARITHMETIC_GROUP_BYTES], groups),
         lambda nbytes: best_s(copy, [nbytes, nbytes], nbytes // COPY_GROUP_BYTES),
+        lambda repeats: timer.run(launches, repeats),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from types import TracebackType
 
@@ -118,7 +118,7 @@ class Worker:
     def _measure_peaks(self) -> Peaks:
         try:
             result = self._ready_child().ask({"calibrate": True})
-            return Peaks(float(result["flops_per_s"]), float(result["bytes_per_s"]))
+            return Peaks(*(float(result[field.name]) for field in fields(Peaks)))
         except (ChildFault, KeyError, TypeError, ValueError) as fault:
             why = fault.measurement.error if isinstance(fault, ChildFault) else f"it answered with garbage ({fault})"
             raise DeviceError(

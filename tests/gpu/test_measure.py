@@ -181,7 +181,7 @@ def test_buffers_of_128_mib(worker: Worker, tmp_path: Path) -> None:
 
 def test_peaks_bound_what_a_program_can_reach(worker: Worker, doubling: Path) -> None:
     peaks = worker.calibrate()
-    assert peaks.flops_per_s > 1e8 and peaks.bytes_per_s > 1e7
+    assert peaks.flops_per_s > 1e8 and peaks.bytes_per_s > 1e7 and 0 < peaks.launch_s < 1e-3
     assert worker.calibrate() is peaks
     floor_s = max(SIZE / peaks.flops_per_s, 2 * SIZE * 4 / peaks.bytes_per_s) / 4
     assert worker.measure(job(DOUBLING, doubling, floor_s=floor_s)).state is TrialState.OK

@@ -25,6 +25,7 @@ from ...database.schema.records import (
 from ...database.store import Store
 from ...database.tvm.modules import module_hash
 from ...devices.device import Device
+from ...devices.measure.job import Peaks
 from ...support.enums import CacheState
 from ...support.errors import UsageError
 from ..codegen.tvm_native import NativeTier
@@ -113,8 +114,8 @@ def register_workloads(store: Store, kernels: Iterable[Kernel]) -> None:
     store.add_workloads(_workload(kernel) for kernel in kernels)
 
 
-def session_info(request: TuneRequest) -> SessionInfo:
-    """Return the database's description of a session that this process is about to begin."""
+def session_info(request: TuneRequest, peaks: Peaks) -> SessionInfo:
+    """Return the database's description of a session that this process is about to begin on a device with ``peaks``."""
     device, tier = request.device, request.tier
     return SessionInfo(
         device=device_info(device),
@@ -132,11 +133,15 @@ def session_info(request: TuneRequest) -> SessionInfo:
         pid=os.getpid(),
         target=tier.target if isinstance(tier, NativeTier) else "",
         cache=request.cache,
+        calibration=asdict(peaks),
     )
 
 
 def repeated_session_info(earlier: SessionInfo, device: Device) -> SessionInfo:
-    """Return ``earlier`` as a session of this process, with the present driver, adapter and toolchain."""
+    """Return ``earlier`` as a session of this process, with the present driver, adapter and toolchain.
+
+    It is not calibrated.
+    """
     return replace(
         earlier,
         driver=device.driver,
@@ -144,6 +149,7 @@ def repeated_session_info(earlier: SessionInfo, device: Device) -> SessionInfo:
         toolchain=_toolchain(),
         host=host_name(),
         pid=os.getpid(),
+        calibration={},
     )
 
 

@@ -107,7 +107,7 @@ def tune(
                 peaks = worker.calibrate()
             for progress in states.scheduler.kernels.values():
                 progress.estimate_s = floor_seconds(kernels[progress.id], peaks)
-            session_id = store.begin_session(session_info(request))
+            session_id = store.begin_session(session_info(request, peaks))
             leases.begin(session_id)
             runner = TrialRunner(context, session_id, worker, peaks)
             outcome = _run_trials(context, runner, baselines, outdated, candidates, abandoned)

@@ -71,7 +71,7 @@ def test_programs_travel(job: MeasureJob) -> None:
 def test_the_worker_measures_and_verifies(cpu: Device, job: MeasureJob) -> None:
     with TvmWorker(cpu) as worker:
         peaks = worker.calibrate()
-        assert peaks.flops_per_s > 1e8 and peaks.bytes_per_s > 1e8
+        assert peaks.flops_per_s > 1e8 and peaks.bytes_per_s > 1e8 and 0 < peaks.launch_s < 1e-3
         good = worker.measure(job)
         assert good.state is TrialState.OK, good.error
         assert len(good.samples_s) >= job.sampling.min_samples and min(good.samples_s) > 0 and good.warmup_s

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from wgtune.devices.device import Device
-from wgtune.devices.measure.job import MeasureJob, Measurement, Timeouts
+from wgtune.devices.measure.job import MeasureJob, Measurement, Peaks, Timeouts
 from wgtune.devices.program import Program, Requirements, Shader
 from wgtune.devices.worker import worker as worker_module
 from wgtune.devices.worker.worker import Worker
@@ -49,7 +49,7 @@ for line in sys.stdin:
     if "calibrate" in request:
         if mode == "sick":
             os.abort()
-        answer(id=number, result=dict(flops_per_s=1e9, bytes_per_s=1e9))
+        answer(id=number, result=dict(flops_per_s=1e9, bytes_per_s=1e9, launch_s=1e-6))
         continue
     todo = request["measure"]["program"]["shaders"][0]["entry"]
     if todo.startswith("phase "):
@@ -308,7 +308,7 @@ def test_closing_ends_the_child_and_using_again_starts_another() -> None:
 
 def test_peaks_are_measured_once_per_process() -> None:
     with Worker(DEVICE, LIMITS) as one, Worker(DEVICE, LIMITS) as other:
-        assert one.calibrate().flops_per_s == 1e9
+        assert one.calibrate() == Peaks(1e9, 1e9, 1e-6)
         assert other.calibrate() is one.calibrate()
 
 

@@ -47,7 +47,7 @@ class Gpu:
         return Measurement(TrialState.OK, samples_s=(seconds,) * 8, timer="wall", max_error=0.0)
 
     def calibrate(self) -> Peaks:
-        return Peaks(1e15, 1e15)
+        return Peaks(1e15, 1e15, 2e-5)
 
     def close(self) -> None: ...
 
@@ -100,6 +100,11 @@ def test_a_slower_baseline_of_today_takes_the_place_of_a_faster_one_of_before(st
     old = store.baselines(DEVICE.key, [KERNEL.id])[KERNEL.id]
     run(store, lambda program: 3 * old.latency_s)
     assert store.baselines(DEVICE.key, [KERNEL.id])[KERNEL.id].latency_s == pytest.approx(3 * old.latency_s)
+
+
+def test_sessions_keep_what_the_device_can_do(store: Store) -> None:
+    peaks = {"flops_per_s": 1e15, "bytes_per_s": 1e15, "launch_s": 2e-5}
+    assert [kept.info.calibration for kept in store.sessions()] == [peaks]
 
 
 def test_schedules_are_measured_again_until_the_best_one_is_known(store: Store) -> None:
