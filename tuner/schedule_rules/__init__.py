@@ -12,6 +12,7 @@ Imports nothing of the project's other packages. Reading order:
 - `tiles`: default tile sizes.
 - `inlining`: what comes before and after a reduction becomes part of its loads and stores.
 - `layouts`: how tiles lie in workgroup memory.
+- `row_groups`: rows and threads of a workgroup that reduces rows.
 - `row_reduction`: reductions over rows and what is computed from them, in one dispatch.
 - `norms`: softmax, layer norm and group norm, which are such reductions.
 - `pointwise`: kernels without a reduction; which axes count as one, and the direction of each read.

@@ -20,8 +20,8 @@ from tvm.sym import Analyzer
 from .contraction import Contraction, find_contraction, is_axis
 from .inlining import copy_operand, result_in_registers, start_sums
 from .layouts import lay_out
-from .rule import Limits, Parameter, RuleSpace, Values
-from .tiles import Tile, Work, best_tile, divisors, vector_width
+from .rule import Limits, Parameter, Quantities, RuleSpace, Values
+from .tiles import Tile, Work, best_tile, divisors, quantities, vector_width
 
 _MOST_RESULTS = 64
 """Most results of a thread: more leave too few registers for a second wave on many GPUs."""
@@ -57,7 +57,16 @@ def conv2d(module: IRModule, limits: Limits) -> RuleSpace | None:
         Parameter("threads_w", divisors(shape.columns, 32), chosen.threads_w),
         Parameter("step", divisors(shape.channels, 32), chosen.step),
     )
-    return RuleSpace("conv2d", module, parameters, partial(_fits, shape, limits), partial(_build, shape))
+    sizes = {
+        "batch": shape.groups,
+        "rows": shape.rows,
+        "lines": shape.lines,
+        "columns": shape.columns,
+        "terms": shape.channels * shape.window,
+        "window": shape.window,
+    }
+    fits, build, describe = partial(_fits, shape, limits), partial(_build, shape), partial(_describe, shape)
+    return RuleSpace("conv2d", module, parameters, fits, build, sizes, describe)
 
 
 @dataclass(frozen=True)
@@ -154,20 +163,44 @@ def _choices(shape: _Shape, limits: Limits) -> Iterator[_Choice]:
 
 
 def _fits(shape: _Shape, limits: Limits, values: Values) -> bool:
-    high = values["thread_rows"] * values["threads_r"]
-    lines = values["thread_lines"] * values["threads_h"]
-    columns = values["thread_columns"] * values["threads_w"]
+    high, lines, columns = _group(values)
     threads = values["threads_r"] * values["threads_h"] * values["threads_w"]
     results = values["thread_rows"] * values["thread_lines"] * values["thread_columns"]
-    staged = values["step"] * (high * shape.window + shape.covered(lines, columns)) * shape.found.itemsize
     return (
         shape.rows % high == 0
         and shape.lines % lines == 0
         and shape.columns % columns == 0
         and results <= 2 * _MOST_RESULTS
         and threads <= limits.threads
-        and staged <= limits.shared_bytes
+        and _shared_bytes(shape, values) <= limits.shared_bytes
     )
+
+
+def _group(values: Values) -> tuple[int, int, int]:
+    """Return the output channels, lines and columns that a workgroup computes."""
+    return (
+        values["thread_rows"] * values["threads_r"],
+        values["thread_lines"] * values["threads_h"],
+        values["thread_columns"] * values["threads_w"],
+    )
+
+
+def _shared_bytes(shape: _Shape, values: Values) -> int:
+    high, lines, columns = _group(values)
+    return values["step"] * (high * shape.window + shape.covered(lines, columns)) * shape.found.itemsize
+
+
+def _describe(shape: _Shape, values: Values) -> Quantities:
+    high, lines, columns = _group(values)
+    rows, own = values["thread_rows"], values["thread_lines"] * values["thread_columns"]
+    vector = vector_width(values["thread_columns"])
+    pixels = shape.covered(values["thread_lines"], values["thread_columns"])
+    loads = rows / vector_width(rows) + pixels / shape.window
+    groups = shape.groups * (shape.rows // high) * (shape.lines // lines) * (shape.columns // columns)
+    staged = high + shape.covered(lines, columns) / shape.window
+    tile = Tile(values["threads_r"], values["threads_h"] * values["threads_w"], rows, own)
+    work = Work(groups, loads, staged, _COPYING)
+    return quantities(tile, work, vector, rows * own // vector * shape.window, _shared_bytes(shape, values))
 
 
 def _build(shape: _Shape, schedule: Schedule, values: Values) -> None:

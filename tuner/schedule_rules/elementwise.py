@@ -13,7 +13,7 @@ from tvm import IRModule
 from tvm.s_tir import Schedule
 
 from .pointwise import Pointwise, find_pointwise
-from .rule import Limits, Parameter, RuleSpace, Values
+from .rule import Limits, Parameter, Quantities, RuleSpace, Values
 from .tiles import LANES, WAVE, divisors, vector_width
 
 _THREADS = 256
@@ -42,7 +42,8 @@ def elementwise(module: IRModule, limits: Limits) -> RuleSpace | None:
         Parameter("turns", (1, 2, 4), 1),
     )
     fits = partial(_fits, rows, columns, limits)
-    return RuleSpace("elementwise", module, parameters, fits, partial(_build, found))
+    sizes, describe = {"rows": rows, "columns": columns}, partial(_describe, rows * columns)
+    return RuleSpace("elementwise", module, parameters, fits, partial(_build, found), sizes, describe)
 
 
 def _widest(columns: int, most: int) -> int:
@@ -61,6 +62,11 @@ def _fits(rows: int, columns: int, limits: Limits, values: Values) -> bool:
         and wide < vectors + values["threads_c"]
         and (rows == 1 or -(-vectors // wide) <= _MOST_GROUPS)
     )
+
+
+def _describe(elements: int, values: Values) -> Quantities:
+    threads, results = values["threads_r"] * values["threads_c"], values["vector"] * values["turns"]
+    return Quantities(threads, elements / (threads * results), results, values["vector"], values["turns"], 0)
 
 
 def _build(found: Pointwise, schedule: Schedule, values: Values) -> None:

@@ -19,8 +19,8 @@ from tvm.s_tir.schedule import LoopRV, SBlockRV
 from .contraction import Contraction, Operand, find_contraction, is_axis
 from .inlining import copy_operand, inline_producers, result_in_registers, start_sums, store_vectors
 from .layouts import lay_out
-from .rule import Limits, Parameter, RuleSpace, Values
-from .tiles import Tile, Work, best_tile, divisors, vector_width
+from .rule import Limits, Parameter, Quantities, RuleSpace, Values
+from .tiles import Tile, Work, best_tile, divisors, quantities, vector_width
 
 _MOST_RESULTS = 64
 """Most results of a thread: more leave too few registers for a second wave on many GPUs."""
@@ -50,7 +50,9 @@ def matmul(module: IRModule, limits: Limits) -> RuleSpace | None:
         Parameter("staged", (0, 1), 1),
         Parameter("unroll", (1, 2, 4), 1),
     )
-    return RuleSpace("matmul", module, parameters, partial(_fits, shape, limits), partial(_build, shape))
+    sizes = {"batch": shape.batch, "rows": shape.rows, "columns": shape.columns, "terms": shape.terms}
+    fits, build, describe = partial(_fits, shape, limits), partial(_build, shape), partial(_describe, shape)
+    return RuleSpace("matmul", module, parameters, fits, build, sizes, describe)
 
 
 class _Shape:
@@ -100,15 +102,18 @@ def _tiles(shape: _Shape, limits: Limits) -> Iterator[tuple[Tile, Work]]:
         for columns in divisors(shape.columns, 8):
             if rows * columns > _MOST_RESULTS:
                 continue
-            loads = _loads(shape, rows, columns)
             for threads_r in divisors(shape.rows // rows, 32):
                 for threads_c in divisors(shape.columns // columns, 32):
                     tile = Tile(threads_r, threads_c, rows, columns)
                     if tile.threads > limits.threads or _shared_bytes(shape, tile, step) > limits.shared_bytes:
                         continue
-                    high, wide = rows * threads_r, columns * threads_c
-                    groups = shape.batch * (shape.rows // high) * (shape.columns // wide)
-                    yield tile, Work(groups, loads, high + wide, _COPYING / shape.term_vector)
+                    yield tile, _work(shape, tile)
+
+
+def _work(shape: _Shape, tile: Tile) -> Work:
+    high, wide = tile.rows * tile.threads_r, tile.columns * tile.threads_c
+    groups = shape.batch * (shape.rows // high) * (shape.columns // wide)
+    return Work(groups, _loads(shape, tile.rows, tile.columns), high + wide, _COPYING / shape.term_vector)
 
 
 def _loads(shape: _Shape, rows: int, columns: int) -> float:
@@ -133,6 +138,14 @@ def _fits(shape: _Shape, limits: Limits, values: Values) -> bool:
         and values["step"] % (shape.term_vector * values["unroll"]) == 0
         and (not values["staged"] or _shared_bytes(shape, tile, values["step"]) <= limits.shared_bytes)
     )
+
+
+def _describe(shape: _Shape, values: Values) -> Quantities:
+    tile = Tile(values["threads_r"], values["threads_c"], values["thread_rows"], values["thread_columns"])
+    vector = vector_width(tile.columns)
+    statements = tile.rows * tile.columns // vector * values["unroll"] * shape.term_vector
+    shared_bytes = _shared_bytes(shape, tile, values["step"]) if values["staged"] else 0
+    return quantities(tile, _work(shape, tile), vector, statements, shared_bytes)
 
 
 def _build(shape: _Shape, schedule: Schedule, values: Values) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -22,63 +21,9 @@ from tvm.s_tir.schedule import LoopRV, SBlockRV
 from tvm.sym import Analyzer
 
 from .index_maps import flat_index, flat_runs, rows_and_elements
+from .row_groups import FAN, RowKernel, can_keep, default_group, describe, fits, second_exchange
 from .rule import Limits, Parameter, RuleSpace, Values
-from .tiles import WAVE, divisors, vector_width
-
-_MOST_KEPT = 96
-"""Most elements of a row that a thread keeps in registers, where a workgroup has no more than `_THREADS`."""
-
-_THREADS = 256
-"""Most threads of a workgroup by default: with more, GPUs have too few registers for a long row."""
-
-_VECTORS = 6
-"""Most vectors that a thread takes of a row where enough threads may run; their loads wait together."""
-
-_FAN = 32
-"""Most values that a thread reads from workgroup memory to combine them; more threads exchange twice."""
-
-_MOST_THREADS = 192
-"""Most threads of a workgroup that has several rows."""
-
-_LANES = 8192
-"""Threads that keep a large GPU's memory busy."""
-
-_SEGMENT = 16
-"""Elements of a row that neighbouring threads should take together: a segment of memory."""
-
-
-@dataclass(frozen=True)
-class RowKernel:
-    """A kernel that reduces rows.
-
-    ``stages`` are its blocks in order, without the last one, ``reductions`` those that reduce. ``combiners`` are their
-    operators by TVM's names, empty where one combines several results. ``rows`` is the number of rows and ``elements``
-    that of each.
-    ``per_row`` are blocks that compute one value a row, ``between`` those that compute elements which a later reduction
-    reads. ``before`` compute the elements that the first one reads.
-    """
-
-    stages: tuple[str, ...]
-    reductions: tuple[str, ...]
-    per_row: tuple[str, ...]
-    between: tuple[str, ...]
-    before: tuple[str, ...]
-    inlined: tuple[str, ...]
-    output: str
-    combiners: tuple[str, ...]
-    rows: int
-    elements: int
-    itemsize: int
-
-    @property
-    def vector(self) -> int:
-        """The vector width of accesses."""
-        return vector_width(self.elements)
-
-    @property
-    def vectors(self) -> int:
-        """Vectors of a row."""
-        return self.elements // self.vector
+from .tiles import WAVE, divisors
 
 
 def find_row_kernel(schedule: Schedule) -> RowKernel | None:
@@ -161,64 +106,20 @@ def _combiner(block: Any) -> str:
 def row_space(rule: str, module: IRModule, found: RowKernel, limits: Limits) -> RuleSpace:
     """Return the space of a kernel that reduces rows, with defaults for an unknown GPU."""
     threads, rows = default_group(found, limits)
-    keeps = _can_keep(found, threads, rows)
+    keeps = can_keep(found, threads, rows)
     parameters = (
         Parameter("threads", divisors(found.vectors, limits.threads), threads),
         Parameter("rows", divisors(found.rows, 32), rows),
         Parameter("kept", (0, 1), int(keeps)),
-        Parameter("fan", (8, 16, 32, 64), _FAN),
+        Parameter("fan", (8, 16, 32, 64), FAN),
         Parameter("unroll", (1, 2, 4, 8), 4),
     )
 
     def build(schedule: Schedule, values: Values) -> None:
         _Builder(found, schedule, values).build()
 
-    return RuleSpace(rule, module, parameters, partial(_fits, found, limits), build)
-
-
-def default_group(found: RowKernel, limits: Limits) -> tuple[int, int]:
-    """Return the threads of a row and the rows of a workgroup that promise most on an unknown GPU."""
-    choices = [
-        (threads, rows)
-        for threads in divisors(found.vectors, min(_THREADS, limits.threads))
-        for rows in divisors(found.rows, max(1, limits.threads // threads))
-        if threads * rows <= max(threads, _MOST_THREADS)
-    ]
-    return max(choices, key=lambda choice: _promise(found, *choice))
-
-
-def _promise(found: RowKernel, threads: int, rows: int) -> float:
-    """Return how well a GPU is used, in no unit: its lanes, memory, loads that wait together, and few exchanges."""
-    turns = found.vectors // threads
-    lanes = threads * rows / (-(-threads * rows // WAVE) * WAVE)
-    busy = min(1.0, found.rows * threads / _LANES)
-    together = min(1.0, math.sqrt(threads * found.vector / _SEGMENT))
-    waiting = min(1.0, 0.8 + 0.1 * turns, 0.5 + 0.5 * _VECTORS / turns)
-    exchange = 1.0 if threads <= _FAN else 0.85
-    # Of equal ones the smallest workgroup, with the least to exchange.
-    return lanes * busy * together * waiting * exchange - 1e-6 * (threads * rows + threads)
-
-
-def _fits(found: RowKernel, limits: Limits, values: Values) -> bool:
-    threads, rows = values["threads"], values["rows"]
-    exchanged = 2 * len(found.reductions) * found.itemsize * rows * (threads + _second(threads, values["fan"]))
-    return (
-        threads * rows <= limits.threads
-        and found.vectors % threads == 0
-        and found.rows % rows == 0
-        and exchanged <= limits.shared_bytes
-        and (not values["kept"] or _can_keep(found, threads, rows))
-    )
-
-
-def _can_keep(found: RowKernel, threads: int, rows: int) -> bool:
-    own = found.elements // threads
-    return own <= _MOST_KEPT and own * threads * rows <= _MOST_KEPT * _THREADS
-
-
-def _second(threads: int, fan: int) -> int:
-    """Return the values of the second exchange, about as many as each thread then combines; 0 where one will do."""
-    return min(divisors(threads), key=lambda n: max(n, threads // n)) if threads > fan else 0
+    sizes = {"rows": found.rows, "columns": found.elements, "reductions": len(found.reductions)}
+    return RuleSpace(rule, module, parameters, partial(fits, found, limits), build, sizes, partial(describe, found))
 
 
 class _Builder:
@@ -311,7 +212,7 @@ class _Builder:
         self._stages.append((lanes, self._bind_lanes))
         own, _ = schedule.split(schedule.get_loops(block)[-1], [self._threads, vector])
         self._share(schedule.rfactor(own, 1))
-        if second := _second(self._threads, self._fan):
+        if second := second_exchange(self._threads, self._fan):
             # Threads next to each other read places next to each other.
             _, own = schedule.split(schedule.get_loops(block)[-1], [None, second])
             self._share(schedule.rfactor(own, 1))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from tvm import IRModule
@@ -39,11 +39,33 @@ class Parameter:
 
 
 @dataclass(frozen=True)
+class Quantities:
+    """What a schedule does with a GPU, known before it is applied; None where it is not. What search learns from.
+
+    ``threads`` of a workgroup, and ``groups`` of them. A thread computes ``results``, in vectors of ``vector``, and its
+    innermost loop writes out ``statements``. ``shared_bytes`` are a workgroup's. Per multiply-add a thread loads
+    ``loads`` values from workgroup memory and ``staged`` come from memory. ``cost`` is the rule's own estimate of
+    the time, in no unit.
+    """
+
+    threads: float | None = None
+    groups: float | None = None
+    results: float | None = None
+    vector: float | None = None
+    statements: float | None = None
+    shared_bytes: float | None = None
+    loads: float | None = None
+    staged: float | None = None
+    cost: float | None = None
+
+
+@dataclass(frozen=True)
 class RuleSpace:
     """The schedules that a rule knows for one kernel.
 
     ``fits`` tells whether values keep the limits. ``build`` schedules: it raises any exception where values do not fit
-    the kernel after all.
+    the kernel after all. ``sizes`` are the kernel's, such as rows and columns, and ``describe`` tells of values that
+    fit what search learns from.
     """
 
     rule: str
@@ -51,6 +73,8 @@ class RuleSpace:
     parameters: tuple[Parameter, ...]
     fits: Callable[[Values], bool]
     build: Callable[[Schedule, Values], None]
+    sizes: Values = field(default_factory=dict)
+    describe: Callable[[Values], Quantities] = lambda values: Quantities()
 
     @property
     def defaults(self) -> dict[str, int]:

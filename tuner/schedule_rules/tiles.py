@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from .rule import Quantities
+
 LANES = 1024
 """Threads that keep a GPU busy: between the some hundred lanes of integrated GPUs and the ten thousand of large ones,
 each with a few waves. A kernel with fewer results gets smaller tiles."""
@@ -70,6 +72,22 @@ def estimated_time(tile: Tile, work: Work) -> float:
     busy = min(1.0, work.groups * tile.threads / LANES)
     traffic = _TRAFFIC * work.staged / (results * tile.threads)
     return max(1 / share, traffic) / (lanes * busy)
+
+
+def quantities(tile: Tile, work: Work, vector: int, statements: int, shared_bytes: int) -> Quantities:
+    """Return what search learns from of a contraction's schedule."""
+    results = tile.rows * tile.columns
+    return Quantities(
+        threads=tile.threads,
+        groups=work.groups,
+        results=results,
+        vector=vector,
+        statements=statements,
+        shared_bytes=shared_bytes,
+        loads=work.loads / results,
+        staged=work.staged / (results * tile.threads),
+        cost=estimated_time(tile, work),
+    )
 
 
 def best_tile(tiles: Iterable[tuple[Tile, Work]]) -> Tile | None:

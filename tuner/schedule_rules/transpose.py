@@ -5,13 +5,14 @@ Threads of a workgroup lie as a square, so that reads and writes alike take whol
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 from tvm import IRModule
 from tvm.s_tir import Schedule
 
 from .pointwise import Pointwise, find_pointwise
-from .rule import Limits, Parameter, RuleSpace, Values
+from .rule import Limits, Parameter, Quantities, RuleSpace, Values
 from .tiles import divisors, vector_width
 
 _SIDE = 8
@@ -32,7 +33,9 @@ def transpose(module: IRModule, limits: Limits) -> RuleSpace | None:
         Parameter("threads_r", divisors(high // rows, 32), divisors(high // rows, _SIDE)[-1]),
         Parameter("threads_c", divisors(wide // columns, 32), divisors(wide // columns, _SIDE)[-1]),
     )
-    return RuleSpace("transpose", module, parameters, partial(_fits, high, wide, limits), partial(_build, found))
+    sizes = {"rows": math.prod(found.extents[:-1]), "columns": wide}
+    fits, describe = partial(_fits, high, wide, limits), partial(_describe, math.prod(found.extents))
+    return RuleSpace("transpose", module, parameters, fits, partial(_build, found), sizes, describe)
 
 
 def _fits(high: int, wide: int, limits: Limits, values: Values) -> bool:
@@ -41,6 +44,12 @@ def _fits(high: int, wide: int, limits: Limits, values: Values) -> bool:
         and wide % (values["columns"] * values["threads_c"]) == 0
         and values["threads_r"] * values["threads_c"] <= limits.threads
     )
+
+
+def _describe(elements: int, values: Values) -> Quantities:
+    threads, results = values["threads_r"] * values["threads_c"], values["rows"] * values["columns"]
+    vector = values["columns"]
+    return Quantities(threads, elements // (threads * results), results, vector, values["rows"], 0)
 
 
 def _build(found: Pointwise, schedule: Schedule, values: Values) -> None:
