@@ -21,7 +21,11 @@ from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import Trace
 from tvm.sym import Analyzer
 
+from ...database.tvm.traces import trace_values
 from ..schedule_rules import Limits
+from ..schedule_rules.rule import Quantities
+from ..schedule_rules.tiles import Tile, Work, estimated_time
+from .features import Features, quantity_features
 from .knobs import ChoiceKnob, Decision, KnobSpace, TileKnob
 
 _MAX_VTHREADS = 16
@@ -30,6 +34,12 @@ _MAX_VTHREADS = 16
 _MAX_UNROLL = 64
 """Most iterations of a loop that a schedule may unroll. MetaSchedule goes to 1024, which makes 100 to 250 KB of WGSL
 for every visitor to load and compile, whatever the GPU. Drivers unroll short constant loops themselves."""
+
+
+_SAMPLING = ("SamplePerfectTile", "SampleCategorical")
+
+_SPATIAL_PARTS, _REDUCTION_PARTS = 5, 3
+"""Factors of the loops of a tiled sum: workgroups, virtual threads, threads, two loops; and the steps, two loops."""
 
 
 def _factor(decision: Decision, part: int) -> int:
@@ -85,9 +95,9 @@ class Sketch(KnobSpace):
         super().__init__(())
         self._limits = limits
         self._instructions = _before_postprocessing(trace)
-        self._sampled = [i for i in self._instructions if i.kind.name in ("SamplePerfectTile", "SampleCategorical")]
+        self._sampled = [i for i in self._instructions if i.kind.name in _SAMPLING]
         self.knobs = tuple(_knob(i, trace.decisions) for i in self._sampled)
-        self.signature = _signature(self._instructions)
+        self._signature = _signature(trace_values(trace))
         self._groups = _TraceReader(module, self._instructions, self._sampled, trace).read()
 
     def fits(self, decisions: tuple[Decision, ...]) -> bool:
@@ -109,13 +119,56 @@ class Sketch(KnobSpace):
             {i: list(d) if isinstance(d, tuple) else d for i, d in zip(self._sampled, decisions, strict=True)},
         )
 
-    def decisions_of(self, trace: Trace) -> tuple[Decision, ...] | None:
-        """Return the decisions of ``trace``; None where it is no trace of this sketch."""
-        instructions = _before_postprocessing(trace)
-        if _signature(instructions) != self.signature:
+    def decisions_of(self, trace: list[Any]) -> tuple[Decision, ...] | None:
+        """Return the decisions of a trace in TVM's JSON values; None where it is no trace of this sketch."""
+        if _signature(trace) != self._signature:
             return None
-        sampled = [i for i in instructions if i.kind.name in ("SamplePerfectTile", "SampleCategorical")]
-        return tuple(_decision(trace.decisions[i]) for i in sampled)
+        decided = dict(trace[1])
+        sampled = [n for n, (kind, *_) in enumerate(trace[0][: len(self._signature)]) if kind in _SAMPLING]
+        found: tuple[Any, ...] = tuple(
+            tuple(decided[n]) if isinstance(decided.get(n), list) else decided.get(n) for n in sampled
+        )
+        return found if all(knob.has(one) for knob, one in zip(self.knobs, found, strict=True)) else None
+
+    def features(self, decisions: tuple[Decision, ...]) -> Features:
+        """Return the features of a point that fits."""
+        found = quantity_features(self._quantities(decisions))
+        for number, (knob, decision) in enumerate(zip(self.knobs, decisions, strict=True)):
+            if isinstance(knob, ChoiceKnob):
+                assert isinstance(decision, int)
+                found[f"choice.{number}"] = math.log2(1 + knob.candidates[decision])
+            else:
+                assert isinstance(decision, tuple)
+                found |= {f"tile.{number}.{part}": math.log2(factor) for part, factor in enumerate(decision)}
+        found["is.sketch"] = 1.0
+        return found
+
+    def _quantities(self, decisions: tuple[Decision, ...]) -> Quantities:
+        """Return what a schedule does with a GPU, as far as the trace shows; tiles of more than two levels only."""
+        read = self._groups
+        threads = max((self._product(axes, decisions) for axes in read.threads), default=None)
+        unrolls = [self._product([(knob, None)], decisions) for knob in read.unrolls]
+        shared = sum(buffer.nbytes(decisions) for buffer in read.shared)
+        spatial = [one for one in decisions if isinstance(one, tuple) and len(one) == _SPATIAL_PARTS]
+        if threads is None or not spatial:
+            return Quantities(threads=threads, statements=max(unrolls, default=None), shared_bytes=shared)
+        terms = [one for one in decisions if isinstance(one, tuple) and len(one) == _REDUCTION_PARTS]
+        own = [virtual * outer * inner for _, virtual, _, outer, inner in spatial]
+        results, groups = math.prod(own), math.prod(one[0] for one in spatial)
+        # Each operand lacks one of the axes along which a thread has several results.
+        loads = sum(results / one for one in own if one > 1) or 2.0
+        staged = shared / 4 / math.prod(outer * inner for _, outer, inner in terms)
+        work = Work(groups, loads, staged, 1.0)
+        return Quantities(
+            threads=threads,
+            groups=groups,
+            results=results,
+            statements=max(unrolls, default=None),
+            shared_bytes=shared,
+            loads=loads / results,
+            staged=staged / (results * threads),
+            cost=estimated_time(Tile(threads, 1, results, 1), work),
+        )
 
     def _product(self, axes: list[tuple[int, int | None]], decisions: tuple[Decision, ...]) -> int:
         product = 1
@@ -139,13 +192,14 @@ def _before_postprocessing(trace: Trace) -> list[Any]:
     return instructions
 
 
-def _signature(instructions: list[Any]) -> tuple[str, ...]:
-    """Return what identifies a sketch: its instructions with their attributes, without decisions."""
-    return tuple(f"{i.kind.name} {[str(a) for a in i.attrs]} {len(i.inputs)} {len(i.outputs)}" for i in instructions)
-
-
-def _decision(value: Any) -> Decision:
-    return int(value) if isinstance(value, int | tvm.tirx.IntImm) else tuple(int(v) for v in value)
+def _signature(trace: list[Any]) -> tuple[str, ...]:
+    """Return what identifies a sketch: its instructions before postprocessing with attributes, without decisions."""
+    found = []
+    for kind, inputs, attributes, outputs in trace[0]:
+        if kind == "EnterPostproc":
+            break
+        found.append(f"{kind} {attributes} {len(inputs)} {len(outputs)}")
+    return tuple(found)
 
 
 def _knob(instruction: Any, decisions: Mapping[Any, Any]) -> TileKnob | ChoiceKnob:

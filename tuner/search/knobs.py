@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -42,6 +43,16 @@ class TileKnob:
             if factors[-1] <= self.max_innermost:
                 return tuple(factors)
 
+    def has(self, value: object) -> bool:
+        """Return whether ``value`` is one that this knob may draw."""
+        return (
+            isinstance(value, tuple)
+            and len(value) == self.parts
+            and all(type(factor) is int and factor > 0 for factor in value)
+            and math.prod(value) == self.extent
+            and value[-1] <= self.max_innermost
+        )
+
     def mutate(self, value: Decision, rng: random.Random) -> tuple[int, ...]:
         """Return ``value`` with one prime moved to another part, or ``value`` itself where that is impossible."""
         assert isinstance(value, tuple)
@@ -67,6 +78,10 @@ class ChoiceKnob:
     def draw(self, rng: random.Random) -> int:
         """Draw an index into ``candidates``."""
         return rng.choices(range(len(self.candidates)), self.weights)[0]
+
+    def has(self, value: object) -> bool:
+        """Return whether ``value`` is one that this knob may draw."""
+        return type(value) is int and 0 <= value < len(self.candidates)
 
     def mutate(self, value: Decision, rng: random.Random) -> int:
         """Draw another index; 0 where there is only one."""

@@ -19,7 +19,7 @@ from wgtune.tuner.codegen.traces import TraceError, replay, schedulable_module, 
 from wgtune.tuner.codegen.wgsl import emit_wgsl
 from wgtune.tuner.ir import Kernel
 from wgtune.tuner.schedule_rules import rule_spaces
-from wgtune.tuner.search.evolutionary import search_context
+from wgtune.tuner.search.kernel_space import search_context
 
 TIER = TIERS["default"]
 

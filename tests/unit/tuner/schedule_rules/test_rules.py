@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import random
 
 import pytest
 from tuning_kernels import conv2d, matmul, softmax
 
+from wgtune.database.tvm.traces import trace_values
 from wgtune.devices.limits import TIERS
 from wgtune.tuner.codegen.targets import workgroup_limits
 from wgtune.tuner.codegen.traces import replay, schedulable_module, trace_to_json
@@ -44,9 +46,11 @@ def test_a_stored_trace_tells_its_point(name: str) -> None:
     decisions = sketch.draw(chance)
     assert decisions is not None
     schedule = sketch.schedule(decisions)
-    assert sketch.decisions_of(replay(KERNELS[name], trace_to_json(schedule)).trace) == decisions
+    stored = trace_to_json(schedule)
+    assert sketch.decisions_of(json.loads(stored)) == decisions
+    assert sketch.decisions_of(trace_values(replay(KERNELS[name], stored).trace)) == decisions
     other = next(key for key in KERNELS if key != name)
-    assert RuleSketch(space_of(KERNELS[other])).decisions_of(schedule.trace) is None
+    assert RuleSketch(space_of(KERNELS[other])).decisions_of(json.loads(stored)) is None
     changed = sketch.mutate(decisions, chance)
     assert changed is not None and changed != decisions and sketch.fits(changed)
 
