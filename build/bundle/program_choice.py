@@ -14,7 +14,7 @@ from ...database.reader import Reader
 from ...database.schema.records import DeviceInfo, Record, TrialKind
 from ...devices.limits import TIERS, Tier
 from ...devices.program import Program
-from ...devices.quirks import combined, known_quirks
+from ...devices.quirks import NO_QUIRKS, Quirks, combined, known_quirks
 from ...devices.wgsl_loops import may_exceed
 from ...support.enums import Match, TrialState
 from ...support.errors import BundleError, WgtuneError
@@ -69,7 +69,7 @@ def choose_programs(
         BundleError: a kernel does not become WebGPU within ``tier``; the hint names a tier that suffices.
     """
     ids = list(dict.fromkeys(call.kernel for stage in capture.stages.values() for call in stage.calls))
-    most = _max_thread_iterations(store, device)
+    quirks = _quirks(store, device)
     nearest = lookup(store, device, ids, fits=tier.fits, widest=borrow) if store is not None and device else {}
     choices: dict[str, ProgramChoice] = {}
     for done, kernel_id in enumerate(ids):
@@ -78,13 +78,13 @@ def choose_programs(
         faults = _faults(store, device, kernel_id)
         choice = None
         if store is not None and found is not None and not found.match.borrowed:
-            choice = _from_record(kernel, found, store, tier, faults, most, warn)
+            choice = _from_record(kernel, found, store, tier, faults, quirks, warn)
             if choice is None and device is not None:
                 relatives = related_schedules(store, device, [kernel_id], fits=tier.fits, widest=borrow, top=1)
                 found = next(iter(relatives.get(kernel_id, ())), None)
         if choice is None and found is not None:
-            choice = _from_relative(kernel, found, tier, faults, most, warn)
-        choices[kernel_id] = choice or ProgramChoice(_baseline(kernel, tier, faults, device, most), None)
+            choice = _from_relative(kernel, found, tier, faults, quirks, warn)
+        choices[kernel_id] = choice or ProgramChoice(_baseline(kernel, tier, faults, device, quirks), None)
     progress(len(ids), len(ids))
     _tell_outdated(capture, choices, device, warn)
     return choices
@@ -104,13 +104,13 @@ def _tell_outdated(
         )
 
 
-def _max_thread_iterations(store: Reader | None, device: DeviceInfo | None) -> int | None:
-    """Return `Quirks.max_thread_iterations` of the device under the driver of its last session; None without one."""
+def _quirks(store: Reader | None, device: DeviceInfo | None) -> Quirks:
+    """Return the quirks of the device under the driver of its last session; none without a device."""
     if device is None:
-        return None
+        return NO_QUIRKS
     last = store.sessions(device_key=device.key, limit=1) if store is not None else []
     driver = last[0].info.driver if last else ""
-    return combined(known_quirks(device.backend, device.model, driver)).max_thread_iterations
+    return combined(known_quirks(device.backend, device.model, driver))
 
 
 def _from_record(
@@ -119,7 +119,7 @@ def _from_record(
     store: Reader,
     tier: Tier,
     faults: set[str],
-    max_thread_iterations: int | None,
+    quirks: Quirks,
     warn: Callable[[str], None],
 ) -> ProgramChoice | None:
     """Return the device's own record as a program; None where it does not emit, or is another one that fails here."""
@@ -135,7 +135,7 @@ def _from_record(
         return None
     if program.digest == record.program_digest:
         return ProgramChoice(program, record)
-    if program.digest in faults or may_exceed(program, max_thread_iterations):
+    if program.digest in faults or may_exceed(program, quirks.max_thread_iterations):
         return None
     return ProgramChoice(program, None, found)
 
@@ -145,7 +145,7 @@ def _from_relative(
     found: Found,
     tier: Tier,
     faults: set[str],
-    max_thread_iterations: int | None,
+    quirks: Quirks,
     warn: Callable[[str], None],
 ) -> ProgramChoice | None:
     """Return another device's schedule as a program; None for a baseline, one that does not emit, or fails here."""
@@ -159,7 +159,7 @@ def _from_relative(
     except WgtuneError as error:
         warn(f"{kernel.name}: the schedule of {found.device.key} does not become WebGPU here: {error.message}")
         return None
-    if program.digest in faults or may_exceed(program, max_thread_iterations):
+    if program.digest in faults or may_exceed(program, quirks.max_thread_iterations):
         return None
     return ProgramChoice(program, None, found)
 
@@ -176,12 +176,10 @@ def _faults(store: Reader | None, device: DeviceInfo | None, kernel_id: str) -> 
     }
 
 
-def _baseline(
-    kernel: Kernel, tier: Tier, faults: set[str], device: DeviceInfo | None, max_thread_iterations: int | None
-) -> Program:
+def _baseline(kernel: Kernel, tier: Tier, faults: set[str], device: DeviceInfo | None, quirks: Quirks) -> Program:
     """Return the first untuned program that becomes WebGPU within ``tier`` and is not known to fail on the device."""
     reason, failed = "no schedule applies to it", False
-    for program in _baselines(kernel, tier, max_thread_iterations):
+    for program in _baselines(kernel, tier, quirks):
         if isinstance(program, WgtuneError):
             reason = program.message
         elif program.digest in faults:
@@ -199,11 +197,11 @@ def _baseline(
     )
 
 
-def _baselines(kernel: Kernel, tier: Tier, max_thread_iterations: int | None = None) -> Iterator[Program | WgtuneError]:
+def _baselines(kernel: Kernel, tier: Tier, quirks: Quirks = NO_QUIRKS) -> Iterator[Program | WgtuneError]:
     from ...tuner.codegen.baseline_schedules import baseline_schedules
     from ...tuner.codegen.wgsl import EmitError, emit_wgsl
 
-    for schedule in baseline_schedules(kernel, tier, max_thread_iterations):
+    for schedule in baseline_schedules(kernel, tier, quirks):
         try:
             yield emit_wgsl(schedule.mod, tier)
         except EmitError as error:

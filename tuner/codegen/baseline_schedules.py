@@ -17,6 +17,7 @@ from tvm.target import Target
 
 from ...database.tvm.traces import ENTRY
 from ...devices.limits import Tier
+from ...devices.quirks import NO_QUIRKS, Quirks
 from ...devices.wgsl_loops import may_exceed
 from ..ir import Kernel
 from ..schedule_rules import rule_spaces
@@ -30,7 +31,7 @@ _LONG = 4096
 """Most terms of a reduction that one thread sums alone."""
 
 
-def baseline_schedules(kernel: Kernel, tier: Tier, max_thread_iterations: int | None = None) -> Iterator[Schedule]:
+def baseline_schedules(kernel: Kernel, tier: Tier, quirks: Quirks = NO_QUIRKS) -> Iterator[Schedule]:
     """Yield untuned schedules, each with a trace; the first that emits, runs and verifies is the kernel's baseline.
 
     First come the defaults of `wgtune.tuner.schedule_rules`, then TVM's default for a GPU (dlight's rules in the order
@@ -40,28 +41,28 @@ def baseline_schedules(kernel: Kernel, tier: Tier, max_thread_iterations: int | 
     Args:
         kernel: the kernel to schedule.
         tier: the limits that programs keep.
-        max_thread_iterations: `Quirks.max_thread_iterations` of the device, if it is known. Schedules whose threads may
-            loop for longer come last then.
+        quirks: of the device's driver, if it is known. The rules' defaults are chosen for it, and schedules whose loops
+            it may end too soon come last.
     """
     if isinstance(tier, NativeTier) and tier.is_cpu:
         yield Schedule(schedulable_module(kernel))  # dlight has no rules for CPUs
         return
     seen: set[str] = set()
     long: list[Schedule] = []
-    for schedule in _untuned(kernel, tier):
+    for schedule in _untuned(kernel, tier, quirks):
         if (trace := trace_to_json(schedule)) in seen:
             continue
         seen.add(trace)
-        if _may_exceed(schedule, tier, max_thread_iterations):
+        if _may_exceed(schedule, tier, quirks.max_thread_iterations):
             long.append(schedule)
         else:
             yield schedule
     yield from long
 
 
-def _untuned(kernel: Kernel, tier: Tier) -> Iterator[Schedule]:
+def _untuned(kernel: Kernel, tier: Tier, quirks: Quirks) -> Iterator[Schedule]:
     """Yield the defaults of the project's rules that apply, then those of TVM's."""
-    for space in rule_spaces(schedulable_module(kernel), workgroup_limits(tier)):
+    for space in rule_spaces(schedulable_module(kernel), workgroup_limits(tier, quirks)):
         # A rule may not see what makes its schedule impossible, such as a producer that cannot be inlined.
         with contextlib.suppress(ScheduleError, ValueError):
             yield space.schedule(space.defaults)

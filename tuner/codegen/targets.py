@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tvm.target import Target
 
 from ...devices.limits import Tier
+from ...devices.quirks import NO_QUIRKS, Quirks
 from ..schedule_rules import Limits
 from .tvm_native import NativeTier, native_target
 
@@ -52,9 +55,15 @@ def emit_target(tier: Tier) -> Target:
     )
 
 
-def workgroup_limits(tier: Tier) -> Limits:
-    """Return the limits of a workgroup of ``tier``."""
-    return Limits(_threads(tier), tier.limits["maxComputeWorkgroupStorageSize"])
+def workgroup_limits(tier: Tier, quirks: Quirks = NO_QUIRKS) -> Limits:
+    """Return the limits of a workgroup of ``tier``, and what is known of the device that defaults are chosen for."""
+    limits = Limits(_threads(tier), tier.limits["maxComputeWorkgroupStorageSize"])
+    return replace(
+        limits,
+        lanes=quirks.lanes or limits.lanes,
+        wave=quirks.wave or limits.wave,
+        shares=not quirks.avoids_workgroup_memory,
+    )
 
 
 def _threads(tier: Tier) -> int:

@@ -1,8 +1,9 @@
 """Convolutions with filters larger than 1 × 1, as sums over a window.
 
 A workgroup computes a tile of output channels × pixels. In steps over the input channels it copies the pixels that the
-tile's windows cover, padding included, and the filters to workgroup memory. Each thread then holds its filters' and its
-pixels' products in registers: a pixel that several places of the window need is read once.
+tile's windows cover, padding included, and the filters to workgroup memory, or each thread copies its own to registers.
+Each thread then holds its filters' and its pixels' products in registers: a pixel that several places of the window
+need is read once.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def conv2d(module: IRModule, limits: Limits) -> RuleSpace | None:
     if shape is None:
         return None
     choices = list(_choices(shape, limits.modest))
-    best = best_tile((choice.tile, choice.work) for choice in choices)
+    best = best_tile(((choice.tile, choice.work) for choice in choices), limits)
     chosen = next((choice for choice in choices if choice.tile is best), None)
     if chosen is None:
         return None
@@ -55,7 +56,8 @@ def conv2d(module: IRModule, limits: Limits) -> RuleSpace | None:
         Parameter("threads_r", divisors(shape.rows, 64), chosen.tile.threads_r),  # WebGPU's most in z
         Parameter("threads_h", divisors(shape.lines, 32), chosen.threads_h),
         Parameter("threads_w", divisors(shape.columns, 32), chosen.threads_w),
-        Parameter("step", divisors(shape.channels, 32), chosen.step),
+        Parameter("step", divisors(shape.channels, 32), chosen.step if limits.shares else 1),
+        Parameter("staged", (0, 1), int(limits.shares)),
     )
     sizes = {
         "batch": shape.groups,
@@ -65,7 +67,7 @@ def conv2d(module: IRModule, limits: Limits) -> RuleSpace | None:
         "terms": shape.channels * shape.window,
         "window": shape.window,
     }
-    fits, build, describe = partial(_fits, shape, limits), partial(_build, shape), partial(_describe, shape)
+    fits, build, describe = partial(_fits, shape, limits), partial(_build, shape), partial(_describe, shape, limits)
     return RuleSpace("conv2d", module, parameters, fits, build, sizes, describe)
 
 
@@ -186,11 +188,13 @@ def _group(values: Values) -> tuple[int, int, int]:
 
 
 def _shared_bytes(shape: _Shape, values: Values) -> int:
+    if not values["staged"]:
+        return 0
     high, lines, columns = _group(values)
     return values["step"] * (high * shape.window + shape.covered(lines, columns)) * shape.found.itemsize
 
 
-def _describe(shape: _Shape, values: Values) -> Quantities:
+def _describe(shape: _Shape, limits: Limits, values: Values) -> Quantities:
     high, lines, columns = _group(values)
     rows, own = values["thread_rows"], values["thread_lines"] * values["thread_columns"]
     vector = vector_width(values["thread_columns"])
@@ -200,7 +204,7 @@ def _describe(shape: _Shape, values: Values) -> Quantities:
     staged = high + shape.covered(lines, columns) / shape.window
     tile = Tile(values["threads_r"], values["threads_h"] * values["threads_w"], rows, own)
     work = Work(groups, loads, staged, _COPYING)
-    return quantities(tile, work, vector, rows * own // vector * shape.window, _shared_bytes(shape, values))
+    return quantities(tile, work, limits, vector, rows * own // vector * shape.window, _shared_bytes(shape, values))
 
 
 def _build(shape: _Shape, schedule: Schedule, values: Values) -> None:
@@ -209,8 +213,9 @@ def _build(shape: _Shape, schedule: Schedule, values: Values) -> None:
     rows, lines, columns = values["thread_rows"], values["thread_lines"], values["thread_columns"]
     threads = (values["threads_r"], values["threads_h"], values["threads_w"])
     vector = vector_width(columns)
-    filters = copy_operand(schedule, block, found.rows_operand.read)
-    pixels = copy_operand(schedule, block, found.columns_operand.read)
+    scope = "shared" if values["staged"] else "local"
+    filters = copy_operand(schedule, block, found.rows_operand.read, scope)
+    pixels = copy_operand(schedule, block, found.columns_operand.read, scope)
     result = result_in_registers(schedule, block)
 
     loops = schedule.get_loops(block)
@@ -232,10 +237,14 @@ def _build(shape: _Shape, schedule: Schedule, values: Values) -> None:
     # An axis for each: addresses without shifts and masks, whose bounds a browser can tell.
     for loop, axis in ((thread_r, "threadIdx.z"), (thread_h, "threadIdx.y"), (thread_w, "threadIdx.x")):
         schedule.bind(loop, axis)
-    _stage_pixels(schedule, pixels, chunk, threads)
-    _stage_filters(schedule, filters, chunk, threads, shape, rows)
-    terms = (*shape.channel_axes, *shape.window_axes)
-    lay_out(schedule, filters, found, found.rows_operand, (shape.row_axis,), terms, (rows, values["threads_r"]))
+    if values["staged"]:
+        _stage_pixels(schedule, pixels, chunk, threads)
+        _stage_filters(schedule, filters, chunk, threads, shape, rows)
+        terms = (*shape.channel_axes, *shape.window_axes)
+        lay_out(schedule, filters, found, found.rows_operand, (shape.row_axis,), terms, (rows, values["threads_r"]))
+    else:
+        for copy in (filters, pixels):
+            _keep(schedule, copy, [within, *window[:-1]])
 
     schedule.reverse_compute_at(result, thread_w, preserve_unit_loops=True)
     *over, last = schedule.get_loops(result)[_OUTER - 1 :]
@@ -291,6 +300,13 @@ def _share(schedule: Schedule, elements: LoopRV, threads: tuple[int, int, int], 
         schedule.bind(loop, f"threadIdx.{axis}")
     if unroll and int(schedule.get(rounds).extent) <= _MOST_ROUNDS:
         schedule.unroll(rounds)
+
+
+def _keep(schedule: Schedule, copy: SBlockRV, around: list[LoopRV]) -> None:
+    """Copy what a thread needs of an operand to its registers, in the last of the loops ``around`` it."""
+    schedule.compute_at(copy, around[-1], preserve_unit_loops=True)
+    for loop in schedule.get_loops(copy)[_OUTER + len(around) :]:
+        schedule.unroll(loop)
 
 
 _MOST_ROUNDS = 4

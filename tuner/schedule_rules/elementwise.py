@@ -14,7 +14,7 @@ from tvm.s_tir import Schedule
 
 from .pointwise import Pointwise, find_pointwise
 from .rule import Limits, Parameter, Quantities, RuleSpace, Values
-from .tiles import LANES, WAVE, divisors, vector_width
+from .tiles import divisors, vector_width
 
 _THREADS = 256
 """Most threads of a workgroup by default; where that leaves too few workgroups, one wave."""
@@ -30,8 +30,8 @@ def elementwise(module: IRModule, limits: Limits) -> RuleSpace | None:
         return None
     rows, columns = math.prod(found.extents[:-1]), found.extents[-1]
     vector = vector_width(columns)
-    most = min(limits.threads, _THREADS if rows * columns // vector >= 4 * LANES else WAVE)
-    wide = _widest(columns // vector, most)
+    most = min(limits.threads, _THREADS if rows * columns // vector >= 4 * limits.lanes else limits.wave)
+    wide = _widest(columns // vector, most, limits.wave)
     high = max(n for n in divisors(rows, max(1, most // wide)))
     parameters = (
         Parameter("vector", divisors(vector), vector),
@@ -46,10 +46,10 @@ def elementwise(module: IRModule, limits: Limits) -> RuleSpace | None:
     return RuleSpace("elementwise", module, parameters, fits, partial(_build, found), sizes, describe)
 
 
-def _widest(columns: int, most: int) -> int:
+def _widest(columns: int, most: int, wave: int) -> int:
     """Return the threads along a row: all that work where that is a divisor of some size, or else some idle."""
     fitting = divisors(columns, most)[-1]
-    return fitting if 2 * fitting >= min(columns, most) else min(most, WAVE)
+    return fitting if 2 * fitting >= min(columns, most) else min(most, wave)
 
 
 def _fits(rows: int, columns: int, limits: Limits, values: Values) -> bool:

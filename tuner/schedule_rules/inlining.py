@@ -26,9 +26,9 @@ def result_in_registers(schedule: Schedule, block: SBlockRV) -> SBlockRV:
     return result
 
 
-def copy_operand(schedule: Schedule, block: SBlockRV, read: int) -> SBlockRV:
-    """Return a copy of a read in workgroup memory, with what comes before inlined into it."""
-    copy = schedule.cache_read(block, read, "shared")
+def copy_operand(schedule: Schedule, block: SBlockRV, read: int, scope: str = "shared") -> SBlockRV:
+    """Return a copy of a read in workgroup memory or in registers (``local``), what comes before inlined into it."""
+    copy = schedule.cache_read(block, read, scope)
     inline_producers(schedule, copy)
     return copy
 

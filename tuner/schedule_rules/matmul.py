@@ -38,7 +38,7 @@ def matmul(module: IRModule, limits: Limits) -> RuleSpace | None:
     if found is None or not found.plain or not found.rows or not found.terms:
         return None
     shape = _Shape(found)
-    tile = best_tile(_tiles(shape, limits.modest))
+    tile = best_tile(_tiles(shape, limits.modest), limits)
     if tile is None:
         return None
     parameters = (
@@ -47,11 +47,11 @@ def matmul(module: IRModule, limits: Limits) -> RuleSpace | None:
         Parameter("threads_r", divisors(shape.rows, 64), tile.threads_r),
         Parameter("threads_c", divisors(shape.columns, 64), tile.threads_c),
         Parameter("step", divisors(shape.terms, 64), _default_step(shape)),
-        Parameter("staged", (0, 1), 1),
+        Parameter("staged", (0, 1), int(limits.shares)),
         Parameter("unroll", (1, 2, 4), 1),
     )
     sizes = {"batch": shape.batch, "rows": shape.rows, "columns": shape.columns, "terms": shape.terms}
-    fits, build, describe = partial(_fits, shape, limits), partial(_build, shape), partial(_describe, shape)
+    fits, build, describe = partial(_fits, shape, limits), partial(_build, shape), partial(_describe, shape, limits)
     return RuleSpace("matmul", module, parameters, fits, build, sizes, describe)
 
 
@@ -140,12 +140,12 @@ def _fits(shape: _Shape, limits: Limits, values: Values) -> bool:
     )
 
 
-def _describe(shape: _Shape, values: Values) -> Quantities:
+def _describe(shape: _Shape, limits: Limits, values: Values) -> Quantities:
     tile = Tile(values["threads_r"], values["threads_c"], values["thread_rows"], values["thread_columns"])
     vector = vector_width(tile.columns)
     statements = tile.rows * tile.columns // vector * values["unroll"] * shape.term_vector
     shared_bytes = _shared_bytes(shape, tile, values["step"]) if values["staged"] else 0
-    return quantities(tile, _work(shape, tile), vector, statements, shared_bytes)
+    return quantities(tile, _work(shape, tile), limits, vector, statements, shared_bytes)
 
 
 def _build(shape: _Shape, schedule: Schedule, values: Values) -> None:

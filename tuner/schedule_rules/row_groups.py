@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from .rule import Limits, Quantities, Values
-from .tiles import WAVE, divisors, vector_width
+from .tiles import divisors, vector_width
 
 _MOST_KEPT = 96
 """Most elements of a row that a thread keeps in registers, where a workgroup has no more than `_THREADS`."""
@@ -23,8 +23,8 @@ FAN = 32
 _MOST_THREADS = 192
 """Most threads of a workgroup that has several rows."""
 
-_LANES = 8192
-"""Threads that keep a large GPU's memory busy."""
+_WAITING = 8
+"""Threads for each lane that keep memory busy, on a large GPU."""
 
 _SEGMENT = 16
 """Elements of a row that neighbouring threads should take together: a segment of memory."""
@@ -72,19 +72,22 @@ def default_group(found: RowKernel, limits: Limits) -> tuple[int, int]:
         for rows in divisors(found.rows, max(1, limits.threads // threads))
         if threads * rows <= max(threads, _MOST_THREADS)
     ]
-    return max(choices, key=lambda choice: _promise(found, *choice))
+    return max(choices, key=lambda choice: _promise(found, limits, *choice))
 
 
-def _promise(found: RowKernel, threads: int, rows: int) -> float:
+def _promise(found: RowKernel, limits: Limits, threads: int, rows: int) -> float:
     """Return how well a GPU is used, in no unit: its lanes, memory, loads that wait together, and few exchanges."""
     turns = found.vectors // threads
-    lanes = threads * rows / (-(-threads * rows // WAVE) * WAVE)
-    busy = min(1.0, found.rows * threads / _LANES)
+    lanes = threads * rows / (-(-threads * rows // limits.wave) * limits.wave)
+    busy = min(1.0, found.rows * threads / (_WAITING * limits.lanes))
     together = min(1.0, math.sqrt(threads * found.vector / _SEGMENT))
     waiting = min(1.0, 0.8 + 0.1 * turns, 0.5 + 0.5 * _VECTORS / turns)
     exchange = 1.0 if threads <= FAN else 0.85
     # Of equal ones the smallest workgroup, with the least to exchange.
-    return lanes * busy * together * waiting * exchange - 1e-6 * (threads * rows + threads)
+    least = 1e-6 * (threads * rows + threads)
+    if not limits.shares:
+        return lanes * busy * (1.0 if threads == 1 else 0.5) - least
+    return lanes * busy * together * waiting * exchange - least
 
 
 def fits(found: RowKernel, limits: Limits, values: Values) -> bool:
@@ -101,11 +104,13 @@ def fits(found: RowKernel, limits: Limits, values: Values) -> bool:
 
 def _exchanged(found: RowKernel, values: Values) -> int:
     """Return the bytes of workgroup memory in which threads exchange results."""
+    if values["threads"] == 1:
+        return 0
     places = values["threads"] + second_exchange(values["threads"], values["fan"])
     return 2 * len(found.reductions) * found.itemsize * values["rows"] * places
 
 
-def describe(found: RowKernel, values: Values) -> Quantities:
+def describe(found: RowKernel, limits: Limits, values: Values) -> Quantities:
     """Return what search learns from of values that fit."""
     threads, rows = values["threads"], values["rows"]
     turns = found.vectors // threads
@@ -116,7 +121,7 @@ def describe(found: RowKernel, values: Values) -> Quantities:
         vector=found.vector,
         statements=turns if values["kept"] else min(turns, values["unroll"]),
         shared_bytes=_exchanged(found, values),
-        cost=1 / max(1e-6, _promise(found, threads, rows)),
+        cost=1 / max(1e-6, _promise(found, limits, threads, rows)),
     )
 
 

@@ -23,7 +23,7 @@ from tvm.sym import Analyzer
 from .index_maps import flat_index, flat_runs, rows_and_elements
 from .row_groups import FAN, RowKernel, can_keep, default_group, describe, fits, second_exchange
 from .rule import Limits, Parameter, RuleSpace, Values
-from .tiles import WAVE, divisors
+from .tiles import divisors
 
 
 def find_row_kernel(schedule: Schedule) -> RowKernel | None:
@@ -119,7 +119,12 @@ def row_space(rule: str, module: IRModule, found: RowKernel, limits: Limits) -> 
         _Builder(found, schedule, values).build()
 
     sizes = {"rows": found.rows, "columns": found.elements, "reductions": len(found.reductions)}
-    return RuleSpace(rule, module, parameters, partial(fits, found, limits), build, sizes, partial(describe, found))
+    tell = partial(describe, found, limits)
+    return RuleSpace(rule, module, parameters, partial(fits, found, limits), build, sizes, tell)
+
+
+_APART = 64
+"""Neighbouring threads that take a stretch of their own: the largest common wave."""
 
 
 class _Builder:
@@ -201,7 +206,7 @@ class _Builder:
     # Reductions.
 
     def _exchange(self, block: SBlockRV) -> None:
-        """Split a reduction into what a thread reduces, and one or two exchanges in workgroup memory."""
+        """Split a reduction into what a thread reduces, and up to two exchanges in workgroup memory."""
         schedule, vector = self._schedule, self._found.vector
         results = range(len(schedule.get(block).writes))
         _, element = schedule.get_loops(block)
@@ -210,8 +215,9 @@ class _Builder:
         for n in results:
             schedule.set_scope(lanes, n, "local")
         self._stages.append((lanes, self._bind_lanes))
-        own, _ = schedule.split(schedule.get_loops(block)[-1], [self._threads, vector])
-        self._share(schedule.rfactor(own, 1))
+        if self._threads > 1:
+            own, _ = schedule.split(schedule.get_loops(block)[-1], [self._threads, vector])
+            self._share(schedule.rfactor(own, 1))
         if second := second_exchange(self._threads, self._fan):
             # Threads next to each other read places next to each other.
             _, own = schedule.split(schedule.get_loops(block)[-1], [None, second])
@@ -238,9 +244,9 @@ class _Builder:
         Mesa unrolls short loops of both, takes the second reads for the first, and spills what it keeps.
         """
         schedule = self._schedule
-        if apart and self._threads % WAVE == 0:
+        if apart and self._threads % _APART == 0:
             vectors, lane = schedule.split(element, [None, self._found.vector])
-            wave, turn, thread = schedule.split(vectors, [self._threads // WAVE, None, WAVE])
+            wave, turn, thread = schedule.split(vectors, [self._threads // _APART, None, _APART])
             schedule.reorder(row, wave, thread, turn, lane)
             thread = schedule.fuse(wave, thread)
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from tvm import IRModule
@@ -18,15 +18,28 @@ Values = Mapping[str, int]
 
 @dataclass(frozen=True)
 class Limits:
-    """Most invocations (``threads``) and bytes of workgroup memory (``shared_bytes``) of a workgroup."""
+    """The limits of a workgroup, and what defaults are chosen for: an unknown GPU, unless more is known.
+
+    Attributes:
+        threads: Most invocations of a workgroup.
+        shared_bytes: Most bytes of workgroup memory.
+        lanes: Threads that keep the GPU busy: between the some hundred lanes of integrated GPUs and the ten thousand of
+            large ones, each with a few waves. A kernel with fewer results gets smaller tiles.
+        wave: Threads that run in step, of the largest common wave (GCN); a workgroup that is no multiple of it leaves
+            lanes idle.
+        shares: Whether threads gain by sharing values through workgroup memory. Where they do not, each loads its own.
+    """
 
     threads: int
     shared_bytes: int
+    lanes: int = 1024
+    wave: int = 64
+    shares: bool = True
 
     @property
     def modest(self) -> Limits:
         """Limits for defaults: a workgroup that uses all that a large GPU allows leaves no room for a second one."""
-        return Limits(min(self.threads, 256), min(self.shared_bytes, 16384))
+        return replace(self, threads=min(self.threads, 256), shared_bytes=min(self.shared_bytes, 16384))
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from .rule import Quantities
-
-LANES = 1024
-"""Threads that keep a GPU busy: between the some hundred lanes of integrated GPUs and the ten thousand of large ones,
-each with a few waves. A kernel with fewer results gets smaller tiles."""
-
-WAVE = 64
-"""Threads of the largest common wave (GCN); a workgroup that is no multiple of it leaves lanes idle there."""
+from .rule import Limits, Quantities
 
 _OVERHEAD = 6
 """Instructions of a step of the inner loop beside its loads and multiply-adds, for addresses and waiting."""
@@ -62,19 +55,19 @@ class Work:
     copying: float
 
 
-def estimated_time(tile: Tile, work: Work) -> float:
-    """Return the time of a contraction on an unknown GPU, in no unit, for comparing tiles of one kernel."""
+def estimated_time(tile: Tile, work: Work, limits: Limits) -> float:
+    """Return the time of a contraction, in no unit, for comparing tiles of one kernel."""
     results = tile.rows * tile.columns
     copies = work.copying * work.staged / tile.threads
     share = results / (results + work.loads + copies + _OVERHEAD / 4)
-    waves = -(-tile.threads // WAVE) * WAVE
+    waves = -(-tile.threads // limits.wave) * limits.wave
     lanes = tile.threads / waves
-    busy = min(1.0, work.groups * tile.threads / LANES)
+    busy = min(1.0, work.groups * tile.threads / limits.lanes)
     traffic = _TRAFFIC * work.staged / (results * tile.threads)
     return max(1 / share, traffic) / (lanes * busy)
 
 
-def quantities(tile: Tile, work: Work, vector: int, statements: int, shared_bytes: int) -> Quantities:
+def quantities(tile: Tile, work: Work, limits: Limits, vector: int, statements: int, shared_bytes: int) -> Quantities:
     """Return what search learns from of a contraction's schedule."""
     results = tile.rows * tile.columns
     return Quantities(
@@ -86,15 +79,15 @@ def quantities(tile: Tile, work: Work, vector: int, statements: int, shared_byte
         shared_bytes=shared_bytes,
         loads=work.loads / results,
         staged=work.staged / (results * tile.threads),
-        cost=estimated_time(tile, work),
+        cost=estimated_time(tile, work, limits),
     )
 
 
-def best_tile(tiles: Iterable[tuple[Tile, Work]]) -> Tile | None:
+def best_tile(tiles: Iterable[tuple[Tile, Work]], limits: Limits) -> Tile | None:
     """Return the tile with the least estimated time; of equal ones the first."""
     best: tuple[float, Tile] | None = None
     for tile, work in tiles:
-        time = estimated_time(tile, work)
+        time = estimated_time(tile, work, limits)
         if best is None or time < best[0] * 0.999:
             best = (time, tile)
     return best[1] if best else None

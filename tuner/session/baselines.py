@@ -10,6 +10,7 @@ from itertools import islice
 from ...database.schema.records import TrialKind, TrialSummary
 from ...devices.limits import Tier
 from ...devices.program import AnyProgram
+from ...devices.quirks import Quirks
 from ...support.enums import QUARANTINE_AFTER, TrialState
 from ..codegen.baseline_schedules import baseline_schedules
 from ..codegen.emit import emit
@@ -137,7 +138,7 @@ class Baselines:
     def _begin(self, kernel_id: str) -> tuple[_Lowering, Prefetched[Attempt | None]]:
         """Submit the lowering of the kernel's first untuned schedule."""
         request = self._context.request
-        lowering = _Lowering(self._states.kernels[kernel_id], request.tier, request.quirks.max_thread_iterations)
+        lowering = _Lowering(self._states.kernels[kernel_id], request.tier, request.quirks)
         return lowering, self._context.prefetcher.submit(lowering.next)
 
     def _attempts(self, progress: KernelProgress) -> Iterator[Attempt]:
@@ -152,9 +153,9 @@ class Baselines:
 class _Lowering:
     """Lowers the untuned schedules of a kernel one by one."""
 
-    def __init__(self, kernel: Kernel, tier: Tier, max_thread_iterations: int | None) -> None:
+    def __init__(self, kernel: Kernel, tier: Tier, quirks: Quirks) -> None:
         self._tier = tier
-        self._schedules = baseline_schedules(kernel, tier, max_thread_iterations)
+        self._schedules = baseline_schedules(kernel, tier, quirks)
 
     def next(self, timer: PhaseTimer) -> Attempt | None:
         """Lower the next schedule; None if there is none."""

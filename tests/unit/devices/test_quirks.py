@@ -21,13 +21,18 @@ def quirk(drivers: DriverMatch, **effect: object) -> Quirk:
 
 
 def test_what_is_known_of_software_adapters() -> None:
-    assert quirks_of(LLVMPIPE) == Quirks(65535, True, True)
-    assert quirks_of(replace(LLVMPIPE, backend="gl", driver="4.5 (Core Profile) Mesa 22.3.6")) == Quirks(
-        65535, False, True
+    cpu = Quirks(lanes=64, wave=8, avoids_workgroup_memory=True)
+    assert quirks_of(LLVMPIPE) == replace(
+        cpu, max_thread_iterations=65535, compiles_at_first_dispatch=True, pinned_threads=True
     )
-    assert quirks_of(replace(LLVMPIPE, backend="browser", driver="chrome 156")) == Quirks(65535, False, False)
-    assert quirks_of(SWIFTSHADER) == Quirks(None, False, True)
-    assert quirks_of(replace(SWIFTSHADER, backend="browser", model="google swiftshader")) == Quirks()
+    assert quirks_of(replace(LLVMPIPE, backend="gl", driver="4.5 (Core Profile) Mesa 22.3.6")) == replace(
+        cpu, max_thread_iterations=65535, pinned_threads=True
+    )
+    assert quirks_of(replace(LLVMPIPE, backend="browser", driver="chrome 156")) == replace(
+        cpu, max_thread_iterations=65535
+    )
+    assert quirks_of(SWIFTSHADER) == replace(cpu, pinned_threads=True)
+    assert quirks_of(replace(SWIFTSHADER, backend="browser", model="google swiftshader")) == cpu
 
 
 @pytest.mark.parametrize(

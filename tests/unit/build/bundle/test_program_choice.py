@@ -32,7 +32,7 @@ from wgtune.database.store import Store
 from wgtune.devices import quirks
 from wgtune.devices.limits import TIERS, Tier
 from wgtune.devices.program import Program
-from wgtune.devices.quirks import DriverMatch, Quirk, Quirks
+from wgtune.devices.quirks import QUIRKS, DriverMatch, Quirk, Quirks, combined, known_quirks
 from wgtune.devices.wgsl_loops import may_exceed
 from wgtune.support.enums import Match, TrialState
 from wgtune.support.errors import BundleError
@@ -120,7 +120,8 @@ def test_a_record_that_no_longer_fits_is_told_with_the_command_that_shows_it(sto
 
 def test_without_a_record_the_baseline_stands_in(store: Store) -> None:
     kernel = kernel_of(8)
-    expected = emit_wgsl(next(baseline_schedules(kernel, TIER)).mod, TIER)
+    known = combined(known_quirks(LLVMPIPE.backend, LLVMPIPE.model))
+    expected = emit_wgsl(next(baseline_schedules(kernel, TIER, known)).mod, TIER)
     for source in (store, None):
         choices, _ = choose(source, kernel)
         assert choices[kernel.id].program == expected and choices[kernel.id].record is None
@@ -134,9 +135,9 @@ def long_product() -> Kernel:
 
 
 def made_up(limit: int) -> tuple[Quirk, ...]:
-    """A table of one quirk: until its version 5, the driver of "Maker GPU" ends loops after ``limit`` iterations."""
+    """The table with one more: until its version 5, the driver of "Maker GPU" ends loops after ``limit`` iterations."""
     drivers = DriverMatch("maker gpu", version=r"Maker (\d+)", before=(5,))
-    return (Quirk(drivers, "what", "reason", "seen", "remedy", Quirks(max_thread_iterations=limit)),)
+    return (*QUIRKS, Quirk(drivers, "what", "reason", "seen", "remedy", Quirks(max_thread_iterations=limit)))
 
 
 MAKER = replace(LLVMPIPE, key="vulkan:maker-gpu", vendor="maker", model="Maker GPU 1", software=False)
@@ -241,7 +242,8 @@ def test_a_damaged_trace_is_told_and_not_used(store: Store) -> None:
 
 def test_a_baseline_that_failed_on_the_device_is_not_shipped(store: Store) -> None:
     kernel = kernel_of(8)
-    programs = [emit_wgsl(s.mod, TIER) for s in baseline_schedules(kernel, TIER)]
+    known = combined(known_quirks(LLVMPIPE.backend, LLVMPIPE.model))
+    programs = [emit_wgsl(s.mod, TIER) for s in baseline_schedules(kernel, TIER, known)]
     record(store, kernel, "", programs[0], failed(TrialState.WRONG_RESULT), TrialKind.BASELINE)
     different = [p for p in programs if p.digest != programs[0].digest]
     if different:

@@ -11,6 +11,7 @@ from tvm import te, topi
 from tvm.s_tir import Schedule, dlight
 
 from wgtune.devices.limits import TIERS
+from wgtune.devices.quirks import Quirks
 from wgtune.devices.wgsl_loops import may_exceed
 from wgtune.tuner.capture.kernel import make_kernel
 from wgtune.tuner.codegen.baseline_schedules import ShortLoops, baseline_schedules
@@ -157,7 +158,7 @@ def test_a_limit_of_iterations_puts_what_may_break_it_last_and_changes_nothing_e
     """TVM's default for an image decoder's group norms loops for long in a thread."""
     kernel, limit = group_norm(), 65535
     plain = list(baseline_schedules(kernel, TIER))
-    limited = list(baseline_schedules(kernel, TIER, limit))
+    limited = list(baseline_schedules(kernel, TIER, Quirks(max_thread_iterations=limit)))
     long = [may_exceed(emit_wgsl(schedule.mod, TIER), limit) for schedule in limited]
     assert long == sorted(long) and len(set(long)) == 2
     traces = [trace_to_json(schedule) for schedule in plain]
@@ -170,7 +171,9 @@ def test_without_a_limit_the_order_is_that_of_the_rules(kernel) -> None:
     """However long the loops: no driver's quirk decides what another device gets."""
     kernel = kernel()
     traces = [trace_to_json(schedule) for schedule in baseline_schedules(kernel, TIER)]
-    assert traces == [trace_to_json(schedule) for schedule in baseline_schedules(kernel, TIER, 1 << 40)]
+    assert traces == [
+        trace_to_json(schedule) for schedule in baseline_schedules(kernel, TIER, Quirks(max_thread_iterations=1 << 40))
+    ]
 
 
 def test_loops_count_as_emitted_so_that_a_long_but_unrolled_convolution_stays_first() -> None:
@@ -178,7 +181,7 @@ def test_loops_count_as_emitted_so_that_a_long_but_unrolled_convolution_stays_fi
     x, w = te.placeholder((1, 320, 16, 16)), te.placeholder((320, 320, 3, 3))
     kernel = make_kernel("conv", te.create_prim_func([x, w, topi.nn.conv2d_nchw(x, w, 1, 1, 1)]))
     first, *_ = baseline_schedules(kernel, TIER)
-    limited, *_ = baseline_schedules(kernel, TIER, 65535)
+    limited, *_ = baseline_schedules(kernel, TIER, Quirks(max_thread_iterations=65535))
     assert trace_to_json(first) == trace_to_json(limited)
 
 
@@ -186,3 +189,12 @@ def test_a_trace_of_a_million_instructions_is_refused_unread() -> None:
     trace = json.dumps([[["EnterPostproc", [], [], []]] * 1_000_000, []])
     with pytest.raises(TraceError, match="not made of instructions"):
         replay(matmul(), trace)
+
+
+@pytest.mark.parametrize("kernel", [matmul(64, 96, 48), conv2d(), softmax()], ids=lambda kernel: kernel.name)
+def test_a_driver_without_use_for_workgroup_memory_gets_schedules_without_it(kernel: Kernel) -> None:
+    quirks = Quirks(lanes=64, wave=8, avoids_workgroup_memory=True)
+    program, usual = (emit_wgsl(next(baseline_schedules(kernel, TIER, q)).mod, TIER) for q in (quirks, Quirks()))
+    assert "workgroupBarrier" not in program.shaders[0].source and program.needs.workgroup_bytes == 0
+    assert "workgroupBarrier" in usual.shaders[0].source and usual.needs.workgroup_bytes > 0
+    assert len(program.dispatches) == 1

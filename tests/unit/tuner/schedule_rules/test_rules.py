@@ -20,6 +20,7 @@ from wgtune.tuner.schedule_rules.tiles import Tile, Work, best_tile, divisors, e
 from wgtune.tuner.search.rule_sketch import RuleSketch
 
 TIER = TIERS["default"]
+LIMITS = workgroup_limits(TIER)
 KERNELS = {"matmul": matmul(64, 96, 48), "conv2d": conv2d()}
 
 
@@ -86,8 +87,8 @@ def test_the_best_tile_reuses_what_it_loads_where_there_is_enough_work() -> None
         return Work(groups, loads, tile.rows * tile.threads_r + tile.columns * tile.threads_c, 1.5)
 
     small, large = Tile(8, 8, 2, 2), Tile(8, 8, 8, 8)
-    assert best_tile([(small, work(100_000, small)), (large, work(6_250, large))]) is large
-    assert best_tile([(small, work(16, small)), (large, work(1, large))]) is small
-    assert best_tile([]) is None
+    assert best_tile([(small, work(100_000, small)), (large, work(6_250, large))], LIMITS) is large
+    assert best_tile([(small, work(16, small)), (large, work(1, large))], LIMITS) is small
+    assert best_tile([], LIMITS) is None
     ragged = Tile(5, 5, 8, 8)
-    assert estimated_time(ragged, work(6_250, ragged)) > estimated_time(large, work(6_250, large))
+    assert estimated_time(ragged, work(6_250, ragged), LIMITS) > estimated_time(large, work(6_250, large), LIMITS)
