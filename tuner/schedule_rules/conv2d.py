@@ -67,7 +67,11 @@ def conv2d(module: IRModule, limits: Limits) -> RuleSpace | None:
         "terms": shape.channels * shape.window,
         "window": shape.window,
     }
-    fits, build, describe = partial(_fits, shape, limits), partial(_build, shape), partial(_describe, shape, limits)
+    fits, build, describe = (
+        partial(_fits, shape, limits),
+        partial(_build, shape),
+        partial(_describe, shape, limits.of_unknown_gpu),
+    )
     return RuleSpace("conv2d", module, parameters, fits, build, sizes, describe)
 
 

@@ -51,7 +51,11 @@ def matmul(module: IRModule, limits: Limits) -> RuleSpace | None:
         Parameter("unroll", (1, 2, 4), 1),
     )
     sizes = {"batch": shape.batch, "rows": shape.rows, "columns": shape.columns, "terms": shape.terms}
-    fits, build, describe = partial(_fits, shape, limits), partial(_build, shape), partial(_describe, shape, limits)
+    fits, build, describe = (
+        partial(_fits, shape, limits),
+        partial(_build, shape),
+        partial(_describe, shape, limits.of_unknown_gpu),
+    )
     return RuleSpace("matmul", module, parameters, fits, build, sizes, describe)
 
 

@@ -119,7 +119,7 @@ def row_space(rule: str, module: IRModule, found: RowKernel, limits: Limits) -> 
         _Builder(found, schedule, values).build()
 
     sizes = {"rows": found.rows, "columns": found.elements, "reductions": len(found.reductions)}
-    tell = partial(describe, found, limits)
+    tell = partial(describe, found, limits.of_unknown_gpu)
     return RuleSpace(rule, module, parameters, partial(fits, found, limits), build, sizes, tell)
 
 

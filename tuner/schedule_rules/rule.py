@@ -37,6 +37,11 @@ class Limits:
     shares: bool = True
 
     @property
+    def of_unknown_gpu(self) -> Limits:
+        """The same limits of a workgroup, of a GPU of which nothing else is known."""
+        return Limits(self.threads, self.shared_bytes)
+
+    @property
     def modest(self) -> Limits:
         """Limits for defaults: a workgroup that uses all that a large GPU allows leaves no room for a second one."""
         return replace(self, threads=min(self.threads, 256), shared_bytes=min(self.shared_bytes, 16384))
@@ -58,7 +63,7 @@ class Quantities:
     ``threads`` of a workgroup, and ``groups`` of them. A thread computes ``results``, in vectors of ``vector``, and its
     innermost loop writes out ``statements``. ``shared_bytes`` are a workgroup's. Per multiply-add a thread loads
     ``loads`` values from workgroup memory and ``staged`` come from memory. ``cost`` is the rule's own estimate of
-    the time, in no unit.
+    the time on an unknown GPU, in no unit.
     """
 
     threads: float | None = None

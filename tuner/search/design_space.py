@@ -167,7 +167,7 @@ class Sketch(KnobSpace):
             shared_bytes=shared,
             loads=loads / results,
             staged=staged / (results * threads),
-            cost=estimated_time(Tile(threads, 1, results, 1), work),
+            cost=estimated_time(Tile(threads, 1, results, 1), work, self._limits),
         )
 
     def _product(self, axes: list[tuple[int, int | None]], decisions: tuple[Decision, ...]) -> int:

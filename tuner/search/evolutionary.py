@@ -19,6 +19,7 @@ from tvm.s_tir import Schedule
 from ...database.schema.records import TrialSummary
 from ...devices.limits import Tier
 from ...devices.program import AnyProgram
+from ...devices.quirks import NO_QUIRKS, Quirks
 from ...devices.wgsl_loops import surely_exceeds
 from ..codegen.emit import emit
 from ..codegen.traces import trace_to_json
@@ -73,8 +74,7 @@ class KernelSearch:
         model: the session's cost model; a new one by default.
         tried: earlier trials of this kernel on this device. Their programs are not proposed again, and their latencies
             guide the search. Their number changes the random state.
-        max_thread_iterations: `Quirks.max_thread_iterations` of the device. A program whose threads surely loop for
-            longer is not proposed.
+        quirks: of the device's driver. A program whose loops it surely ends too soon is not proposed.
     """
 
     def __init__(
@@ -84,14 +84,14 @@ class KernelSearch:
         seed: int = 0,
         model: CostModel | None = None,
         tried: Sequence[TrialSummary] = (),
-        max_thread_iterations: int | None = None,
+        quirks: Quirks = NO_QUIRKS,
     ) -> None:
         self.kernel = kernel
-        self._max_thread_iterations = max_thread_iterations
+        self._max_thread_iterations = quirks.max_thread_iterations
         self._tier = tier
         self._model = model or CostModel()
         self._random = random.Random(f"{kernel.id}:{seed + len(tried)}")
-        self._space = KernelSpace(kernel, tier, self._random.randrange(1, 2**31 - 1))
+        self._space = KernelSpace(kernel, tier, quirks, self._random.randrange(1, 2**31 - 1))
         self._drawn: set[Point] = set()
         self._known: dict[str, float | None] = {}
         """Latency by program digest, None for a program that failed."""

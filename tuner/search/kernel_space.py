@@ -17,6 +17,7 @@ from tvm.s_tir import meta_schedule as ms
 
 from ...database.tvm.traces import is_trace
 from ...devices.limits import Tier
+from ...devices.quirks import NO_QUIRKS, Quirks
 from ..codegen.targets import search_target, workgroup_limits
 from ..codegen.traces import schedulable_module
 from ..codegen.tvm_native import NativeTier
@@ -42,16 +43,17 @@ class KernelSpace:
     Args:
         kernel: the kernel to schedule.
         tier: the limits that programs keep.
+        quirks: of the device's driver; the rules' defaults are chosen for it.
         seed: of MetaSchedule's generator.
 
     Attributes:
         sketches: the rules' spaces first, then MetaSchedule's; empty where there is nothing to choose.
     """
 
-    def __init__(self, kernel: Kernel, tier: Tier, seed: int = 1) -> None:
+    def __init__(self, kernel: Kernel, tier: Tier, quirks: Quirks = NO_QUIRKS, seed: int = 1) -> None:
         self._module = schedulable_module(kernel)
         context, self._postprocs = search_context(self._module, tier, seed)
-        rules = rule_sketches(self._module, tier)
+        rules = rule_sketches(self._module, tier, quirks)
         self.sketches: list[Sketch | RuleSketch] = [*rules, *sketches(self._module, tier, context)]
         # Random points come from the project's rules and from MetaSchedule's sketches in equal parts.
         others = len(self.sketches) - len(rules)
@@ -59,7 +61,7 @@ class KernelSpace:
         self._kernel_features = kernel_features(kernel, [sketch.space for sketch in rules])
 
     def defaults(self) -> list[Point]:
-        """Return the rules' choices for an unknown GPU."""
+        """Return the rules' choices for the device, an unknown GPU unless a quirk says more."""
         return [
             Point(index, sketch.default)
             for index, sketch in enumerate(self.sketches)
@@ -136,11 +138,11 @@ def sketches(module: tvm.IRModule, tier: Tier, context: ms.TuneContext) -> list[
     return [Sketch(module, schedule.trace, limits) for schedule in context.generate_design_space()]
 
 
-def rule_sketches(module: tvm.IRModule, tier: Tier) -> list[RuleSketch]:
+def rule_sketches(module: tvm.IRModule, tier: Tier, quirks: Quirks) -> list[RuleSketch]:
     """Return the spaces of the project's rules that apply; none for a CPU, which has no workgroups."""
     if isinstance(tier, NativeTier) and tier.is_cpu:
         return []
-    return [RuleSketch(space) for space in rule_spaces(module, workgroup_limits(tier))]
+    return [RuleSketch(space) for space in rule_spaces(module, workgroup_limits(tier, quirks))]
 
 
 @contextmanager

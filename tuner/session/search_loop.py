@@ -150,8 +150,9 @@ class _RoundProposer:
             with timer.timing(SessionPhase.SEARCH):
                 for search, results in new_results:
                     search.tell(results)
-                most = request.quirks.max_thread_iterations
-                proposing = known or KernelSearch(kernel, request.tier, request.seed, self._cost_model, tried, most)
+                proposing = known or KernelSearch(
+                    kernel, request.tier, request.seed, self._cost_model, tried, request.quirks
+                )
             return _propose(proposing, count, timer)
 
         self._prepared[kernel.id] = self._context.prefetcher.submit(work)

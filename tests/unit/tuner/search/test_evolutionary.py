@@ -16,6 +16,7 @@ from tvm.s_tir import Schedule
 from wgtune.database.schema.records import TrialKind, TrialSummary
 from wgtune.database.tvm.traces import trace_values
 from wgtune.devices.limits import TIERS
+from wgtune.devices.quirks import Quirks
 from wgtune.devices.wgsl_loops import surely_exceeds
 from wgtune.support.enums import TrialState
 from wgtune.tuner.codegen.traces import replay, schedulable_module
@@ -132,7 +133,7 @@ def test_programs_that_loop_for_longer_than_a_limit_are_put_aside():
     free = KernelSearch(conv2d(), TIER, seed=3).propose(12)
     long = {c.trace for c in free if c.program and surely_exceeds(c.program, limit)}
     assert 0 < len(long) < len(free)
-    search = KernelSearch(conv2d(), TIER, seed=3, max_thread_iterations=limit)
+    search = KernelSearch(conv2d(), TIER, seed=3, quirks=Quirks(max_thread_iterations=limit))
     kept = search.propose(12)
     assert len(kept) == 12
     assert not [c for c in kept if c.program and surely_exceeds(c.program, limit)]
@@ -140,7 +141,7 @@ def test_programs_that_loop_for_longer_than_a_limit_are_put_aside():
 
 
 def test_a_limit_that_nothing_keeps_ends_the_search():
-    search = KernelSearch(conv2d(), TIER, max_thread_iterations=-1)
+    search = KernelSearch(conv2d(), TIER, quirks=Quirks(max_thread_iterations=-1))
     assert search.propose(4) == [] and search.exhausted
 
 
