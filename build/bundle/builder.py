@@ -77,7 +77,7 @@ class BuildSummary:
     """What was built.
 
     - ``from_records`` kernels run a schedule verified on the device, of which ``searched`` were found by search; for
-      the others the baseline is the fastest
+      the others the baseline is as fast as any
     - ``borrowed``: kernels that run schedules verified on another device only
     - ``from_baseline`` kernels run their untuned baseline, unmeasured, and take ``baseline_time_share`` of an image's
       time (estimated; None where nothing was measured)
@@ -215,6 +215,7 @@ def _prepare(
         lambda done, total: progress(f"kernel {done} of {total}", 0.15 + 0.35 * done / max(1, total)),
         warn,
         request.borrow,
+        request.steps,
     )
     layout = layout_shards(capture.stages)
     programs = {kernel: choice.program for kernel, choice in choices.items()}

@@ -1,14 +1,19 @@
 """Chooses each kernel's program: the device's best record, else another device's schedule, else the baseline.
 
+Among the device's records within noise of the fastest the simplest is taken: fewest dispatches, then least time until
+the first picture, compilation included.
+
 Where the code generator has changed since a record was made, its schedule becomes another program than was verified.
 The schedule is used all the same, and counts as borrowed from the device itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
+from ...database.queries.near_ties import Measured, near_ties
 from ...database.queries.transfer_lookup import Found, lookup, related_schedules
 from ...database.reader import Reader
 from ...database.schema.records import DeviceInfo, Record, TrialKind
@@ -19,6 +24,7 @@ from ...devices.wgsl_loops import may_exceed
 from ...support.enums import Match, TrialState
 from ...support.errors import BundleError, WgtuneError
 from ...tuner.ir import Capture, Kernel
+from ...tuner.picture_time import first_picture_s
 from ..format.manifest import BorrowedInfo
 
 
@@ -49,6 +55,7 @@ def choose_programs(
     progress: Callable[[int, int], None],
     warn: Callable[[str], None],
     borrow: Match = Match.PORTABLE,
+    steps: int = 20,
 ) -> dict[str, ProgramChoice]:
     """Choose the program of every kernel that the capture calls, by kernel id.
 
@@ -64,6 +71,7 @@ def choose_programs(
         progress: receives the number of kernels done, and of all.
         warn: receives a sentence for each record that cannot be used, and one about all those of other programs.
         borrow: the farthest device whose schedules are used.
+        steps: inference steps of a picture, which weigh a kernel's time against the time of compiling it.
 
     Raises:
         BundleError: a kernel does not become WebGPU within ``tier``; the hint names a tier that suffices.
@@ -71,6 +79,7 @@ def choose_programs(
     ids = list(dict.fromkeys(call.kernel for stage in capture.stages.values() for call in stage.calls))
     quirks = _quirks(store, device)
     nearest = lookup(store, device, ids, fits=tier.fits, widest=borrow) if store is not None and device else {}
+    equals = _equals(capture, store, nearest, tier, steps)
     choices: dict[str, ProgramChoice] = {}
     for done, kernel_id in enumerate(ids):
         progress(done, len(ids))
@@ -78,7 +87,7 @@ def choose_programs(
         faults = _faults(store, device, kernel_id)
         choice = None
         if store is not None and found is not None and not found.match.borrowed:
-            choice = _from_record(kernel, found, store, tier, faults, quirks, warn)
+            choice = _from_records(kernel, found, equals[kernel_id], store, tier, faults, quirks, warn)
             if choice is None and device is not None:
                 relatives = related_schedules(store, device, [kernel_id], fits=tier.fits, widest=borrow, top=1)
                 found = next(iter(relatives.get(kernel_id, ())), None)
@@ -111,6 +120,44 @@ def _quirks(store: Reader | None, device: DeviceInfo | None) -> Quirks:
     last = store.sessions(device_key=device.key, limit=1) if store is not None else []
     driver = last[0].info.driver if last else ""
     return combined(known_quirks(device.backend, device.model, driver))
+
+
+def _equals(
+    capture: Capture, store: Reader | None, nearest: Mapping[str, Found], tier: Tier, steps: int
+) -> dict[str, list[Record]]:
+    """Return by kernel the device's records within noise of its best one, the simplest first."""
+    if store is None:
+        return {}
+    calls = Counter[str]()
+    for (_, kernel_id), count in capture.calls_per_image(steps).items():
+        calls[kernel_id] += count
+
+    def simplicity(kernel_id: str, measured: Measured) -> tuple[int, float]:
+        return measured.launches, first_picture_s(calls[kernel_id], measured.latency_s, measured.compile_s)
+
+    own = {kernel_id: found.record for kernel_id, found in nearest.items() if not found.match.borrowed}
+    return near_ties(store, own, simplicity, fits=tier.fits)
+
+
+def _from_records(
+    kernel: Kernel,
+    best: Found,
+    records: Sequence[Record],
+    store: Reader,
+    tier: Tier,
+    faults: set[str],
+    quirks: Quirks,
+    warn: Callable[[str], None],
+) -> ProgramChoice | None:
+    """Return the program of the first of ``records`` that verified it; else of the first one that may be used."""
+    unverified = None
+    for record in records:
+        found = replace(best, record=record)
+        choice = _from_record(kernel, found, store, tier, faults, quirks, warn)
+        if choice is not None and choice.record is not None:
+            return choice
+        unverified = unverified or choice
+    return unverified
 
 
 def _from_record(

@@ -5,6 +5,7 @@ May import the modules of ``database`` and its ``schema``, not ``exchange`` or `
 - `layers`: the user's database over any number of releases, as one `Reader`.
 - `transfer_lookup`: the best schedule for a device from the most similar device that has one.
 - `ranked_schedules`: a workload's schedules, fastest first.
+- `near_ties`: records as fast as the best one, within noise.
 - `replay_status`: which stored schedules the installed TVM can still apply.
 - `remeasured`: trials that were measured again, beside the first measurement.
 - `compiled_facts`: what GPUs' compilers make of shaders, and the shaders of programs.

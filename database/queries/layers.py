@@ -218,13 +218,17 @@ class Layers:
             for workload_id, record in ask(layer).items():
                 kept = found.get(workload_id)
                 if kept is None or precedes(record, kept):
-                    found[workload_id] = replace(
-                        record,
-                        trial_id=record.trial_id + index * _APART,
-                        session_id=record.session_id + index * _APART,
-                        layer=self._release(index),
-                    )
+                    found[workload_id] = self.of_layer(record, index)
         return found
+
+    def of_layer(self, record: Record, index: int) -> Record:
+        """Return a record of one of `layers` as this reader returns it."""
+        return replace(
+            record,
+            trial_id=record.trial_id + index * _APART,
+            session_id=record.session_id + index * _APART,
+            layer=self._release(index),
+        )
 
     def _release(self, index: int) -> str:
         """Return the file name of a layer that is a release, empty for the user's own database."""

@@ -241,8 +241,9 @@ class TrialEnd:
 class Record:
     """A trial that ended ``ok``: measured and verified.
 
-    ``number`` counts the trials of its session from 1. ``latency_s`` is the median of ``samples_s``. ``created`` is
-    UTC. ``layer`` is the file name of the release that it comes from, empty for the user's own database.
+    ``number`` counts the trials of its session from 1. ``latency_s`` is the median of ``samples_s``. ``compile_s`` is
+    the time of compiling the program, there and then. ``created`` is UTC. ``layer`` is the file name of the release
+    that it comes from, empty for the user's own database.
     """
 
     trial_id: int
@@ -265,6 +266,7 @@ class Record:
     created: datetime
     number: int = 0
     layer: str = ""
+    compile_s: float = 0.0
 
 
 @dataclass(frozen=True)

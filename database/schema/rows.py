@@ -189,6 +189,7 @@ def to_record(row: Row[Any]) -> Record:
         atol=row.atol,
         created=row.ended,
         number=row.number,
+        compile_s=row.compile_s,
     )
 
 
