@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,13 +17,14 @@ from ..support.enums import Runtime
 from ..support.errors import UsageError
 from ..support.formatting import coefficient, ratio
 from ..support.serialization import plain
+from ..tuner.kernel_names import kernel_class
 from .rank_agreement import Times, agreement, pooled
 from .tables import Column, print_left_out, print_rows
 
 
 @dataclass(frozen=True)
 class FidelityRow:
-    """One class of kernels: those whose first operator is the same.
+    """One `KernelClass`, or all kernels.
 
     ``ratio`` is the geometric mean of ``there / here`` over the schedules, ``spread`` its geometric standard deviation
     (1 where all ratios are the same; None for a single one). ``tau`` is Kendall's between the orders of each kernel's
@@ -115,7 +115,7 @@ def fidelity(
     by_class: dict[str, list[_Sides]] = {}
     for identity, found in kernels.items():
         sides = _Sides(Times(tuple(one.here for one in found)), Times(tuple(one.there for one in found)))
-        by_class.setdefault(kernel_class(names[identity]), []).append(sides)
+        by_class.setdefault(kernel_class(names[identity]).value, []).append(sides)
     rows = sorted((_row(name, found) for name, found in by_class.items()), key=lambda row: (-row.schedules, row.name))
     points = [(name, *times) for name, found in by_class.items() for sides in found for times in sides.times]
     return FidelityReport(
@@ -132,13 +132,6 @@ class _Sides(NamedTuple):
     @property
     def times(self) -> list[tuple[float, float]]:
         return list(zip(self.here.seconds, self.there.seconds, strict=True))
-
-
-def kernel_class(name: str) -> str:
-    """Return the operator that a fused kernel's name begins with: ``conv2d`` of ``fused_conv2d1_add_relu``."""
-    words = [re.sub(r"\d+$", "", word) if not word.endswith("2d") else word for word in name.split("_")]
-    words = [re.sub(r"(?<=[12]d)\d+$", "", word) for word in words if word and word != "fused"]
-    return "_".join(words[: 2 if words[1:2] == ["norm"] else 1]) if words else name
 
 
 def _row(name: str, kernels: Sequence[_Sides]) -> FidelityRow:
@@ -162,7 +155,7 @@ def _row(name: str, kernels: Sequence[_Sides]) -> FidelityRow:
 
 
 _COLUMNS = [
-    Column("name", "kernels of", flexible=True),
+    Column("name", "class", flexible=True),
     Column("kernels", "kernels", "right", drop=2),
     Column("schedules", "schedules", "right"),
     Column("ratio", "time there", "right", ratio),

@@ -9,5 +9,6 @@ packages: each may import those below it in this list, but not its neighbours on
 - `compiled`: what the compilers of GPUs that are not here make of shaders.
 - `codegen`, `reference`, `capture`: schedules to WGSL or native code; expected outputs; models to kernels.
 - `schedule_rules`: the project's own schedules of products, convolutions and reductions.
-- `ir`: the captured model as plain data; `picture_time`: what a program costs a visitor.
+- `ir`, `kernel_names`: the captured model as plain data; the class of a kernel by its name.
+- `picture_time`: what a program costs a visitor.
 """

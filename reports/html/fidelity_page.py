@@ -11,7 +11,7 @@ from .charts import Dot
 from .templating import rendered, write_text
 
 _SIDE = 1000
-_HEADS = ["kernels of", "kernels", "schedules", "time there", "spread", "tau", "clear pairs kept", "best kept"]
+_HEADS = ["class", "kernels", "schedules", "time there", "spread", "tau", "clear pairs kept", "best kept"]
 
 
 def write_fidelity_page(path: Path, report: FidelityReport) -> None:

@@ -14,7 +14,7 @@ from wgtune.database.queries.shared_schedules import shared_schedules
 from wgtune.database.store import Store
 from wgtune.devices.device import Device
 from wgtune.devices.limits import TIERS
-from wgtune.reports.fidelity import fidelity, kernel_class
+from wgtune.reports.fidelity import fidelity
 from wgtune.support.enums import Runtime
 from wgtune.support.errors import UsageError
 from wgtune.tuner.session.events import Event
@@ -58,13 +58,3 @@ def test_schedules_of_one_device_are_measured_on_the_other(
 def test_a_browser_must_be_measured_or_named() -> None:
     result = CliRunner().invoke(app, ["report", "fidelity", "--against", "browser"])
     assert isinstance(result.exception, UsageError) and "--measure" in result.exception.hint
-
-
-def test_classes_are_what_a_kernels_name_begins_with() -> None:
-    names = {
-        "fused_conv2d1_add_relu": "conv2d",
-        "matmul_add": "matmul",
-        "layer_norm": "layer_norm",
-        "softmax": "softmax",
-    }
-    assert {name: kernel_class(name) for name in names} == names

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ...devices.program import Shader
-
-_PRODUCTS = frozenset({"matmul", "conv1d", "conv2d", "conv3d", "attention", "einsum", "dense", "bmm"})
+from ..kernel_names import kernel_class
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class KernelProgram:
     @property
     def multiplies(self) -> bool:
         """Whether it is a matrix product, a convolution or attention: work that multiply-adds do."""
-        return bool(_PRODUCTS & set(self.name.split("_")))
+        return kernel_class(self.name).multiplies
 
     def work(self, stage: str | None = None) -> float:
         """Floating-point operations for one batch of images, in one stage or in all; 0 where unknown."""

@@ -6,7 +6,6 @@ import os
 import platform
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
-from fnmatch import fnmatchcase
 from importlib import metadata
 from typing import Any
 
@@ -30,10 +29,8 @@ from ...support.enums import CacheState
 from ...support.errors import UsageError
 from ..codegen.tvm_native import NativeTier
 from ..ir import Capture, Kernel
+from ..kernel_names import names_kernel
 from .request import TuneRequest
-
-_MIN_ID_DIGITS = 6
-"""Hex digits from which a word may be the beginning of a kernel's id."""
 
 _TOOLCHAIN = (
     "wgtune",
@@ -75,12 +72,12 @@ def select_kernels(
     if not patterns:
         return list(found.values())
     for pattern in patterns:
-        if not any(_matches(kernel, pattern) for kernel in found.values()):
+        if not any(names_kernel(pattern, one.name, one.id) for one in found.values()):
             raise UsageError(
                 f"no kernel of {capture.model} is called {pattern!r}",
                 f"`wgtune kernels --model {capture.model}` lists them; a pattern such as 'conv2d*' works too",
             )
-    return [kernel for kernel in found.values() if any(_matches(kernel, pattern) for pattern in patterns)]
+    return [one for one in found.values() if any(names_kernel(pattern, one.name, one.id) for pattern in patterns)]
 
 
 def check_cache_state(store: Store, device: Device, cache: CacheState) -> None:
@@ -184,9 +181,3 @@ def _workload(kernel: Kernel) -> WorkloadInfo:
         flops=kernel.flops,
         nbytes=kernel.nbytes,
     )
-
-
-def _matches(kernel: Kernel, pattern: str) -> bool:
-    if kernel.name == pattern or fnmatchcase(kernel.name, pattern):
-        return True
-    return len(pattern) >= _MIN_ID_DIGITS and kernel.id.startswith(pattern.lower())

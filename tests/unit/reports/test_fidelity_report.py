@@ -66,11 +66,11 @@ def test_order_and_ratio_are_of_rounds(store):
     report = fidelity(store, HERE, THERE)
     overall, rows = report.overall, {row.name: row for row in report.rows}
     assert (overall.kernels, overall.schedules, overall.pairs, overall.best_kept, overall.ranked) == (2, 5, 4, 1, 2)
-    matmul = rows["matmul"]
+    matmul = rows["products"]
     assert (matmul.clear, matmul.kept, matmul.tau) == (3, 2, pytest.approx(1 / 3))
-    assert matmul.ratio == pytest.approx(2, rel=0.01) and rows["conv2d"].ratio == pytest.approx(3)
-    assert rows["conv2d"].tau == 1 and rows["conv2d"].spread == pytest.approx(1)
-    assert sorted(report.points)[0] == ("conv2d", pytest.approx(1e-3), pytest.approx(3e-3))
+    assert matmul.ratio == pytest.approx(2, rel=0.01) and rows["convolutions"].ratio == pytest.approx(3)
+    assert rows["convolutions"].tau == 1 and rows["convolutions"].spread == pytest.approx(1)
+    assert sorted(report.points)[0] == ("convolutions", pytest.approx(1e-3), pytest.approx(3e-3))
     console = Console(width=200, record=True, force_terminal=False)
     report.render(console)
     text = console.export_text()

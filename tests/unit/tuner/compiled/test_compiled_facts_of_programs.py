@@ -152,21 +152,6 @@ def test_programs_are_known_once_all_chips_know_them(offline: type[FakeCompiler]
         assert known_programs(store, ["digest of p"], [NAVI21, GFX1100]) == {}
 
 
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("matmul_add_silu_1a2b3c4d", True),
-        ("conv2d_add_1a2b3c4d", True),
-        ("attention_scores_multiply_1a2b3c4d", True),
-        ("softmax_1a2b3c4d", False),
-        ("group_norm_silu_1a2b3c4d", False),
-        ("convert_1a2b3c4d", False),
-    ],
-)
-def test_products_are_told_by_their_names(name: str, expected: bool) -> None:
-    assert KernelProgram(name, "", {}, 1.0).multiplies is expected
-
-
 def test_work_is_flops_times_launches() -> None:
     one = KernelProgram("matmul", "", {"unet": 20, "vae": 1}, 2.0)
     assert (one.work(), one.work("unet"), one.work("clip")) == (42.0, 40.0, 0.0)
