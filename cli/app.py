@@ -40,7 +40,7 @@ COMMANDS: dict[str, LazyCommand | CommandGroup] = {
         "`wgtune agent --scheduler tcp://tuner.example:8786`",
     ),
     "report": CommandGroup(
-        "Report coverage and latency from the database; measure again; compare devices and PyTorch.",
+        "Report from the database: coverage, latency, search; measure again; compare devices, PyTorch and compilers.",
         {
             "coverage": LazyCommand(
                 "report:report_coverage",
@@ -61,6 +61,11 @@ COMMANDS: dict[str, LazyCommand | CommandGroup] = {
                 "report:report_fidelity",
                 "Compare the same schedules on two devices or runtimes: does one predict the other?",
                 "`wgtune report fidelity --device vulkan:nvidia-h200 --against browser --measure`",
+            ),
+            "search": LazyCommand(
+                "reports.search:report_search",
+                "Show the best speed so far against trials, by class of kernels, and trials that a warm search saves.",
+                "`wgtune report search --db warm.db --against cold.db --html search.html`",
             ),
             "pytorch": LazyCommand(
                 "report:report_pytorch",

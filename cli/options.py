@@ -66,3 +66,7 @@ HtmlOption = Annotated[
     Path | None, typer.Option("--html", help="Also write the report as one self-contained HTML page.")
 ]
 StageOption = Annotated[list[str] | None, typer.Option("--stage", help="Only this stage; may be repeated.")]
+KernelsOption = Annotated[
+    list[str] | None,
+    typer.Option("--kernels", help="Only kernels of this name, id or pattern (`conv2d*`); may be repeated."),
+]

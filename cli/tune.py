@@ -33,6 +33,7 @@ from .options import (
     GuidanceOption,
     HeightOption,
     JsonOption,
+    KernelsOption,
     ModelOption,
     SchedulerOption,
     StageOption,
@@ -47,10 +48,7 @@ def tune(
     model: ModelOption,
     device: DevicesOption = None,
     stage: StageOption = None,
-    kernels: Annotated[
-        list[str] | None,
-        typer.Option("--kernels", help="Only kernels of this name, id or pattern (`conv2d*`); may be repeated."),
-    ] = None,
+    kernels: KernelsOption = None,
     trials: Annotated[
         int | None,
         typer.Option(min=0, help="Trials per kernel on average, split by time; 32, or no limit with --minutes."),

@@ -1,4 +1,4 @@
-"""Selection of the model and the device of a report by name, key or part of one."""
+"""Selection of the model, the device and the kernels of a report by name, key or part of one."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from ..database.reader import Reader
 from ..database.schema.records import DeviceInfo, ModelInfo
 from ..support.errors import UsageError
+from ..tuner.kernel_names import names_kernel
+from .launch_counts import ModelLaunches
 
 _SHORTEST_KEY = 6
 
@@ -63,6 +65,33 @@ def select_device(store: Reader, wanted: str | None = None, *, capture_key: str 
     raise UsageError(
         f"there is no device {wanted!r} in {store.name}", f"there are: {_listed([d.key for d in devices])}"
     )
+
+
+def select_kernels(
+    launches: ModelLaunches, stages: Sequence[str] | None = None, patterns: Sequence[str] | None = None
+) -> dict[str, str]:
+    """Return the names by id of a model's kernels, of the named stages and of the patterns of `--kernels`.
+
+    Raises:
+        UsageError: there is no such stage, or a pattern names no kernel of the stages.
+    """
+    model = launches.model.name
+    if unknown := [stage for stage in stages or () if stage not in launches.runs]:
+        raise UsageError(f"{model} has no stage {', '.join(unknown)}", f"its stages: {', '.join(launches.runs)}")
+    found = {
+        one.workload.id: one.workload.name for one in launches.kernels if not stages or set(stages) & set(one.stages)
+    }
+    for pattern in patterns or ():
+        if not any(names_kernel(pattern, name, key) for key, name in found.items()):
+            raise UsageError(
+                f"no kernel of {model} is called {pattern!r}",
+                "`wgtune report coverage` lists them; a pattern such as 'conv2d*' works too",
+            )
+    return {
+        key: name
+        for key, name in found.items()
+        if not patterns or any(names_kernel(pattern, name, key) for pattern in patterns)
+    }
 
 
 def _empty(store: Reader) -> UsageError:

@@ -3,4 +3,5 @@
 May import what ``cli`` may. Modules:
 
 - `compiled`: `wgtune report compiled`.
+- `search`: `wgtune report search`.
 """

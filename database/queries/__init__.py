@@ -7,6 +7,7 @@ May import the modules of ``database`` and its ``schema``, not ``exchange`` or `
 - `ranked_schedules`: a workload's schedules, fastest first.
 - `near_ties`: records as fast as the best one, within noise.
 - `replay_status`: which stored schedules the installed TVM can still apply.
+- `search_history`: each kernel's trials in the order in which a search made them.
 - `remeasured`: trials that were measured again, beside the first measurement.
 - `compiled_facts`: what GPUs' compilers make of shaders, and the shaders of programs.
 - `calibrations`: what devices were measured to do at most.
