@@ -7,7 +7,7 @@ Reading order:
 - `options`, `inputs`: options of several commands; the models and devices that they name.
 - `browser`: `--device browser`, which serves the page that lends a browser's GPU.
 - `cluster`: `wgtune agent`, and the devices of agents for `wgtune tune --scheduler`.
-- `devices`, `kernels`, `tune`, `report`, `build`, `generate`, `web`, `database`: the commands, a module for each group.
-- `reports`: reports with modules of their own.
+- `devices`, `kernels`, `tune`, `build`, `generate`, `web`, `database`: the commands, a module for each group.
+- `report`: the commands of `wgtune report`, in modules of their own.
 - `demo`: `wgtune demo`, all steps once on a small model.
 """

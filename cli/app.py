@@ -43,38 +43,38 @@ COMMANDS: dict[str, LazyCommand | CommandGroup] = {
         "Report from the database: coverage, latency, search; measure again; compare devices, PyTorch and compilers.",
         {
             "coverage": LazyCommand(
-                "report:report_coverage",
+                "report.records:report_coverage",
                 "Show which kernels of a model are tuned on a device, and their share of an image's time.",
                 "`wgtune report coverage --model sd-v1-5 --html coverage.html`",
             ),
             "latency": LazyCommand(
-                "report:report_latency",
+                "report.records:report_latency",
                 "Compare baseline and best record: time per kernel, per stage and per image.",
                 "`wgtune report latency --model sd-v1-5 --html latency.html`",
             ),
             "stability": LazyCommand(
-                "report:report_stability",
+                "report.measured:report_stability",
                 "Measure the fastest schedules again in rounds, and compare their times and order. Changes no record.",
                 "`wgtune report stability --top 10`",
             ),
             "fidelity": LazyCommand(
-                "report:report_fidelity",
+                "report.measured:report_fidelity",
                 "Compare the same schedules on two devices or runtimes: does one predict the other?",
                 "`wgtune report fidelity --device vulkan:nvidia-h200 --against browser --measure`",
             ),
             "search": LazyCommand(
-                "reports.search:report_search",
+                "report.search:report_search",
                 "Show the best speed so far against trials, by class of kernels, and trials that a warm search saves.",
                 "`wgtune report search --db warm.db --against cold.db --html search.html`",
             ),
             "pytorch": LazyCommand(
-                "report:report_pytorch",
+                "report.pytorch:report_pytorch",
                 "Time the model's stages in PyTorch (eager, torch.compile, TF32 off and on), beside the records of a "
                 "device.",
                 "`wgtune report pytorch --model sd-v1-5 --torch-device cuda`",
             ),
             "compiled": LazyCommand(
-                "reports.compiled:report_compiled",
+                "report.compiled:report_compiled",
                 "Compile programs for GPUs that are not here: registers, spills, and how near their peak they could "
                 "come.",
                 "`wgtune report compiled --model sd-v1-5 --chip navi21,gfx1100`",

@@ -95,7 +95,8 @@ def test_what_cannot_be_measured_again_says_so(device, database, monkeypatch):
         with pytest.raises(Exception, match=r"stored as TVM 0\.1 writes it"):
             measure_again(request, store, lambda what, done: None)
         assert store.sessions()[0].outcome is SessionOutcome.FAILED
-    monkeypatch.setattr("wgtune.cli.report.discover", lambda: type("Found", (), {"devices": [], "problems": []}))
+    nothing = type("Found", (), {"devices": [], "problems": []})
+    monkeypatch.setattr("wgtune.cli.report.measured.discover", lambda: nothing)
     result = CliRunner().invoke(app, ["report", "stability", "--db", database])
     assert isinstance(result.exception, DeviceError) and "--no-measure" in result.exception.hint
 
