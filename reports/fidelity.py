@@ -18,7 +18,7 @@ from ..support.errors import UsageError
 from ..support.formatting import coefficient, ratio
 from ..support.serialization import plain
 from ..tuner.kernel_names import kernel_class
-from .rank_agreement import Times, agreement, pooled
+from .rank_agreement import Times, agreement, digests, pooled
 from .tables import Column, print_left_out, print_rows
 
 
@@ -59,6 +59,8 @@ class FidelityReport:
     overall: FidelityRow
     points: list[tuple[str, float, float]]
     """Each schedule: its kernel's class, seconds here and seconds there."""
+    other_programs: int = 0
+    """Schedules that were another program there, where both places run WGSL."""
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values; ratios of times, there by here."""
@@ -75,6 +77,11 @@ class FidelityReport:
         ]
         if found.spread is not None:
             lines.append(f"About two thirds lie within a factor of {found.spread:.2f} of that.")
+        if self.other_programs:
+            lines.append(
+                f"{self.other_programs} of {found.schedules} were another program there, since wgtune wrote their WGSL "
+                "differently then: these ratios are not the devices' alone. wgtune tune measures the best again."
+            )
         if found.tau is not None:
             lines.append(
                 f"Kendall's tau between the two orders: {found.tau:.2f} over {found.pairs} pairs; {found.clear} differ "
@@ -118,9 +125,10 @@ def fidelity(
         by_class.setdefault(kernel_class(names[identity]).value, []).append(sides)
     rows = sorted((_row(name, found) for name, found in by_class.items()), key=lambda row: (-row.schedules, row.name))
     points = [(name, *times) for name, found in by_class.items() for sides in found for times in sides.times]
-    return FidelityReport(
-        *here, *there, label, rows, _row("all", [one for f in by_class.values() for one in f]), points
-    )
+    overall = _row("all", [one for found in by_class.values() for one in found])
+    wgsl = {here[1], there[1]} <= {Runtime.WGPU, Runtime.BROWSER}
+    other = sum(not digests(pair.here) & digests(pair.there) for pair in pairs) if wgsl else 0
+    return FidelityReport(*here, *there, label, rows, overall, points, other)
 
 
 class _Sides(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations, zip_longest
@@ -121,6 +121,11 @@ class Times:
 
     def _samples(self, schedule: int) -> list[float]:
         return [sample for record in self.records[schedule] if record is not None for sample in record.samples_s]
+
+
+def digests(made: Iterable[Record | None]) -> set[str]:
+    """Return the digests of the programs that one schedule's measurements ran."""
+    return {record.program_digest for record in made if record is not None}
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from ..support.formatting import coefficient, duration, percent
 from ..support.serialization import plain
 from .launch_counts import model_launches
 from .provenance import SOFTWARE_WARNING, Provenance, provenance
-from .rank_agreement import Agreement, Times, agreement, pooled
+from .rank_agreement import Agreement, Times, agreement, digests, pooled
 from .tables import Column, print_left_out, print_rows
 
 AIM = 0.9
@@ -51,7 +51,8 @@ class StabilityReport:
     """One session's checks: per kernel, and over all; the kernels with the most time first.
 
     They are compared with the checks of session ``against``, or with the records where that is None. ``halves`` is the
-    agreement of every other of the session's own ``rounds`` with the rest; None of a single round.
+    agreement of every other of the session's own ``rounds`` with the rest; None of a single round. ``other_programs``
+    counts the schedules whose program changed between the two measurements: their times are compared all the same.
     """
 
     model: str
@@ -64,6 +65,7 @@ class StabilityReport:
     halves: Agreement | None
     change: float
     largest_change: float
+    other_programs: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values; times in seconds, changes of one."""
@@ -81,6 +83,7 @@ class StabilityReport:
             "halves": _with_clear_tau(self.halves) if self.halves is not None else None,
             "change": self.change,
             "largest_change": self.largest_change,
+            "other_programs": self.other_programs,
             "kernels": [{**plain(row), "agreement": _with_clear_tau(row.agreement)} for row in self.rows],
         }
         result: dict[str, Any] = plain(data)
@@ -120,6 +123,12 @@ class StabilityReport:
             f"A time changed by {percent(self.change)} (median), {percent(self.largest_change)} at most; caches were "
             f"{self.session.info.cache.value}."
         )
+        if self.other_programs:
+            lines.append(
+                f"{self.other_programs} of {sum(len(row.before_s) for row in self.rows)} schedules were another "
+                "program before, since wgtune wrote their code differently then: what changed of these is not the "
+                "machine alone."
+            )
         if overall.tau is not None and overall.tau < AIM and not self._too_close:
             lines.append("End other programs, let the machine cool down, and measure again.")
         return lines
@@ -208,6 +217,11 @@ def stability(store: SqlReader, session_id: int, against: int | None = None) -> 
         halves=pooled([agreement(*halves) for halves in map(Times.halves, after) if halves]) if rounds > 1 else None,
         change=statistics.median(changes),
         largest_change=max(changes),
+        other_programs=sum(
+            not digests(then) & digests(now)
+            for before, now_ in sides.values()
+            for then, now in zip(before.records, now_.records, strict=True)
+        ),
     )
 
 

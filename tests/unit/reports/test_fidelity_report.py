@@ -76,3 +76,12 @@ def test_order_and_ratio_are_of_rounds(store):
     text = console.export_text()
     assert "4 differ by more than their noise in both places, and 3 of these keep their order" in text
     assert "2 of 3" in text and "clear pairs kept" in fidelity_page(report)
+
+
+def test_another_program_there_is_told(store):
+    add(store, LLVMPIPE, "", TrialKind.SEARCH, {"a": 1e-3, "b": 2e-3})
+    made = store.begin_session(replace(session(), device=OTHER, reason="fidelity"))
+    for trace, program in (("a", "f" * 64), ("b", start(made, MATMUL, "b").program_digest)):
+        store.add_trial(replace(start(made, MATMUL, trace, TrialKind.CHECK), program_digest=program), ok(1e-3))
+    report = fidelity(store, HERE, THERE)
+    assert report.other_programs == 1 and any("1 of 2 were another program" in line for line in report.sentences())

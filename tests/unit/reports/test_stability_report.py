@@ -228,3 +228,15 @@ def test_table_json_and_page(store, tmp_path):
     assert (tmp_path / "s.html").read_text("utf-8") == page
     with pytest.raises(WgtuneError, match="cannot be written"):
         write_stability_page(tmp_path / "no" / "s.html", report)
+
+
+def test_another_program_than_before_is_told(store):
+    session_id = compared(store, {"a": 1e-3, "b": 2e-3}, {"a": 1e-3, "b": 2e-3})
+    assert stability(store, session_id).other_programs == 0
+    later = store.begin_session(replace(session(), reason="stability"))
+    for trace, program in (("a", "f" * 64), ("b", start(later, MATMUL, "b").program_digest)):
+        begun = replace(start(later, MATMUL, trace, TrialKind.CHECK), program_digest=program)
+        store.add_trial(begun, samples(1e-3))
+    report = stability(store, later)
+    assert report.other_programs == 1 and report.to_json()["other_programs"] == 1
+    assert any("1 of 2 schedules were another program" in line for line in report.sentences())
