@@ -317,6 +317,10 @@ def _count(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
+def _gflop(value: float | None) -> str:
+    return "< 0.001" if value is not None and 0 < value < 0.001 else digits(value)
+
+
 def _whole(value: Any) -> str:
     return "—" if value is None else f"{value:,}"
 
@@ -327,7 +331,7 @@ COLUMNS: Sequence[Column] = [
     Column("problems", "problems", flexible=True, style=lambda value: "red" if value else ""),
     Column("share", "multiply-adds", "right", coefficient),
     Column("part", "of bound", "right", percent, drop=2),
-    Column("gflop", "GFLOP", "right", digits, drop=3),
+    Column("gflop", "GFLOP", "right", _gflop, drop=3),
     Column("launches", "launches", "right", _whole, drop=5),
     Column("shaders", "shaders", "right", _whole, drop=8),
     Column("vgprs", "VGPRs", "right", _whole),
