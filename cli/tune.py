@@ -71,6 +71,13 @@ def tune(
         bool,
         typer.Option("--transfer/--no-transfer", help="Try the best schedules of related devices before searching."),
     ] = True,
+    warm: Annotated[
+        bool,
+        typer.Option(
+            "--warm/--cold",
+            help="Start from what trials of other devices teach, their best schedules and the cost model, or without.",
+        ),
+    ] = True,
     overlap: Annotated[
         bool | None,
         typer.Option(
@@ -117,6 +124,7 @@ def tune(
             reason=reason,
             cache=cache,
             transfer=transfer,
+            warm=warm,
             overlap=overlap,
         )
         if len(devices) == 1 and scheduler is None and registry is None:

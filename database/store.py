@@ -36,6 +36,7 @@ from .schema.rows import (
     clean,
     device,
     from_end,
+    from_features,
     from_session,
     from_unfinished,
     from_workload,
@@ -43,6 +44,7 @@ from .schema.rows import (
     model,
     model_kernel,
     replay,
+    schedule_features,
     session,
     to_device,
     trial,
@@ -284,6 +286,8 @@ class Store(SqlReader):
             # Two processes that work for one session take turns to count. On SQLite all writers do.
             connection.execute(_LOCK_SESSION, {"wanted": start.session_id})
         last = connection.execute(_LAST_NUMBER, {"wanted": start.session_id}).scalar()
+        if start.features:
+            insert_missing(connection, schedule_features, [from_features(start)])
         return insert_row(
             connection,
             trial,

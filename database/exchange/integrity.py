@@ -18,7 +18,9 @@ from ..schema.rows import (
     compiled_shader,
     opaque,
     schedule,
+    schedule_features,
     session,
+    to_features,
     trial,
     workload,
 )
@@ -102,6 +104,10 @@ def _converter(column: Any, dialect: Dialect) -> Callable[[Any], Any]:
     return column.type.dialect_impl(dialect).result_processor(dialect, None) or (lambda value: value)
 
 
+def _check_features(values: Mapping[str, Any]) -> None:
+    to_features(values["features"])
+
+
 _RULES: Mapping[Table, tuple[tuple[str, ...], Callable[[Mapping[str, Any]], None]]] = {
     workload: (("text", "digest"), lambda values: check_digest(values["text"], values["digest"], "workload")),
     schedule: (("trace", "digest"), lambda values: check_digest(values["trace"], values["digest"], "trace")),
@@ -111,5 +117,6 @@ _RULES: Mapping[Table, tuple[tuple[str, ...], Callable[[Mapping[str, Any]], None
         lambda values: check_latency(values["state"], values["samples_s"], values["latency_s"]),
     ),
     compiled_shader: ((), check_facts),
+    schedule_features: (("features",), _check_features),
 }
 """What must hold between the columns of a table's rows, and which columns it needs."""

@@ -23,6 +23,7 @@ from ..schema.rows import (
     program_shader,
     replay,
     schedule,
+    schedule_features,
     session,
     trial,
     workload,
@@ -53,6 +54,7 @@ KEYS: Mapping[Table, tuple[str, ...]] = {
     opaque: ("digest",),
     program_shader: ("program_digest", "position"),
     compiled_shader: ("shader_digest", "compiler", "chip"),
+    schedule_features: ("schedule_digest", "workload_digest", "version"),
 }
 """The tables that are content, each after those it refers to, with the columns that identify a row.
 
@@ -63,10 +65,11 @@ _BY_DIGEST: Mapping[Table, str] = {
     opaque: "digest",
     program_shader: "program_digest",
     compiled_shader: "shader_digest",
+    schedule_features: "schedule_digest",
 }
 """Large tables, which are read in the order of a digest: digests sort alike in every database."""
 
-_LATER = frozenset({program_shader, compiled_shader})
+_LATER = frozenset({program_shader, compiled_shader, schedule_features})
 """Tables of later revisions, which count in a content's digest only where they hold something: a release that was
 written before them keeps its digest."""
 

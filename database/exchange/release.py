@@ -34,6 +34,7 @@ from ..schema.rows import (
     release,
     replay,
     schedule,
+    schedule_features,
     session,
     trial,
     workload,
@@ -224,10 +225,21 @@ class _Chosen:
         ids[workload] = used | {row.workload_id for row in kernels if row.model_id in models}
         self._ids = {**ids, model: models, trial: self.trials}
         programs = sorted((digest,) for digest in self._programs)
+        self._schedules = self._digests(connection, schedule)
+        self._workloads = self._digests(connection, workload)
         self._shaders = {
             digest
             for match in matching([program_shader.c.program_digest], programs)
             for digest in connection.execute(select(program_shader.c.shader_digest).where(match)).scalars()
+        }
+
+    def _digests(self, connection: Connection, table: Table) -> set[str]:
+        """Return the digests of the chosen rows of a table."""
+        ids = sorted((row_id,) for row_id in self._ids[table])
+        return {
+            digest
+            for match in matching([table.c.id], ids)
+            for digest in connection.execute(select(table.c.digest).where(match)).scalars()
         }
 
     def edit(self, table: Table, row: dict[str, Any]) -> dict[str, Any] | None:
@@ -238,6 +250,9 @@ class _Chosen:
             return row if row["program_digest"] in self._programs else None
         if table is compiled_shader:
             return row if row["shader_digest"] in self._shaders else None
+        if table is schedule_features:
+            released = row["schedule_digest"] in self._schedules and row["workload_digest"] in self._workloads
+            return row if released else None
         if table in self._ids and row["id"] not in self._ids[table]:
             return None
         parents: tuple[Table, ...] = (model, workload) if table is model_kernel else ()

@@ -10,6 +10,7 @@ May import the modules of ``database`` and its ``schema``, not ``exchange`` or `
 - `search_history`: each kernel's trials in the order in which a search made them.
 - `remeasured`: trials that were measured again, beside the first measurement.
 - `compiled_facts`: what GPUs' compilers make of shaders, and the shaders of programs.
+- `taught_trials`: trials as search learns from them, with the features of schedules.
 - `calibrations`: what devices were measured to do at most.
 - `shared_schedules`: schedules that two devices both measured.
 - `health`: failures per device, and quarantined programs.

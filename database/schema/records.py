@@ -202,7 +202,8 @@ class TrialStart:
 
     ``trace`` is the schedule as JSON text, ``program_digest`` the SHA-256 of the emitted program (both empty where
     there is none), ``needs`` the program's requirements as JSON values, ``launches`` its number of dispatches. A
-    ``repeat`` takes the place of the schedule's earlier trials in every ranking.
+    ``repeat`` takes the place of the schedule's earlier trials in every ranking. ``features`` are what search knows of
+    the schedule, of ``features_version``; empty where it did not propose it.
     """
 
     session_id: int
@@ -214,6 +215,8 @@ class TrialStart:
     launches: int
     seed: int
     repeat: bool = False
+    features: Mapping[str, float] = field(default_factory=dict)
+    features_version: int = 0
 
 
 @dataclass(frozen=True)

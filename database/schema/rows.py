@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +15,7 @@ from ...support.enums import TrialState
 from ...support.hashing import digest_of
 from ...support.shader_facts import ShaderFacts
 from . import tables as schema
-from .columns import BadValue
+from .columns import BadValue, shown
 from .records import (
     DeviceInfo,
     ModelInfo,
@@ -49,6 +50,7 @@ opaque = cast(Table, schema.Opaque.__table__)
 release = cast(Table, schema.Release.__table__)
 program_shader = cast(Table, schema.ProgramShader.__table__)
 compiled_shader = cast(Table, schema.CompiledShader.__table__)
+schedule_features = cast(Table, schema.ScheduleFeatures.__table__)
 
 _DEVICE = tuple(column.label(f"device_{column.name}") for column in device.c if column.name != "id")
 
@@ -310,6 +312,31 @@ def check_facts(values: Mapping[str, Any]) -> None:
             raise BadValue(f"its {field.name} are {value}")
     if (hot[0] is None) != (hot[1] is None) or (hot[0] is not None and hot[0] < hot[1]):
         raise BadValue(f"its hottest block has {hot[1]} multiply-adds of {hot[0]} instructions")
+
+
+def from_features(start: TrialStart) -> dict[str, Any]:
+    """Return the row of the features of a trial's schedule."""
+    return {
+        "schedule_digest": digest_of(start.trace),
+        "workload_digest": start.workload_id,
+        "version": start.features_version,
+        "features": json.dumps(dict(start.features), sort_keys=True, separators=(",", ":")),
+    }
+
+
+def to_features(text: str) -> dict[str, float]:
+    """Return the features in their JSON. Raises BadValue where that is no object of finite numbers."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise BadValue(f"features are not JSON: {error}") from None
+    numbers = isinstance(found, dict) and all(
+        isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        for value in found.values()
+    )
+    if not numbers:
+        raise BadValue(f"{shown(found)} are no features: finite numbers by name")
+    return dict(found)
 
 
 def clean(text: str) -> str:

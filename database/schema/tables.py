@@ -331,6 +331,20 @@ class CompiledShader(Base):
     hot_multiply_adds: Mapped[int | None]
 
 
+class ScheduleFeatures(Base):
+    """What search knows of a workload's schedule beside its times: the JSON of an object of numbers by name.
+
+    ``version`` is that of the set of features. They name no device: the schedule's are the same wherever it runs.
+    """
+
+    __tablename__ = "schedule_features"
+
+    schedule_digest: Mapped[str] = mapped_column(String(64), primary_key=True)
+    workload_digest: Mapped[str] = mapped_column(String(64), primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    features: Mapped[str] = mapped_column(Compressed)
+
+
 class Release(Base):
     """A release file's description of itself, in one row; empty in every other database.
 
@@ -358,6 +372,7 @@ __all__ = [
     "Release",
     "Replay",
     "Schedule",
+    "ScheduleFeatures",
     "Session",
     "Trial",
     "Workload",

@@ -5,6 +5,7 @@ nor workers: it proposes schedules, and is told what they took. Reading order:
 
 - `evolutionary`: one kernel's search. Draws and mutates points, ranks them by the cost model, and emits programs.
 - `cost_model`: how near a point comes to the best, learnt from this device and others.
+- `knowledge`: what the database knows of other devices and kernels, as examples.
 - `features`: what the cost model knows of kernels, points and devices.
 - `kernel_space`: all points of a kernel.
 - `design_space`: MetaSchedule's sketches of a kernel, and which decisions keep the limits of a workgroup.

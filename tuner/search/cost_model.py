@@ -11,6 +11,7 @@ there is a way for a feature that is absent.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,10 +24,10 @@ _WORST = -4.0
 """The target of a failed trial, and of one that takes 16 times as long as the best: how much worse does not matter."""
 
 _ENOUGH = 12
-"""Examples from which on trees are better than chance."""
+"""Results of the tuned device from which on trees are better than chance."""
 
-_FOREIGN_WEIGHT = 0.3
-"""Weight of what another device measured beside what the tuned one did."""
+_TRUSTED = 10
+"""Own results of a kernel after which they weigh as much as what other devices taught."""
 
 _SIZE_WEIGHT = 0.02
 """Power of a program's length in what counts as its time: twice the text, for every visitor to load and compile, must
@@ -66,58 +67,86 @@ class Example:
 class CostModel:
     """Predicts how fast schedules are on one device; shared by all kernels of a session.
 
+    Two forests: one of what others measured, one of this device's own results. The more results a kernel has here, the
+    less the first one counts: devices differ most in what is best.
+
     Args:
         device: features of the device that is tuned.
-        known: examples of other devices.
         threads: of XGBoost. With one, the same examples make the same trees.
     """
 
-    def __init__(
-        self, device: Mapping[str, float] | None = None, known: Sequence[Example] = (), threads: int = 1
-    ) -> None:
+    def __init__(self, device: Mapping[str, float] | None = None, threads: int = 1) -> None:
         self._device = dict(device or {})
-        self._known = list(known)
-        self._own: list[Example] = []
-        self._threads = threads
-        self._trees: Any = None
-        self._names: list[str] = []
+        self._others = _Forest(threads)
+        self._own = _Forest(threads)
+        self._results: Counter[str] = Counter()
 
     @property
     def trained(self) -> bool:
         """Whether it knows enough to rank schedules."""
-        return len(self._known) + len(self._own) >= _ENOUGH
+        return max(len(self._others), len(self._own)) >= _ENOUGH
+
+    def know(self, examples: Iterable[Example]) -> None:
+        """Learn from examples of other devices, or of this one in other runtimes."""
+        self._others.add(examples)
 
     def learn(self, kernel_id: str, results: Iterable[tuple[Features, float | None]]) -> None:
         """Learn the latencies of a kernel's schedules on this device, in seconds; None for a trial that failed."""
-        self._own += [Example((kernel_id, ""), self._device, features, seconds) for features, seconds in results]
-        self._trees = None
+        examples = [Example((kernel_id,), self._device, features, seconds) for features, seconds in results]
+        self._own.add(examples)
+        self._results[kernel_id] += len(examples)
 
-    def scores(self, points: Sequence[Features]) -> list[float]:
+    def scores(self, kernel_id: str, points: Sequence[Features]) -> list[float]:
         """Return a prediction for each schedule: log2 of the best time over its time, higher for faster."""
+        rows = [{**features, **self._device} for features in points]
+        if len(self._others) < _ENOUGH:
+            return self._own.predict(rows)
+        if len(self._own) < _ENOUGH:
+            return self._others.predict(rows)
+        share = _TRUSTED / (_TRUSTED + self._results[kernel_id])
+        both = zip(self._others.predict(rows), self._own.predict(rows), strict=True)
+        return [share * others + (1 - share) * own for others, own in both]
+
+
+class _Forest:
+    """Boosted trees over examples, grown when they are asked next."""
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+        self._examples: list[Example] = []
+        self._names: dict[str, int] = {}
+        self._trees: Any = None
+
+    def __len__(self) -> int:
+        return len(self._examples)
+
+    def add(self, examples: Iterable[Example]) -> None:
+        """Add examples."""
+        before = len(self)
+        self._examples += examples
+        if len(self) > before:
+            self._trees = None
+
+    def predict(self, rows: Sequence[Mapping[str, float]]) -> list[float]:
+        """Return the target that each row promises; features that no example has do not count."""
         import xgboost
 
         if self._trees is None:
-            self._train()
-        matrix = self._matrix([features | self._device for features in points])
-        return [float(score) for score in self._trees.predict(xgboost.DMatrix(matrix, nthread=self._threads))]
-
-    def _train(self) -> None:
-        import xgboost
-
-        examples = [*self._known, *self._own]
-        self._names = sorted({name for one in examples for name in (*one.features, *one.device)} - {SIZE})
-        matrix = self._matrix([{**one.features, **one.device} for one in examples])
-        weights = [_FOREIGN_WEIGHT] * len(self._known) + [1.0] * len(self._own)
-        data = xgboost.DMatrix(matrix, targets(examples), weight=weights, nthread=self._threads)
-        self._trees = xgboost.train({**_PARAMETERS, "nthread": self._threads}, data, _TREES)
+            known = [{**one.features, **one.device} for one in self._examples]
+            names = sorted({name for one in known for name in one} - {SIZE})
+            self._names = {name: number for number, name in enumerate(names)}
+            data = xgboost.DMatrix(self._matrix(known), targets(self._examples), nthread=self._threads)
+            self._trees = xgboost.train({**_PARAMETERS, "nthread": self._threads}, data, _TREES)
+        matrix = xgboost.DMatrix(self._matrix(rows), nthread=self._threads)
+        return [float(score) for score in self._trees.predict(matrix)]
 
     def _matrix(self, rows: Sequence[Mapping[str, float]]) -> Any:
-        columns = {name: number for number, name in enumerate(self._names)}
-        matrix = np.full((len(rows), len(columns)), np.nan, dtype=np.float32)
+        matrix = np.full((len(rows), len(self._names)), np.nan, dtype=np.float32)
         for number, row in enumerate(rows):
             for name, value in row.items():
-                if name in columns:
-                    matrix[number, columns[name]] = value
+                column = self._names.get(name)
+                if column is not None:
+                    matrix[number, column] = value
         return matrix
 
 

@@ -12,7 +12,7 @@ import logging
 import random
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tvm.s_tir import Schedule
 
@@ -28,12 +28,16 @@ from ..ir import Kernel
 from .cost_model import CostModel, size_penalty
 from .features import Features, program_features
 from .kernel_space import KernelSpace, Point
+from .knowledge import Lent
 
 _RANDOM = 64
 """Points drawn at random for a round to rank."""
 
 _MUTATED = 192
 """Mutations of the best results for a round to rank."""
+
+_LENT_POINTS = 16
+"""Points of other devices' best schedules that every round ranks beside its own, until they are drawn."""
 
 _ELITES = 6
 """Number of best results that are mutated."""
@@ -75,6 +79,7 @@ class KernelSearch:
         tried: earlier trials of this kernel on this device. Their programs are not proposed again, and their latencies
             guide the search. Their number changes the random state.
         quirks: of the device's driver. A program whose loops it surely ends too soon is not proposed.
+        lent: other devices' schedules of this kernel. The best are ranked beside this search's own points.
     """
 
     def __init__(
@@ -85,6 +90,7 @@ class KernelSearch:
         model: CostModel | None = None,
         tried: Sequence[TrialSummary] = (),
         quirks: Quirks = NO_QUIRKS,
+        lent: Sequence[Lent] = (),
     ) -> None:
         self.kernel = kernel
         self._max_thread_iterations = quirks.max_thread_iterations
@@ -104,6 +110,7 @@ class KernelSearch:
         self.emit_s = 0.0
         """Seconds spent on emitting programs so far."""
         self._recall(tried)
+        self._lent = self._learn_from(lent)
 
     def propose(self, count: int) -> list[Candidate]:
         """Return up to ``count`` schedules whose programs were not tried, the most promising first.
@@ -140,7 +147,7 @@ class KernelSearch:
         features = [self._space.features(point) for point in pool]
         order = list(range(len(pool)))
         if self._model.trained and pool:
-            scores = self._model.scores(features)
+            scores = self._model.scores(self.kernel.id, features)
             order.sort(key=lambda i: -scores[i])
         chosen: list[int] = []
         while order and len(chosen) < count:
@@ -151,8 +158,9 @@ class KernelSearch:
         return [(pool[i], features[i]) for i in chosen]
 
     def _pool(self, count: int) -> list[Point]:
-        """Return different points that were not drawn before: defaults, random ones, and mutations of the best."""
-        pool = dict.fromkeys(point for point in self._space.defaults() if point not in self._drawn)
+        """Return points that were not drawn before: defaults, lent ones, random ones, and mutations of the best."""
+        given = (*self._space.defaults(), *self._lent)
+        pool = dict.fromkeys(point for point in given if point not in self._drawn)
         rank = self._model.trained
         for _ in range(_RANDOM if rank else 2 * count):
             point = self._space.draw(self._random)
@@ -217,6 +225,23 @@ class KernelSearch:
                 self._rank_among_elites(point, features, trial.latency_s)
                 results.append((features, trial.latency_s))
         self._model.learn(self.kernel.id, results)
+
+    def _learn_from(self, lent: Sequence[Lent]) -> list[Point]:
+        """Learn from other devices' schedules, and return the best points, each device's relative to its own best."""
+        best: dict[tuple[str, ...], float] = {}
+        points: dict[Point, float] = {}
+        fresh = []
+        for one in lent:
+            point, seconds = self._space.point_of(one.trace), one.example.latency_s
+            if point is None or seconds is None:
+                continue
+            if not one.known:
+                fresh.append(replace(one.example, features=self._space.features(point)))
+            best.setdefault(one.example.group, seconds)
+            ratio = seconds / best[one.example.group]
+            points[point] = min(points.get(point, ratio), ratio)
+        self._model.know(fresh)
+        return sorted(points, key=lambda point: points[point])[:_LENT_POINTS]
 
 
 def _faster(one: float | None, other: float | None) -> float | None:

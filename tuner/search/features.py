@@ -88,6 +88,7 @@ def device_features(
         "device.software": float(software),
         "device.at_first_dispatch": float(quirks.compiles_at_first_dispatch),
         "device.pinned": float(quirks.pinned_threads),
+        "device.avoids_shared": float(quirks.avoids_workgroup_memory),
     }
     for name, limit in (
         ("threads", "maxComputeInvocationsPerWorkgroup"),
@@ -95,22 +96,15 @@ def device_features(
     ):
         if _positive(limits.get(limit)):
             found[f"device.{name}"] = _log(limits[limit])
-    if quirks.max_thread_iterations is not None:
-        found["device.iterations"] = _log(quirks.max_thread_iterations)
+    for name, asked in (("iterations", quirks.max_thread_iterations), ("lanes", quirks.lanes), ("wave", quirks.wave)):
+        if asked is not None:
+            found[f"device.{name}"] = _log(asked)
     for name in ("flops_per_s", "bytes_per_s", "launch_s"):
         if name in measured:
             found[f"device.{name}"] = _ratio(measured[name])
     if "flops_per_s" in measured and "bytes_per_s" in measured:
         found["device.balance"] = _ratio(measured["flops_per_s"] / measured["bytes_per_s"])
     return found
-
-
-def are_features(value: Any) -> bool:
-    """Return whether a stored value is features: finite numbers by name."""
-    return isinstance(value, dict) and all(
-        isinstance(name, str) and isinstance(number, int | float) and math.isfinite(number)
-        for name, number in value.items()
-    )
 
 
 def _positive(value: Any) -> bool:

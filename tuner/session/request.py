@@ -31,6 +31,7 @@ class TuneRequest:
         reason: free text that is stored with the session.
         cache: the state of the GPU's caches before each timed run. A database holds times of one kind per device.
         transfer: whether to try schedules of related devices before searching. They do not count as ``trials``.
+        warm: whether the session starts from what other devices' trials teach: their schedules, and the cost model.
         overlap: whether to prepare the next candidates while one is measured. None means yes unless the device is a
             software adapter: there the work would slow the measured kernel down.
         timeouts: of the worker.
@@ -48,6 +49,7 @@ class TuneRequest:
     reason: str = ""
     cache: CacheState = CacheState.WARM
     transfer: bool = True
+    warm: bool = True
     overlap: bool | None = None
     timeouts: Timeouts = field(default_factory=Timeouts)
 
@@ -70,4 +72,5 @@ class TuneRequest:
             "stages": list(self.stages) if self.stages else None,
             "kernels": list(self.kernels) if self.kernels else None,
             "overlap": self.overlapping,
+            "warm": self.warm,
         }

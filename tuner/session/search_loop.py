@@ -10,12 +10,14 @@ program is proposed twice.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import zip_longest
 
 from ...database.schema.records import TrialKind
 from ...devices.program import AnyProgram
-from ..search.evolutionary import Candidate, CostModel, KernelSearch
+from ..search.cost_model import CostModel
+from ..search.evolutionary import Candidate, KernelSearch
+from ..search.knowledge import features_of, known_examples, lent_schedules
 from ..search.task_scheduler import KernelProgress
 from .context import SessionContext
 from .events import KernelExhausted, PhaseStarted, SessionPhase
@@ -62,7 +64,9 @@ def search_kernels(context: SessionContext, runner: TrialRunner) -> None:
                     # The tuner that took the kernel over may try what is prepared here.
                     proposer.discard([leased])
                     break
-                attempt = Attempt(TrialKind.SEARCH, candidate.trace, candidate.program, candidate.error)
+                attempt = Attempt(
+                    TrialKind.SEARCH, candidate.trace, candidate.program, candidate.error, features=candidate.features
+                )
                 upcoming = following.program if following else proposer.first_prepared_program()
                 latency_s = runner.run(progress, attempt, upcoming)
                 if progress.exhausted:
@@ -92,7 +96,11 @@ class _RoundProposer:
     def __init__(self, context: SessionContext, runner: TrialRunner) -> None:
         self._context = context
         self._runner = runner
-        self._cost_model = CostModel()
+        request = context.request
+        self._cost_model = CostModel(features_of(request.device, asdict(runner.peaks)))
+        self._cost_model.know(
+            known_examples(context.store, request.device, context.kernel_states.kernels, others=request.warm)
+        )
         self._searches: dict[str, KernelSearch] = {}
         self._prepared: dict[str, Prefetched[_Round]] = {}
         self._new_results: list[tuple[KernelSearch, list[_Result]]] = []
@@ -145,13 +153,21 @@ class _RoundProposer:
         new_results, self._new_results = self._new_results, []
         known = self._searches.get(kernel.id)
         tried = states.tried(kernel.id) if known is None else []
+        lend = known is None and request.warm
+        lent = lent_schedules(self._context.store, request.device, kernel.id) if lend else []
 
         def work(timer: PhaseTimer) -> _Round:
             with timer.timing(SessionPhase.SEARCH):
                 for search, results in new_results:
                     search.tell(results)
                 proposing = known or KernelSearch(
-                    kernel, request.tier, request.seed, self._cost_model, tried, request.quirks
+                    kernel,
+                    request.tier,
+                    request.seed,
+                    self._cost_model,
+                    tried,
+                    request.quirks,
+                    lent,
                 )
             return _propose(proposing, count, timer)
 

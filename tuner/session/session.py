@@ -94,7 +94,7 @@ def tune(
             started=started,
         )
         candidates: Mapping[str, Sequence[str]] = {}
-        if request.transfer:
+        if request.transfer and request.warm:
             candidates = transfer_candidates(store, request.device, request.tier, list(kernels.values()))
         baselines = Baselines(context)
         outdated = outdated_records(context)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import tvm
 
@@ -28,6 +29,7 @@ class Attempt:
         program: what the schedule was lowered to; None if lowering failed.
         error: why lowering failed, "" if it did not.
         repeat: whether the trial replaces earlier measurements of the same schedule in rankings.
+        features: what search knows of the schedule, where it proposed it.
     """
 
     kind: TrialKind
@@ -35,6 +37,7 @@ class Attempt:
     program: AnyProgram | None
     error: str
     repeat: bool = False
+    features: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

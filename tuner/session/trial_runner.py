@@ -17,6 +17,7 @@ from ...support.enums import QUARANTINE_AFTER, CacheState, TrialState
 from ..ir import Kernel
 from ..reference.reference import Case, NonFiniteReferenceError, make_case
 from ..reference.roofline import floor_seconds
+from ..search.features import VERSION
 from ..search.task_scheduler import KernelProgress
 from .context import SessionContext, TrialContext
 from .drift import DriftWatch, suitability
@@ -50,6 +51,7 @@ class TrialRecorder:
 
     Attributes:
         session_id: as given.
+        peaks: as given.
         states: number of trials of this session by the state in which they ended.
     """
 
@@ -57,7 +59,7 @@ class TrialRecorder:
         self._context = context
         self.session_id = session_id
         self._worker = worker
-        self._peaks = peaks
+        self.peaks = peaks
         self._cases: dict[str, Case] = {}
         self._prepared_cases: dict[str, Prefetched[Case]] = {}
         self._quarantine = Quarantine(context.store, session_id)
@@ -132,6 +134,8 @@ class TrialRecorder:
             launches=len(program.dispatches) if program else 0,
             seed=self._context.seed,
             repeat=attempt.repeat,
+            features=attempt.features,
+            features_version=VERSION,
         )
 
     def _measure(
@@ -145,7 +149,7 @@ class TrialRecorder:
             case=case.path,
             rtol=case.rtol,
             atol=case.atol,
-            floor_s=floor_seconds(kernel, self._peaks),
+            floor_s=floor_seconds(kernel, self.peaks),
             sampling=_sampling(best_s, self._context.cache),
             upcoming=upcoming,
         )

@@ -20,11 +20,12 @@ from synthetic_store import CAPTURE, CHIP, CONV, KERNELS, LLVMPIPE, MATMUL, SOFT
 
 from wgtune.database.exchange import admin
 from wgtune.database.queries.compiled_facts import known_facts, program_shaders
+from wgtune.database.queries.taught_trials import featured_trials
 from wgtune.database.schema.migrate import MIGRATIONS, VERSION_TABLE, known_revisions
 from wgtune.database.schema.records import SessionOutcome, TrialKind
 from wgtune.database.schema.tables import Base
 from wgtune.database.store import Store
-from wgtune.support.enums import TrialState
+from wgtune.support.enums import Runtime, TrialState
 from wgtune.support.hashing import digest_of
 
 
@@ -93,3 +94,13 @@ def test_a_database_of_the_third_revision_has_compiled_shaders(tmp_path):
     with Store.open(str(tmp_path / "x.db")) as store:
         assert known_facts(store, [digest_of("a"), digest_of("b")], [CHIP]) == [compiled("b"), compiled("a")]
         assert program_shaders(store, [digest_of("ab")]) == {digest_of("ab"): (digest_of("a"), digest_of("b"))}
+
+
+def test_a_database_of_the_fifth_revision_has_features(tmp_path):
+    with contextlib.closing(sqlite3.connect(tmp_path / "x.db")) as connection:
+        connection.executescript((DATABASES / "revision_0005.sql").read_text())
+    with Store.open(str(tmp_path / "x.db")) as store:
+        found = featured_trials(
+            store, 1, software=True, runtime=Runtime.WGPU, workload_ids=[MATMUL.id], within=True, limit=9
+        )
+        assert {tuple(one.features.items()) for one in found} == {(("kernel.flops", 20.5), ("point.threads", 8.0056))}

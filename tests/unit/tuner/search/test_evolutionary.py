@@ -22,9 +22,11 @@ from wgtune.support.enums import TrialState
 from wgtune.tuner.codegen.traces import replay, schedulable_module
 from wgtune.tuner.codegen.wgsl import emit_wgsl
 from wgtune.tuner.ir import Kernel
+from wgtune.tuner.search.cost_model import CostModel, Example
 from wgtune.tuner.search.design_space import ChoiceKnob, Decision, Sketch, TileKnob
 from wgtune.tuner.search.evolutionary import Candidate, KernelSearch
 from wgtune.tuner.search.kernel_space import search_context, sketches
+from wgtune.tuner.search.knowledge import Lent
 
 TIER = TIERS["default"]
 
@@ -184,6 +186,26 @@ def test_a_later_search_repeats_nothing_and_knows_the_best():
     assert not known & {c.program.digest for c in fresh if c.program}
     best = min((r for r in results if r[1] is not None), key=lambda r: r[1])
     assert later._elites[0][1] == best[0].point
+
+
+def test_what_other_devices_lend_is_ranked_first_and_taught():
+    """The best point that another device lends is among the first proposals, and the model knows its times."""
+    kernel = matmul()
+    donor = KernelSearch(kernel, TIER, seed=9)
+    given = [c for _ in range(5) for c in donor.propose(4) if c.program]
+
+    def threads(candidate: Candidate) -> float:
+        return 1e-3 * 2 ** -candidate.features["point.threads"]
+
+    given.sort(key=threads)
+    lent = [Lent(c.trace, Example((kernel.id, "other"), {}, {}, threads(c)), False) for c in given]
+    model = CostModel()
+    search = KernelSearch(kernel, TIER, model=model, lent=lent)
+    assert model.trained
+    first = search.propose(8)
+    chance = KernelSearch(kernel, TIER).propose(8)
+    assert sum(map(threads, first)) < 0.5 * sum(map(threads, chance))
+    assert {c.program.digest for c in first if c.program} & {c.program.digest for c in given[:8] if c.program}
 
 
 def test_the_same_seed_and_answers_propose_the_same():
