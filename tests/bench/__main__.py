@@ -1,6 +1,7 @@
 """`make bench`: each benchmark prints its ratios, measured in one run.
 
-`python -m tests.bench NAME …` runs only those named: overhead (4 minutes), scale (5 minutes), compiled (3 minutes).
+`python -m tests.bench NAME …` runs only those named: overhead (4 minutes), scale (5 minutes), compiled (3 minutes),
+search (6 minutes).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import tempfile
 
 from rich.console import Console
 
-NAMES = ("overhead", "scale", "compiled")
+NAMES = ("overhead", "scale", "compiled", "search")
 
 
 def main() -> None:
@@ -19,6 +20,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(NAMES)}; without, all")
     parser.add_argument("--json", action="store_true", help="print JSON where the benchmark has it (scale)")
+    parser.add_argument("--trials", type=int, help="search: trials per kernel, cold")
+    parser.add_argument("--operators", nargs="+", help="search: beginnings of kernels' names, such as conv2d_add")
     arguments = parser.parse_args()
     if unknown := set(arguments.names) - set(NAMES):
         parser.error(f"no benchmark is called {', '.join(sorted(unknown))}")
@@ -38,6 +41,10 @@ def main() -> None:
             from . import compiled
 
             compiled.run(Console())
+        if "search" in names:
+            from . import search
+
+            search.run(Console(), arguments.trials or search.TRIALS, arguments.operators or search.OPERATORS)
 
 
 if __name__ == "__main__":
