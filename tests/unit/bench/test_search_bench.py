@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+import sys
 
 import pytest
+from folders import REPOSITORY
 from tuning_kernels import matmul
+
+sys.path.insert(0, str(REPOSITORY))
 
 from tests.bench.search import Comparison, ratio, until
 
