@@ -74,7 +74,7 @@ def featured_trials(
         .order_by(trial.c.id.desc())
         .limit(limit)
     )
-    return _read(reader, query)
+    return _read(reader, query, featured=True)
 
 
 def lent_trials(
@@ -89,25 +89,31 @@ def lent_trials(
 ) -> list[TaughtTrial]:
     """Return other devices' fastest trials of a kernel with their traces, and features of ``version`` where kept.
 
-    At most ``limit`` of each device, baselines among them; arguments as for `featured_trials`. Another runtime of the
-    device ``device_key`` counts as another device.
+    At most ``limit``, of each device as many, baselines among them; arguments as for `featured_trials`. Another runtime
+    of the device ``device_key`` counts as another device.
     """
+    known = {workload_id}
+    lenders = [
+        (other.key, way)
+        for other in reader.devices()
+        for way in _ways(runtime)
+        if other.software == software
+        and (other.key, way) != (device_key, runtime)
+        and reader.counts(other.key, known, way).get(workload_id, {}).get(TrialState.OK)
+    ]
     found: list[TaughtTrial] = []
-    for other in reader.devices():
-        for way in _ways(runtime):
-            if other.software != software or (other.key, way) == (device_key, runtime):
-                continue
-            query = (
-                _trials(software, way)
-                .join(schedule, schedule.c.id == trial.c.schedule_id)
-                .outerjoin(schedule_features, _features_of(version))
-                .add_columns(schedule_features.c.features, schedule.c.trace, schedule.c.digest.label("schedule_digest"))
-                .where(trial.c.runtime == way, device.c.key == other.key, workload.c.digest == workload_id)
-                .where(trial.c.state == TrialState.OK)
-                .order_by(trial.c.latency_s, trial.c.id)
-                .limit(limit)
-            )
-            found += _read(reader, query)
+    for key, way in lenders:
+        query = (
+            _trials(software, way)
+            .join(schedule, schedule.c.id == trial.c.schedule_id)
+            .outerjoin(schedule_features, _features_of(version))
+            .add_columns(schedule_features.c.features, schedule.c.trace, schedule.c.digest.label("schedule_digest"))
+            .where(trial.c.runtime == way, device.c.key == key, workload.c.digest == workload_id)
+            .where(trial.c.state == TrialState.OK)
+            .order_by(trial.c.latency_s, trial.c.id)
+            .limit(max(1, limit // len(lenders)))
+        )
+        found += _read(reader, query)
     return found
 
 
@@ -136,10 +142,12 @@ def _features_of(version: int) -> ColumnElement[bool]:
     )
 
 
-def _read(reader: Reader, query: Select[Any]) -> list[TaughtTrial]:
+def _read(reader: Reader, query: Select[Any], *, featured: bool = False) -> list[TaughtTrial]:
     found = []
     for layer in reader.layers:
         with layer.reading() as connection:
+            if featured and connection.execute(select(schedule_features.c.version).limit(1)).first() is None:
+                continue  # a million trials would be read for nothing
             rows = connection.execute(query).all()
             sessions: dict[int, SessionInfo] = {}
             wanted = sorted({row.session_id for row in rows})

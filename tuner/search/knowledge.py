@@ -17,8 +17,8 @@ from .features import VERSION, Features, device_features
 _EXAMPLES = 3000
 """Most trials of the session's kernels, and of all others, from which a cost model starts: half a second to learn."""
 
-_LENT = 128
-"""Most schedules of a kernel that each other device lends, the fastest first: a quarter of a millisecond each."""
+_LENT = 256
+"""Most schedules of a kernel that other devices lend, the fastest of each: a quarter of a millisecond to read one."""
 
 
 @dataclass(frozen=True)
