@@ -1,7 +1,7 @@
 """Trials until 95 % of the best speed, warm against cold: with the other software adapter's records, or with none.
 
-Every kernel is searched on llvmpipe and on SwiftShader, cold, each from an empty database. Then each adapter searches
-it again in a copy of what the other one found. The goal is 95 % of the speed of the cold search's best. Baselines are
+The kernels are searched on llvmpipe and on SwiftShader, cold, in a database for each. Then each adapter searches each
+again in a copy of what the other one found. The goal is 95 % of the speed of the cold search's best. Baselines are
 trial 0; trials of known schedules count like those of search. A search that does not get there counts as one trial more
 than it made. Times of software adapters scatter by some per cent, so single kernels say little.
 """
@@ -79,19 +79,26 @@ def until(taken: Sequence[float], goal: float) -> int:
     return next((number for number, seconds in enumerate(taken) if seconds <= goal), len(taken))
 
 
-def compare(capture: Capture, devices: Sequence[Device], kernel: Kernel, folder: Path, trials: int) -> list[Comparison]:
-    """Search a kernel on two devices, cold and then warm."""
-    colds = {device.key: folder / f"{number}-cold.db" for number, device in enumerate(devices)}
-    cold = {one.key: times(capture, one, kernel, colds[one.key], trials, warm=False) for one in devices}
+def compare(
+    capture: Capture, devices: Sequence[Device], kernels: Sequence[Kernel], folder: Path, trials: int
+) -> list[Comparison]:
+    """Search kernels on two devices, cold and then warm."""
+    colds = {device.key: folder / f"cold-{number}.db" for number, device in enumerate(devices)}
+    cold = {
+        (kernel.id, device.key): times(capture, device, kernel, colds[device.key], trials, warm=False)
+        for kernel in kernels
+        for device in devices
+    }
     found = []
-    for device, other in zip(devices, reversed(devices), strict=True):
-        database = folder / f"{device.key.replace(':', '-')}-warm.db"
-        merge([str(colds[other.key])], str(database))
-        warm = times(capture, device, kernel, database, max(1, trials // 2), warm=True)
-        best = min(cold[device.key])
-        goal = best / _SHARE
-        one = Comparison(device.key, kernel, until(cold[device.key], goal), until(warm, goal), best / min(warm))
-        found.append(one)
+    for kernel in kernels:
+        for device, other in zip(devices, reversed(devices), strict=True):
+            database = folder / f"warm-{len(found)}.db"
+            merge([str(colds[other.key])], str(database))
+            warm = times(capture, device, kernel, database, max(1, trials // 2), warm=True)
+            taken = cold[kernel.id, device.key]
+            best = min(taken)
+            goal = best / _SHARE
+            found.append(Comparison(device.key, kernel, until(taken, goal), until(warm, goal), best / min(warm)))
     return found
 
 
@@ -108,13 +115,16 @@ def run(console: Console, trials: int = TRIALS, operators: Sequence[str] = OPERA
         return
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         capture = capture_model(resolve_model(str(make_demo_pipeline(Path(folder) / "model"))))
-        found: list[Comparison] = []
-        for operator in operators:
-            kernels = [kernel for kernel in capture.kernels.values() if kernel.name.startswith(operator)]
-            kernel = max(kernels, key=lambda kernel: (kernel.flops, kernel.id))
-            console.print(f"Searching {kernel.name}, {trials} trials cold, {trials // 2} warm, on each adapter …")
-            (own := Path(folder) / kernel.id[:8]).mkdir()
-            found += compare(capture, devices, kernel, own, trials)
+        kernels = [
+            max(
+                (kernel for kernel in capture.kernels.values() if kernel.name.startswith(operator)),
+                key=lambda kernel: (kernel.flops, kernel.id),
+            )
+            for operator in operators
+        ]
+        names = ", ".join(kernel.name for kernel in kernels)
+        console.print(f"Searching {names}, {trials} trials cold, {trials // 2} warm, on each adapter …")
+        found = compare(capture, devices, kernels, Path(folder), trials)
     table = Table(title=f"Trials until {_SHARE:.0%} of the speed of the best of {trials}, cold")
     for header in ("kernel", "adapter", "cold", "warm", "warm's best, speed"):
         table.add_column(header, justify="left" if header in ("kernel", "adapter") else "right")

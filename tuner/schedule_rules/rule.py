@@ -49,11 +49,15 @@ class Limits:
 
 @dataclass(frozen=True)
 class Parameter:
-    """A parameter of a rule: its ``candidates``, and the ``default`` for an unknown GPU."""
+    """A parameter of a rule: its ``candidates``, ascending, and the ``default``, always one of them."""
 
     name: str
     candidates: tuple[int, ...]
     default: int
+
+    def __post_init__(self) -> None:
+        if self.default not in self.candidates:
+            object.__setattr__(self, "candidates", tuple(sorted({*self.candidates, self.default})))
 
 
 @dataclass(frozen=True)

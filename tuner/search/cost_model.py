@@ -26,7 +26,7 @@ _WORST = -4.0
 _ENOUGH = 12
 """Results of the tuned device from which on trees are better than chance."""
 
-_TRUSTED = 10
+_TRUSTED = 6
 """Own results of a kernel after which they weigh as much as what other devices taught."""
 
 _SIZE_WEIGHT = 0.02

@@ -42,7 +42,7 @@ _LENT_POINTS = 16
 _ELITES = 6
 """Number of best results that are mutated."""
 
-_RANDOM_PICK = 0.1
+_RANDOM_PICK = 0.2
 """Share of proposals picked at random, so that the cost model learns where it is wrong."""
 
 _EMPTY_ROUNDS = 8
@@ -166,10 +166,12 @@ class KernelSearch:
             point = self._space.draw(self._random)
             if point is not None and point not in self._drawn:
                 pool[point] = None
+        # Other devices' best are parents too, the fewer the more points this device has tried.
+        parents = [point for _, point in self._elites] + self._lent[: max(0, _ELITES - len(self._drawn) // _ELITES)]
         for _ in range(_MUTATED if rank else 2 * count):
-            if not self._elites:
+            if not parents:
                 break
-            point = self._space.mutate(self._random.choice(self._elites)[1], self._random)
+            point = self._space.mutate(self._random.choice(parents), self._random)
             if point is not None and point not in self._drawn:
                 pool[point] = None
         found = list(pool)

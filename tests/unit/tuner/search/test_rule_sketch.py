@@ -5,11 +5,14 @@ from __future__ import annotations
 import random
 from collections import Counter
 
-from tuning_kernels import matmul
+import pytest
+from tuning_kernels import conv2d, matmul, softmax
 
 from wgtune.devices.limits import TIERS
+from wgtune.devices.quirks import combined, known_quirks
 from wgtune.tuner.codegen.targets import workgroup_limits
 from wgtune.tuner.codegen.traces import schedulable_module
+from wgtune.tuner.ir import Kernel
 from wgtune.tuner.schedule_rules import rule_spaces
 from wgtune.tuner.search.knobs import OrderedKnob
 from wgtune.tuner.search.rule_sketch import RuleSketch
@@ -42,3 +45,13 @@ def test_every_draw_fits() -> None:
     for _ in range(20):
         decisions = made.draw(chance)
         assert decisions is not None and made.fits(decisions)
+
+
+@pytest.mark.parametrize("kernel", [softmax(), matmul(), conv2d()], ids=["softmax", "matmul", "conv2d"])
+@pytest.mark.parametrize("model", ["llvmpipe", "SwiftShader", "a GPU"])
+def test_the_default_is_a_point_whatever_quirks_ask_for(model: str, kernel: Kernel) -> None:
+    """Rows of a softmax that a CPU's adapter takes by default are more than a GPU's candidates go to."""
+    limits = workgroup_limits(TIER, combined(known_quirks("vulkan", model)))
+    for space in rule_spaces(schedulable_module(kernel), limits):
+        found = RuleSketch(space)
+        assert found.fits(found.default)
