@@ -79,7 +79,9 @@ def _promise(found: RowKernel, limits: Limits, threads: int, rows: int) -> float
     """Return how well a GPU is used, in no unit: its lanes, memory, loads that wait together, and few exchanges."""
     turns = found.vectors // threads
     lanes = threads * rows / (-(-threads * rows // limits.wave) * limits.wave)
-    busy = min(1.0, found.rows * threads / (_WAITING * limits.lanes))
+    # A CPU's lanes do not wait for memory side by side.
+    wanted = limits.lanes * (_WAITING if limits.shares else 1)
+    busy = min(1.0, found.rows * threads / wanted)
     together = min(1.0, math.sqrt(threads * found.vector / _SEGMENT))
     waiting = min(1.0, 0.8 + 0.1 * turns, 0.5 + 0.5 * _VECTORS / turns)
     exchange = 1.0 if threads <= FAN else 0.85
