@@ -60,10 +60,17 @@ class WebGpuRuntime:
     ``timing`` is of the last batch; a device's first batch includes what its driver compiles lazily.
     """
 
-    def __init__(self, bundle: Bundle, device: Device, progress: Callable[[str, float], None] | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        device: Device,
+        progress: Callable[[str, float], None] | None = None,
+        features: Sequence[str] = (),
+    ) -> None:
         """Load ``bundle``: open ``device``, upload the weights, compile the shaders.
 
-        ``progress`` receives the current step and the share of it that is done, from 0 to 1.
+        ``progress`` receives the current step and the share of it that is done, from 0 to 1. ``features`` are enabled
+        beside the bundle's own.
 
         Raises:
             BundleError: a file of the bundle is damaged.
@@ -77,7 +84,7 @@ class WebGpuRuntime:
         needs = bundle.manifest.requires
         limits = {name: value for name, value in needs.limits.items() if name in device.limits}
         with _translated_errors(device):
-            self._gpu = open_device(device, limits, needs.features)
+            self._gpu = open_device(device, limits, dict.fromkeys((*needs.features, *features)))
             self._buffers = self._fill_buffers(tell)
             self._stages = self._make_stages(tell)
         self._names = bundle.plan.names
@@ -148,6 +155,27 @@ class WebGpuRuntime:
             self._gpu.queue.submit([self._encode("schedule", "vae", "image") if decode else self._encode("schedule")])
             self._wait()
             self.timing = RunTiming(texts_done - started, tuple(step_s), time.perf_counter() - steps_done)
+
+    @property
+    def gpu(self) -> Any:
+        """The open `wgpu.GPUDevice`."""
+        return self._gpu
+
+    def steps(self, *stages: str) -> list[Step]:
+        """Return the dispatches of ``stages`` in order."""
+        return [step for stage in stages for step in self._stages[stage]]
+
+    def run(self, *stages: str) -> float:
+        """Run ``stages`` as one submission, over what the buffers hold; return the seconds until it is done.
+
+        Raises DeviceError where the GPU fails.
+        """
+        with _translated_errors(self.device):
+            commands = self._encode(*stages)
+            started = time.perf_counter()
+            self._gpu.queue.submit([commands])
+            self._wait()
+            return time.perf_counter() - started
 
     def pixels(self) -> np.ndarray:
         """Return the last batch as uint8 [batch, height, width, 4], RGBA."""
@@ -231,7 +259,7 @@ class WebGpuRuntime:
         self._write("step", step)
 
     def _encode(self, *stages: str) -> Any:
-        return encode(self._gpu, [step for stage in stages for step in self._stages[stage]])
+        return encode(self._gpu, self.steps(*stages))
 
     def _write(self, name: str, data: np.ndarray) -> None:
         place = self._names[name]

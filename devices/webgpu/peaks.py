@@ -13,6 +13,7 @@ from ..measure.peak_programs import (
     LAUNCH_BYTES,
     LAUNCHES,
     SAMPLING,
+    find_launch_s,
     find_peaks,
 )
 from ..measure.phases import JobPhase, Notify
@@ -26,12 +27,7 @@ def measure_peaks(gpu: Any, notify: Notify) -> Peaks:
     notify(JobPhase.COMPILING)
     arithmetic = layer.make_pipeline(gpu, ARITHMETIC, "main")
     copy = layer.make_pipeline(gpu, COPY, "main")
-    pair = [layer.storage_buffer(gpu, LAUNCH_BYTES) for _ in LAUNCHES]
-    launches = []
-    for source, buffers in zip(LAUNCHES, (pair, pair[::-1]), strict=True):
-        pipeline = layer.make_pipeline(gpu, source, "main")
-        group = layer.bind(gpu, pipeline, [(buffer, 0, LAUNCH_BYTES) for buffer in buffers])
-        launches.append(layer.Step(pipeline, group, (1, 1, 1)))
+    launches = _launching_steps(gpu)
 
     def best_s(pipeline: layer.Pipeline, sizes: list[int], groups: int) -> float:
         buffers = [layer.storage_buffer(gpu, nbytes) for nbytes in sizes]
@@ -47,3 +43,20 @@ def measure_peaks(gpu: Any, notify: Notify) -> Peaks:
         lambda nbytes: best_s(copy, [nbytes, nbytes], nbytes // COPY_GROUP_BYTES),
         lambda repeats: timer.run(launches, repeats),
     )
+
+
+def measure_launch_s(timer: Timer, gpu: Any) -> float:
+    """Return the seconds that one more dispatch adds to a pass on an open `wgpu.GPUDevice`."""
+    launches = _launching_steps(gpu)
+    return find_launch_s(lambda repeats: timer.run(launches, repeats))
+
+
+def _launching_steps(gpu: Any) -> list[layer.Step]:
+    """Return the dispatches of `LAUNCHES`, each of which reads what the other wrote."""
+    pair = [layer.storage_buffer(gpu, LAUNCH_BYTES) for _ in LAUNCHES]
+    steps = []
+    for source, buffers in zip(LAUNCHES, (pair, pair[::-1]), strict=True):
+        pipeline = layer.make_pipeline(gpu, source, "main")
+        group = layer.bind(gpu, pipeline, [(buffer, 0, LAUNCH_BYTES) for buffer in buffers])
+        steps.append(layer.Step(pipeline, group, (1, 1, 1)))
+    return steps
