@@ -7,13 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..build.format.reader import Bundle
 from ..build.format.sampler_tables import Sampler, find_sampler
 from ..database.queries.layers import open_layers
+from ..database.schema.records import DeviceInfo
+from ..devices.device import Device
+from ..devices.discovery.discovery import discover, select
 from ..devices.limits import find_tier
 from ..reports.listings.bundle import print_built
 from ..reports.selection import select_device
 from ..support.console import note, progress, stdout
-from ..support.enums import Match
+from ..support.enums import Match, Runtime
+from ..support.errors import UsageError
 from .inputs import capture_options
 from .options import (
     BatchOption,
@@ -31,7 +36,7 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    pass
+    from ..build.runtime.stage_times import StageTime
 
 
 def build(
@@ -55,6 +60,12 @@ def build(
         Match,
         typer.Option(help="How similar another device must be to lend its schedule to a kernel without a record."),
     ] = Match.PORTABLE,
+    measure: Annotated[
+        bool,
+        typer.Option(
+            "--measure", help="Afterwards run each stage on the device, and compare it with the sum of its kernels."
+        ),
+    ] = False,
     db: DbOption = None,
     releases: ReleasesOption = None,
     shipped: ShippedOption = True,
@@ -70,10 +81,12 @@ def build(
     # Without records of their own people build from baselines; a database that they name must be there.
     layers = open_layers(db, releases=releases or (), shipped=shipped, warn=note)
     with layers as store, progress("Building") as report:
+        known = select_device(store, device) if device or store.devices() else None
+        here = _device_here(known) if measure else None  # before a build of minutes
         request = BuildRequest(
             model=model,
             output=output,
-            device=select_device(store, device) if device or store.devices() else None,
+            device=known,
             options=capture_options(width, height, batch, guidance),
             tier=find_tier(tier),
             samplers=tuple(map(find_sampler, scheduler)) if scheduler else tuple(Sampler),
@@ -83,4 +96,28 @@ def build(
             borrow=borrow,
         )
         summary = build_bundle(request, store, report)
-    print_built(summary, json=json, console=stdout())
+    stages: list[StageTime] = []
+    if here is not None:
+        from ..build.runtime.stage_times import measure_stages
+
+        with progress("Measuring") as report:
+            stages = measure_stages(Bundle.open(output), here, progress=report)
+    print_built(summary, stages, json=json, console=stdout())
+
+
+def _device_here(known: DeviceInfo | None) -> Device:
+    """Return the device of this machine whose records are used; without records the first one.
+
+    Raises UsageError where it is not here, or runs no WGSL in this process.
+    """
+    found = discover()
+    if known is None:
+        return select("auto", found.devices, found.problems)
+    for device in found.devices:
+        if device.key == known.key and device.runtime is Runtime.WGPU:
+            return device
+    keys = ", ".join(device.key for device in found.devices if device.runtime is Runtime.WGPU) or "none"
+    raise UsageError(
+        f"{known.key}, whose records the bundle is built from, cannot be measured: wgpu finds {keys} on this machine",
+        "leave out --measure, or name another device with --device",
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from importlib import metadata
@@ -41,6 +41,7 @@ from .program_choice import (
     choose_programs,
     count_searched,
     measured_seconds,
+    stage_seconds,
     untuned_share,
 )
 from .tokenizer import tokenizer_files
@@ -82,6 +83,7 @@ class BuildSummary:
     - ``from_baseline`` kernels run their untuned baseline, unmeasured, and take ``baseline_time_share`` of an image's
       time (estimated; None where nothing was measured)
     - ``measured_s``: sum of the records' times for one batch of images, in seconds
+    - ``stage_records_s``: the same for one run of each stage, without the stages of which a kernel has no record
     - ``scratch_bytes``: memory of intermediates; ``weight_bytes``: memory of weights
     - ``warnings``: sentences for the user
     """
@@ -103,6 +105,7 @@ class BuildSummary:
     warnings: tuple[str, ...]
     seconds: float
     borrowed: tuple[BorrowedInfo, ...] = ()
+    stage_records_s: Mapping[str, float] = field(default_factory=dict)
 
 
 def _silent(what: str, done: float) -> None:
@@ -312,4 +315,5 @@ def _summary(
         warnings=tuple(warnings),
         seconds=seconds,
         borrowed=manifest.tuned.borrowed,
+        stage_records_s=stage_seconds(prepared.capture, prepared.choices),
     )

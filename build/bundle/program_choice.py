@@ -322,6 +322,16 @@ def measured_seconds(capture: Capture, choices: Mapping[str, ProgramChoice], ste
     )
 
 
+def stage_seconds(capture: Capture, choices: Mapping[str, ProgramChoice]) -> dict[str, float]:
+    """Return the sum of the chosen records' times in seconds for one run of each stage whose kernels all have one."""
+    sums: dict[str, float] = {}
+    for stage in capture.stages.values():
+        records = [(count, choices[kernel].record) for kernel, count in stage.calls_per_kernel().items()]
+        if all(record is not None for _, record in records):
+            sums[stage.name] = sum(count * record.latency_s for count, record in records if record is not None)
+    return sums
+
+
 def count_searched(choices: Mapping[str, ProgramChoice]) -> int:
     """Count the kernels whose own record is of a schedule found by search, not of a baseline."""
     return sum(1 for c in choices.values() if c.record is not None and c.record.kind is not TrialKind.BASELINE)

@@ -6,6 +6,7 @@ Modules, in reading order:
 
 - `webgpu_runtime`: loads a bundle onto a device and walks its plan
 - `driver_warnings`: where a driver's quirk may spoil the picture
+- `stage_times`: times each stage as a whole and dispatch by dispatch
 - `torch_noise`: the noise that torch's CPU generator gives for a seed
 - `painter`: draws prompts into PNG files with one set of options
 - `generate`: one image, for `wgtune generate --prompt`

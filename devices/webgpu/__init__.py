@@ -8,6 +8,7 @@ import wgpu. Reading order:
 - `device_case`: buffers of a case.
 - `timing`: `Timer`, by timestamps or the wall clock, with warm or cold caches.
 - `cpu_affinity`: a core for each of a driver's threads, where the driver needs that.
+- `driver_threads`: which threads those are.
 - `peaks`: highest throughput of a device, and the time of a dispatch.
 - `c_types`: quick look-up of wgpu's C types.
 - `main`: main module of a worker's child process.

@@ -16,19 +16,16 @@ from ..device import Device
 from ..measure.bench import Backend
 from ..measure.case_file import CaseArrays, identify
 from ..measure.job import Measurement, Peaks
-from ..measure.peak_programs import ARITHMETIC, ARITHMETIC_GROUP_BYTES
 from ..measure.phases import JobPhase, Notify, failed, out_of_memory
 from ..measure.precompile import Compiler
 from ..measure.requirements import UnsupportedProgram, accept_wgsl, check_buffers
 from ..program import AnyProgram, Buffer, Program
 from ..quirks import quirks_of
 from . import gpu as layer
-from .cpu_affinity import give_each_thread_a_core
 from .device_case import DeviceCase, Poison
+from .driver_threads import pin_driver_threads
 from .peaks import measure_peaks
 from .timing import Timer
-
-_BUSY_GROUPS, _BUSY_RUNS = 256, 10
 
 
 class WebGpuBackend(Backend[Program, Sequence[layer.Step]]):
@@ -41,8 +38,7 @@ class WebGpuBackend(Backend[Program, Sequence[layer.Step]]):
         logging.getLogger("wgpu").addHandler(self._lost)
         self.gpu = layer.open_device(device, None, device.features)
         self._quirks = quirks_of(device)
-        if self._quirks.pinned_threads:
-            give_each_thread_a_core(self._compute)
+        pin_driver_threads(device, self.gpu)
         self._timer = Timer(self.gpu)
         self._poison = Poison(self.gpu)
         self._case: DeviceCase | None = None
@@ -124,17 +120,6 @@ class WebGpuBackend(Backend[Program, Sequence[layer.Step]]):
     def lost_message(self) -> str:
         """As `Backend.lost_message`."""
         return self._lost.message
-
-    def _compute(self) -> None:
-        """Keep all of the device busy for some hundredths of a second."""
-        buffer = layer.storage_buffer(self.gpu, _BUSY_GROUPS * ARITHMETIC_GROUP_BYTES)
-        pipeline = layer.make_pipeline(self.gpu, ARITHMETIC, "main")
-        group = layer.bind(self.gpu, pipeline, [(buffer, 0, buffer.size)])
-        step = layer.Step(pipeline, group, (_BUSY_GROUPS, 1, 1))
-        for _ in range(_BUSY_RUNS):
-            self.gpu.queue.submit([layer.encode(self.gpu, [step])])
-            layer.wait(self.gpu)
-        buffer.destroy()
 
     def _pipelines(self, program: Program) -> list[layer.Pipeline]:
         return [layer.make_pipeline(self.gpu, shader.source, shader.entry) for shader in program.shaders]

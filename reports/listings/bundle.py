@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.text import Text
 
 from ...support.formatting import duration, percent, size
+from ...support.serialization import plain
 from ..tables import print_json
 
 if TYPE_CHECKING:
     from ...build.bundle.builder import BuildSummary
     from ...build.runtime.painter import GeneratedImage
+    from ...build.runtime.stage_times import StageTime
 
 
 _NEAR = {"portable": "another GPU", "exact": "its own schedules, which now become other programs"}
 """How messages call the nearness of a device that lends; others by their own names."""
 
 
-def print_built(summary: BuildSummary, *, json: bool, console: Console) -> None:
-    """Print what `wgtune build` made: folder, size, records used, and limits that a browser must offer."""
+_PARTS = {"clip": "the text encoder", "unet": "a step", "vae": "the decoder"}
+"""How messages call one run of each network."""
+
+
+def print_built(summary: BuildSummary, stages: Sequence[StageTime] = (), *, json: bool, console: Console) -> None:
+    """Print what `wgtune build` made: folder, size, records used, limits that a browser must offer, and times.
+
+    ``stages`` are what `--measure` found.
+    """
     if json:
-        print_json(summary, console)
+        print_json({**plain(summary), "stages": [_stage_json(summary, one) for one in stages]}, console)
         return
     lines = [
         f"bundle     {summary.folder}, built in {duration(summary.seconds)}",
@@ -37,6 +47,7 @@ def print_built(summary: BuildSummary, *, json: bool, console: Console) -> None:
     ]
     if summary.measured_s:
         lines.append(f"image      {duration(summary.measured_s)}, the sum of the kernels' records")
+    lines += [_stage_line(summary, one) for one in stages]
     for lender in summary.borrowed:
         share = "" if lender.time_share is None else f", about {percent(lender.time_share)} of an image's time"
         near = _NEAR.get(lender.match, f"the same {lender.match}")
@@ -50,6 +61,23 @@ def print_built(summary: BuildSummary, *, json: bool, console: Console) -> None:
         )
         lines.append(f"note       {summary.from_baseline} kernels run their untuned baseline: {share}; `wgtune tune`")
     _print_lines([*lines, *(f"note       {warning}" for warning in summary.warnings)], console)
+
+
+def _stage_json(summary: BuildSummary, one: StageTime) -> dict[str, Any]:
+    return {**plain(one), "ratio": one.ratio, "records_s": summary.stage_records_s.get(one.stage)}
+
+
+def _stage_line(summary: BuildSummary, one: StageTime) -> str:
+    """Return how long a stage takes, beside its dispatches one by one, its records, and where the rest goes."""
+    records_s = summary.stage_records_s.get(one.stage)
+    by_records = "" if records_s is None else f"; {duration(records_s)} by the records"
+    parts = [f"{one.dispatches} launches by themselves {duration(one.launch_s)}"]
+    if one.gpu_s is not None:
+        parts.append(f"all in one pass {duration(one.gpu_s)} by the GPU's clock")
+    return (
+        f"measured   {_PARTS.get(one.stage, one.stage)} takes {duration(one.run_s)}, its dispatches one by one "
+        f"{duration(one.alone_s)} ({one.ratio:.2f} of it){by_records} ({', '.join(parts)})"
+    )
 
 
 def print_generated(made: GeneratedImage, *, json: bool, console: Console) -> None:

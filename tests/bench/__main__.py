@@ -1,7 +1,7 @@
 """`make bench`: each benchmark prints its ratios, measured in one run.
 
 `python -m tests.bench NAME …` runs only those named: overhead (4 minutes), scale (5 minutes), compiled (3 minutes),
-search (6 minutes).
+search (6 minutes), whole (1 minute).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import tempfile
 
 from rich.console import Console
 
-NAMES = ("overhead", "scale", "compiled", "search")
+NAMES = ("overhead", "scale", "compiled", "search", "whole")
 
 
 def main() -> None:
@@ -45,6 +45,10 @@ def main() -> None:
             from . import search
 
             search.run(Console(), arguments.trials or search.TRIALS, arguments.operators or search.OPERATORS)
+        if "whole" in names:
+            from . import whole
+
+            whole.run(Console())
 
 
 if __name__ == "__main__":

@@ -1,0 +1,75 @@
+"""What `wgtune build` prints, with the times that `--measure` takes."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from wgtune.build.bundle.builder import BuildSummary
+from wgtune.build.runtime.stage_times import StageTime
+from wgtune.cli import build as command
+from wgtune.database.schema.records import DeviceInfo
+from wgtune.devices.device import Device
+from wgtune.devices.discovery.discovery import Discovery
+from wgtune.reports.listings.bundle import print_built
+from wgtune.support.enums import Runtime
+from wgtune.support.errors import UsageError
+
+SUMMARY = BuildSummary(
+    folder=Path("bundle"),
+    kernels=3,
+    from_records=2,
+    searched=1,
+    from_baseline=1,
+    baseline_time_share=0.5,
+    measured_s=1.5,
+    dispatches=4,
+    nbytes=1 << 20,
+    weight_bytes=1 << 19,
+    scratch_bytes=1 << 18,
+    limits={},
+    features=(),
+    samplers=("euler",),
+    warnings=(),
+    seconds=2.0,
+    stage_records_s={"unet": 0.03},
+)
+STEP = StageTime("unet", 100, run_s=0.05, alone_s=0.04, gpu_s=0.045, launch_s=0.001)
+TEXT = StageTime("clip", 10, run_s=0.01, alone_s=0.01, gpu_s=None, launch_s=0.0001)
+
+
+def printed(*stages: StageTime, as_json: bool = False) -> str:
+    out = io.StringIO()
+    print_built(SUMMARY, stages, json=as_json, console=Console(file=out, width=80))
+    return out.getvalue()
+
+
+def test_a_measured_stage_is_told_beside_its_dispatches_and_its_records() -> None:
+    (line,) = [line for line in printed(STEP).splitlines() if line.startswith("measured")]
+    assert "a step takes 50.0 ms, its dispatches one by one 40.0 ms (0.80 of it); 30.0 ms by the records" in line
+    assert "100 launches by themselves 1.00 ms" in line and "all in one pass 45.0 ms" in line
+
+
+def test_what_was_not_measured_is_not_told() -> None:
+    (line,) = [line for line in printed(TEXT).splitlines() if line.startswith("measured")]
+    assert "the text encoder takes 10.0 ms" in line and "records" not in line and "clock" not in line
+    assert "measured  " not in printed()
+
+
+def test_json_has_the_stages_with_their_ratio() -> None:
+    assert json.loads(printed(as_json=True))["stages"] == []
+    step, text = json.loads(printed(STEP, TEXT, as_json=True))["stages"]
+    assert (step["stage"], step["ratio"], step["records_s"]) == ("unet", pytest.approx(0.8), 0.03)
+    assert (text["gpu_s"], text["records_s"]) == (None, None)
+
+
+def test_only_a_device_of_this_machine_can_be_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = Device("vulkan:gpu-1", "vulkan", "v", "a", "GPU 1", "Maker 7", "discrete", False, {}, (), Runtime.WGPU, 0)
+    monkeypatch.setattr(command, "discover", lambda: Discovery([here], []))
+    assert command._device_here(DeviceInfo("vulkan:gpu-1", "vulkan", "v", "a", "GPU 1", False)) is here
+    with pytest.raises(UsageError, match="metal:gpu-2.*cannot be measured: wgpu finds vulkan:gpu-1"):
+        command._device_here(DeviceInfo("metal:gpu-2", "metal", "v", "a", "GPU 2", False))
