@@ -42,7 +42,7 @@ def test_schedules_of_one_device_are_measured_on_the_other(
     assert result.exit_code == 0, (result.output, result.exception)
     data = json.loads(result.stdout)
     assert (data["here"], data["there"]) == (here.key, there.key)
-    assert {row["name"] for row in data["rows"]} == {"matmul", "softmax"}
+    assert {row["name"] for row in data["rows"]} == {"products", "norms and softmax"}
     assert data["overall"]["schedules"] == 6 and data["overall"]["ratio"] > 0 and -1 <= data["overall"]["tau"] <= 1
     assert page.read_text("utf-8").count("<circle") == 6
     with Store.open(path) as store:

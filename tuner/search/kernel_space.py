@@ -57,7 +57,7 @@ class KernelSpace:
         self.sketches: list[Sketch | RuleSketch] = [*rules, *sketches(self._module, tier, context)]
         # Random points come from the project's rules and from MetaSchedule's sketches in equal parts.
         others = len(self.sketches) - len(rules)
-        self._weights = [1.0 / len(rules)] * len(rules) + [1.0 / others] * others if others else [1.0] * len(rules)
+        self._weights = [1.0 / count for count in (len(rules), others) for _ in range(count)]
         self._kernel_features = kernel_features(kernel, [sketch.space for sketch in rules])
 
     def defaults(self) -> list[Point]:

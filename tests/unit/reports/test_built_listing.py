@@ -71,5 +71,5 @@ def test_only_a_device_of_this_machine_can_be_measured(monkeypatch: pytest.Monke
     here = Device("vulkan:gpu-1", "vulkan", "v", "a", "GPU 1", "Maker 7", "discrete", False, {}, (), Runtime.WGPU, 0)
     monkeypatch.setattr(command, "discover", lambda: Discovery([here], []))
     assert command._device_here(DeviceInfo("vulkan:gpu-1", "vulkan", "v", "a", "GPU 1", False)) is here
-    with pytest.raises(UsageError, match="metal:gpu-2.*cannot be measured: wgpu finds vulkan:gpu-1"):
+    with pytest.raises(UsageError, match=r"metal:gpu-2.*cannot be measured: wgpu finds vulkan:gpu-1"):
         command._device_here(DeviceInfo("metal:gpu-2", "metal", "v", "a", "GPU 2", False))
