@@ -65,7 +65,7 @@ test-wheel:
 
 shipped-release: $(VENV)/.installed
 	@test -n "$(DB)" -a -n "$(NAME)" || { echo "usage: make shipped-release DB=tuned.db NAME=2026.11"; exit 2; }
-	rm -f database/shipped/*.wgtune.db*
+	rm -f database/shipped/*.wgtune.*
 	$(BIN)/wgtune db release "$(NAME)" --db "$(DB)" -o database/shipped
 
 bench: $(VENV)/.installed-dev vulkan
