@@ -12,6 +12,7 @@ from wgtune.devices import quirks
 from wgtune.devices.device import Device
 from wgtune.devices.quirks import DriverMatch, Quirk, Quirks
 from wgtune.devices.webgpu import backend as module
+from wgtune.devices.webgpu import driver_threads
 from wgtune.devices.webgpu.backend import WebGpuBackend
 
 
@@ -20,7 +21,7 @@ def submissions_before_the_first_run(device: Device, case: Path, monkeypatch: py
     pinned: list[object] = []
     grids: list[tuple[int, int, int]] = []
     encode = module.layer.encode
-    monkeypatch.setattr(module, "give_each_thread_a_core", pinned.append)
+    monkeypatch.setattr(driver_threads, "give_each_thread_a_core", pinned.append)
     opened = WebGpuBackend(device)
     monkeypatch.setattr(
         module.layer, "encode", lambda gpu, steps: (grids.extend(s.grid for s in steps), encode(gpu, steps))[1]
