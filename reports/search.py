@@ -88,6 +88,11 @@ class SearchReport:
         named = [(name, [pair for pair in both if name in (ALL, pair[0].kind.value)]) for name in _NAMES]
         return [compared(name, pairs, self.share) for name, pairs in named if pairs]
 
+    @property
+    def goal(self) -> str:
+        """The share of the best known speed as text: ``95 %``, ``97.5 %``."""
+        return f"{percent(self.share).removesuffix(' %').removesuffix('.0')} %"
+
     def to_json(self) -> dict[str, Any]:
         """Return JSON values: seconds, speeds as parts of the best known, and numbers of trials."""
         data = {
@@ -131,7 +136,7 @@ class SearchReport:
 
     def sentences(self) -> list[str]:
         """Return sentences on the figures as a whole."""
-        share = f"{percent(self.share).removesuffix('.0 %').removesuffix(' %')} %"
+        share = self.goal
         lines = [
             "Speeds are parts of the best known, of several kernels their geometric mean. The untuned baseline is "
             "trial 0; schedules taken from elsewhere and failures count as trials.",
@@ -177,7 +182,7 @@ class SearchReport:
             f"with all its trials, so that the true ratio is {_BOUND_WORDS[all_.bound]}."
         )
         return (
-            f"{second} takes {_bounded(all_)} the trials of {first} until {share} of the best known speed (geometric "
+            f"{second} takes {all_.shown} the trials of {first} until {share} of the best known speed (geometric "
             f"mean over {_count(all_.kernels, 'kernel')}){total}.{words if all_.bound else ''}"
         )
 
@@ -209,7 +214,7 @@ class SearchReport:
         ]
         side = [Column("side", "search")] if len(self.sides) > 1 else []
         needed = [
-            Column("median", f"to {_whole_percent(self.share)}: median", "right"),
+            Column("median", f"to {self.goal}: median", "right"),
             Column("mean", "mean", "right"),
             Column("missed", "not reached", "right"),
         ]
@@ -229,7 +234,7 @@ class SearchReport:
 
     def comparison_table(self) -> list[dict[str, Any]]:
         """Return the rows of the table of comparisons."""
-        return [{**vars(one), "shown": _bounded(one)} for one in self.comparisons]
+        return [{**vars(one), "shown": one.shown} for one in self.comparisons]
 
     def class_table(self) -> list[dict[str, Any]]:
         """Return the rows of the table of classes; a curve that ended earlier keeps its last speed."""
@@ -244,7 +249,6 @@ class SearchReport:
 
     def kernel_columns(self) -> list[Column]:
         """Return the columns of the table of kernels."""
-        share = _whole_percent(self.share)
         return [
             Column("name", "kernel", flexible=True),
             Column("class", "class", drop=3),
@@ -253,7 +257,7 @@ class SearchReport:
             Column("start", "untuned", "right", _whole_percent, drop=2),
             Column("end", "at the end", "right", _whole_percent, drop=1),
             Column("curve", "speed", drop=4),
-            Column("needed", f"trials to {share}", "right"),
+            Column("needed", f"trials to {self.goal}", "right"),
         ]
 
     def render(self, console: Console, limit: int | None = None) -> None:
@@ -369,10 +373,6 @@ def _sides(searches: Sequence[dict[str, KernelSearch]], databases: Sequence[str]
 
 
 _BOUND_WORDS = {"≤": "that or less", "≥": "that or more", "≈": "not certain either way"}
-
-
-def _bounded(found: Comparison) -> str:
-    return f"{found.bound} {ratio(found.ratio)}".strip()
 
 
 def _count(number: int, what: str) -> str:

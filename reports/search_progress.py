@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from ..database.queries.search_history import SearchTrial
 from ..database.schema.records import TrialKind
+from ..support.formatting import ratio
 from ..tuner.kernel_names import KernelClass
 
 
@@ -185,6 +186,11 @@ class Comparison:
         return {(False, False): "", (True, False): "≤", (False, True): "≥", (True, True): "≈"}[
             bool(self.first_missed), bool(self.second_missed)
         ]
+
+    @property
+    def shown(self) -> str:
+        """The ratio of trials with its bound, as text."""
+        return f"{self.bound} {ratio(self.ratio)}".strip()
 
 
 def compared(name: str, pairs: Sequence[tuple[KernelSearch, KernelSearch]], share: float) -> Comparison:

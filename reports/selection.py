@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ..database.reader import Reader
 from ..database.schema.records import DeviceInfo, ModelInfo
 from ..support.errors import UsageError
-from ..tuner.kernel_names import names_kernel
+from ..tuner.kernel_names import chosen_kernels
 from .launch_counts import ModelLaunches
 
 _SHORTEST_KEY = 6
@@ -81,17 +81,8 @@ def select_kernels(
     found = {
         one.workload.id: one.workload.name for one in launches.kernels if not stages or set(stages) & set(one.stages)
     }
-    for pattern in patterns or ():
-        if not any(names_kernel(pattern, name, key) for key, name in found.items()):
-            raise UsageError(
-                f"no kernel of {model} is called {pattern!r}",
-                "`wgtune report coverage` lists them; a pattern such as 'conv2d*' works too",
-            )
-    return {
-        key: name
-        for key, name in found.items()
-        if not patterns or any(names_kernel(pattern, name, key) for pattern in patterns)
-    }
+    hint = "`wgtune report coverage` lists them; a pattern such as 'conv2d*' works too"
+    return chosen_kernels(patterns or (), found, model, hint)
 
 
 def _empty(store: Reader) -> UsageError:

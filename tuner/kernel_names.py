@@ -6,8 +6,11 @@ A name is the fused operators in their order, then the first digits of the kerne
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from fnmatch import fnmatchcase
+
+from ..support.errors import UsageError
 
 _MIN_ID_DIGITS = 6
 """Hex digits from which a word may be the beginning of a kernel's id."""
@@ -52,6 +55,21 @@ def kernel_class(name: str) -> KernelClass:
     """Return the class of the kernel called ``name``; TVM's counters (``conv2d12``) do not matter."""
     words = {re.sub(r"(?<=[a-z])\d+$", "", re.sub(r"(?<=\dd)\d+$", "", word)) for word in name.split("_")}
     return next((found for word, found in _WORDS.items() if word in words), KernelClass.ELEMENTWISE)
+
+
+def chosen_kernels(patterns: Sequence[str], names: Mapping[str, str], model: str, hint: str) -> dict[str, str]:
+    """Return those of ``names``, a model's kernels by id, that one of the patterns of `--kernels` means; all of none.
+
+    Raises UsageError with ``hint`` where a pattern means no kernel.
+    """
+    for pattern in patterns:
+        if not any(names_kernel(pattern, name, key) for key, name in names.items()):
+            raise UsageError(f"no kernel of {model} is called {pattern!r}", hint)
+    return {
+        key: name
+        for key, name in names.items()
+        if not patterns or any(names_kernel(pattern, name, key) for pattern in patterns)
+    }
 
 
 def names_kernel(pattern: str, name: str, kernel_id: str) -> bool:

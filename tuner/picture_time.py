@@ -7,18 +7,6 @@ launches of the program are in it; a page's launches cost about as much as those
 
 from __future__ import annotations
 
-COMPILE_S_PER_BYTE = 1e-5
-"""Seconds of compiling per byte of WGSL where nothing was measured.
-
-79 shaders of a small Stable Diffusion took 6 µs a byte on SwiftShader and 19 µs on llvmpipe; time and size have a
-correlation of 0.6 to 0.8.
-"""
-
-
-def estimated_compile_s(wgsl_bytes: int) -> float:
-    """Return the seconds that compiling a program of so many bytes of WGSL is likely to take."""
-    return COMPILE_S_PER_BYTE * wgsl_bytes
-
 
 def first_picture_s(calls: float, latency_s: float, compile_s: float) -> float:
     """Return the seconds that a program adds to the first picture of a visit.
@@ -26,6 +14,6 @@ def first_picture_s(calls: float, latency_s: float, compile_s: float) -> float:
     Args:
         calls: calls of the kernel per picture; the program is compiled once for all of them.
         latency_s: seconds of one call, with all of its launches.
-        compile_s: seconds of compiling, as measured or as `estimated_compile_s`.
+        compile_s: seconds of compiling, as measured.
     """
     return calls * latency_s + compile_s

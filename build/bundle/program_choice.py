@@ -128,9 +128,7 @@ def _equals(
     """Return by kernel the device's records within noise of its best one, the simplest first."""
     if store is None:
         return {}
-    calls = Counter[str]()
-    for (_, kernel_id), count in capture.calls_per_image(steps).items():
-        calls[kernel_id] += count
+    calls = _calls(capture, steps)
 
     def simplicity(kernel_id: str, measured: Measured) -> tuple[int, float]:
         return measured.launches, first_picture_s(calls[kernel_id], measured.latency_s, measured.compile_s)
@@ -269,9 +267,7 @@ def time_shares(capture: Capture, choices: Mapping[str, ProgramChoice], steps: i
     multiplied by the factor by which the measured kernels together exceed theirs. A schedule that the device measured
     as another program is taken to be as fast as that was.
     """
-    calls: dict[str, int] = {}
-    for (_, kernel_id), count in capture.calls_per_image(steps).items():
-        calls[kernel_id] = calls.get(kernel_id, 0) + count
+    calls = _calls(capture, steps)
     measured = {k: c.own.latency_s for k, c in choices.items() if c.own is not None and c.own.latency_s > 0}
     if not measured:
         return None
@@ -317,9 +313,17 @@ def measured_seconds(capture: Capture, choices: Mapping[str, ProgramChoice], ste
     """Return the sum of the chosen records' times in seconds for one batch of images."""
     return sum(
         count * record.latency_s
-        for (_, kernel_id), count in capture.calls_per_image(steps).items()
+        for kernel_id, count in _calls(capture, steps).items()
         if (record := choices[kernel_id].record) is not None
     )
+
+
+def _calls(capture: Capture, steps: int) -> Mapping[str, int]:
+    """Return the launches of each kernel in a batch of images, over all stages."""
+    calls = Counter[str]()
+    for (_, kernel_id), count in capture.calls_per_image(steps).items():
+        calls[kernel_id] += count
+    return calls
 
 
 def stage_seconds(capture: Capture, choices: Mapping[str, ProgramChoice]) -> dict[str, float]:

@@ -6,7 +6,6 @@ process, in turns, so that whatever else the machine does concerns both.
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections import Counter
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ...devices.device import Device
+from ...devices.measure.job import Sampling
 from ...devices.webgpu import gpu as layer
 from ...devices.webgpu.driver_threads import pin_driver_threads
 from ...devices.webgpu.peaks import measure_launch_s
@@ -27,6 +27,8 @@ from .webgpu_runtime import WebGpuRuntime
 
 PARTS = {"clip": ("clip",), "unet": ("schedule", "unet", "guide"), "vae": ("schedule", "vae", "image")}
 """The stages that run together, by the network that takes most of their time."""
+
+_ONE_SAMPLE = Sampling(warmup=0, max_samples=1, min_samples=1)
 
 _CALLS = 3
 """UNet calls of a picture that is drawn to take times. The first one's is not taken."""
@@ -114,7 +116,6 @@ class _Part:
         # The same shader over the same grid takes the same time, whatever its buffers.
         self._count = Counter((id(step.pipeline), step.grid) for step in steps)
         self._distinct = {(id(step.pipeline), step.grid): step for step in steps}
-        self._repeats: dict[Any, int] = {}
         self._gpu_s: list[float] = []
         self._alone_s: dict[Any, list[float]] = {key: [] for key in self._distinct}
         self.run_s: list[float] = []
@@ -122,12 +123,7 @@ class _Part:
     def time_dispatches(self) -> None:
         """Time each dispatch by itself, and all of them in one pass by the GPU's clock."""
         for key, step in self._distinct.items():
-            if key not in self._repeats:
-                first_s = self._timer.run([step])
-                pass_s = self._timer.pass_s[self._timer.kind]
-                self._repeats[key] = max(1, min(1000, math.ceil(pass_s / max(first_s, 1e-7))))
-            repeats = self._repeats[key]
-            self._alone_s[key].append(self._timer.run([step], repeats) / repeats)
+            self._alone_s[key] += self._timer.sample([step], _ONE_SAMPLE, self._timer.run([step])).samples_s
         self._gpu_s.append(self._timer.run(self._steps))
 
     def result(self, name: str, launch_s: float, stamped: bool) -> StageTime:

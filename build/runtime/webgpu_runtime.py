@@ -165,18 +165,6 @@ class WebGpuRuntime:
         """Return the dispatches of ``stages`` in order."""
         return [step for stage in stages for step in self._stages[stage]]
 
-    def run(self, *stages: str) -> float:
-        """Run ``stages`` as one submission, over what the buffers hold; return the seconds until it is done.
-
-        Raises DeviceError where the GPU fails.
-        """
-        with _translated_errors(self.device):
-            commands = self._encode(*stages)
-            started = time.perf_counter()
-            self._gpu.queue.submit([commands])
-            self._wait()
-            return time.perf_counter() - started
-
     def pixels(self) -> np.ndarray:
         """Return the last batch as uint8 [batch, height, width, 4], RGBA."""
         image = self.bundle.manifest.image

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -25,9 +25,6 @@ from ..options import (
     StageOption,
     StepsOption,
 )
-
-if TYPE_CHECKING:
-    pass
 
 # What measures needs TVM or PyTorch, which take seconds to import: these functions import it themselves.
 

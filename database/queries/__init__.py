@@ -11,7 +11,6 @@ May import the modules of ``database`` and its ``schema``, not ``exchange`` or `
 - `remeasured`: trials that were measured again, beside the first measurement.
 - `compiled_facts`: what GPUs' compilers make of shaders, and the shaders of programs.
 - `taught_trials`: trials as search learns from them, with the features of schedules.
-- `calibrations`: what devices were measured to do at most.
 - `shared_schedules`: schedules that two devices both measured.
 - `health`: failures per device, and quarantined programs.
 - `trial_details`: every stored value of one session or one trial.

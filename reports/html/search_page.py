@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...support.formatting import percent, ratio
+from ...support.formatting import percent
 from ...tuner.kernel_names import KernelClass
 from ..provenance import SOFTWARE_WARNING
 from ..search import ALL, SearchReport
@@ -54,7 +54,7 @@ def search_page(report: SearchReport) -> str:
         dashed=report.sides[0].name if several else "",
         solid=report.sides[1].name if several else "",
         share_height=100 * report.share,
-        share=f"{100 * report.share:.0f} %",
+        share=report.goal,
         heights=[Tick(height, f"{height} %") for height in (0, 25, 50, 75, 100)],
         feet=[(100 * _across(trials, longest), f"{trials:,}") for trials in _sparse(marks(longest))],
         tables=_tables(report),
@@ -62,12 +62,13 @@ def search_page(report: SearchReport) -> str:
 
 
 def _tiles(report: SearchReport) -> list[tuple[str, str]]:
-    share = f"{100 * report.share:.0f} %"
-    found = [(str(row.median), f"trials to {share}, median, {row.side}") for row in report.classes if row.name == ALL]
+    found = [
+        (str(row.median), f"trials to {report.goal}, median, {row.side}") for row in report.classes if row.name == ALL
+    ]
     if report.comparisons:
         overall = report.comparisons[-1]
         first, second = (side.name for side in report.sides)
-        found.append((f"{overall.bound} {ratio(overall.ratio)}".strip(), f"trials, {second} by {first}"))
+        found.append((overall.shown, f"trials, {second} by {first}"))
     return found
 
 
@@ -93,12 +94,11 @@ def _sparse(ticks: Sequence[int]) -> list[int]:
 
 def _tables(report: SearchReport) -> list[tuple[str, str, list[str], list[list[str]]]]:
     """Return heading, explanation, heads and rows of each table."""
-    share = f"{100 * report.share:.0f} %"
     found = []
     if report.comparisons:
         words = (
             "Over the kernels searched both ways: the geometric mean of their ratios, and the ratio of the sums. "
-            f"A search that ended before {share} counts with all its trials."
+            f"A search that ended before {report.goal} counts with all its trials."
         )
         found.append(("Trials saved", words, *_cells(report.comparison_columns(), report.comparison_table())))
     words = "Speed after so many trials. A search that ended earlier keeps its last speed."

@@ -14,8 +14,6 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from tvm.s_tir import Schedule
-
 from ...database.schema.records import TrialSummary
 from ...devices.limits import Tier
 from ...devices.program import AnyProgram
@@ -60,7 +58,6 @@ logging.getLogger("tvm.s_tir.meta_schedule").setLevel(logging.CRITICAL)
 class Candidate:
     """A proposed schedule. ``program`` is None where none could be emitted; ``error`` then says why."""
 
-    schedule: Schedule
     trace: str
     program: AnyProgram | None
     error: str
@@ -191,7 +188,7 @@ class KernelSearch:
         except EmitError as failure:
             error = failure.message
         self.emit_s += time.perf_counter() - start
-        return Candidate(schedule, trace_to_json(schedule), program, error, point, features | program_features(program))
+        return Candidate(trace_to_json(schedule), program, error, point, features | program_features(program))
 
     def _is_new(self, candidate: Candidate) -> bool:
         """Return whether the candidate is to be tried; rank its point if its program's latency is known."""

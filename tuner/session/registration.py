@@ -29,7 +29,7 @@ from ...support.enums import CacheState
 from ...support.errors import UsageError
 from ..codegen.tvm_native import NativeTier
 from ..ir import Capture, Kernel
-from ..kernel_names import names_kernel
+from ..kernel_names import chosen_kernels
 from .request import TuneRequest
 
 _TOOLCHAIN = (
@@ -69,15 +69,9 @@ def select_kernels(
         if not stages or name in stages:
             for kernel in stage.calls_per_kernel():
                 found.setdefault(kernel, capture.kernels[kernel])
-    if not patterns:
-        return list(found.values())
-    for pattern in patterns:
-        if not any(names_kernel(pattern, one.name, one.id) for one in found.values()):
-            raise UsageError(
-                f"no kernel of {capture.model} is called {pattern!r}",
-                f"`wgtune kernels --model {capture.model}` lists them; a pattern such as 'conv2d*' works too",
-            )
-    return [one for one in found.values() if any(names_kernel(pattern, one.name, one.id) for pattern in patterns)]
+    hint = f"`wgtune kernels --model {capture.model}` lists them; a pattern such as 'conv2d*' works too"
+    chosen = chosen_kernels(patterns or (), {one.id: one.name for one in found.values()}, capture.model, hint)
+    return [found[kernel_id] for kernel_id in chosen]
 
 
 def check_cache_state(store: Store, device: Device, cache: CacheState) -> None:

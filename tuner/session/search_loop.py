@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from itertools import zip_longest
 
 from ...database.schema.records import TrialKind
@@ -96,14 +97,17 @@ class _RoundProposer:
     def __init__(self, context: SessionContext, runner: TrialRunner) -> None:
         self._context = context
         self._runner = runner
-        request = context.request
-        self._cost_model = CostModel(features_of(request.device, asdict(runner.peaks)))
-        self._cost_model.know(
-            known_examples(context.store, request.device, context.kernel_states.kernels, others=request.warm)
-        )
         self._searches: dict[str, KernelSearch] = {}
         self._prepared: dict[str, Prefetched[_Round]] = {}
         self._new_results: list[tuple[KernelSearch, list[_Result]]] = []
+
+    @cached_property
+    def _cost_model(self) -> CostModel:
+        """The session's model, which starts from what the database knows: read where there is something to search."""
+        request, kernels = self._context.request, self._context.kernel_states.kernels
+        model = CostModel(features_of(request.device, asdict(self._runner.peaks)))
+        model.know(known_examples(self._context.store, request.device, kernels, others=request.warm))
+        return model
 
     def prepared_first(self, kernel_ids: Iterable[str]) -> list[str]:
         """Return ``kernel_ids`` with the kernels of prepared rounds first: these were due when the last round began."""
@@ -155,6 +159,7 @@ class _RoundProposer:
         tried = states.tried(kernel.id) if known is None else []
         lend = known is None and request.warm
         lent = lent_schedules(self._context.store, request.device, kernel.id) if lend else []
+        model = self._cost_model  # reads the database, which is this thread's
 
         def work(timer: PhaseTimer) -> _Round:
             with timer.timing(SessionPhase.SEARCH):
@@ -164,7 +169,7 @@ class _RoundProposer:
                     kernel,
                     request.tier,
                     request.seed,
-                    self._cost_model,
+                    model,
                     tried,
                     request.quirks,
                     lent,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from wgtune.tuner.picture_time import COMPILE_S_PER_BYTE, estimated_compile_s, first_picture_s
+from wgtune.tuner.picture_time import first_picture_s
 
 
 def test_a_program_is_compiled_once_and_run_for_every_call() -> None:
@@ -15,8 +15,3 @@ def test_compiling_decides_between_programs_that_hardly_run() -> None:
     fast, short = (1.00e-3, 0.5), (1.02e-3, 0.1)
     assert first_picture_s(20, *fast) > first_picture_s(20, *short)
     assert first_picture_s(100_000, *fast) < first_picture_s(100_000, *short)
-
-
-def test_an_unmeasured_program_compiles_for_as_long_as_its_text() -> None:
-    assert estimated_compile_s(10_000) == pytest.approx(10_000 * COMPILE_S_PER_BYTE)
-    assert 0.01 < estimated_compile_s(10_000) < 1
