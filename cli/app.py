@@ -79,6 +79,11 @@ COMMANDS: dict[str, LazyCommand | CommandGroup] = {
                 "come.",
                 "`wgtune report compiled --model sd-v1-5 --chip navi21,gfx1100`",
             ),
+            "bundle": LazyCommand(
+                "report.bundle:report_bundle",
+                "Name the record that each kernel of a bundle comes from, and the times that its builder measured.",
+                "`wgtune report bundle dist/`",
+            ),
         },
     ),
     "build": LazyCommand(

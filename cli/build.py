@@ -36,7 +36,7 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from ..build.runtime.stage_times import StageTime
+    from ..build.format.documents import StageTime
 
 
 def build(
@@ -63,7 +63,8 @@ def build(
     measure: Annotated[
         bool,
         typer.Option(
-            "--measure", help="Afterwards run each stage on the device, and compare it with the sum of its kernels."
+            "--measure",
+            help="Afterwards run each stage on the device, compare it with the sum of its kernels, and keep the times.",
         ),
     ] = False,
     db: DbOption = None,
@@ -98,10 +99,12 @@ def build(
         summary = build_bundle(request, store, report)
     stages: list[StageTime] = []
     if here is not None:
+        from ..build.bundle.documents import store_measured
         from ..build.runtime.stage_times import measure_stages
 
         with progress("Measuring") as report:
             stages = measure_stages(Bundle.open(output), here, progress=report)
+        store_measured(output, here, stages, summary.stage_records_s)
     print_built(summary, stages, json=json, console=stdout())
 
 

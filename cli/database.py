@@ -13,7 +13,7 @@ from ..database.exchange.diff import diff
 from ..database.exchange.merge import merge
 from ..database.exchange.release import write_release
 from ..database.queries.layers import open_layers, open_releases
-from ..database.queries.trial_details import show_session, show_trial
+from ..database.queries.trial_details import session_number, show_session, show_trial
 from ..database.readonly import opened
 from ..database.schema.records import AliasLevel
 from ..database.store import Store
@@ -209,12 +209,13 @@ def db_import(
 
 
 def db_show(
-    session: Annotated[int, typer.Argument(help="Number of the session.")],
+    session: Annotated[str, typer.Argument(help="Number of the session, or its uid.")],
     trial: Annotated[int | None, typer.Argument(help="A trial of it, counted from 1.")] = None,
     db: DbOption = None,
     json: JsonOption = False,
 ) -> None:
     """Show all stored values of a session or of one of its trials: samples, seed, trace, needs, error."""
     with Store.open(db, create=False) as store:
-        shown = show_session(store, session) if trial is None else show_trial(store, session, trial)
+        number = session_number(store, session)
+        shown = show_session(store, number) if trial is None else show_trial(store, number, trial)
     print_shown(shown, json=json, console=stdout())

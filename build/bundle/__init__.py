@@ -11,6 +11,7 @@ Modules, in reading order:
 - `device_limits`: the WebGPU limits that a plan needs, checked against a tier
 - `weights`: packs weights and constants into shards
 - `tokenizer`: the tokenizer's files
+- `documents`: the record of each kernel's program, and times of stages, as documents of the bundle
 - `bundle_programs`: the shaders of a finished bundle by kernel, to be judged without running them
 - `atomic_folder`: replaces the output folder in one step
 """

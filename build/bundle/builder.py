@@ -17,6 +17,7 @@ from ...support.enums import Match
 from ...support.errors import BundleError, UsageError
 from ...tuner.capture.sources import ModelSource, resolve_model
 from ...tuner.ir import Capture, CaptureOptions
+from ..format.documents import MEASURED, PROVENANCE
 from ..format.manifest import (
     FORMAT,
     MANIFEST,
@@ -35,6 +36,7 @@ from ..format.sampler_tables import Sampler, SamplerTable, make_tables, pack_tab
 from .assembly import Assembled, assemble, find_pipeline_tensors
 from .atomic_folder import check_target, replace_folder
 from .device_limits import check_plan, check_tensors, required_limits
+from .documents import make_provenance
 from .program_choice import (
     ProgramChoice,
     borrowed_kernels,
@@ -142,6 +144,7 @@ def build_bundle(request: BuildRequest, store: Reader | None, progress: Progress
         tables[sampler.value] = TableInfo(name, sampler.class_name, runs)
     files |= {name: text.encode("utf-8") for name, text in prepared.assembled.sources.items()}
     files[PLAN] = prepared.assembled.plan.to_json()
+    files[PROVENANCE] = make_provenance(prepared.capture, prepared.choices, prepared.assembled, store).to_json()
     infos = {name: FileInfo(len(data), hashlib.sha256(data).hexdigest()) for name, data in files.items()}
     with replace_folder(request.output) as folder:
         for name, data in files.items():
@@ -160,6 +163,7 @@ def build_bundle(request: BuildRequest, store: Reader | None, progress: Progress
             prompt=prompt,
             schedulers=SchedulersInfo(prepared.default.value, source.scheduler, tables),
             files=dict(sorted(infos.items())),
+            documents=(PROVENANCE,),
         )
         # Last, so that a folder with a manifest is whole.
         _write(folder / MANIFEST, manifest.to_json())
@@ -267,7 +271,11 @@ def _page_files() -> list[tuple[str, Path]]:
 
     root = app_dir()
     files = [(path.relative_to(root).as_posix(), path) for path in sorted(root.rglob("*")) if path.is_file()]
-    taken = [name for name, _ in files if name in (MANIFEST, PLAN) or name.split("/")[0] in ("kernels", "weights")]
+    taken = [
+        name
+        for name, _ in files
+        if name in (MANIFEST, PLAN, PROVENANCE, MEASURED) or name.split("/")[0] in ("kernels", "weights")
+    ]
     if taken:
         raise BundleError(f"the page's file {taken[0]} would overwrite the bundle's own")
     return files

@@ -199,6 +199,8 @@ class Manifest:
     schedulers: SchedulersInfo
     files: dict[str, FileInfo]
     """Every file but the manifest and the page, by its path in the bundle."""
+    documents: tuple[str, ...] = ()
+    """Those of the files that only tell about the bundle: no runtime reads them."""
 
     def to_json(self) -> bytes:
         """Return the content of manifest.json."""

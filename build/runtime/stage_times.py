@@ -9,7 +9,6 @@ from __future__ import annotations
 import statistics
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from ...devices.webgpu import gpu as layer
 from ...devices.webgpu.driver_threads import pin_driver_threads
 from ...devices.webgpu.peaks import measure_launch_s
 from ...devices.webgpu.timing import Timer
+from ..format.documents import StageTime
 from ..format.manifest import TOKENIZER
 from ..format.reader import Bundle
 from ..format.tokenizer import load_tokenizer, token_ids
@@ -32,32 +32,6 @@ _ONE_SAMPLE = Sampling(warmup=0, max_samples=1, min_samples=1)
 
 _CALLS = 3
 """UNet calls of a picture that is drawn to take times. The first one's is not taken."""
-
-
-@dataclass(frozen=True)
-class StageTime:
-    """Medians over several rounds, in seconds, of one part of a picture: the text encoder, a step, or the decoder.
-
-    Attributes:
-        stage: the network.
-        dispatches: dispatches of one run.
-        run_s: one run while a picture is drawn, by the wall clock: from its submission until it is done.
-        alone_s: sum of its dispatches, each repeated by itself with warm caches, as the tuner measures kernels.
-        gpu_s: one run by the GPU's timestamps; None where it has none.
-        launch_s: what so many launches cost on the device by themselves; part of all the others.
-    """
-
-    stage: str
-    dispatches: int
-    run_s: float
-    alone_s: float
-    gpu_s: float | None
-    launch_s: float
-
-    @property
-    def ratio(self) -> float:
-        """The sum of the dispatches alone over the whole: 1 where nothing is lost between them."""
-        return self.alone_s / self.run_s
 
 
 def measure_stages(

@@ -7,4 +7,5 @@ May import what ``cli`` may. Modules:
 - `measured`: stability and fidelity, which measure again.
 - `pytorch`: the records beside times of PyTorch.
 - `compiled`: programs compiled for GPUs that are not here.
+- `bundle`: where a bundle's kernels come from.
 """

@@ -14,6 +14,32 @@ from ..sql_reader import SqlReader
 _KEYS = frozenset({"id", "session_id", "workload_id", "device_id", "schedule_id"})
 
 
+_SHORTEST_UID = 6
+_LONGEST_NUMBER = 18
+"""Digits of a session's number at most; a uid has 32."""
+
+
+def session_number(store: SqlReader, wanted: str) -> int:
+    """Return the number of a session here, given that number, or the session's uid or the beginning of it.
+
+    Raises:
+        UsageError: there is no such session, or the uids of several begin so.
+    """
+    is_number = wanted.isascii() and wanted.isdecimal() and len(wanted) <= _LONGEST_NUMBER
+    by_number = select(session.c.id).where(session.c.id == (int(wanted) if is_number else None))
+    by_uid = select(session.c.id).where(session.c.uid.startswith(wanted.lower(), autoescape=True)).limit(2)
+    with store.reading() as connection:
+        found = connection.execute(by_number).scalars().all()
+        if not found and len(wanted) >= _SHORTEST_UID:
+            found = connection.execute(by_uid).scalars().all()
+    if len(found) == 1:
+        return int(found[0])
+    raise UsageError(
+        f"{store.name} has {'several sessions' if found else 'no session'} {wanted!r}",
+        "`wgtune db info` counts sessions, `wgtune report bundle` prints the uids of those that a bundle comes from",
+    )
+
+
 def show_session(store: SqlReader, session_id: int) -> SessionRecord:
     """Return a session with its device, driver, toolchain, model, budget, reason and host.
 

@@ -7,4 +7,5 @@ May import `wgtune.reports` and the packages whose results are printed; results 
 - `database`, `session`, `aliases`: `wgtune db info`, `check`, `replay`, `show` and `alias`.
 - `exchange`: `wgtune db merge`, `release`, `diff`, `export` and `import`.
 - `bundle`, `batch`: `wgtune build` and `wgtune generate`.
+- `bundle_sources`: `wgtune report bundle`.
 """

@@ -14,8 +14,8 @@ from ..tables import print_json
 
 if TYPE_CHECKING:
     from ...build.bundle.builder import BuildSummary
+    from ...build.format.documents import StageTime
     from ...build.runtime.painter import GeneratedImage
-    from ...build.runtime.stage_times import StageTime
 
 
 _NEAR = {"portable": "another GPU", "exact": "its own schedules, which now become other programs"}
@@ -47,7 +47,7 @@ def print_built(summary: BuildSummary, stages: Sequence[StageTime] = (), *, json
     ]
     if summary.measured_s:
         lines.append(f"image      {duration(summary.measured_s)}, the sum of the kernels' records")
-    lines += [_stage_line(summary, one) for one in stages]
+    lines += [f"measured   {stage_sentence(one, summary.stage_records_s.get(one.stage))}" for one in stages]
     for lender in summary.borrowed:
         share = "" if lender.time_share is None else f", about {percent(lender.time_share)} of an image's time"
         near = _NEAR.get(lender.match, f"the same {lender.match}")
@@ -67,15 +67,14 @@ def _stage_json(summary: BuildSummary, one: StageTime) -> dict[str, Any]:
     return {**plain(one), "ratio": one.ratio, "records_s": summary.stage_records_s.get(one.stage)}
 
 
-def _stage_line(summary: BuildSummary, one: StageTime) -> str:
+def stage_sentence(one: StageTime, records_s: float | None) -> str:
     """Return how long a stage takes, beside its dispatches one by one, its records, and where the rest goes."""
-    records_s = summary.stage_records_s.get(one.stage)
     by_records = "" if records_s is None else f"; {duration(records_s)} by the records"
     parts = [f"{one.dispatches} launches by themselves {duration(one.launch_s)}"]
     if one.gpu_s is not None:
         parts.append(f"all in one pass {duration(one.gpu_s)} by the GPU's clock")
     return (
-        f"measured   {_PARTS.get(one.stage, one.stage)} takes {duration(one.run_s)}, its dispatches one by one "
+        f"{_PARTS.get(one.stage, one.stage)} takes {duration(one.run_s)}, its dispatches one by one "
         f"{duration(one.alone_s)} ({one.ratio:.2f} of it){by_records} ({', '.join(parts)})"
     )
 

@@ -12,8 +12,9 @@ from pathlib import Path
 from rich.console import Console
 
 from wgtune.build.bundle.builder import BuildRequest, build_bundle
+from wgtune.build.format.documents import StageTime
 from wgtune.build.format.reader import Bundle
-from wgtune.build.runtime.stage_times import StageTime, measure_stages
+from wgtune.build.runtime.stage_times import measure_stages
 from wgtune.cli.demo.model import make_demo_pipeline
 from wgtune.devices.discovery.discovery import discover
 from wgtune.reports.tables import Column, print_rows

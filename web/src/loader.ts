@@ -67,7 +67,7 @@ export class BundleFiles {
     this.signal = options.signal;
     this.onProgress = options.onProgress ?? (() => undefined);
     this.requests = new Requests(this.environment, this.signal);
-    this.total = sum(Object.values(manifest.files).map((file) => file.bytes));
+    this.total = sum(this.filesToRead().map((file) => file.bytes));
   }
 
   /** Opens the browser's store for the bundle at `base`, a folder's URL; without a store, each visit downloads. */
@@ -78,7 +78,7 @@ export class BundleFiles {
   /** Bytes of the files that are not stored yet. */
   async bytesToDownload(): Promise<number> {
     const missing = await Promise.all(
-      Object.values(this.manifest.files).map(async (file) => ((await this.stored(file)) ? 0 : file.bytes)),
+      this.filesToRead().map(async (file) => ((await this.stored(file)) ? 0 : file.bytes)),
     );
     return sum(missing);
   }
@@ -127,6 +127,12 @@ export class BundleFiles {
     } catch {
       // Storage may have become unavailable meanwhile; then only the space stays occupied.
     }
+  }
+
+  /** Every file but those that only tell about the bundle. */
+  private filesToRead(): FileInfo[] {
+    const documents = new Set(this.manifest.documents);
+    return Object.entries(this.manifest.files).flatMap(([path, file]) => (documents.has(path) ? [] : [file]));
   }
 
   private async stored(file: FileInfo): Promise<Response | undefined> {

@@ -22,6 +22,7 @@ export function parseManifest(value: unknown): Manifest {
       "Build the bundle again with the “wgtune” that this page came with, or open it with the page of its own version.",
     );
   }
+  const { documents = [] } = root;
   const model = object(root["model"], "model");
   const image = object(root["image"], "image");
   const requires = object(root["requires"], "requires");
@@ -51,6 +52,7 @@ export function parseManifest(value: unknown): Manifest {
     },
     schedulers: parseSchedulers(root["schedulers"]),
     files: entries(root["files"], "files", parseFile),
+    documents: array(documents, "documents").map((name, i) => string(name, `documents[${i}]`)),
   };
 }
 

@@ -59,6 +59,21 @@ function brokenOffAfter(piece: Uint8Array): Response {
   );
 }
 
+test("what only tells about the bundle is not waited for", async () => {
+  const progress: LoadProgress[] = [];
+  const told: Manifest = {
+    ...manifest({ [SHARD]: { bytes: bytes.length, sha256 }, "provenance.json": { bytes: 700, sha256: "00" } }),
+    documents: ["provenance.json"],
+  };
+  host.serve(SHARD_URL, () => new Response(bytes));
+  const options = { environment: host, onProgress: (now: LoadProgress) => progress.push(now) };
+  const files = await BundleFiles.open(BASE, told, options);
+  expect(await files.bytesToDownload()).toBe(bytes.length);
+  await files.read(SHARD);
+  expect(progress.at(-1)).toMatchObject({ bytes: bytes.length, total: bytes.length });
+  expect(await files.bytesToDownload()).toBe(0);
+});
+
 test("a file with the right hash is returned and stored", async () => {
   host.serve(SHARD_URL, () => new Response(bytes));
   const files = await open();

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from wgtune.build.bundle.builder import BuildSummary
-from wgtune.build.runtime.stage_times import StageTime
+from wgtune.build.format.documents import StageTime
 from wgtune.cli import build as command
 from wgtune.database.schema.records import DeviceInfo
 from wgtune.devices.device import Device

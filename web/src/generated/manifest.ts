@@ -27,6 +27,10 @@ export interface Manifest {
   files: {
     [k: string]: FileInfo;
   };
+  /**
+   * Those of the files that only tell about the bundle: no runtime reads them.
+   */
+  documents?: string[];
 }
 /**
  * The model, by its name and the key of its capture.

@@ -11,12 +11,17 @@ import pytest
 from synthetic_store import RADEON, ok, session
 from typer.testing import CliRunner
 
+from wgtune.build.format.documents import read_provenance
 from wgtune.build.format.manifest import Manifest
 from wgtune.build.format.reader import Bundle
 from wgtune.cli.app import app
+from wgtune.database.exchange.release import write_release
+from wgtune.database.queries.trial_details import show_trial
 from wgtune.database.schema.records import DeviceInfo, TrialKind, TrialStart, WorkloadInfo
 from wgtune.database.store import Store
 from wgtune.devices.limits import TIERS
+from wgtune.support.hashing import digest_of
+from wgtune.support.serialization import plain
 from wgtune.tuner.capture.model_capture import capture_model
 from wgtune.tuner.capture.sources import resolve_model
 from wgtune.tuner.codegen.baseline_schedules import baseline_schedules
@@ -99,3 +104,62 @@ def test_each_step_is_labelled_and_none_counts_as_verified(demo_folder: Path, da
 def shaders(folder: Path) -> set[bytes]:
     bundle = Bundle.open(folder)
     return {bundle.read(shader.file) for shader in bundle.plan.shaders}
+
+
+def test_the_record_of_every_kernel_is_named(demo_folder: Path, database: Path, tmp_path: Path) -> None:
+    build(demo_folder, database, tmp_path / "dist")
+    bundle = Bundle.open(tmp_path / "dist")
+    found = read_provenance(bundle)
+    assert found is not None and bundle.manifest.documents == ("provenance.json",)
+    assert len(found.kernels) == bundle.manifest.tuned.kernels
+    own = [one for one in found.kernels if one.source == "record"]
+    borrowed = {one.match: one for one in found.kernels if one.source == "borrowed"}
+    untuned = [one for one in found.kernels if one.source == "baseline"]
+    assert (len(own), len(untuned)) == (1, bundle.manifest.tuned.from_baseline) and set(borrowed) == set(LENDERS)
+    assert all(one.trial is None and one.match is None for one in untuned)
+    with Store.open(str(database)) as store:
+        sessions = {kept.uid: kept for kept in store.sessions()}
+        best = store.best(HERE.key, [own[0].workload])[own[0].workload]
+        for one in (*own, *borrowed.values()):
+            assert one.trial is not None
+            stored = show_trial(store, sessions[one.trial.session].session_id, one.trial.number)
+            assert (stored["workload"], stored["program_digest"]) == (one.workload, one.trial.program)
+            assert (stored["latency_s"], stored["kind"].value) == (one.trial.latency_s, one.trial.kind)
+            assert digest_of(stored["trace"]) == one.trial.schedule
+            assert found.sessions[one.trial.session].device == sessions[one.trial.session].info.device.key
+    assert own[0].trial is not None and own[0].trial.latency_s == best.latency_s and own[0].match is None
+    assert own[0].program == best.program_digest
+    assert {session.database for session in found.sessions.values()} == {"records.db"}
+    glue = {"kernels/schedule-0.wgsl", "kernels/guide-0.wgsl", "kernels/image-0.wgsl"}
+    assert {name for one in found.kernels for name in one.shaders} == {s.file for s in bundle.plan.shaders} - glue
+
+    told = CliRunner().invoke(app, ["report", "bundle", str(tmp_path / "dist")])
+    assert told.exit_code == 0, told.output
+    rows = told.stdout.splitlines()
+    for one in found.kernels:
+        (row,) = [row for row in rows if row.startswith(one.name)]
+        if one.source == "record":
+            assert " record " in row and "1.00 ms" in row and "records.db" in row
+        elif one.source == "borrowed":
+            assert f"borrowed from {LENDERS[str(one.match)].key}" in row
+        else:
+            assert "baseline, never measured" in row
+    shown = CliRunner().invoke(app, ["report", "bundle", str(tmp_path / "dist"), "--json"])
+    assert json.loads(shown.stdout)["provenance"]["kernels"] == plain(found.kernels)
+    uid = own[0].trial.session
+    for name in (uid, uid[:8]):
+        trial = CliRunner().invoke(app, ["db", "show", name, "1", "--db", str(database), "--json"])
+        assert json.loads(trial.stdout)["workload"] == own[0].workload
+
+
+def test_the_name_of_a_release_is_told(demo_folder: Path, database: Path, tmp_path: Path) -> None:
+    with Store.open(str(database)) as store:
+        release, _ = write_release(store, "lab", tmp_path / "out")
+    where = ["--model", str(demo_folder), "-o", str(tmp_path / "dist"), "--db", str(tmp_path / "own.db")]
+    Store.open(str(tmp_path / "own.db")).close()
+    small = ["--device", HERE.key, "--no-page", "--max-steps", "1", "--scheduler", "ddim"]
+    result = CliRunner().invoke(app, ["build", *where, *small, "--no-releases", "--releases", str(release)])
+    assert result.exit_code == 0, result.output
+    found = read_provenance(Bundle.open(tmp_path / "dist"))
+    assert found is not None
+    assert {session.database for session in found.sessions.values()} == {release.name}
