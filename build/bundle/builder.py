@@ -15,6 +15,8 @@ from ...database.schema.records import DeviceInfo
 from ...devices.limits import Tier, find_tier
 from ...support.enums import Match
 from ...support.errors import BundleError, UsageError
+from ...support.formatting import size
+from ...tuner.capture.checkpoint import Checkpoint
 from ...tuner.capture.sources import ModelSource, resolve_model
 from ...tuner.ir import Capture, CaptureOptions
 from ..format.documents import MEASURED, PROVENANCE
@@ -51,6 +53,9 @@ from .weights import ShardLayout, ShardWriter, layout_shards
 
 ProgressCallback = Callable[[str, float], None]
 """Receives the current step and the share of the whole that is done, from 0 to 1."""
+
+_WEIGHTS_FROM = 0.5
+"""Share of a build that is done when its weights are written."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +141,7 @@ def build_bundle(request: BuildRequest, store: Reader | None, progress: Progress
     page = _page_files() if request.page else []
     source, model_folder = _weighted_source(request.model)
     prepared = _prepare(request, source, store, progress, warnings.append)
+    weights = _open_weights(prepared.capture, source)
     files, prompt = tokenizer_files(model_folder / "tokenizer", source.token_length)
     tables = {}
     for sampler, table in prepared.tables.items():
@@ -149,7 +155,7 @@ def build_bundle(request: BuildRequest, store: Reader | None, progress: Progress
     with replace_folder(request.output) as folder:
         for name, data in files.items():
             _write(folder / name, data)
-        infos |= _write_weights(folder, prepared, source, progress)
+        infos |= _write_weights(folder, prepared, weights, progress)
         for name, origin in page:
             _write(folder / name, origin.read_bytes())
         manifest = Manifest(
@@ -244,6 +250,16 @@ def _prepare(
     )
 
 
+def _open_weights(capture: Capture, source: ModelSource) -> dict[str, Checkpoint]:
+    """Return each stage's checkpoint; raise CaptureError where one does not belong to the captured configuration."""
+    from ...tuner.capture.weight_transform import check_weights
+
+    found = {name: source.load_weights(name) for name in capture.stages}
+    for name, weights in found.items():
+        check_weights(capture.stages[name], weights)
+    return found
+
+
 def _tuned_info(request: BuildRequest, prepared: _Prepared) -> TunedInfo:
     """Count the kernels by where their schedules come from."""
     borrowed = borrowed_kernels(prepared.capture, prepared.choices, request.steps)
@@ -282,23 +298,22 @@ def _page_files() -> list[tuple[str, Path]]:
 
 
 def _write_weights(
-    folder: Path, prepared: _Prepared, source: ModelSource, progress: ProgressCallback
+    folder: Path, prepared: _Prepared, weights: Mapping[str, Checkpoint], progress: ProgressCallback
 ) -> dict[str, FileInfo]:
-    """Write the shards, one stage's weights in memory at a time; return their sizes and hashes by path."""
-    from ...tuner.capture.lowering import transform_weights
+    """Write the shards, tensor by tensor; return their sizes and hashes by path."""
+    from ...tuner.capture.weight_transform import transform_weights
 
-    stages = prepared.capture.stages
-    with ShardWriter(folder, prepared.layout) as writer:
-        for number, stage in enumerate(stages.values()):
-            progress(f"weights of {stage.name}", 0.55 + 0.4 * number / len(stages))
-            weights = source.load_weights(stage.name)
-            params = transform_weights(stage, weights)
-            del weights
-            writer.write_stage(stage, params)
-            del params
+    total = sum(prepared.layout.sizes)
+
+    def report(done: int) -> None:
+        progress(f"weights, {size(done)} of {size(total)}", _WEIGHTS_FROM + (0.99 - _WEIGHTS_FROM) * done / total)
+
+    with ShardWriter(folder, prepared.layout, report) as writer:
+        for stage in prepared.capture.stages.values():
+            writer.write_stage(stage, transform_weights(stage, weights[stage.name]))
     return {
-        ShardLayout.file(shard): FileInfo(size, digest)
-        for shard, (size, digest) in enumerate(zip(prepared.layout.sizes, writer.digests, strict=True))
+        ShardLayout.file(shard): FileInfo(nbytes, digest)
+        for shard, (nbytes, digest) in enumerate(zip(prepared.layout.sizes, writer.digests, strict=True))
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -71,11 +71,13 @@ class ShardWriter:
     """Writes and hashes the shards of a layout in order; a context manager.
 
     ``digests`` holds the SHA-256 of each finished shard; it is complete when the context has ended without an error.
+    ``progress`` receives after each tensor the bytes of the shards that are done.
     """
 
-    def __init__(self, folder: Path, layout: ShardLayout) -> None:
+    def __init__(self, folder: Path, layout: ShardLayout, progress: Callable[[int], None] = lambda done: None) -> None:
         self._folder = folder
         self._layout = layout
+        self._progress = progress
         self._shard = -1
         self._position = 0
         self.digests: list[str] = []
@@ -94,22 +96,25 @@ class ShardWriter:
         elif self._shard >= 0:
             self._file.close()
 
-    def write_stage(self, stage: Stage, params: Sequence[np.ndarray]) -> None:
+    def write_stage(self, stage: Stage, params: Iterable[np.ndarray]) -> None:
         """Write a stage's weights and constants.
 
         Args:
             stage: the next stage in the layout's order.
-            params: its weights, in the order of ``stage.params``.
+            params: its weights, in the order of ``stage.params``; each is written before the next is asked for.
 
         Raises:
             BundleError: a weight has another shape or dtype than captured, or is not finite.
         """
-        if len(params) != len(stage.params):
-            raise BundleError(f"{stage.name} has {len(params)} weights, the capture expects {len(stage.params)}")
-        for index, (spec, value) in enumerate(zip(stage.params, params, strict=True)):
+        written = 0
+        for index, value in enumerate(params):
+            written += 1
             slot = self._layout.slots.get((stage.name, "param", index))
-            if slot is not None:
-                self._write(slot, _checked(stage, spec, value))
+            if slot is not None and index < len(stage.params):
+                self._write(slot, _checked(stage, stage.params[index], value))
+            del value  # with its memory, before the next is made
+        if written != len(stage.params):
+            raise BundleError(f"{stage.name} has {written} weights, the capture expects {len(stage.params)}")
         for index, constant in enumerate(stage.constants):
             slot = self._layout.slots.get((stage.name, "constant", index))
             if slot is not None:
@@ -124,6 +129,7 @@ class ShardWriter:
             self._position = 0
         self._append(b"\0" * (slot.offset - self._position))
         self._append(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
+        self._progress(sum(self._layout.sizes[: self._shard]) + self._position)
 
     def _append(self, data: bytes | memoryview) -> None:
         self._file.write(data)

@@ -6,10 +6,8 @@ them share memory. Views cost nothing: a reshape, or a range marked by the conve
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import tvm
@@ -17,20 +15,17 @@ from tvm import relax, te
 from tvm.relax import transform as passes
 from tvm.tirx import PrimFunc
 
-from ...database.tvm.graph_json import load_json
 from ...support.errors import CaptureError
 from ..ir import Call, Kernel, Operand, Stage, TensorSpec
 from .kernel import make_kernel
 from .sincos import legalize_cos, legalize_sin
 from .torch_ops import CONCAT, SLICE
 
-if TYPE_CHECKING:
-    import torch
-
 WGSL_DTYPES = frozenset({"float32", "float16", "int32", "uint32"})
 """Types that a storage buffer can hold in TVM's layout; WGSL has no 64-bit numbers and stores no booleans."""
 
-_TRANSFORM = "main_transform_params"
+TRANSFORM = "main_transform_params"
+"""Name of the function that computes weights from the checkpoint's tensors (`passes.LiftTransformParams`)."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +50,8 @@ def lower(
         weights: the checkpoint's name of each weight.
     """
     lifted = passes.LiftTransformParams()(module)
-    transform = tvm.IRModule({name: f for name, f in lifted.functions.items() if name.name_hint == _TRANSFORM})
-    rest = tvm.IRModule({name: f for name, f in lifted.functions.items() if name.name_hint != _TRANSFORM})
+    transform = tvm.IRModule({name: f for name, f in lifted.functions.items() if name.name_hint == TRANSFORM})
+    rest = tvm.IRModule({name: f for name, f in lifted.functions.items() if name.name_hint != TRANSFORM})
     fuse = tvm.transform.Sequential(
         [
             passes.DecomposeOpsForInference(),
@@ -76,54 +71,6 @@ def lower(
     flat.stage.weight_names = weights
     flat.stage.weight_transform = tvm.ir.save_json(transform)
     return flat.stage, flat.kernels
-
-
-def transform_weights(stage: Stage, weights: Mapping[str, torch.Tensor | np.ndarray]) -> list[np.ndarray]:
-    """Return the values of ``stage.params``, computed on the CPU by the stage's weight transform.
-
-    Args:
-        stage: the stage whose parameters are wanted.
-        weights: checkpoint tensors by canonical name.
-
-    Raises:
-        CaptureError: tensors are missing, or have another shape than the model's configuration says.
-    """
-    if not stage.params:
-        return []
-    module = load_json(stage.weight_transform)
-    function = module[_TRANSFORM]
-    expected = [_spec(name, ty) for name, ty in zip(stage.weight_names, function.params[0].ty.fields, strict=True)]
-    missing = [spec.name for spec in expected if spec.name not in weights]
-    if missing:
-        listed = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
-        raise CaptureError(
-            f"the checkpoint of {stage.name} lacks {listed}", "the weights must belong to the captured configuration"
-        )
-    tensors = [_tvm_tensor(_checked(stage.name, weights[spec.name], spec)) for spec in expected]
-    machine = relax.VirtualMachine(tvm.compile(module, target="llvm"), tvm.cpu())
-    results = machine[_TRANSFORM](tensors)
-    return [np.from_dlpack(result).reshape(spec.shape) for result, spec in zip(results, stage.params, strict=True)]
-
-
-def _checked(stage: str, weight: torch.Tensor | np.ndarray, spec: TensorSpec) -> torch.Tensor:
-    import torch
-
-    tensor = torch.from_numpy(weight) if isinstance(weight, np.ndarray) else weight
-    # Old checkpoints store the decoder's attention as 1 × 1 convolutions: the same numbers with two more axes.
-    if math.prod(tensor.shape) != math.prod(spec.shape) or tuple(d for d in tensor.shape if d != 1) != tuple(
-        d for d in spec.shape if d != 1
-    ):
-        raise CaptureError(
-            f"{stage}: {spec.name} is {tuple(tensor.shape)} in the checkpoint, the configuration says {spec.shape}",
-            "the weights must belong to the captured configuration",
-        )
-    return tensor.detach().to(getattr(torch, spec.dtype)).reshape(spec.shape).contiguous()
-
-
-def _tvm_tensor(tensor: torch.Tensor) -> tvm.runtime.Tensor:
-    # TVM shares memory that is aligned to 64 bytes; tensors of a mapped file begin anywhere.
-    aligned = tensor.data_ptr() % 64 == 0
-    return tvm.runtime.from_dlpack(tensor) if aligned else tvm.runtime.tensor(tensor.numpy())
 
 
 def _dims(ty: Any) -> tuple[int, ...]:

@@ -12,17 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...support.errors import CaptureError, first_line
-
-if TYPE_CHECKING:
-    import torch
+from .checkpoint import Checkpoint, choose_files
 
 COMPONENTS = {"clip": "text_encoder", "clip2": "text_encoder_2", "unet": "unet", "vae": "vae"}
 """The folder of each stage in a diffusers pipeline, in order of execution."""
 
-_WEIGHT_BASES = ("diffusion_pytorch_model", "model", "pytorch_model")
 _CONFIG_PATTERNS = ["model_index.json", "*/*.json", "*/*.txt", "*/*.model"]
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
@@ -58,10 +55,8 @@ class ModelSource:
             )
         return [stage for stage in self.configs if wanted is None or stage in wanted]
 
-    def load_weights(self, stage: str) -> dict[str, torch.Tensor]:
-        """Return the checkpoint of ``stage`` on the CPU, in its own dtypes, by canonical name.
-
-        See `canonical_weight_name`. Tensors of safetensors files are mapped into memory and read on access.
+    def load_weights(self, stage: str) -> Checkpoint:
+        """Return the checkpoint of ``stage`` by canonical name (see `canonical_weight_name`); it is read on access.
 
         Raises:
             CaptureError: the stage or its files are missing, or a file cannot be read.
@@ -75,10 +70,7 @@ class ModelSource:
         if not files:
             where = self.folder / COMPONENTS[stage] if self.folder else f"the built-in configuration {self.name!r}"
             raise CaptureError(f"there are no weights for {stage} in {where}", "give a diffusers folder with weights")
-        weights: dict[str, torch.Tensor] = {}
-        for path in files:
-            weights.update(_read_tensors(path))
-        return {canonical_weight_name(stage, name): tensor for name, tensor in weights.items()}
+        return Checkpoint(files, lambda name: canonical_weight_name(stage, name))
 
     def _weight_files(self, stage: str) -> list[Path]:
         if self.folder is None:
@@ -87,8 +79,7 @@ class ModelSource:
         if not folder.is_dir():
             return []
         present = {path.name for path in folder.iterdir()}
-        chosen = _choose_weights(present, lambda index: json.loads((folder / index).read_text(encoding="utf-8")))
-        return [folder / name for name in chosen if name in present] if set(chosen) <= present else []
+        return [folder / name for name in choose_files(present, lambda index: _read_json(folder / index))]
 
     def _download_weights(self, stage: str) -> None:
         import huggingface_hub
@@ -99,10 +90,9 @@ class ModelSource:
             present = {name.split("/", 1)[1] for name in names if name.startswith(f"{component}/")}
 
             def read_index(index: str) -> dict[str, Any]:
-                path = huggingface_hub.hf_hub_download(self.repo_id, f"{component}/{index}")
-                return json.loads(Path(path).read_text(encoding="utf-8"))
+                return _read_json(Path(huggingface_hub.hf_hub_download(self.repo_id, f"{component}/{index}")))
 
-            wanted = _choose_weights(present, read_index)
+            wanted = choose_files(present, read_index)
             for name in wanted:
                 huggingface_hub.hf_hub_download(self.repo_id, f"{component}/{name}")
         except (OSError, huggingface_hub.errors.HfHubHTTPError) as error:
@@ -220,41 +210,3 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise CaptureError(f"{path} does not hold a JSON object")
     return data
-
-
-def _choose_weights(present: set[str], read_index: Any) -> list[str]:
-    """Return the names of a component's weight files: safetensors before torch's format, full precision before half.
-
-    Args:
-        present: names of the files in the component's folder.
-        read_index: returns the JSON of a sharded checkpoint's index, which names the shards.
-    """
-    for extension in ("safetensors", "bin"):
-        for variant in ("", "fp16"):
-            for base in _WEIGHT_BASES:
-                single = ".".join(part for part in (base, variant, extension) if part)
-                if single in present:
-                    return [single]
-                index = ".".join(part for part in (base, extension, "index", variant, "json") if part)
-                if index in present:
-                    return sorted(set(read_index(index)["weight_map"].values()))
-    return []
-
-
-def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    from pickle import UnpicklingError
-
-    import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except UnpicklingError as error:
-        raise CaptureError(
-            f"{path} holds more than tensors, and is not read: it could run code", "use safetensors"
-        ) from error
-    except (OSError, RuntimeError, SafetensorError) as error:
-        raise CaptureError(f"cannot read the weights in {path}: {error}", "download the file again") from error

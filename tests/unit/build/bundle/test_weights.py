@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -77,3 +78,19 @@ def test_a_missing_weight_is_told(tmp_path: Path) -> None:
     each = stage("vae", [4, 4])
     with pytest.raises(BundleError, match="1 weights"), ShardWriter(tmp_path, layout_shards({"vae": each})) as writer:
         writer.write_stage(each, [np.zeros(4, np.float32)])
+
+
+def test_each_weight_is_written_before_the_next_is_asked_for(tmp_path: Path) -> None:
+    each = stage("unet", [100, 300, 50])
+    done: list[int] = []
+
+    def values() -> Iterator[np.ndarray]:
+        for index, spec in enumerate(each.params):
+            assert len(done) == index
+            yield np.ones(spec.shape, np.float32)
+
+    layout = layout_shards({"unet": each}, shard_bytes=1024)
+    with ShardWriter(tmp_path, layout, done.append) as writer:
+        writer.write_stage(each, values())
+    assert done == [400, 400 + 1200, 400 + 1200 + 200], "each tensor is larger than what its shard has left"
+    assert sum(layout.sizes) == done[-1]

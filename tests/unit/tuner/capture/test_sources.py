@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from wgtune.support.errors import CaptureError
+from wgtune.tuner.capture import checkpoint
 from wgtune.tuner.capture.sources import builtin_names, canonical_weight_name, resolve_model
 
 
@@ -118,12 +119,53 @@ def test_weights_are_read_from_safetensors_torch_files_halves_and_shards(tmp_pat
     index = {"weight_map": {"a": "part-1.safetensors", "b": "part-2.safetensors"}}
     (shards / "unet" / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(index))
 
-    for folder, names in ((whole, ["a"]), (half, ["a"]), (torches, ["a"]), (shards, ["a", "b"])):
+    halves = make_folder(tmp_path / "halves", unet={})
+    parts = {n: f"diffusion_pytorch_model.fp16-0000{i}-of-00002.safetensors" for i, n in enumerate("ab", 1)}
+    for name, part in parts.items():
+        save_file({name: tensor.half()}, halves / "unet" / part)
+    index_file = halves / "unet" / "diffusion_pytorch_model.safetensors.index.fp16.json"
+    index_file.write_text(json.dumps({"weight_map": parts}))
+
+    for folder, names in ((whole, ["a"]), (half, ["a"]), (torches, ["a"]), (shards, ["a", "b"]), (halves, ["a", "b"])):
         source = resolve_model(str(folder))
         assert source.has_weights
         weights = source.load_weights("unet")
         assert sorted(weights) == names
         assert all(torch.equal(value.float(), tensor) for value in weights.values())
+
+
+def test_an_index_without_its_shards_leaves_the_half_precision_files(tmp_path: Path) -> None:
+    # So it is where only the halves were downloaded, with all JSON files.
+    unet = make_folder(tmp_path, unet={}) / "unet"
+    full = {"weight_map": {"a": "diffusion_pytorch_model-00001-of-00001.safetensors"}}
+    (unet / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(full))
+    half = {"weight_map": {"a": "diffusion_pytorch_model.fp16-00001-of-00001.safetensors"}}
+    (unet / "diffusion_pytorch_model.fp16.safetensors.index.json").write_text(json.dumps(half))
+    save_file({"a": torch.ones(2).half()}, unet / half["weight_map"]["a"])
+    source = resolve_model(str(tmp_path))
+    assert source.has_weights
+    assert source.load_weights("unet")["a"].dtype == torch.float16
+
+
+def test_an_index_that_names_no_files_is_refused(tmp_path: Path) -> None:
+    unet = make_folder(tmp_path, unet={}) / "unet"
+    index = unet / "diffusion_pytorch_model.safetensors.index.json"
+    for text in ("{", "{}", '{"weight_map": {"a": 1}}'):
+        index.write_text(text)
+        with pytest.raises(CaptureError, match=r"safetensors\.index\.json"):
+            resolve_model(str(tmp_path)).load_weights("unet")
+
+
+def test_a_checkpoint_larger_than_its_window_is_mapped_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tensors = {f"w{i}": torch.full((64,), float(i)) for i in range(10)}
+    save_file(tensors, tmp_path / "a.safetensors")
+    torch.save({f"b.{name}": value for name, value in tensors.items()}, tmp_path / "b.bin")
+    monkeypatch.setattr(checkpoint, "WINDOW_BYTES", 600)
+    weights = checkpoint.Checkpoint([tmp_path / "a.safetensors", tmp_path / "b.bin"], lambda n: n.replace(".", "_"))
+    kept = dict(weights)
+    assert len(kept) == 20 and "w10" not in weights
+    for name, value in tensors.items():
+        assert torch.equal(kept[name], value) and torch.equal(kept[f"b_{name}"], value)
 
 
 def test_a_missing_shard_counts_as_no_weights_and_a_damaged_file_is_named(tmp_path: Path) -> None:
