@@ -184,3 +184,7 @@ class Reader(Protocol):
     def origin(self, record: Record) -> TrialOrigin:
         """Return where a record of this reader is stored, in the numbers of that database."""
         ...
+
+    def of_layer(self, record: Record, index: int) -> Record:
+        """Return a record of ``layers[index]`` as this reader returns it: its ids may be others here."""
+        ...

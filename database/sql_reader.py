@@ -254,6 +254,10 @@ class SqlReader:
         """See `Reader.origin`."""
         return TrialOrigin(self.name, record.session_id, record.number)
 
+    def of_layer(self, record: Record, index: int) -> Record:
+        """See `Reader.of_layer`: this database is its only layer."""
+        return record
+
     def stale(self) -> ColumnElement[bool]:
         """Return the condition that the installed TVM is known not to apply a trial's schedule."""
         return is_stale()

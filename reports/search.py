@@ -40,6 +40,8 @@ ALL = "all"
 """The name of the row over all classes."""
 _NAMES = [*(kind.value for kind in KernelClass), ALL]
 _BARS = "▁▂▃▄▅▆▇█"
+DROPS_FIRST = 20
+"""The least `Column.drop` of every other number of trials, which go first."""
 
 
 @dataclass(frozen=True)
@@ -387,7 +389,7 @@ def _drop(at: int, count: int) -> int:
     """Return a tick's place in the order in which columns go: the first and the last stay, every other goes first."""
     if at in (0, count - 1):
         return 0
-    return 20 + at if at % 2 else 10 + at
+    return DROPS_FIRST + at if at % 2 else at
 
 
 def _sparkline(speeds: Sequence[float]) -> str:

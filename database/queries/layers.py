@@ -222,7 +222,7 @@ class Layers:
         return found
 
     def of_layer(self, record: Record, index: int) -> Record:
-        """Return a record of one of `layers` as this reader returns it."""
+        """See `Reader.of_layer`."""
         return replace(
             record,
             trial_id=record.trial_id + index * _APART,

@@ -13,7 +13,6 @@ from ..reader import Reader
 from ..schema.records import Record, TrialKind
 from ..schema.rows import RECORDS, device, to_record, trial, workload
 from ..sql_reader import SqlReader, is_superseded
-from .layers import Layers
 
 ALWAYS = 0.03
 """Share by which medians may differ and still count as equal, however well they are known."""
@@ -105,5 +104,4 @@ def _rivals(
 
 def _record(reader: Reader, index: int, trial_id: int) -> Record:
     with reader.layers[index].reading() as connection:
-        record = to_record(connection.execute(RECORDS.where(trial.c.id == trial_id)).one())
-    return reader.of_layer(record, index) if isinstance(reader, Layers) else record
+        return reader.of_layer(to_record(connection.execute(RECORDS.where(trial.c.id == trial_id)).one()), index)

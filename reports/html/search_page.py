@@ -11,7 +11,7 @@ from typing import Any
 from ...support.formatting import percent
 from ...tuner.kernel_names import KernelClass
 from ..provenance import SOFTWARE_WARNING
-from ..search import ALL, SearchReport
+from ..search import ALL, DROPS_FIRST, SearchReport
 from ..search_progress import ClassRow, marks
 from ..tables import Column
 from .charts import Tick
@@ -102,7 +102,9 @@ def _tables(report: SearchReport) -> list[tuple[str, str, list[str], list[list[s
         )
         found.append(("Trials saved", words, *_cells(report.comparison_columns(), report.comparison_table())))
     words = "Speed after so many trials. A search that ended earlier keeps its last speed."
-    found.append(("Class by class", words, *_cells(report.class_columns(), report.class_table())))
+    # With every number of trials the table is wider than a page: those go that a narrow terminal drops first.
+    columns = [column for column in report.class_columns() if column.drop < DROPS_FIRST]
+    found.append(("Class by class", words, *_cells(columns, report.class_table())))
     columns = [column for column in report.kernel_columns() if column.key != "curve"]
     found.append(("All kernels", "What took most trials first.", *_cells(columns, report.table())))
     return found

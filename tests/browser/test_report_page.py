@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from playwright.sync_api import Browser, Page
 from report_database import fill
-from synthetic_store import CAPTURE, LLVMPIPE
+from synthetic_store import CAPTURE, LLVMPIPE, MATMUL, add_demo, baseline, measure, ok, session
 
 from wgtune.database.store import Store
 from wgtune.reports.html.page import write_page
+from wgtune.reports.html.search_page import write_search_page
+from wgtune.reports.search import search_report
+from wgtune.support.enums import Runtime
 
 SPEED_UP, KERNEL = 6, 0
 
@@ -62,3 +67,38 @@ def test_the_page_fits(browser, report, scheme, width):
     assert (text < back) == (scheme == "light") and abs(text - back) > 400
     assert said == []
     page.context.close()
+
+
+@pytest.fixture(scope="module")
+def search_page(tmp_path_factory) -> str:
+    """Searches of 256 trials, cold and warm."""
+    folder = tmp_path_factory.mktemp("search")
+    stores = []
+    for name, trials in (("cold", 256), ("warm", 128)):
+        store = Store.memory()
+        add_demo(store)
+        budget = {"trials": trials, "warm": True} if name == "warm" else {"trials": trials}
+        made = store.begin_session(replace(session(), budget=budget))
+        baseline(store, made, MATMUL, ok(8e-3))
+        for number in range(trials):
+            measure(store, made, MATMUL, ok(4e-3 / (1 + number)), f"{name} {number}")
+        stores.append(store)
+    cold, warm = stores
+    write_search_page(
+        folder / "page.html", search_report(warm, "demo", {MATMUL.id: MATMUL.name}, LLVMPIPE, Runtime.WGPU, cold)
+    )
+    for store in stores:
+        store.close()
+    return (folder / "page.html").as_uri()
+
+
+def test_the_tables_of_searches_of_hundreds_of_trials_fit_a_small_window(browser, search_page):
+    page, said = opened(browser, search_page, viewport={"width": 1100, "height": 800})
+    assert "256" in column_heads(page), "the number of all trials is there"
+    wide = page.eval_on_selector_all(".scroll", "all => all.filter(one => one.scrollWidth > one.clientWidth).length")
+    assert wide == 0 and said == []
+    page.context.close()
+
+
+def column_heads(page: Page) -> list[str]:
+    return page.eval_on_selector_all("thead th", "heads => heads.map(head => head.textContent)")

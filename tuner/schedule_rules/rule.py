@@ -66,8 +66,9 @@ class Quantities:
 
     ``threads`` of a workgroup, and ``groups`` of them. A thread computes ``results``, in vectors of ``vector``, and its
     innermost loop writes out ``statements``. ``shared_bytes`` are a workgroup's. Per multiply-add a thread loads
-    ``loads`` values from workgroup memory and ``staged`` come from memory. ``cost`` is the rule's own estimate of
-    the time on an unknown GPU, in no unit.
+    ``loads`` values, from workgroup memory where operands are copied there first, else from storage; ``staged`` come
+    from storage, through a workgroup's copies or past them. ``cost`` is the rule's own estimate of the time on an
+    unknown GPU, in no unit.
     """
 
     threads: float | None = None

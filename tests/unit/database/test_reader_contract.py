@@ -64,7 +64,7 @@ def reader(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Reader]:
 
 
 def test_every_reader_has_the_whole_contract_with_the_same_arguments() -> None:
-    assert len(CONTRACT) == 18
+    assert len(CONTRACT) == 19
     for kind in (SqlReader, Store, Layers):
         for name in CONTRACT:
             wanted, found = getattr(Reader, name), getattr(kind, name, None)
