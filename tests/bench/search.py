@@ -1,14 +1,13 @@
 """Trials until 95 % of the best speed, warm against cold: with the other software adapter's records, or with none.
 
 The kernels are searched on llvmpipe and on SwiftShader, cold, in a database for each. Then each adapter searches each
-again in a copy of what the other one found. The goal is 95 % of the speed of the cold search's best. Baselines are
-trial 0; trials of known schedules count like those of search. A search that does not get there counts as one trial more
-than it made. Times of software adapters scatter by some per cent, so single kernels say little.
+again in a copy of what the other one found. The goal is 95 % of the speed of the cold search's best. Trials are counted
+and compared as `wgtune report search` does. Times of software adapters scatter by some per cent, so single kernels say
+little.
 """
 
 from __future__ import annotations
 
-import math
 import os
 import tempfile
 from collections.abc import Sequence
@@ -20,9 +19,11 @@ from rich.table import Table
 
 from wgtune.cli.demo.model import make_demo_pipeline
 from wgtune.database.exchange.merge import merge
+from wgtune.database.queries.search_history import search_histories
 from wgtune.database.store import Store
 from wgtune.devices.device import Device
 from wgtune.devices.discovery.discovery import discover
+from wgtune.reports.search_progress import KernelSearch, Progress, compared, progress
 from wgtune.tuner.capture.model_capture import capture_model
 from wgtune.tuner.capture.sources import resolve_model
 from wgtune.tuner.ir import Capture, Kernel
@@ -43,14 +44,17 @@ _DRIVERS = (
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """Trials of one kernel on one device until the goal; ``best`` is the warm search's best speed by the cold one's."""
+class Pair:
+    """The searches for one kernel on one device; for both the best known time is the cold one's."""
 
     device: str
-    kernel: Kernel
-    cold: int
-    warm: int
-    best: float
+    cold: KernelSearch
+    warm: KernelSearch
+
+    @property
+    def best(self) -> float:
+        """The warm search's best speed by the cold one's."""
+        return self.warm.speed(self.warm.progress.trials)
 
 
 def software_adapters() -> list[Device]:
@@ -61,31 +65,24 @@ def software_adapters() -> list[Device]:
     return sorted(found, key=lambda device: device.key)
 
 
-def times(capture: Capture, device: Device, kernel: Kernel, database: Path, trials: int, warm: bool) -> list[float]:
-    """Seconds of every trial of a new session in their order, infinite for one that failed."""
+def searched(capture: Capture, device: Device, kernel: Kernel, database: Path, trials: int, warm: bool) -> Progress:
+    """Search once more, in a database without trials of this device, and return the progress."""
     request = TuneRequest(
         capture=capture, device=device, kernels=[kernel.id], trials=trials, reason="bench", warm=warm, seed=int(warm)
     )
     with Store.open(str(database)) as store:
         tune(request, store)
-        return [
-            point.latency_s if point.latency_s is not None else math.inf
-            for point in store.history(device.key, [kernel.id], device.runtime)
-        ]
-
-
-def until(taken: Sequence[float], goal: float) -> int:
-    """Number of the first trial that took no longer than ``goal``, the first being 0; one more than all if none did."""
-    return next((number for number, seconds in enumerate(taken) if seconds <= goal), len(taken))
+        history = search_histories(store, device.key, [kernel.id], device.runtime)[kernel.id]
+        return progress(history, {one.session_id for one in history} if warm else ())
 
 
 def compare(
     capture: Capture, devices: Sequence[Device], kernels: Sequence[Kernel], folder: Path, trials: int
-) -> list[Comparison]:
+) -> list[Pair]:
     """Search kernels on two devices, cold and then warm."""
     colds = {device.key: folder / f"cold-{number}.db" for number, device in enumerate(devices)}
     cold = {
-        (kernel.id, device.key): times(capture, device, kernel, colds[device.key], trials, warm=False)
+        (kernel.id, device.key): searched(capture, device, kernel, colds[device.key], trials, warm=False)
         for kernel in kernels
         for device in devices
     }
@@ -94,17 +91,14 @@ def compare(
         for device, other in zip(devices, reversed(devices), strict=True):
             database = folder / f"warm-{len(found)}.db"
             merge([str(colds[other.key])], str(database))
-            warm = times(capture, device, kernel, database, max(1, trials // 2), warm=True)
             taken = cold[kernel.id, device.key]
-            best = min(taken)
-            goal = best / _SHARE
-            found.append(Comparison(device.key, kernel, until(taken, goal), until(warm, goal), best / min(warm)))
+            warm = searched(capture, device, kernel, database, max(1, trials // 2), warm=True)
+            best = taken.at(taken.trials)
+            assert best is not None, "a session without a verified baseline ends in an error"
+            kind = kernel_class(kernel.name)
+            sides = (KernelSearch(kernel.name, kernel.id, kind, side, best) for side in (taken, warm))
+            found.append(Pair(device.key, *sides))
     return found
-
-
-def ratio(found: Sequence[Comparison]) -> float:
-    """Warm trials over cold ones: the geometric mean, of the trials plus one because a baseline may get there."""
-    return math.exp(sum(math.log((1 + one.warm) / (1 + one.cold)) for one in found) / len(found))
 
 
 def run(console: Console, trials: int = TRIALS, operators: Sequence[str] = OPERATORS) -> None:
@@ -129,9 +123,14 @@ def run(console: Console, trials: int = TRIALS, operators: Sequence[str] = OPERA
     for header in ("kernel", "adapter", "cold", "warm", "warm's best, speed"):
         table.add_column(header, justify="left" if header in ("kernel", "adapter") else "right")
     for one in found:
-        table.add_row(one.kernel.name, one.device, str(one.cold), str(one.warm), f"{one.best:.2f}")
+        needed = (str(side.needed(_SHARE)) for side in (one.cold, one.warm))
+        table.add_row(one.cold.name, one.device, *needed, f"{one.best:.2f}")
     console.print(table)
-    for kind in dict.fromkeys(kernel_class(one.kernel.name) for one in found):
-        some = [one for one in found if kernel_class(one.kernel.name) is kind]
-        console.print(f"{kind.value}: warm takes {ratio(some):.2f} × the trials of cold")
-    console.print(f"all: {ratio(found):.2f} ×")
+    for kind in dict.fromkeys(one.cold.kind for one in found):
+        _print_ratio(console, kind.value, [one for one in found if one.cold.kind is kind])
+    _print_ratio(console, "all", found)
+
+
+def _print_ratio(console: Console, name: str, found: Sequence[Pair]) -> None:
+    made = compared(name, [(one.cold, one.warm) for one in found], _SHARE)
+    console.print(f"{name}: warm takes {made.shown} the trials of cold")

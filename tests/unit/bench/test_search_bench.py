@@ -1,27 +1,41 @@
-"""The search benchmark's figures."""
+"""The search benchmark counts as `wgtune report search` does."""
 
 from __future__ import annotations
 
-import math
+import io
 import sys
 
 import pytest
 from folders import REPOSITORY
-from tuning_kernels import matmul
+from rich.console import Console
+
+from wgtune.reports.search_progress import KernelSearch, Progress, Step
+from wgtune.tuner.kernel_names import KernelClass
 
 sys.path.insert(0, str(REPOSITORY))
 
-from tests.bench.search import Comparison, ratio, until
+from tests.bench.search import Pair, _print_ratio
 
 
-def test_trials_until_a_goal() -> None:
-    taken = [4.0, math.inf, 2.0, 1.0]
-    assert until(taken, 4.0) == 0 and until(taken, 2.5) == 2 and until(taken, 1.0) == 3
-    assert until(taken, 0.5) == 4, "one more than were made after the baseline"
+def side(warm: bool, trials: int, *steps: tuple[int, float]) -> KernelSearch:
+    made = Progress(warm, trials, tuple(Step(*step) for step in steps))
+    return KernelSearch("conv2d_add", "id", KernelClass.CONVOLUTION, made, 1.0)
 
 
-def test_the_ratio_is_a_geometric_mean() -> None:
-    kernel = matmul()
-    found = [Comparison("a", kernel, 15, 3, 1.0), Comparison("b", kernel, 7, 7, 1.0)]
-    assert ratio(found) == pytest.approx(0.5)
-    assert ratio([Comparison("a", kernel, 0, 0, 1.0)]) == 1.0
+def test_the_warm_searchs_best_is_told_by_the_cold_ones() -> None:
+    cold = side(False, 16, (0, 4.0), (8, 1.0))
+    assert Pair("a", cold, side(True, 8, (0, 4.0), (2, 0.8))).best == pytest.approx(1 / 0.8)
+    assert Pair("a", cold, side(True, 8, (0, 4.0))).best == pytest.approx(1 / 4)
+
+
+@pytest.mark.parametrize(
+    ("warm", "words"),
+    [
+        (side(True, 8, (0, 4.0), (2, 1.0)), "all: warm takes 0.25 × the"),
+        (side(True, 8, (0, 4.0)), "warm takes ≥ 1.00 ×"),
+    ],
+)
+def test_a_search_that_does_not_get_there_counts_with_all_its_trials(warm: KernelSearch, words: str) -> None:
+    out = io.StringIO()
+    _print_ratio(Console(file=out, width=200), "all", [Pair("a", side(False, 16, (0, 4.0), (8, 1.0)), warm)])
+    assert words in out.getvalue()
