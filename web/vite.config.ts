@@ -20,5 +20,6 @@ export default defineConfig({
       },
     },
   },
+  worker: { format: "es" },
   test: { include: ["test/**/*.test.ts"], environment: "node" },
 });

@@ -1,7 +1,7 @@
 """`make bench`: each benchmark prints its ratios, measured in one run.
 
 `python -m tests.bench NAME …` runs only those named: overhead (4 minutes), scale (5 minutes), compiled (3 minutes),
-search (6 minutes), whole (1 minute).
+search (6 minutes), whole (1 minute), page (4 minutes, 4 GiB of memory and 8 GiB of disk).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import tempfile
 
 from rich.console import Console
 
-NAMES = ("overhead", "scale", "compiled", "search", "whole")
+NAMES = ("overhead", "scale", "compiled", "search", "whole", "page")
 
 
 def main() -> None:
@@ -22,6 +22,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print JSON where the benchmark has it (scale)")
     parser.add_argument("--trials", type=int, help="search: trials per kernel, cold")
     parser.add_argument("--operators", nargs="+", help="search: beginnings of kernels' names, such as conv2d_add")
+    parser.add_argument("--shards", type=int, help="page: shards of 64 MiB in the bundle")
     arguments = parser.parse_args()
     if unknown := set(arguments.names) - set(NAMES):
         parser.error(f"no benchmark is called {', '.join(sorted(unknown))}")
@@ -49,6 +50,10 @@ def main() -> None:
             from . import whole
 
             whole.run(Console())
+        if "page" in names:
+            from . import page
+
+            page.run(Console(), arguments.shards or page.SHARDS)
 
 
 if __name__ == "__main__":

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from chromium import Serve
-from drawing import slow_down, wait_until_ready
+from drawing import add_script, wait_until_ready
 from playwright.sync_api import Page, Route, expect
 from synthetic_bundle import UNET, SyntheticBundle, make_bundle
 
@@ -47,7 +46,7 @@ def test_insecure_page(page: Page, bundle: SyntheticBundle, serve: Serve) -> Non
 
 
 def test_no_adapter(page: Page, bundle: SyntheticBundle, serve: Serve) -> None:
-    page.add_init_script("GPU.prototype.requestAdapter = async () => null")
+    add_script(page, "GPU.prototype.requestAdapter = async () => null")
     page.goto(serve(bundle.folder))
     title, message, hint = fault(page)
     assert title == "No GPU"
@@ -185,7 +184,8 @@ def test_plan_outside_its_buffers(page: Page, serve: Serve, tmp_path: Path) -> N
 
 def test_too_little_memory(page: Page, serve: Serve, tmp_path: Path) -> None:
     make_bundle(tmp_path)
-    page.add_init_script(
+    add_script(
+        page,
         """const popErrorScope = GPUDevice.prototype.popErrorScope;
         let first = true;
         GPUDevice.prototype.popErrorScope = async function () {
@@ -193,37 +193,13 @@ def test_too_little_memory(page: Page, serve: Serve, tmp_path: Path) -> None:
           if (!first) return error;
           first = false;
           return new GPUOutOfMemoryError("no space left");
-        };"""
+        };""",
     )
     page.goto(serve(tmp_path))
     title, message, hint = fault(page)
     assert title == "Not enough GPU memory"
     assert message.startswith("The GPU has no room for ")
     assert "Close other tabs" in hint
-
-
-def test_device_lost_while_drawing(page: Page, bundle: SyntheticBundle, serve: Serve) -> None:
-    slow_down(page)
-    page.add_init_script(
-        """const requestDevice = GPUAdapter.prototype.requestDevice;
-        GPUAdapter.prototype.requestDevice = async function (...args) {
-          return (window.device = await requestDevice.apply(this, args));
-        };"""
-    )
-    page.goto(serve(bundle.folder))
-    wait_until_ready(page)
-    page.get_by_label("Steps").select_option("20")
-    page.get_by_role("button", name="Generate").click()
-    expect(page.get_by_text(re.compile(r"Step \d+ of 20"))).to_be_visible()
-    page.evaluate("() => window.device.destroy()")
-    title, message, hint = fault(page)
-    assert title == "The GPU stopped"
-    assert message.startswith("The GPU stopped working for this page")
-    assert "reload" in hint
-    expect(page.get_by_role("button", name="Generate")).to_be_disabled()
-    page.get_by_role("button", name="Reload").click()
-    wait_until_ready(page)
-    expect(page.get_by_role("alert")).to_be_hidden()
 
 
 def _rewrite_plan(folder: Path, change: Callable[[dict], object]) -> None:

@@ -89,7 +89,7 @@ def test_token_ids_are_pythons(page: Page, serve: Serve, clip: tuple[Path, CLIPT
     got = page.evaluate(
         """async (texts) => {
           const pipeline = await window.wgtune.ready;
-          return texts.map((text) => Array.from(pipeline.tokenize(text).ids));
+          return Promise.all(texts.map(async (text) => Array.from((await pipeline.tokenize(text)).ids)));
         }""",
         texts,
     )

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 from chromium import Serve
-from drawing import difference, shown, slow_down, wait_until_ready
+from drawing import add_script, difference, shown, slow_down, wait_until_ready, worker
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 from synthetic_bundle import SyntheticBundle, make_bundle
@@ -153,14 +153,15 @@ def test_progress_while_drawing(page: Page, bundle: SyntheticBundle, serve: Serv
 
 
 def test_no_readback_between_steps(page: Page, bundle: SyntheticBundle, serve: Serve) -> None:
-    page.add_init_script(
-        """window.maps = 0;
+    add_script(
+        page,
+        """globalThis.maps = 0;
         const mapAsync = GPUBuffer.prototype.mapAsync;
-        GPUBuffer.prototype.mapAsync = function (...args) { window.maps++; return mapAsync.apply(this, args); };"""
+        GPUBuffer.prototype.mapAsync = function (...args) { maps++; return mapAsync.apply(this, args); };""",
     )
     page.goto(serve(bundle.folder))
     page.evaluate("() => window.wgtune.generate({ prompt: 'x', steps: 20 })")
-    assert page.evaluate("() => window.maps") == 1
+    assert worker(page).evaluate("() => globalThis.maps") == 1
 
 
 def test_saves_the_picture_as_png(ready: Page, bundle: SyntheticBundle) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import base64
+import json
 from typing import Any
 
 import numpy as np
-from playwright.sync_api import Page
+from playwright.sync_api import Page, Worker
 
 _GENERATE = """
 async (options) => {
@@ -29,14 +30,41 @@ _CANVASES = """
 """
 
 
+# A worker's script is imported behind another one: Playwright's own init scripts run in pages only.
+_IN_WORKERS = """
+{
+  const script = %s;
+  const Plain = globalThis.Worker;
+  if (Plain) globalThis.Worker = class extends Plain {
+    constructor(url, options) {
+      const code = `${script}\nawait import(${JSON.stringify(new URL(url, location.href).href)});`;
+      super(URL.createObjectURL(new Blob([code], { type: "text/javascript" })), options);
+    }
+  };
+}
+"""
+
+
+def add_script(page: Page, script: str) -> None:
+    """Run ``script`` in the page and in each of its workers, before their own scripts."""
+    page.add_init_script(script + _IN_WORKERS % json.dumps(script))
+
+
+def worker(page: Page) -> Worker:
+    """The worker that loads and draws."""
+    (found,) = page.workers
+    return found
+
+
 def slow_down(page: Page) -> None:
     """Let every submission to the GPU seem to take a tenth of a second, on whatever machine this is."""
-    page.add_init_script(
+    add_script(
+        page,
         """const done = GPUQueue.prototype.onSubmittedWorkDone;
         GPUQueue.prototype.onSubmittedWorkDone = async function () {
           await done.call(this);
           await new Promise((resolve) => setTimeout(resolve, 100));
-        };"""
+        };""",
     )
 
 

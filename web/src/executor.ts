@@ -1,31 +1,12 @@
-/** Runs a plan on a device: makes buffers, pipelines and bind groups once, then runs stages as lists of dispatches. */
+/** Runs a plan on a device: makes its buffers and stages once, then runs stages as lists of dispatches. */
 
 import { throwIfCancelled, WgtuneError } from "./errors";
-import { alignedSize, padded, readBuffer, type BufferPart } from "./buffers";
+import { alignedSize, readBuffer, type BufferPart } from "./buffers";
 import { recordLaunches, type Launch } from "./launch";
-import {
-  memoryBytes,
-  STAGES,
-  type PlaceName,
-  type Plan,
-  type PlanBuffer,
-  type PlanDispatch,
-  type StageName,
-} from "./plan";
+import { memoryBytes, type PlaceName, type Plan, type PlanBuffer, type StageName } from "./plan";
 import { Pacer } from "./pacer";
-import { ShaderCompiler, type CompiledShader } from "./shader";
+import { prepareStages, type PlanSource, type Preparation } from "./preparation";
 import { DeviceWatch, refusedCommand } from "./watch";
-
-/** Size of one upload. A shard may have hundreds of MiB, and the browser allocates staging memory for each upload. */
-const UPLOAD_BYTES = 16 << 20;
-/** Number of shards in JavaScript's memory at a time. */
-const SHARDS_AT_ONCE = 2;
-
-/** Where a plan's files come from. */
-export interface PlanSource {
-  readText(path: string): Promise<string>;
-  read(path: string): Promise<Uint8Array<ArrayBuffer>>;
-}
 
 export class Executor {
   private readonly pacer = new Pacer();
@@ -35,7 +16,7 @@ export class Executor {
     private readonly device: GPUDevice,
     private readonly plan: Plan,
     private readonly buffers: GPUBuffer[],
-    private readonly stages: Record<StageName, Launch[]>,
+    private readonly prepared: Preparation,
     private readonly watch: DeviceWatch,
   ) {
     const [, , size] = plan.names.pixels;
@@ -46,7 +27,7 @@ export class Executor {
   }
 
   /**
-   * Fills the buffers from `source` and compiles every shader, in parallel.
+   * Allocates the buffers, and starts to fill them from `source` and to compile every shader; `ready` waits for that.
    *
    * @param onShader is called after each shader with the number compiled and the number of all
    */
@@ -62,11 +43,17 @@ export class Executor {
       () => allocate(device, plan.buffers),
       `${megabytes(memoryBytes(plan))} MB of GPU memory`,
     );
-    const [shaders] = await watch.guard(
-      Promise.all([compile(device, plan, source, onShader), upload(device, plan.buffers, buffers, source)]),
-    );
-    const stages = await watch.scoped(() => bind(device, plan, buffers, shaders), "the plan's bind groups");
-    return new Executor(device, plan, buffers, stages, watch);
+    return new Executor(device, plan, buffers, prepareStages(device, watch, plan, buffers, source, onShader), watch);
+  }
+
+  /** Resolves when the stages `names` can run without waiting; rejects where one of them never can. */
+  async ready(names: readonly StageName[]): Promise<void> {
+    await Promise.all(names.map((name) => this.prepared.stages[name]));
+  }
+
+  /** Resolves when all of the plan is there, also what no stage uses; rejects where some of it never comes. */
+  async complete(): Promise<void> {
+    await this.prepared.complete;
   }
 
   /** Writes `data` to the place `name` from byte `offset`; ordered with runs and copies. */
@@ -105,25 +92,30 @@ export class Executor {
   }
 
   /**
-   * Runs the stages `names` in order and waits for the last dispatch.
+   * Runs the stages `names` in order, once they are ready, and waits for the last dispatch.
    *
    * @param onPart is called after each submission with the share of the dispatches that are done, from 0 to 1
+   * @returns seconds of JavaScript in which commands were encoded and submitted
    */
-  async run(names: StageName[], onPart: (share: number) => void, signal?: AbortSignal): Promise<void> {
-    const launches = names.flatMap((name) => this.stages[name]);
+  async run(names: StageName[], onPart: (share: number) => void, signal?: AbortSignal): Promise<number> {
+    const launches = (await untilAborted(Promise.all(names.map((name) => this.prepared.stages[name])), signal)).flat();
     const done = (count: number): void => {
       finished += count;
       onPart(finished / launches.length);
     };
     let finished = 0;
+    let encoding = 0;
     for (let at = 0; at < launches.length;) {
       throwIfCancelled(signal);
       const part = launches.slice(at, at + this.pacer.size);
+      const before = performance.now();
       this.submit(part);
+      encoding += performance.now() - before;
       at += part.length;
       await this.watch.guard(this.pacer.submitted(this.device.queue.onSubmittedWorkDone(), part.length, done));
     }
     await this.watch.guard(this.pacer.drain(done));
+    return encoding / 1000;
   }
 
   /** Returns the bytes of `pixels`, after all that was submitted before. */
@@ -163,77 +155,23 @@ function allocate(device: GPUDevice, buffers: PlanBuffer[]): GPUBuffer[] {
   });
 }
 
-async function upload(device: GPUDevice, specs: PlanBuffer[], buffers: GPUBuffer[], source: PlanSource): Promise<void> {
-  const waiting = [...specs.keys()].filter((i) => specs[i]!.shard !== undefined);
-  const work = async (): Promise<void> => {
-    for (let i = waiting.shift(); i !== undefined; i = waiting.shift()) {
-      const shard = specs[i]!.shard!;
-      const data = await source.read(shard);
-      if (data.byteLength > specs[i]!.bytes) {
-        throw new WgtuneError(
-          "format",
-          `${shard} has ${data.byteLength} bytes, more than its buffer's ${specs[i]!.bytes}.`,
-        );
-      }
-      for (let at = 0; at < data.byteLength; at += UPLOAD_BYTES) {
-        device.queue.writeBuffer(buffers[i]!, at, padded(data.subarray(at, at + UPLOAD_BYTES)));
-      }
-      await device.queue.onSubmittedWorkDone();
-    }
-  };
-  await Promise.all(Array.from({ length: SHARDS_AT_ONCE }, work));
-}
-
-function compile(
-  device: GPUDevice,
-  plan: Plan,
-  source: PlanSource,
-  onShader: (done: number, all: number) => void,
-): Promise<CompiledShader[]> {
-  const compiler = new ShaderCompiler(device);
-  // Several shaders may be entry points of one file, which is read once.
-  const texts = new Map<string, Promise<string>>();
-  const text = (file: string): Promise<string> => {
-    const known = texts.get(file) ?? source.readText(file);
-    texts.set(file, known);
-    return known;
-  };
-  let done = 0;
-  return Promise.all(
-    plan.shaders.map(async ({ file, entry }) => {
-      const shader = await compiler.compile(await text(file), entry, file);
-      onShader(++done, plan.shaders.length);
-      return shader;
-    }),
-  );
-}
-
-function bind(
-  device: GPUDevice,
-  plan: Plan,
-  buffers: GPUBuffer[],
-  shaders: CompiledShader[],
-): Record<StageName, Launch[]> {
-  const groups = new Map<string, GPUBindGroup>();
-  const launch = ({ shader, bindings, grid }: PlanDispatch, where: string): Launch => {
-    const compiled = shaders[shader]!;
-    const key = JSON.stringify([shader, bindings]);
-    let group = groups.get(key);
-    if (group === undefined) {
-      const entries = compiled.bindings.map((binding): GPUBindGroupEntry => {
-        const range = bindings[binding];
-        if (range === undefined) throw new WgtuneError("format", `${where} gives its shader no binding ${binding}.`);
-        const [buffer, offset, size] = range;
-        return { binding, resource: { buffer: buffers[buffer]!, offset, size } };
-      });
-      group = device.createBindGroup({ layout: compiled.layout, entries, label: where });
-      groups.set(key, group);
-    }
-    return { pipeline: compiled.pipeline, group, grid };
-  };
-  const stages = {} as Record<StageName, Launch[]>;
-  for (const name of STAGES) stages[name] = plan.stages[name].map((dispatch, i) => launch(dispatch, `${name}[${i}]`));
-  return stages;
+/** The result of `work`, unless `signal` is aborted first: then throws `cancelled`. */
+async function untilAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  work.catch(() => undefined); // Nobody waits for it after an abort.
+  throwIfCancelled(signal);
+  if (signal === undefined) return work;
+  let stop: () => void = () => undefined;
+  const aborted = new Promise<void>((resolve) => {
+    stop = resolve;
+    signal.addEventListener("abort", stop, { once: true });
+  });
+  try {
+    await Promise.race([work, aborted]);
+    throwIfCancelled(signal);
+    return await work;
+  } finally {
+    signal.removeEventListener("abort", stop);
+  }
 }
 
 function megabytes(bytes: number): number {

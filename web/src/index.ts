@@ -1,14 +1,18 @@
 /** The runtime without the page: `import { Pipeline } from "./assets/wgtune.js"`. */
 
+export type {
+  GenerateOptions,
+  GenerateProgress,
+  GenerateResult,
+  LoadOptions,
+  Picture,
+  RecoverOptions,
+  StorageReport,
+  TextToImage,
+} from "./api";
 export { WgtuneError, type FaultKind } from "./errors";
-export type { LoadProgress } from "./loader";
+export { loadPipeline, type Loaded } from "./load";
+export type { LoadProgress } from "./loading/progress";
 export type { Manifest } from "./manifest";
 export { randn } from "./noise";
-export {
-  Pipeline,
-  type GenerateResult,
-  type GenerateProgress,
-  type GenerateOptions,
-  type LoadOptions,
-  type Picture,
-} from "./pipeline";
+export { Pipeline } from "./pipeline";

@@ -63,6 +63,16 @@ export function stepsOf(table: TableInfo): number[] {
     .sort((a, b) => a - b);
 }
 
+/** Returns the table's number of steps closest to `wanted`. */
+export function nearestSteps(table: TableInfo, wanted: number): number {
+  return stepsOf(table).reduce((best, steps) => (Math.abs(steps - wanted) < Math.abs(best - wanted) ? steps : best));
+}
+
+/** Names of a bundle's schedulers with their numbers of steps, ascending. */
+export function schedulersOf(manifest: Manifest): Map<string, number[]> {
+  return new Map(Object.entries(manifest.schedulers.tables).map(([name, table]) => [name, stepsOf(table)]));
+}
+
 function parseTuned(value: unknown): TunedInfo {
   const tuned = object(value, "tuned");
   const { baseline_time_share: share = null, borrowed = [] } = tuned;

@@ -1,141 +1,138 @@
 /** Generates pictures from prompts: runs the plan's stages in order (docs/bundle.md, "Drawing one batch"). */
 
+import type {
+  GenerateOptions,
+  GenerateProgress,
+  GenerateResult,
+  LoadOptions,
+  Picture,
+  RecoverOptions,
+  StorageReport,
+  TextToImage,
+} from "./api";
 import { textOf, throwIfCancelled, WgtuneError } from "./errors";
 import { Executor } from "./executor";
 import { openGpu, type Gpu } from "./gpu";
-import { BundleFiles, fetchManifest, type LoadProgress } from "./loader";
-import { stepsOf, type Manifest, type TableInfo } from "./manifest";
+import { pageHeapBytes, threadHeapBytes } from "./heap";
+import { BundleFiles, fetchManifest } from "./loading/loader";
+import { nearestSteps, schedulersOf, type Manifest } from "./manifest";
 import { randn } from "./noise";
-import { memoryBytes, parsePlan, type StageName } from "./plan";
+import { memoryBytes, parsePlan, type Plan, type StageName } from "./plan";
 import { SchedulerRun } from "./scheduler";
 import { PromptTokenizer, type Tokens } from "./tokenizer";
 
-export interface LoadOptions {
-  onProgress?: (progress: LoadProgress) => void;
-  /** Called after each compiled shader. */
-  onShader?: (done: number, all: number) => void;
-  /** Called once with the manifest, before anything large is fetched. */
-  onManifest?: (manifest: Manifest) => void;
-  /** Called once with the number of bytes to download; loading continues when the promise resolves. */
-  beforeDownload?: (bytes: number) => Promise<void> | void;
-  signal?: AbortSignal;
+/** The stages that must be ready before drawing may start. */
+const TO_START: readonly StageName[] = ["clip", "schedule", "unet", "guide"];
+
+/** What of a bundle lies in JavaScript's memory. */
+interface Bundle {
+  folder: URL;
+  manifest: Manifest;
+  plan: Plan;
+  tokenizer: PromptTokenizer;
+  tables: Map<string, Uint8Array<ArrayBuffer>>;
 }
 
-export interface GenerateOptions {
-  /** One text for all pictures of the batch, or one each. */
-  prompt: string | string[];
-  negativePrompt?: string | string[];
-  /** Number of inference steps; the bundle has a table for each allowed number. */
-  steps?: number;
-  scheduler?: string;
-  /** Classifier-free guidance scale; 1 or less means none. */
-  guidance?: number;
-  /** A whole number from 0 to 2^53 − 1. */
-  seed?: number;
-  onProgress?: (progress: GenerateProgress) => void;
-  signal?: AbortSignal;
+/** What is on the GPU; replaced as a whole after a loss. */
+interface OnGpu {
+  about: Omit<Gpu, "device">;
+  executor: Executor;
+  complete: Promise<StorageReport>;
 }
 
-export interface GenerateProgress {
-  stage: "text" | "denoise" | "decode";
-  /** Number of finished UNet calls, and of all. */
-  call: number;
-  calls: number;
-  /** Finished share of the current stage, or of the current UNet call: 0 to 1. */
-  part: number;
-  /** Seconds since the start of the run, since the start of the current stage or call, and of each finished UNet call. */
-  seconds: number;
-  partSeconds: number;
-  callSeconds: readonly number[];
-}
-
-export interface Picture {
-  width: number;
-  height: number;
-  /** RGBA, row by row. */
-  data: Uint8ClampedArray<ArrayBuffer>;
-}
-
-export interface GenerateResult {
-  /** One per batch entry. */
-  pictures: Picture[];
-  seconds: { total: number; text: number; calls: number[]; decode: number };
-  /** Number of tokens of all prompts that exceeded the text encoder's length. */
-  droppedTokens: number;
-}
-
-/** A loaded bundle. It generates one batch at a time. */
-export class Pipeline {
-  private busy = false;
+/** A pipeline that runs in this thread. */
+export class Pipeline implements TextToImage {
+  private running: Promise<unknown> | undefined;
 
   private constructor(
-    readonly manifest: Manifest,
-    /** The GPU's name as far as the browser tells it, and whether the adapter is known to run on the CPU. */
-    readonly device: Omit<Gpu, "device">,
-    /** Bytes of GPU memory in use. */
-    readonly memory: number,
-    private readonly executor: Executor,
-    private readonly tokenizer: PromptTokenizer,
-    private readonly tables: Map<string, Uint8Array<ArrayBuffer>>,
+    private readonly bundle: Bundle,
+    private gpu: OnGpu,
   ) {}
 
   /** Loads the bundle at `base`, a folder's URL; throws a WgtuneError. */
   static async load(base: string | URL, options: LoadOptions = {}): Promise<Pipeline> {
-    // Aborts the other downloads when one fails.
-    const failed = new AbortController();
-    const signal = AbortSignal.any(options.signal ? [options.signal, failed.signal] : [failed.signal]);
     const folder = new URL(base, (globalThis.location as Location | undefined)?.href);
     if (!folder.pathname.endsWith("/")) folder.pathname += "/";
-    const manifest = await fetchManifest(folder, { signal });
+    const manifest = await fetchManifest(folder, { signal: options.signal });
     options.onManifest?.(manifest);
-    // The device is opened before the download, which is of no use on a GPU that is too small.
-    const { device, ...about } = await openGpu(manifest);
-    try {
-      const files = await BundleFiles.open(folder, manifest, { onProgress: options.onProgress, signal });
-      await options.beforeDownload?.(await files.bytesToDownload());
-      const plan = parsePlan(await files.readJson("plan.json"));
-      const [executor, tokenizer, tables] = await Promise.all([
-        Executor.create(device, plan, files, options.onShader ?? (() => undefined)),
-        readTokenizer(files, manifest),
-        readTables(files, manifest),
-      ]);
+    let bundle: Bundle | undefined;
+    const gpu = await start(folder, manifest, options, async (files, signal) => {
+      await options.beforeDownload?.(files.toDownload);
+      throwIfCancelled(signal);
+      // An older bundle's files would leave less room for this one's.
       await files.prune();
-      return new Pipeline(manifest, about, memoryBytes(plan), executor, tokenizer, tables);
-    } catch (error) {
-      failed.abort();
-      device.destroy();
-      throw error;
-    }
+      const plan = parsePlan(await files.readJson("plan.json"));
+      const rest = Promise.all([readTokenizer(files, manifest), readTables(files, manifest)]);
+      return {
+        plan,
+        rest: rest.then(([tokenizer, tables]) => {
+          bundle = { folder, manifest, plan, tokenizer, tables };
+        }),
+      };
+    });
+    return new Pipeline(bundle!, gpu);
   }
 
-  /** Names of the bundle's schedulers with their numbers of steps, ascending. */
+  get manifest(): Manifest {
+    return this.bundle.manifest;
+  }
+
+  get device(): Omit<Gpu, "device"> {
+    return this.gpu.about;
+  }
+
+  get memory(): number {
+    return memoryBytes(this.bundle.plan);
+  }
+
+  get complete(): Promise<StorageReport> {
+    return this.gpu.complete;
+  }
+
   get schedulers(): Map<string, number[]> {
-    return new Map(Object.entries(this.manifest.schedulers.tables).map(([name, table]) => [name, stepsOf(table)]));
+    return schedulersOf(this.manifest);
   }
 
-  /** Resolves with the reason when the device is lost; the pipeline cannot be used afterwards. */
   get lost(): Promise<WgtuneError> {
-    return this.executor.lost.catch((error: unknown) => error as WgtuneError);
+    return this.gpu.executor.lost.catch((error: unknown) => error as WgtuneError);
   }
 
   tokenize(text: string): Tokens {
-    return this.tokenizer.encode(text);
+    return this.bundle.tokenizer.encode(text);
   }
 
-  /** Generates one batch; throws a WgtuneError, of kind `cancelled` where `signal` was aborted. */
-  async generate(options: GenerateOptions): Promise<GenerateResult> {
-    if (this.busy) throw new WgtuneError("usage", "A picture is being drawn; wait for it, or cancel it.");
-    this.busy = true;
-    try {
-      return await this.draw(options);
-    } finally {
-      this.busy = false;
-    }
+  async heapBytes(): Promise<number | undefined> {
+    return (await pageHeapBytes()) ?? threadHeapBytes();
   }
 
-  /** Frees the GPU's memory. */
+  generate(options: GenerateOptions): Promise<GenerateResult> {
+    return this.alone(() => this.draw(options));
+  }
+
+  async recover(options: RecoverOptions = {}): Promise<void> {
+    this.destroy();
+    await this.running?.catch(() => undefined);
+    const { folder, manifest, plan } = this.bundle;
+    await this.alone(async () => {
+      this.gpu = await start(folder, manifest, options, () => Promise.resolve({ plan, rest: Promise.resolve() }));
+    });
+  }
+
   destroy(): void {
-    this.executor.destroy();
+    this.gpu.executor.destroy();
+  }
+
+  private async alone<T>(task: () => Promise<T>): Promise<T> {
+    if (this.running !== undefined) {
+      throw new WgtuneError("usage", "A picture is being drawn; wait for it, or cancel it.");
+    }
+    const running = task();
+    this.running = running;
+    try {
+      return await running;
+    } finally {
+      this.running = undefined;
+    }
   }
 
   private async draw(options: GenerateOptions): Promise<GenerateResult> {
@@ -149,6 +146,8 @@ export class Pipeline {
     const started = performance.now();
     const elapsed = (): number => (performance.now() - started) / 1000;
     const callSeconds: number[] = [];
+    const encode: number[] = [];
+    let encoded = 0;
     const stage = async (name: GenerateProgress["stage"], names: StageName[]): Promise<number> => {
       const before = elapsed();
       const report = (part: number): void =>
@@ -162,53 +161,54 @@ export class Pipeline {
           callSeconds,
         });
       report(0);
-      await this.executor.run(names, report, options.signal);
+      encoded = await this.gpu.executor.run(names, report, options.signal);
       return elapsed() - before;
     };
 
     const droppedTokens = await this.embed([...negatives, ...positives], () => stage("text", ["clip"]));
     const text = elapsed();
     const [channels, rows, columns] = image.latent;
-    this.executor.write("history", randn(seed, image.batch * channels * rows * columns));
+    this.gpu.executor.write("history", randn(seed, image.batch * channels * rows * columns));
     for (let call = 0; call < run.calls; call++) {
       this.setStep(run, call, guidance);
-      this.executor.write("timestep", run.timestep(call));
+      this.gpu.executor.write("timestep", run.timestep(call));
       callSeconds.push(await stage("denoise", ["schedule", "unet", "guide"]));
+      encode.push(encoded);
     }
     this.setStep(run, run.calls, guidance);
     const decode = await stage("decode", ["schedule", "vae", "image"]);
     throwIfCancelled(options.signal);
-    const pixels = await this.executor.readPixels();
+    const pixels = await this.gpu.executor.readPixels();
     return {
       pictures: this.split(pixels),
-      seconds: { total: elapsed(), text, calls: callSeconds, decode },
+      seconds: { total: elapsed(), text, calls: callSeconds, encode, decode },
       droppedTokens,
     };
   }
 
   /** Runs `clip` once for each distinct text and copies the embedding to that text's slots of `context`. */
   private async embed(texts: string[], clip: () => Promise<unknown>): Promise<number> {
-    const bytes = this.executor.size("text_embedding");
+    const bytes = this.gpu.executor.size("text_embedding");
     let dropped = 0;
     for (const text of new Set(texts)) {
-      const tokens = this.tokenizer.encode(text);
+      const tokens = this.bundle.tokenizer.encode(text);
       dropped += tokens.dropped;
-      this.executor.write("token_ids", tokens.ids);
+      this.gpu.executor.write("token_ids", tokens.ids);
       await clip();
       texts.forEach((other, slot) => {
-        if (other === text) this.executor.copy("text_embedding", "context", slot * bytes);
+        if (other === text) this.gpu.executor.copy("text_embedding", "context", slot * bytes);
       });
     }
     return dropped;
   }
 
   private setStep(run: SchedulerRun, call: number, guidance: number): void {
-    this.executor.write("coefficients", run.row(call));
+    this.gpu.executor.write("coefficients", run.row(call));
     const words = new DataView(new ArrayBuffer(16));
     words.setUint32(0, call + 1, true);
     words.setUint32(4, call + 1, true);
     words.setFloat32(8, guidance, true);
-    this.executor.write("step", new Uint32Array(words.buffer));
+    this.gpu.executor.write("step", new Uint32Array(words.buffer));
   }
 
   private run(options: GenerateOptions): SchedulerRun {
@@ -230,7 +230,7 @@ export class Pipeline {
         `It has ${this.schedulers.get(name)!.join(", ")}.`,
       );
     }
-    return new SchedulerRun(this.tables.get(name)!, run, name);
+    return new SchedulerRun(this.bundle.tables.get(name)!, run, name);
   }
 
   private texts(given: string | string[], what: string): string[] {
@@ -249,9 +249,39 @@ export class Pipeline {
   }
 }
 
-/** Returns the table's number of steps closest to `wanted`. */
-export function nearestSteps(table: TableInfo, wanted: number): number {
-  return stepsOf(table).reduce((best, steps) => (Math.abs(steps - wanted) < Math.abs(best - wanted) ? steps : best));
+/**
+ * Opens the GPU, then the bundle's files, and makes the plan's stages ready.
+ *
+ * @param open gives the plan, once it is known, and a promise of what else drawing needs
+ * @returns what is on the GPU as soon as drawing may start
+ */
+async function start(
+  folder: URL,
+  manifest: Manifest,
+  options: RecoverOptions,
+  open: (files: BundleFiles, signal: AbortSignal) => Promise<{ plan: Plan; rest: Promise<unknown> }>,
+): Promise<OnGpu> {
+  // Aborts the other downloads when one fails.
+  const failed = new AbortController();
+  const signal = AbortSignal.any(options.signal ? [options.signal, failed.signal] : [failed.signal]);
+  // The device is opened before the download, which is of no use on a GPU that is too small.
+  const { device, ...about } = await openGpu(manifest);
+  try {
+    const files = await BundleFiles.open(folder, manifest, { onProgress: options.onProgress, signal });
+    const { plan, rest } = await open(files, signal);
+    const executor = await Executor.create(device, plan, files, options.onShader ?? (() => undefined));
+    const complete = Promise.all([executor.complete(), rest]).then((): StorageReport => ({
+      kept: files.keptBytes,
+      total: files.total,
+    }));
+    complete.catch(() => failed.abort());
+    await Promise.race([Promise.all([executor.ready(TO_START), rest]), complete]);
+    return { about, executor, complete };
+  } catch (error) {
+    failed.abort();
+    device.destroy();
+    throw error;
+  }
 }
 
 function checkedSeed(seed: number): number {

@@ -59,6 +59,23 @@ export function memoryBytes(plan: Plan): number {
   return plan.buffers.reduce((sum, buffer) => sum + buffer.bytes, 0);
 }
 
+/** Numbers of the shaders in the order of their first use, those that no stage uses last: text first, decoder last. */
+export function shaderOrder(plan: Plan): number[] {
+  return byFirstUse(plan, plan.shaders.length, ({ shader }) => [shader]);
+}
+
+/** Numbers of the buffers in the order of their first use, those that no stage uses last. */
+export function bufferOrder(plan: Plan): number[] {
+  return byFirstUse(plan, plan.buffers.length, ({ bindings }) => bindings.map(([buffer]) => buffer));
+}
+
+function byFirstUse(plan: Plan, count: number, used: (dispatch: PlanDispatch) => number[]): number[] {
+  const order = new Set<number>();
+  for (const stage of STAGES) for (const dispatch of plan.stages[stage]) used(dispatch).forEach((i) => order.add(i));
+  for (let i = 0; i < count; i++) order.add(i);
+  return [...order];
+}
+
 function parseBuffer(value: unknown, where: string): PlanBuffer {
   const buffer = object(value, where);
   const usage = buffer["usage"];

@@ -1,17 +1,31 @@
 /** Stand-ins for what a browser offers: files over HTTP, the Cache API, time, and a GPU device. */
 
-import type { Environment } from "../src/requests";
+import type { Environment } from "../src/loading/requests";
 
-/** Answers one request; throws where the connection fails. */
-export type Answer = (signal: AbortSignal | null | undefined) => Response | Promise<Response>;
+/** Answers one request, whose Range header is `range`; throws where the connection fails. */
+export type Answer = (signal: AbortSignal | null | undefined, range?: string) => Response | Promise<Response>;
+
+/** The answer of a server that knows ranges. */
+export function withRanges(bytes: Uint8Array<ArrayBuffer>, cut = (body: Uint8Array): BodyInit => body.slice()): Answer {
+  return (_, range) => {
+    const [, first, last] = /^bytes=(\d+)-(\d+)$/.exec(range ?? "") ?? [];
+    if (first === undefined) return new Response(cut(bytes));
+    if (Number(first) >= bytes.length) return new Response("", { status: 416 });
+    return new Response(cut(bytes.subarray(Number(first), Number(last) + 1)), { status: 206 });
+  };
+}
 
 export class FakeBrowser implements Environment {
   /** What each URL answers, one element a request; the last one answers all further requests. */
   readonly answers = new Map<string, Answer[]>();
   readonly requested: string[] = [];
+  /** The Range header of each request. */
+  readonly ranges: (string | undefined)[] = [];
   /** Milliseconds of each pause that was waited for. */
   readonly pauses: number[] = [];
   readonly stores = new Map<string, FakeCache>();
+  /** Whether time limits pass at once. */
+  stalls = false;
   /** Whether the Cache API may be used. */
   storage = true;
   private time = 0;
@@ -22,10 +36,12 @@ export class FakeBrowser implements Environment {
 
   async fetch(url: URL, init: RequestInit): Promise<Response> {
     this.requested.push(url.href);
+    const range = (init.headers as Record<string, string> | undefined)?.["Range"];
+    this.ranges.push(range);
     this.time += 1000;
     const answers = this.answers.get(url.href) ?? [() => new Response("", { status: 404, statusText: "Not Found" })];
     init.signal?.throwIfAborted();
-    return (answers.length > 1 ? answers.shift()! : answers[0]!)(init.signal);
+    return (answers.length > 1 ? answers.shift()! : answers[0]!)(init.signal, range);
   }
 
   caches(): CacheStorage {
@@ -34,11 +50,11 @@ export class FakeBrowser implements Environment {
     return {
       async open(name: string) {
         if (!stores.has(name)) stores.set(name, new FakeCache());
-        return stores.get(name)!;
+        // Each call gives another object, as browsers do.
+        return Object.create(stores.get(name)!) as FakeCache;
       },
-      async match(key: string) {
-        for (const store of stores.values()) if (store.files.has(key)) return store.files.get(key)!.clone();
-        return undefined;
+      async keys() {
+        return [...stores.keys()];
       },
     } as unknown as CacheStorage;
   }
@@ -48,6 +64,8 @@ export class FakeBrowser implements Environment {
   }
 
   after(milliseconds: number, task: () => void): () => void {
+    // Time limits of tens of seconds pass only where a test says so.
+    if (milliseconds >= 10_000 && !this.stalls) return () => undefined;
     this.pauses.push(milliseconds);
     const timer = setTimeout(task, 0);
     return () => clearTimeout(timer);
@@ -56,12 +74,18 @@ export class FakeBrowser implements Environment {
 
 export class FakeCache {
   readonly files = new Map<string, Response>();
-  /** Whether a new file fits. */
-  full = false;
+  /** Number of entries that fit. */
+  room = Infinity;
 
   async put(key: string, response: Response): Promise<void> {
-    if (this.full) throw new DOMException("no space left", "QuotaExceededError");
-    this.files.set(key, response);
+    if (!this.files.has(key) && this.files.size >= this.room) {
+      throw new DOMException("no space left", "QuotaExceededError");
+    }
+    this.files.set(key, new Response(await response.arrayBuffer()));
+  }
+
+  async match(key: string): Promise<Response | undefined> {
+    return this.files.get(key)?.clone();
   }
 
   async delete(key: string | Request): Promise<boolean> {

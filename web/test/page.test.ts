@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import type { GenerateProgress } from "../src/pipeline";
+import type { GenerateProgress } from "../src/api";
 import { estimate } from "../src/page/estimate";
 import * as format from "../src/page/format";
 import { fileName, fromHash, toHash, type Settings } from "../src/page/settings";

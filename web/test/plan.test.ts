@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { NAMES, parsePlan, memoryBytes, STAGES } from "../src/plan";
+import { bufferOrder, memoryBytes, NAMES, parsePlan, shaderOrder, STAGES } from "../src/plan";
 
 function plan(): Record<string, unknown> {
   return {
@@ -43,6 +43,26 @@ test("a sound plan", () => {
     grid: [3, 2, 1],
   });
   expect(memoryBytes(parsed)).toBe(528);
+});
+
+test("what the text encoder needs comes first, the decoder's last, and what nothing uses behind them", () => {
+  const document = plan() as any;
+  document.buffers = Array.from({ length: 8 }, () => ({ bytes: 512, usage: "storage" }));
+  document.shaders = Array.from({ length: 7 }, (_, i) => ({ file: `kernels/${i}.wgsl`, entry: "main" }));
+  const needs = { clip: [3], schedule: [5], unet: [1, 5], guide: [0], vae: [6], image: [2] };
+  for (const [stage, numbers] of Object.entries(needs)) {
+    document.stages[stage] = numbers.map((i) => ({
+      shader: i,
+      bindings: [
+        [i, 0, 256],
+        [7, 0, 256],
+      ],
+      grid: [1, 1, 1],
+    }));
+  }
+  const parsed = parsePlan(document);
+  expect(shaderOrder(parsed)).toEqual([3, 5, 1, 0, 6, 2, 4]);
+  expect(bufferOrder(parsed)).toEqual([3, 7, 5, 1, 0, 6, 2, 4]);
 });
 
 type Change = (plan: any) => void;

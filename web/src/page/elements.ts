@@ -42,4 +42,5 @@ export const elements = {
   link: find("link", HTMLButtonElement),
   deviceLine: find("device-line", HTMLElement),
   bundleLine: find("bundle-line", HTMLElement),
+  storageLine: find("storage-line", HTMLElement),
 };

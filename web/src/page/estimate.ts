@@ -1,6 +1,6 @@
 /** Estimates the finished share of a run and its remaining time. */
 
-import type { GenerateProgress } from "../pipeline";
+import type { GenerateProgress } from "../api";
 
 export interface Estimate {
   /** 0 to 1. */

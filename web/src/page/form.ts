@@ -1,7 +1,7 @@
 /** The form: its fields, the values that the bundle allows, and the link that encodes them. */
 
-import { stepsOf, type Manifest } from "../manifest";
-import { nearestSteps, type Pipeline } from "../pipeline";
+import type { TextToImage } from "../api";
+import { nearestSteps, stepsOf, type Manifest } from "../manifest";
 import { elements as page } from "./elements";
 import { schedulerLabel } from "./format";
 import { fromHash, toHash, type Settings } from "./settings";
@@ -55,14 +55,16 @@ export class Form {
   }
 
   /** Shows how many tokens of the prompt the model reads, where it does not read all. */
-  countTokens(pipeline: Pipeline): void {
-    const show = (): void => {
-      const { used, dropped } = pipeline.tokenize(page.prompt.value);
+  countTokens(pipeline: TextToImage): void {
+    const show = async (): Promise<void> => {
+      const text = page.prompt.value;
+      const { used, dropped } = await pipeline.tokenize(text);
+      if (text !== page.prompt.value) return; // Typing went on meanwhile.
       page.tokens.textContent =
         dropped > 0 ? `The model reads the first ${used} tokens of the prompt; ${dropped} more are left out.` : "";
     };
-    page.prompt.addEventListener("input", show);
-    show();
+    page.prompt.addEventListener("input", () => void show());
+    void show();
   }
 
   get settings(): Settings {

@@ -1,8 +1,9 @@
 /** The page: loads the bundle in its own folder (or at `?bundle=URL`) and generates what the form says. */
 
 import { WgtuneError } from "../errors";
-import type { LoadProgress } from "../loader";
-import { Pipeline, type GenerateResult, type GenerateOptions } from "../pipeline";
+import type { LoadProgress } from "../loading/progress";
+import type { GenerateOptions, GenerateResult, RecoverOptions, TextToImage } from "../api";
+import { loadPipeline } from "../load";
 import { elements as page } from "./elements";
 import { Form } from "./form";
 import * as format from "./format";
@@ -11,11 +12,13 @@ import * as view from "./view";
 
 /** Larger downloads need the visitor's consent. */
 const ASK_ABOVE_BYTES = 500e6;
+/** A GPU that is lost again within this time is not opened a second time by itself: the bundle may be what breaks it. */
+const RECOVER_AGAIN_MS = 60_000;
 
 /** For tests and for scripts on the page: `await wgtune.generate({ prompt: "a lighthouse", seed: 7 })`. */
 export interface PageApi {
   /** Resolves when the bundle is loaded; rejects with the WgtuneError that the page shows. */
-  ready: Promise<Pipeline>;
+  ready: Promise<TextToImage>;
   generate(options: GenerateOptions): Promise<GenerateResult>;
 }
 
@@ -25,36 +28,63 @@ declare global {
   }
 }
 
-let pipeline: Pipeline | undefined;
+let pipeline: TextToImage | undefined;
 let drawing: AbortController | undefined;
+let inPageReason = "";
+let drawingEnded = Promise.resolve();
 let decodeCalls: number | undefined;
+/** Whether the page is getting the GPU back, and when it last did. */
+let recovering = false;
+let recoveredAt = -Infinity;
 let shown: { canvases: HTMLCanvasElement[]; settings: Settings } | undefined;
 
-const form = new Form(() => void draw());
+const form = new Form(() => {
+  drawingEnded = draw();
+});
 const ready = load();
 window.wgtune = { ready, generate: async (options) => (await ready).generate(options) };
-ready.catch((error: unknown) => view.showFault(error));
+ready.catch((error: unknown) => view.showFault(error, "reload"));
 
 page.cancel.addEventListener("click", () => drawing?.abort());
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape") drawing?.abort();
 });
-page.reload.addEventListener("click", () => location.reload());
+page.reload.addEventListener("click", () => {
+  if (page.reload.dataset["does"] === "recover" && pipeline !== undefined) void recover(pipeline);
+  else location.reload();
+});
 page.save.addEventListener("click", () => void save());
 page.link.addEventListener("click", () => void copyLink());
 
-async function load(): Promise<Pipeline> {
-  let files: LoadProgress | undefined;
-  let shaders: { done: number; all: number } | undefined;
-  const show = (): void => view.showLoading(files, shaders);
-  show();
+async function load(): Promise<TextToImage> {
   const folder = new URL(new URLSearchParams(location.search).get("bundle") ?? ".", location.href);
-  const loaded = await Pipeline.load(folder, {
+  const { pipeline: loaded, noWorker } = await loadPipeline(folder, {
     onManifest: (manifest) => {
       view.showManifest(manifest);
       form.offer(manifest);
     },
     beforeDownload: confirmDownload,
+    ...showLoading("Opening the bundle …"),
+  });
+  inPageReason = noWorker;
+  try {
+    await becomeReady(loaded);
+  } catch (error) {
+    loaded.destroy();
+    throw error;
+  }
+  pipeline = loaded;
+  form.countTokens(loaded);
+  return loaded;
+}
+
+/** Shows `title` until there is progress to show. */
+function showLoading(title: string): RecoverOptions {
+  let files: LoadProgress | undefined;
+  let shaders: { done: number; all: number } | undefined;
+  const show = (): void => view.showLoading(title, files, shaders);
+  show();
+  return {
     onProgress: (progress) => {
       files = progress;
       show();
@@ -63,22 +93,60 @@ async function load(): Promise<Pipeline> {
       shaders = { done, all };
       show();
     },
-  });
-  pipeline = loaded;
+  };
+}
+
+/** Waits for all of the bundle, then lets the visitor draw and watches the GPU. */
+async function becomeReady(loaded: TextToImage): Promise<void> {
+  const stored = await loaded.complete;
   view.hideProgress();
-  view.showDevice(loaded);
-  form.countTokens(loaded);
+  view.showDevice(loaded, inPageReason);
+  view.showStorage(stored);
+  void showMemory(loaded);
+  void loaded.lost.then((error) => onLost(loaded, error));
   page.generate.disabled = false;
-  void loaded.lost.then((error) => {
-    drawing?.abort();
-    pipeline = undefined;
-    page.generate.disabled = true;
-    view.showFault(error);
-  });
-  return loaded;
+}
+
+/** Tells in the footer what the loaded page takes. */
+async function showMemory(loaded: TextToImage): Promise<void> {
+  try {
+    view.showDevice(loaded, inPageReason, await loaded.heapBytes());
+  } catch {
+    // The pipeline ended meanwhile.
+  }
+}
+
+/** Gets a lost GPU back at once; where it is lost again soon, only when the visitor says so. */
+function onLost(lost: TextToImage, error: WgtuneError): void {
+  page.generate.disabled = true;
+  const soon = performance.now() - recoveredAt < RECOVER_AGAIN_MS;
+  if (soon) view.showFault(error, "recover");
+  else void recover(lost, error, drawing !== undefined);
+}
+
+/** Opens the GPU again and fills it from what the browser keeps. The form stays as it is. */
+async function recover(lost: TextToImage, reason?: WgtuneError, interrupted = false): Promise<void> {
+  if (recovering) return;
+  recovering = true;
+  view.hideFault();
+  try {
+    await drawingEnded;
+    await lost.recover(showLoading("The GPU stopped: opening it again …"));
+    await becomeReady(lost);
+    if (interrupted && reason !== undefined) {
+      const hint = "It is ready again, and the picture was not finished: press Generate.";
+      view.showFault(new WgtuneError(reason.kind, reason.message, hint), "none");
+    }
+  } catch (error) {
+    view.showFault(error, "recover");
+  } finally {
+    recoveredAt = performance.now();
+    recovering = false;
+  }
 }
 
 async function confirmDownload(bytes: number): Promise<void> {
+  if (bytes > 0) keepStorage();
   if (bytes <= ASK_ABOVE_BYTES) return;
   view.hideProgress();
   page.consentText.textContent = `The model is a download of ${format.bytes(bytes)}.`;
@@ -87,8 +155,15 @@ async function confirmDownload(bytes: number): Promise<void> {
   page.consent.hidden = true;
 }
 
+/** Asks the browser not to delete the model when disk space runs short. Some browsers ask the visitor; nothing waits. */
+function keepStorage(): void {
+  // The type declares `storage` as always present; insecure pages lack it.
+  const storage = (navigator as Partial<Navigator>).storage;
+  storage?.persist().catch(() => false);
+}
+
 async function draw(): Promise<void> {
-  if (pipeline === undefined || drawing !== undefined) return;
+  if (pipeline === undefined || drawing !== undefined || recovering) return;
   const settings = form.settings;
   drawing = new AbortController();
   setDrawing(true);
@@ -111,9 +186,10 @@ async function draw(): Promise<void> {
     view.showDone(drawn);
     view.reveal();
   } catch (error) {
-    const stopped = error instanceof WgtuneError && error.kind === "cancelled";
-    if (!stopped) view.showFault(error, error instanceof WgtuneError && error.kind === "usage");
-    else page.done.hidden = shown === undefined;
+    const kind = error instanceof WgtuneError ? error.kind : undefined;
+    if (kind === "cancelled") page.done.hidden = shown === undefined;
+    // A loss is dealt with where the pipeline tells of it.
+    else if (kind !== "device-lost") view.showFault(error, kind === "usage" ? "none" : "reload");
   } finally {
     drawing = undefined;
     setDrawing(false);

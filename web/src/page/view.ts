@@ -1,9 +1,9 @@
 /** The page's output: progress, pictures, errors, and facts about bundle and GPU. */
 
 import { WgtuneError, textOf, type FaultKind } from "../errors";
-import type { LoadProgress } from "../loader";
+import type { LoadProgress } from "../loading/progress";
 import type { Manifest } from "../manifest";
-import type { GenerateResult, GenerateProgress, Picture, Pipeline } from "../pipeline";
+import type { GenerateResult, GenerateProgress, Picture, StorageReport, TextToImage } from "../api";
 import { elements as page } from "./elements";
 import { estimate } from "./estimate";
 import * as format from "./format";
@@ -38,19 +38,36 @@ export function showManifest(manifest: Manifest): void {
     `${tuned.kernels} kernels, ${tunedFor}${tuned.software ? " (software)" : ""}; tier “${manifest.tier}”.`;
 }
 
-export function showDevice(pipeline: Pipeline): void {
+/**
+ * @param noWorker why drawing runs in the page's own thread; "" where it does not
+ * @param heapBytes memory of the page's JavaScript, where the browser tells it
+ */
+export function showDevice(pipeline: TextToImage, noWorker: string, heapBytes?: number): void {
   const { name, software } = pipeline.device;
+  const heap = heapBytes === undefined ? "" : ` and ${format.bytes(heapBytes)} of JavaScript's`;
   page.deviceLine.textContent =
     `GPU: ${name}${software ? ", a software adapter: drawing runs on the CPU and is slow" : ""}. ` +
-    `${format.bytes(pipeline.memory)} of its memory are in use.`;
+    `${format.bytes(pipeline.memory)} of its memory${heap} are in use.` +
+    (noWorker === "" ? "" : ` ${noWorker} So the page may stutter while it loads and draws.`);
 }
 
+/** Says what the next visit must download, where the browser has no room for the whole model. */
+export function showStorage({ kept, total }: StorageReport): void {
+  page.storageLine.textContent =
+    kept >= total
+      ? ""
+      : `The browser has no room to keep ${kept > 0 ? "all of " : ""}the model: ` +
+        `the next visit downloads ${format.bytes(total - kept)} again.`;
+}
+
+/** @param opening the title until there is progress */
 export function showLoading(
+  opening: string,
   progress: LoadProgress | undefined,
   shaders: { done: number; all: number } | undefined,
 ): void {
   if (progress === undefined) {
-    showProgress("Opening the bundle …", undefined, "");
+    showProgress(opening, undefined, "");
     return;
   }
   const { bytes, total, downloaded, bytesPerSecond, secondsLeft } = progress;
@@ -113,8 +130,10 @@ export function showDone({ seconds, droppedTokens }: GenerateResult): void {
     (droppedTokens > 0 ? `; ${droppedTokens} tokens of the prompts did not fit` : "");
 }
 
-/** Shows an error; `canGoOn` says that the pipeline can still be used, which hides the Reload button. */
-export function showFault(error: unknown, canGoOn = false): void {
+/** What the button below an error does: there is none where the pipeline can still be used. */
+export type Remedy = "reload" | "recover" | "none";
+
+export function showFault(error: unknown, remedy: Remedy): void {
   const fault = error instanceof WgtuneError ? error : new WgtuneError("gpu", textOf(error));
   hideProgress();
   page.consent.hidden = true;
@@ -123,7 +142,9 @@ export function showFault(error: unknown, canGoOn = false): void {
   page.faultTitle.textContent = FAULT_TITLES[fault.kind];
   page.faultMessage.textContent = fault.message;
   page.faultHint.textContent = fault.hint;
-  page.reload.hidden = canGoOn;
+  page.reload.hidden = remedy === "none";
+  page.reload.dataset["does"] = remedy;
+  page.reload.textContent = remedy === "recover" ? "Open the GPU again" : "Reload";
 }
 
 /** Scrolls progress or picture into view: on a phone they are below the form. */

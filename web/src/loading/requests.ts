@@ -1,9 +1,10 @@
 /** HTTP requests that can be aborted and are repeated after network failures. */
 
-import { cancelled, textOf, throwIfCancelled, WgtuneError } from "./errors";
+import { cancelled, textOf, throwIfCancelled, WgtuneError } from "../errors";
 
-/** Requests for a file before a network failure is final, and the pause after the first; it grows with each. */
-const ATTEMPTS = 3;
+/** Attempts without a single new byte before a network failure is final. */
+export const ATTEMPTS = 5;
+/** The pause after the first failure; it doubles with each. */
 const PAUSE_MS = 500;
 
 /** What the loader needs of its surroundings; `browser` by default. */
@@ -17,7 +18,7 @@ export interface Environment {
   after(milliseconds: number, task: () => void): () => void;
 }
 
-/** The page's own fetch, Cache API, clock and timers. */
+/** The browser's own fetch, Cache API, clock and timers: of a page or of a worker. */
 export const browser: Environment = {
   fetch: (url, init) => fetch(url, init),
   caches: () => caches,
@@ -33,25 +34,37 @@ export interface FetchOptions {
   environment?: Environment | undefined;
 }
 
+/** Bytes `from` to `to` of a file, `to` excluded. */
+export interface ByteRange {
+  from: number;
+  to: number;
+}
+
 export class Requests {
   constructor(
-    private readonly environment: Environment,
-    private readonly signal: AbortSignal | undefined,
+    readonly environment: Environment,
+    readonly signal: AbortSignal | undefined,
   ) {}
 
-  /** The response of `url`, with a 2xx status; throws a WgtuneError of kind `network`, `missing-file` or `cancelled`. */
-  async get(url: URL, path: string, cache: RequestCache): Promise<Response> {
+  /**
+   * The response of `url`, with a 2xx status; throws a WgtuneError of kind `network`, `missing-file` or `cancelled`.
+   *
+   * @param range asks for these bytes only; the server may answer with the whole file (status 200)
+   */
+  async get(url: URL, path: string, cache: RequestCache, range?: ByteRange): Promise<Response> {
+    const headers = range === undefined ? {} : { Range: `bytes=${range.from}-${range.to - 1}` };
     let response: Response;
     try {
-      response = await this.environment.fetch(url, { cache, signal: this.signal ?? null });
+      response = await this.environment.fetch(url, { cache, headers, signal: this.signal ?? null });
     } catch (error) {
       throwIfCancelled(this.signal);
       throw unreachable(path, textOf(error));
     }
     if (response.ok) return response;
+    if (response.status === 416) throw damaged(path, `ends before byte ${range?.from ?? 0}`);
     const answer = `${url.href} answers ${`${response.status} ${response.statusText}`.trim()}`;
     // A busy server may answer the next request; a missing file stays missing.
-    if (response.status >= 500) throw unreachable(path, answer);
+    if (response.status >= 500 || response.status === 429) throw unreachable(path, answer);
     throw new WgtuneError(
       "missing-file",
       `${path} is missing: ${answer}.`,
@@ -65,20 +78,20 @@ export class Requests {
       try {
         return await task();
       } catch (error) {
-        const mayPass = error instanceof WgtuneError && error.kind === "network";
-        if (!mayPass || attempt === ATTEMPTS) throw error;
-        await this.pause(attempt * PAUSE_MS);
+        if (!mayPass(error) || attempt === ATTEMPTS) throw error;
+        await this.pauseAfter(attempt);
       }
     }
   }
 
-  private pause(milliseconds: number): Promise<void> {
+  /** Waits after failure number `attempt`, counted from 1; throws `cancelled` when the signal is aborted meanwhile. */
+  pauseAfter(attempt: number): Promise<void> {
     return new Promise((resolve, reject) => {
       const abort = (): void => {
         cancelTimer();
         reject(cancelled());
       };
-      const cancelTimer = this.environment.after(milliseconds, () => {
+      const cancelTimer = this.environment.after(PAUSE_MS * 2 ** (attempt - 1), () => {
         this.signal?.removeEventListener("abort", abort);
         resolve();
       });
@@ -88,11 +101,25 @@ export class Requests {
   }
 }
 
+/** Whether a later request may succeed. */
+export function mayPass(error: unknown): boolean {
+  return error instanceof WgtuneError && error.kind === "network";
+}
+
 /** The error for a file that could not be fetched; a later request may succeed. */
 export function unreachable(path: string, reason: string): WgtuneError {
   return new WgtuneError(
     "network",
     `${path} could not be fetched: ${reason}.`,
     "Check that the server is running and the network is up, then reload this page: what has been downloaded is kept.",
+  );
+}
+
+/** The error for a file whose content is not what the manifest says. */
+export function damaged(path: string, what: string): WgtuneError {
+  return new WgtuneError(
+    "damaged-file",
+    `${path} is damaged: it ${what}.`,
+    "Copy the bundle to the server again, or build it again with “wgtune build”, then reload this page.",
   );
 }
