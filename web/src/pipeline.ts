@@ -269,6 +269,7 @@ async function start(
   try {
     const files = await BundleFiles.open(folder, manifest, { onProgress: options.onProgress, signal });
     const { plan, rest } = await open(files, signal);
+    rest.catch(() => undefined); // Where the GPU fails first, nobody waits for it.
     const executor = await Executor.create(device, plan, files, options.onShader ?? (() => undefined));
     const complete = Promise.all([executor.complete(), rest]).then((): StorageReport => ({
       kept: files.keptBytes,
