@@ -17,7 +17,7 @@ from ..devices.limits import find_tier
 from ..reports.listings.bundle import print_built
 from ..reports.selection import select_device
 from ..support.console import note, progress, stdout
-from ..support.enums import Match, Runtime
+from ..support.enums import Match, Runtime, WeightPrecision
 from ..support.errors import UsageError
 from .inputs import capture_options
 from .options import (
@@ -32,6 +32,7 @@ from .options import (
     ShippedOption,
     StepsOption,
     TierOption,
+    WeightsOption,
     WidthOption,
 )
 
@@ -55,6 +56,7 @@ def build(
     height: HeightOption = None,
     batch: BatchOption = 1,
     guidance: GuidanceOption = True,
+    weights: WeightsOption = WeightPrecision.F32,
     page: Annotated[bool, typer.Option("--page/--no-page", help="Put the page into the bundle.")] = True,
     borrow: Annotated[
         Match,
@@ -88,7 +90,7 @@ def build(
             model=model,
             output=output,
             device=known,
-            options=capture_options(width, height, batch, guidance),
+            options=capture_options(width, height, batch, guidance, weights),
             tier=find_tier(tier),
             samplers=tuple(map(find_sampler, scheduler)) if scheduler else tuple(Sampler),
             max_steps=max_steps,

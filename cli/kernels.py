@@ -8,6 +8,7 @@ import typer
 
 from ..reports.listings.kernels import print_kernels
 from ..support.console import stdout
+from ..support.enums import WeightPrecision
 from ..tuner.capture.kernel_table import kernel_rows
 from .inputs import capture_options, captured
 from .options import (
@@ -19,6 +20,7 @@ from .options import (
     ModelOption,
     StageOption,
     StepsOption,
+    WeightsOption,
     WidthOption,
 )
 
@@ -33,8 +35,9 @@ def kernels(
     height: HeightOption = None,
     batch: BatchOption = 1,
     guidance: GuidanceOption = True,
+    weights: WeightsOption = WeightPrecision.F32,
     json: JsonOption = False,
 ) -> None:
     """List each distinct kernel of a model: what it computes, how often, and its share of the model's work."""
-    capture = captured(model, capture_options(width, height, batch, guidance), stage)
+    capture = captured(model, capture_options(width, height, batch, guidance, weights), stage)
     print_kernels(kernel_rows(capture, steps, sort), limit=limit, json=json, console=stdout())

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from ..support.enums import WeightPrecision
+
 TYPER: dict[str, Any] = {
     "no_args_is_help": True,
     "rich_markup_mode": "markdown",
@@ -56,6 +58,10 @@ HeightOption = Annotated[int | None, typer.Option(min=8, help="Image height in p
 BatchOption = Annotated[int, typer.Option(min=1, help="Images per batch.")]
 GuidanceOption = Annotated[
     bool, typer.Option("--guidance/--no-guidance", help="Run the UNet on the negative prompt, too.")
+]
+WeightsOption = Annotated[
+    WeightPrecision,
+    typer.Option("--weights", help="How weights travel and lie in GPU memory: floats, half floats, or 8 or 4 bits."),
 ]
 StepsOption = Annotated[
     int, typer.Option(min=1, help="UNet calls per image; they weigh the stages in an image's time.")

@@ -15,7 +15,7 @@ from ..reports.live.fleet import fleet_display, fleet_summary_lines
 from ..reports.live.session import session_display
 from ..reports.tables import print_json
 from ..support.console import note, stderr, stdout
-from ..support.enums import CacheState
+from ..support.enums import CacheState, WeightPrecision
 from ..support.errors import DeviceError
 from ..tuner.fleet.browser_source import BrowserSource
 from ..tuner.fleet.device_source import DeviceSource
@@ -39,6 +39,7 @@ from .options import (
     StageOption,
     StepsOption,
     TierOption,
+    WeightsOption,
     WidthOption,
 )
 
@@ -60,6 +61,7 @@ def tune(
     height: HeightOption = None,
     batch: BatchOption = 1,
     guidance: GuidanceOption = True,
+    weights: WeightsOption = WeightPrecision.F32,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the search and of the inputs.")] = 0,
     reason: Annotated[str, typer.Option(help="Why, for the record.")] = "",
     scheduler: SchedulerOption = None,
@@ -109,7 +111,7 @@ def tune(
     else:
         registry = context.with_resource(serve_browsers(device, page))
         devices = _own_devices(registry, device)
-    options = capture_options(width, height, batch, guidance)
+    options = capture_options(width, height, batch, guidance, weights)
     with Store.open(db) as store:  # a database that cannot be opened is reported before the model is captured
         request = TuneRequest(
             capture=captured(model, options, stage),

@@ -8,6 +8,7 @@ from ..database.reader import Reader
 from ..database.schema.columns import shown
 from ..database.schema.records import ModelInfo, WorkloadInfo
 from ..support.errors import DatabaseError, UsageError
+from ..support.serialization import restored_fields
 from ..tuner.ir import CaptureOptions
 
 
@@ -75,11 +76,16 @@ def _options(model: ModelInfo, name: str) -> CaptureOptions:
     """Return the options that this program knows. They come from a file, so every value is checked."""
     options = CaptureOptions()
     for field in fields(CaptureOptions):
-        value = model.options.get(field.name, getattr(options, field.name))
-        fits = isinstance(value, bool) if field.name == "guidance" else type(value) is int and value > 0
-        if not fits and (value is not None or field.name not in ("width", "height")):
+        if field.name not in model.options:
+            continue  # an older program's
+        value = model.options[field.name]
+        try:
+            restored = restored_fields(CaptureOptions, {field.name: value})
+        except ValueError:
+            restored = {}
+        if not restored or (type(value) is int and value <= 0):
             raise DatabaseError(
                 f"{name}: the model {model.name} has a {field.name} of {shown(value)}", "restore a copy"
             )
-        options = replace(options, **{field.name: value})
+        options = replace(options, **restored)
     return options

@@ -1,4 +1,4 @@
-"""Enumerations that several packages share: state of a trial, runtime, cache state, nearness of a device."""
+"""Enumerations that several packages share: state of a trial, runtime, cache state, nearness of a device, weights."""
 
 from __future__ import annotations
 
@@ -113,3 +113,18 @@ class Match(str, Enum):
         """This match and the nearer ones, the nearest first."""
         order = tuple(Match)
         return order[: order.index(self) + 1]
+
+
+class WeightPrecision(str, Enum):
+    """How a model's weights travel and lie in GPU memory; kernels compute with float32 values of them.
+
+    The choice for a model. Weights that lose too much keep more bits (`wgtune.tuner.capture.weights.reads`).
+    """
+
+    F32 = "f32"
+    F16 = "f16"
+    """Half floats."""
+    Q8 = "q8"
+    """Groups of 8-bit integers, each with a scale."""
+    Q4 = "q4"
+    """Groups of 4-bit integers, each with a scale."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import postgresql
@@ -12,6 +12,7 @@ import pytest
 from folders import TESTS
 
 from wgtune.database.store import Store
+from wgtune.support.enums import WeightPrecision
 
 # A job in a shell's background starts with Ctrl-C ignored, and what tests start would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -47,6 +48,28 @@ def demo_bundle(demo_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     folder = tmp_path_factory.mktemp("bundle") / "dist"
     build_bundle(BuildRequest(model=str(demo_folder), output=folder, max_steps=20, page=False), None)
     return folder
+
+
+@pytest.fixture(scope="session")
+def demo_bundle_of(
+    demo_folder: Path, demo_bundle: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[WeightPrecision], Path]:
+    """Makes the demo pipeline's bundle as `demo_bundle` is, with weights of a precision."""
+    from wgtune.build.bundle.builder import BuildRequest, build_bundle
+    from wgtune.tuner.ir import CaptureOptions
+
+    made = {WeightPrecision.F32: demo_bundle}
+
+    def bundle(weights: WeightPrecision) -> Path:
+        if weights not in made:
+            folder = tmp_path_factory.mktemp("bundle") / "dist"
+            options = CaptureOptions(weights=weights)
+            request = BuildRequest(str(demo_folder), folder, options=options, max_steps=20, page=False)
+            build_bundle(request, None)
+            made[weights] = folder
+        return made[weights]
+
+    return bundle
 
 
 @pytest.fixture(scope="session")

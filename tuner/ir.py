@@ -5,10 +5,13 @@ A `Kernel` is TensorIR as fusion leaves it, without a schedule. A `Stage` lists 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+
+from ..support.enums import WeightPrecision
 
 if TYPE_CHECKING:
     from tvm.tirx import PrimFunc
@@ -26,6 +29,24 @@ class TensorSpec:
     def nbytes(self) -> int:
         """Size in bytes."""
         return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+
+
+@dataclass(frozen=True)
+class WeightFormat:
+    """How a float32 weight of ``shape`` is stored, to be decoded where a kernel reads it (docs/bundle.md, "Weights").
+
+    Quantised weights have groups along the axes ``terms[0]`` to ``terms[1] - 1``, over which their kernels sum.
+    """
+
+    shape: tuple[int, ...]
+    precision: WeightPrecision
+    terms: tuple[int, int] = (0, 0)
+
+    @property
+    def extents(self) -> tuple[int, int, int]:
+        """Elements along the axes before the sum's, along the sum's, and along those behind."""
+        first, end = self.terms
+        return math.prod(self.shape[:first]), math.prod(self.shape[first:end]), math.prod(self.shape[end:])
 
 
 @dataclass(frozen=True)
@@ -55,7 +76,8 @@ class Stage:
     """One network as a straight line of calls.
 
     ``temps`` are the sizes of the intermediate tensors in bytes. ``weight_names`` are the checkpoint tensors that
-    ``weight_transform`` (a Relax module as TVM JSON, function ``main_transform_params``) turns into ``params``.
+    ``weight_transform`` (a Relax module as TVM JSON, function ``main_transform_params``) turns into float32 weights.
+    ``weight_formats`` tell how these are stored: each one takes the next params, a quantised one two.
     """
 
     name: str
@@ -67,6 +89,7 @@ class Stage:
     calls: list[Call]
     weight_names: list[str] = field(default_factory=list)
     weight_transform: str = ""
+    weight_formats: list[WeightFormat] = field(default_factory=list)
 
     def calls_per_kernel(self) -> dict[str, int]:
         """Return the launches of each kernel in one run of the stage, by kernel id."""
@@ -111,6 +134,7 @@ class CaptureOptions:
         batch: images at once.
         guidance: whether the UNet runs on the negative and the positive prompt, which doubles its batch.
         max_binding: limit on the attention scores that are kept at once, in bytes.
+        weights: how weights lie in GPU memory.
     """
 
     width: int | None = None
@@ -118,6 +142,7 @@ class CaptureOptions:
     batch: int = 1
     guidance: bool = True
     max_binding: int = 128 << 20
+    weights: WeightPrecision = WeightPrecision.F32
 
     def runs_per_image(self, stage: str, steps: int) -> int:
         """Return the runs of ``stage`` for one batch of images at ``steps`` model calls.

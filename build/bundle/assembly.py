@@ -230,7 +230,7 @@ class _Assembler:
                 else:
                     specs = stage.inputs if operand.space == "input" else stage.outputs
                     base = by_spec[id(specs[operand.index])]
-                args.append(BufferRange(base.buffer, base.offset + operand.offset, operand.nbytes))
+                args.append(BufferRange(base.buffer, base.offset + operand.offset, -(-operand.nbytes // 4) * 4))
             scratch = [self._tensor(f"scratch {i} of {label}", nbytes) for i, nbytes in enumerate(program.scratch)]
             for dispatch in program.dispatches:
                 shader = program.shaders[dispatch.shader]

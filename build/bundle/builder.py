@@ -13,11 +13,11 @@ from pathlib import Path
 from ...database.reader import Reader
 from ...database.schema.records import DeviceInfo
 from ...devices.limits import Tier, find_tier
-from ...support.enums import Match
+from ...support.enums import Match, WeightPrecision
 from ...support.errors import BundleError, UsageError
 from ...support.formatting import size
-from ...tuner.capture.checkpoint import Checkpoint
 from ...tuner.capture.sources import ModelSource, resolve_model
+from ...tuner.capture.weights.checkpoint import Checkpoint
 from ...tuner.ir import Capture, CaptureOptions
 from ..format.documents import MEASURED, PROVENANCE
 from ..format.manifest import (
@@ -91,7 +91,7 @@ class BuildSummary:
       time (estimated; None where nothing was measured)
     - ``measured_s``: sum of the records' times for one batch of images, in seconds
     - ``stage_records_s``: the same for one run of each stage, without the stages of which a kernel has no record
-    - ``scratch_bytes``: memory of intermediates; ``weight_bytes``: memory of weights
+    - ``scratch_bytes``: memory of intermediates; ``weight_bytes``: memory of weights, which are ``weights``
     - ``warnings``: sentences for the user
     """
 
@@ -113,6 +113,7 @@ class BuildSummary:
     seconds: float
     borrowed: tuple[BorrowedInfo, ...] = ()
     stage_records_s: Mapping[str, float] = field(default_factory=dict)
+    weights: WeightPrecision = WeightPrecision.F32
 
 
 def _silent(what: str, done: float) -> None:
@@ -161,7 +162,7 @@ def build_bundle(request: BuildRequest, store: Reader | None, progress: Progress
         manifest = Manifest(
             format=FORMAT,
             wgtune=metadata.version("wgtune"),
-            model=ModelInfo(source.name, prepared.capture.key),
+            model=ModelInfo(source.name, prepared.capture.key, request.options.weights),
             image=prepared.image,
             tier=request.tier.name,
             requires=prepared.requires,
@@ -252,7 +253,7 @@ def _prepare(
 
 def _open_weights(capture: Capture, source: ModelSource) -> dict[str, Checkpoint]:
     """Return each stage's checkpoint; raise CaptureError where one does not belong to the captured configuration."""
-    from ...tuner.capture.weight_transform import check_weights
+    from ...tuner.capture.weights.transform import check_weights
 
     found = {name: source.load_weights(name) for name in capture.stages}
     for name, weights in found.items():
@@ -301,7 +302,7 @@ def _write_weights(
     folder: Path, prepared: _Prepared, weights: Mapping[str, Checkpoint], progress: ProgressCallback
 ) -> dict[str, FileInfo]:
     """Write the shards, tensor by tensor; return their sizes and hashes by path."""
-    from ...tuner.capture.weight_transform import transform_weights
+    from ...tuner.capture.weights.transform import transform_weights
 
     total = sum(prepared.layout.sizes)
 
@@ -339,4 +340,5 @@ def _summary(
         seconds=seconds,
         borrowed=manifest.tuned.borrowed,
         stage_records_s=stage_seconds(prepared.capture, prepared.choices),
+        weights=manifest.model.weights,
     )

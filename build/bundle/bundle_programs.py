@@ -28,8 +28,8 @@ class KernelWork:
 
 def bundle_options(bundle: Bundle) -> CaptureOptions:
     """Return the options that the bundle's model was captured with, as far as its manifest tells them."""
-    image = bundle.manifest.image
-    return CaptureOptions(width=image.width, height=image.height, batch=image.batch, guidance=image.guidance)
+    image, weights = bundle.manifest.image, bundle.manifest.model.weights
+    return CaptureOptions(image.width, image.height, image.batch, image.guidance, weights=weights)
 
 
 def bundle_programs(bundle: Bundle, steps: int, work: Mapping[str, KernelWork]) -> list[KernelProgram]:

@@ -21,6 +21,7 @@ from pydantic import (
 from pydantic.dataclasses import dataclass
 from pydantic_core import from_json
 
+from ...support.enums import WeightPrecision
 from ...support.errors import BundleError
 from .strict_json import STRICT, Count, not_json, read_document, write_document
 
@@ -71,6 +72,8 @@ class ModelInfo:
 
     name: str
     capture: str
+    weights: WeightPrecision = WeightPrecision.F32
+    """How the weights lie in the shards and in GPU memory."""
 
 
 @dataclass(frozen=True, config=STRICT)

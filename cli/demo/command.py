@@ -7,8 +7,10 @@ from typing import Annotated
 
 import typer
 
+from ...support.enums import WeightPrecision
+from ...tuner.ir import CaptureOptions
 from ..inputs import found_device
-from ..options import DeviceOption
+from ..options import DeviceOption, WeightsOption
 from .run import run_demo
 
 
@@ -17,7 +19,8 @@ def demo(
     minutes: Annotated[float, typer.Option(min=0.0, help="Minutes of tuning.")] = 4.0,
     device: DeviceOption = "auto",
     prompt: Annotated[str, typer.Option(help="What to draw.")] = "a lighthouse at dusk",
+    weights: WeightsOption = WeightPrecision.F32,
 ) -> None:
     """Make a small model, tune it, report, build a bundle and draw a picture. Run it again to continue."""
-    if not run_demo(folder, minutes, found_device(device), prompt):
+    if not run_demo(folder, minutes, found_device(device), prompt, CaptureOptions(weights=weights)):
         raise typer.Exit(130)

@@ -14,6 +14,7 @@ from rich.markup import escape
 from ...devices.device import Device
 from ...devices.limits import find_tier
 from ...support.console import progress, stderr, stdout
+from ...tuner.ir import CaptureOptions
 
 STEPS = 20
 """Inference steps of the image, and of the launch counts by which tuning distributes trials."""
@@ -31,7 +32,7 @@ class _Paths:
     picture: Path
 
 
-def run_demo(folder: Path, minutes: float, device: Device, prompt: str) -> bool:
+def run_demo(folder: Path, minutes: float, device: Device, prompt: str, options: CaptureOptions) -> bool:
     """Run all steps and write their results to ``folder``; the model and trials of an earlier run are used again.
 
     Returns:
@@ -49,10 +50,10 @@ def run_demo(folder: Path, minutes: float, device: Device, prompt: str) -> bool:
     kind = "a software adapter: times here say nothing about a GPU" if device.software else device.driver
     out.print(f"[bold]wgtune demo[/] on {escape(device.key)} ({escape(kind)})", soft_wrap=True)
     _make_model(paths)
-    if not _tune(paths, minutes, device):
+    if not _tune(paths, minutes, device, options):
         return False
     _report(paths, device)
-    _build(paths, device)
+    _build(paths, device, options)
     _draw(paths, device, prompt)
     out.print(f"\nDone in {(time.monotonic() - started) / 60:.1f} minutes. To draw in your browser, type:\n")
     out.print(f"  [bold]{_program()} web {shlex.quote(str(paths.bundle))}[/]", soft_wrap=True)
@@ -70,7 +71,7 @@ def _make_model(paths: _Paths) -> None:
     stdout().print(f"in {escape(str(paths.model))}", soft_wrap=True)
 
 
-def _tune(paths: _Paths, minutes: float, device: Device) -> bool:
+def _tune(paths: _Paths, minutes: float, device: Device, options: CaptureOptions) -> bool:
     from ...database.store import Store
     from ...reports.live.session import session_display
     from ...tuner.capture.model_capture import capture_model
@@ -80,7 +81,8 @@ def _tune(paths: _Paths, minutes: float, device: Device) -> bool:
 
     _heading(2, f"Tuning every kernel, {minutes:g} minutes")
     with progress("Capturing") as report:
-        capture = capture_model(resolve_model(str(paths.model)), progress=lambda what: report(what, 0.0))
+        source = resolve_model(str(paths.model))
+        capture = capture_model(source, options, progress=lambda what: report(what, 0.0))
     with Store.open(str(paths.database)) as store, session_display(stderr()) as listener:
         request = TuneRequest(
             capture=capture,
@@ -107,7 +109,7 @@ def _report(paths: _Paths, device: Device) -> None:
     stdout().print(f"The same as a page: {escape(str(paths.report))}", soft_wrap=True)
 
 
-def _build(paths: _Paths, device: Device) -> None:
+def _build(paths: _Paths, device: Device, options: CaptureOptions) -> None:
     from ...build.bundle.builder import BuildRequest, build_bundle
     from ...database.store import Store
     from ...reports.listings.bundle import print_built
@@ -116,7 +118,7 @@ def _build(paths: _Paths, device: Device) -> None:
     _heading(4, "Building the bundle")
     with Store.open(str(paths.database)) as store, progress("Building") as report:
         tuned = select_device(store, device.key)
-        request = BuildRequest(model=str(paths.model), output=paths.bundle, device=tuned, steps=STEPS)
+        request = BuildRequest(model=str(paths.model), output=paths.bundle, device=tuned, options=options, steps=STEPS)
         summary = build_bundle(request, store, report)
     print_built(summary, json=False, console=stdout())
 

@@ -22,6 +22,7 @@ from ...reports.launch_counts import model_launches
 from ...reports.selection import select_device, select_model
 from ...reports.tables import print_report
 from ...support.console import note, progress, stdout
+from ...support.enums import WeightPrecision
 from ...support.errors import UsageError, WgtuneError
 from ...tuner.compiled.facts import compiled_facts, known_programs
 from ..inputs import capture_options, captured, split_specs
@@ -36,6 +37,7 @@ from ..options import (
     StageOption,
     StepsOption,
     TierOption,
+    WeightsOption,
     WidthOption,
 )
 
@@ -57,6 +59,7 @@ class _Choice:
     tier: str
     width: int | None
     height: int | None
+    weights: WeightPrecision
 
 
 def report_compiled(
@@ -86,6 +89,7 @@ def report_compiled(
     tier: TierOption = "default",
     width: WidthOption = None,
     height: HeightOption = None,
+    weights: WeightsOption = WeightPrecision.F32,
     limit: LimitOption = None,
     html: HtmlOption = None,
     db: DbOption = None,
@@ -95,7 +99,7 @@ def report_compiled(
 ) -> None:
     """Compile programs for GPUs that are not here: registers, spills, and how near their peak they could come."""
     chips = select_chips(split_specs(chip))
-    choice = _Choice(bundle, device, model, stage, steps, tier, width, height)
+    choice = _Choice(bundle, device, model, stage, steps, tier, width, height, weights)
     if (bundle is None and device is None and model is None) or (bundle is not None and device is not None):
         raise UsageError(
             "no programs are named to compile", "name --model, --device or --bundle; --help tells them apart"
@@ -145,7 +149,7 @@ def _programs(store: Reader, choice: _Choice, chips: Sequence[Chip]) -> tuple[st
     assert choice.model is not None
     from ...tuner.remeasure.judged_programs import baseline_programs
 
-    options = capture_options(choice.width, choice.height, 1, True)
+    options = capture_options(choice.width, choice.height, 1, True, choice.weights)
     capture = captured(choice.model, options, choice.stages)
     with progress("Making programs") as report:
         programs = baseline_programs(capture, find_tier(choice.tier), choice.steps, report)
@@ -158,7 +162,7 @@ def _cuda_programs(choice: _Choice, chips: Sequence[Chip]) -> tuple[str, list[Ke
         raise UsageError("NVIDIA's chips compile a model's untuned programs alone", "name the model with --model")
     from ...tuner.remeasure.cuda_programs import cuda_baselines
 
-    options = capture_options(choice.width, choice.height, 1, True)
+    options = capture_options(choice.width, choice.height, 1, True, choice.weights)
     capture = captured(choice.model, options, choice.stages)
     with progress("Making programs") as report:
         programs = cuda_baselines(capture, chips[0], choice.steps, report)

@@ -33,6 +33,16 @@ _NODES: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
         for name in ("Add", "Sub", "Mul", "Div", "Mod", "FloorDiv", "FloorMod", "Min", "Max")
     },
     **{f"prim.{name}": (name.lower(), _BINARY, ("ty",)) for name in ("EQ", "NE", "LT", "LE", "GT", "GE", "And", "Or")},
+    **{
+        f"prim.{name}": (word, _BINARY, ("ty",))
+        for name, word in {
+            "BitwiseAnd": "bitand",
+            "BitwiseOr": "bitor",
+            "BitwiseXor": "bitxor",
+            "LShift": "lshift",
+            "RShift": "rshift",
+        }.items()
+    },
     "prim.Not": ("not", ("a",), ("ty",)),
     "prim.Select": ("select", ("condition", "true_value", "false_value"), ("ty",)),
     "prim.Cast": ("cast", ("ty", "value"), ()),

@@ -77,6 +77,7 @@ def _subtitle(times: LatencyReport) -> list[str]:
         f"{options['width']} × {options['height']} pixels" if options.get("width") and options.get("height") else "",
         "" if times.per_what == "image" else times.per_what,
         "" if options.get("guidance", True) else "no guidance",
+        "" if options.get("weights", "f32") == "f32" else f"{options['weights']} weights",
         f"measured through {times.provenance.runtime.value}",
     ]
     return [word for word in words if word]

@@ -36,7 +36,7 @@ def print_built(summary: BuildSummary, stages: Sequence[StageTime] = (), *, json
         return
     lines = [
         f"bundle     {summary.folder}, built in {duration(summary.seconds)}",
-        f"size       {size(summary.nbytes)} ({size(summary.weight_bytes)} of weights); "
+        f"size       {size(summary.nbytes)} ({size(summary.weight_bytes)} of weights, {summary.weights.value}); "
         f"{size(summary.weight_bytes + summary.scratch_bytes)} of GPU memory",
         f"kernels    {summary.kernels} in {summary.dispatches} dispatches: {summary.searched} tuned, "
         f"{summary.from_records - summary.searched} where the baseline won, "

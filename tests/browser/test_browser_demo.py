@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from drawing import difference, generate
 from playwright.sync_api import Page
 
 from wgtune.build.runtime.pipeline import StableDiffusionPipeline
+from wgtune.support.enums import WeightPrecision
 
 CASES = [
     {"prompt": "a photo of an astronaut riding a horse on mars", "steps": 6, "seed": 7},
@@ -37,6 +39,19 @@ def test_chromium_draws_what_wgpu_draws(
     for case in CASES:
         in_chromium, natively = draw_both(page, native, case)
         assert difference(in_chromium, natively) <= 2, case
+
+
+@pytest.mark.parametrize("weights", [WeightPrecision.F16, WeightPrecision.Q8])
+def test_chromium_reads_stored_weights_without_a_feature(
+    page: Page, serve: Serve, demo_bundle_of: Callable[[WeightPrecision], Path], weights: WeightPrecision
+) -> None:
+    """SwiftShader, Chromium's adapter here, has no ``shader-f16``."""
+    bundle = demo_bundle_of(weights)
+    pipeline = StableDiffusionPipeline.from_bundle(bundle)
+    pipeline.set_progress_bar_config(disable=True)
+    page.goto(serve(bundle))
+    in_chromium, natively = draw_both(page, pipeline, CASES[0])
+    assert difference(in_chromium, natively) <= 2
 
 
 def draw_both(page: Page, native: StableDiffusionPipeline, case: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:

@@ -13,13 +13,14 @@ from wgtune.devices.limits import TIERS
 from wgtune.devices.measure.job import MeasureJob, Sampling
 from wgtune.devices.quirks import Quirks
 from wgtune.devices.worker.worker import Worker
-from wgtune.support.enums import TrialState
+from wgtune.support.enums import TrialState, WeightPrecision
 from wgtune.tuner.capture import sincos as trigonometry
 from wgtune.tuner.capture.kernel import make_kernel
+from wgtune.tuner.capture.weights.reads import reading_stored
 from wgtune.tuner.codegen.targets import workgroup_limits
 from wgtune.tuner.codegen.traces import schedulable_module
 from wgtune.tuner.codegen.wgsl import emit_wgsl
-from wgtune.tuner.ir import Kernel
+from wgtune.tuner.ir import Kernel, WeightFormat
 from wgtune.tuner.reference.reference import make_case
 from wgtune.tuner.schedule_rules import rule_spaces
 
@@ -106,6 +107,15 @@ def doubled() -> Kernel:
     return kernel_of(x, te.compute((1, 3, 16, 16), lambda n, c, h, w: x[n, c, h // 2, w // 2]))
 
 
+def stored(kernel: Kernel, precision: WeightPrecision, terms: tuple[int, int] = (0, 0)) -> Kernel:
+    """The kernel with its second parameter, the weight, stored in another format."""
+    weight = WeightFormat(kernel.params[1].shape, precision, terms)
+    formats = [weight if n == 1 else None for n in range(len(kernel.params) - 1)]
+    return make_kernel("kernel", reading_stored(kernel.func, formats, 1))
+
+
+F16, Q8, Q4 = WeightPrecision.F16, WeightPrecision.Q8, WeightPrecision.Q4
+
 KERNELS = {
     "linear": matmul(64, 96, 48),
     "linear of two texts of 77": matmul(77, 64, 40, (2,)),
@@ -119,6 +129,19 @@ KERNELS = {
     "three filters": conv(8, 3, 24, 3),
     "odd size": conv(5, 7, 9, 3),
     "5 × 5 without padding": conv(4, 8, 12, 5, padding=0),
+    "linear, half floats": stored(matmul(64, 96, 48), F16),
+    "prime sizes, half floats": stored(matmul(13, 7, 11), F16),
+    "1 × 1 convolution, half floats": stored(conv(24, 32, 16, 1, padding=0), F16),
+    "3 × 3 convolution, half floats": stored(conv(16, 32, 16, 3), F16),
+    "odd size, half floats": stored(conv(5, 7, 9, 3), F16),
+    "linear, 8 bits": stored(matmul(64, 96, 64), Q8, (0, 1)),
+    "odd columns, 8 bits": stored(matmul(16, 35, 32), Q8, (0, 1)),
+    "1 × 1 convolution, 8 bits": stored(conv(32, 48, 16, 1, padding=0), Q8, (1, 4)),
+    "3 × 3 convolution, 8 bits": stored(conv(32, 32, 16, 3), Q8, (1, 4)),
+    "linear, 4 bits": stored(matmul(64, 96, 64), Q4, (0, 1)),
+    "odd columns, 4 bits": stored(matmul(16, 35, 32), Q4, (0, 1)),
+    "1 × 1 convolution, 4 bits": stored(conv(64, 16, 16, 1, padding=0), Q4, (1, 4)),
+    "3 × 3 convolution, 4 bits": stored(conv(32, 32, 16, 3), Q4, (1, 4)),
     "softmax of 77": softmax(6, 77, 77),
     "softmax of 13": softmax(5, 13),
     "softmax of long rows": softmax(2, 4096),
@@ -166,6 +189,7 @@ def test_every_point_of_a_rule_gives_the_reference(worker: Worker, tmp_path: Pat
         for point in points:
             program = emit_wgsl(space.schedule(point).mod, TIER)
             assert len(program.dispatches) == 1, space.label(point)
+            assert not program.needs.features
             sampling = Sampling(min_samples=1, min_seconds=0.0)
             result = worker.measure(MeasureJob(program, case.path, case.rtol, case.atol, sampling=sampling))
             assert result.state is TrialState.OK, f"{space.label(point)}: {result.error}"

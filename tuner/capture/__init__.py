@@ -5,12 +5,11 @@ weights. Reading order:
 
 - `model_capture`: `capture_model`, the entry point; stages come from the cache, or are captured one by one.
 - `sources`: where a model's configuration and weights come from.
-- `checkpoint`: a component's weight files, and their tensors one at a time.
 - `networks`: the networks of a pipeline as PyTorch modules with tensors in and out.
 - `exporter`: one stage from PyTorch to Relax.
 - `torch_ops`: converters for PyTorch operators that TVM's importer lacks or converts badly.
 - `lowering`: from Relax to fused kernels, and to a list of calls.
-- `weight_transform`: the weights that the kernels read, from a checkpoint's tensors.
+- `weights`: how weights are stored, and how they are made of a checkpoint's tensors.
 - `sincos`: sine and cosine with a small error on every GPU.
 - `kernel`: one kernel's identity, name and work.
 - `stage_cache`: captured stages on disk.

@@ -23,14 +23,17 @@ def import_stage(source: ModelSource, options: CaptureOptions, stage: str) -> tu
     network = build_network(source, options, stage)
     exported = _export(network, stage)
     importer = _Importer(stage)
-    module = importer.from_exported_program(exported, True, True, False, make_converters(options.max_binding))
+    module = importer.from_exported_program(
+        exported, True, True, False, make_converters(options.max_binding, options.weights)
+    )
     # Assertions on dtypes are dropped only now, and with them what they alone use.
     module = relax.transform.DeadCodeElimination(["main"])(module)
     main = _without_unused_weights(module["main"].without_attr("params"))
     module = tvm.IRModule({**dict(module.functions.items()), module.get_global_var("main"): main})
     targets = {spec.arg.name: spec.target for spec in exported.graph_signature.input_specs}
     weights = [_checkpoint_name(stage, network, targets[param.name]) for param in main.params[len(network.inputs) :]]
-    return lower(stage, module, [spec.name for spec in network.inputs], network.outputs, weights)
+    names = [spec.name for spec in network.inputs]
+    return lower(stage, module, names, network.outputs, weights, options.weights)
 
 
 def _without_unused_weights(main: relax.Function) -> relax.Function:

@@ -2,10 +2,12 @@
 
 TVM's memory planner is not used: every intermediate is a tensor of its own, and the bundle's builder decides which of
 them share memory. Views cost nothing: a reshape, or a range marked by the converters, refers to the same bytes.
+Kernels read weights as these are stored (`weights.reads`).
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,30 +17,49 @@ from tvm import relax, te
 from tvm.relax import transform as passes
 from tvm.tirx import PrimFunc
 
+from ...support.enums import WeightPrecision
 from ...support.errors import CaptureError
-from ..ir import Call, Kernel, Operand, Stage, TensorSpec
+from ..ir import Call, Kernel, Operand, Stage, TensorSpec, WeightFormat
 from .kernel import make_kernel
 from .sincos import legalize_cos, legalize_sin
 from .torch_ops import CONCAT, SLICE
+from .weights.formats import stored_specs
+from .weights.reads import choose_formats, reading_stored
+from .weights.transform import TRANSFORM
 
 WGSL_DTYPES = frozenset({"float32", "float16", "int32", "uint32"})
 """Types that a storage buffer can hold in TVM's layout; WGSL has no 64-bit numbers and stores no booleans."""
 
-TRANSFORM = "main_transform_params"
-"""Name of the function that computes weights from the checkpoint's tensors (`passes.LiftTransformParams`)."""
-
 
 @dataclass(frozen=True)
 class _Value:
-    """The place of a Relax value: an operand, with the shape and dtype as which it is read."""
+    """The place of a Relax value: an operand, with the shape and dtype as which it is read.
+
+    A weight that is not stored as float32 has a ``weight`` format, and a quantised one an operand for its ``scales``.
+    """
 
     operand: Operand
     shape: tuple[int, ...]
     dtype: str
+    weight: WeightFormat | None = None
+    scales: Operand | None = None
+
+    @property
+    def operands(self) -> tuple[Operand, ...]:
+        return (self.operand,) if self.scales is None else (self.operand, self.scales)
+
+    def viewed(self, shape: tuple[int, ...]) -> _Value:
+        weight = self.weight and replace(self.weight, shape=shape)
+        return replace(self, shape=shape, weight=weight)
 
 
 def lower(
-    stage: str, module: tvm.IRModule, input_names: list[str], output_names: list[str], weights: list[str]
+    stage: str,
+    module: tvm.IRModule,
+    input_names: list[str],
+    output_names: list[str],
+    weights: list[str],
+    precision: WeightPrecision,
 ) -> tuple[Stage, dict[str, Kernel]]:
     """Fuse ``module`` and flatten it into a stage and its kernels by id.
 
@@ -48,6 +69,7 @@ def lower(
         input_names: names of the inputs.
         output_names: names of the results.
         weights: the checkpoint's name of each weight.
+        precision: how weights are to be stored.
     """
     lifted = passes.LiftTransformParams()(module)
     transform = tvm.IRModule({name: f for name, f in lifted.functions.items() if name.name_hint == TRANSFORM})
@@ -67,7 +89,7 @@ def lower(
             passes.DeadCodeElimination(["main"]),
         ]
     )
-    flat = _Flattener(fuse(rest)).run(stage, input_names, output_names)
+    flat = _Flattener(fuse(rest)).run(stage, input_names, output_names, precision)
     flat.stage.weight_names = weights
     flat.stage.weight_transform = tvm.ir.save_json(transform)
     return flat.stage, flat.kernels
@@ -87,7 +109,7 @@ class _Flattener:
     def __init__(self, module: tvm.IRModule) -> None:
         self.module = module
         self.kernels: dict[str, Kernel] = {}
-        self._ids: dict[str, str] = {}
+        self._ids: dict[tuple[str, tuple[WeightFormat | None, ...]], str] = {}
         self._values: dict[relax.Var, _Value] = {}
         self._tuples: dict[relax.Var, list[_Value]] = {}
         self._destinations: dict[relax.Var, tuple[relax.Var, int]] = {}
@@ -97,21 +119,17 @@ class _Flattener:
         self._calls: list[Call] = []
         self.stage: Stage
 
-    def run(self, name: str, input_names: list[str], output_names: list[str]) -> _Flattener:
+    def run(self, name: str, input_names: list[str], output_names: list[str], precision: WeightPrecision) -> _Flattener:
         """Flatten the module into `stage` and `kernels`; return self."""
         main = self.module["main"]
         count = int(main.attrs["num_input"])
         if count != len(input_names):
             raise CaptureError(f"{name}: {count} inputs were captured where {len(input_names)} were expected")
         inputs = [_spec(given, p.ty) for given, p in zip(input_names, main.params[:count], strict=True)]
-        params = [_spec(f"param{i}", p.ty) for i, p in enumerate(main.params[count:])]
-        for index, (var, spec) in enumerate(zip(main.params, inputs + params, strict=True)):
-            operand = (
-                Operand("input", index, 0, spec.nbytes)
-                if index < count
-                else Operand("param", index - count, 0, spec.nbytes)
-            )
-            self._values[var] = _Value(operand, spec.shape, spec.dtype)
+        for index, (var, spec) in enumerate(zip(main.params[:count], inputs, strict=True)):
+            self._values[var] = _Value(Operand("input", index, 0, spec.nbytes), spec.shape, spec.dtype)
+        formats = choose_formats(name, self.module, count, precision, SLICE)
+        params = self._place_weights(main.params[count:], formats)
         bindings = [binding for block in main.body.blocks for binding in block.bindings]
         self._find_destinations(bindings)
         for binding in bindings:
@@ -121,7 +139,19 @@ class _Flattener:
         self._name_outputs(results)
         self._drop_unused_temps()
         self.stage = Stage(name, inputs, outputs, params, self._constants, self._temps, self._calls)
+        self.stage.weight_formats = formats
         return self
+
+    def _place_weights(self, weights: Any, formats: list[WeightFormat]) -> list[TensorSpec]:
+        """Assign each weight the params that hold it, and return these."""
+        params: list[TensorSpec] = []
+        for number, (var, weight) in enumerate(zip(weights, formats, strict=True)):
+            stored = stored_specs(f"param{number}", weight, str(var.ty.dtype))
+            places = [Operand("param", len(params) + part, 0, spec.nbytes) for part, spec in enumerate(stored)]
+            params += stored
+            plain = weight.precision is WeightPrecision.F32
+            self._values[var] = _Value(places[0], weight.shape, stored[0].dtype, None if plain else weight, *places[1:])
+        return params
 
     def _find_destinations(self, bindings: list[Any]) -> None:
         """Find the values that are computed inside a concatenation: operand → (result, byte offset)."""
@@ -167,12 +197,13 @@ class _Flattener:
             )
         spec = _spec("", var.ty)
         if operator == "relax.reshape":
-            self._values[var] = replace(self._read(call.args[0]), shape=spec.shape)
+            self._values[var] = self._read(call.args[0]).viewed(spec.shape)
         elif _marker(call) == SLICE:
             source, (start,) = self._read(call.args[1].fields[0]), call.args[1].fields[1].values
-            offset = source.operand.offset + int(start) * np.dtype(spec.dtype).itemsize
-            operand = Operand(source.operand.space, source.operand.index, offset, spec.nbytes)
-            self._values[var] = _Value(operand, spec.shape, spec.dtype)
+            item = np.dtype(source.dtype).itemsize
+            offset, nbytes = source.operand.offset + int(start) * item, math.prod(spec.shape) * item
+            operand = Operand(source.operand.space, source.operand.index, offset, nbytes)
+            self._values[var] = replace(source.viewed(spec.shape), operand=operand)
         elif _marker(call) == CONCAT:
             self._concatenate(var, spec, call.args[1].fields)
         else:
@@ -219,9 +250,15 @@ class _Flattener:
         return _Value(Operand("constant", index, 0, array.nbytes), array.shape, str(array.dtype))
 
     def _call(self, name: str, arguments: list[_Value], results: list[_Value]) -> None:
-        if name not in self._ids:
-            self._ids[name] = self._add_kernel(name, self.module[name], len(results))
-        self._calls.append(Call(self._ids[name], tuple(value.operand for value in arguments + results)))
+        formats = tuple(value.weight for value in arguments)
+        key = (name, formats)
+        if key not in self._ids:
+            func = self.module[name]
+            if any(formats):
+                func = reading_stored(func, formats, len(results))
+            self._ids[key] = self._add_kernel(name, func, len(results))
+        operands = [operand for value in arguments + results for operand in value.operands]
+        self._calls.append(Call(self._ids[key], tuple(operands)))
 
     def _add_kernel(self, name: str, func: PrimFunc, outputs: int = 1) -> str:
         kernel = make_kernel(name, func, outputs)

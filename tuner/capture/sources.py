@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ...support.errors import CaptureError, first_line
-from .checkpoint import Checkpoint, choose_files
+from .weights.checkpoint import Checkpoint, choose_files
 
 COMPONENTS = {"clip": "text_encoder", "clip2": "text_encoder_2", "unet": "unet", "vae": "vae"}
 """The folder of each stage in a diffusers pipeline, in order of execution."""

@@ -19,8 +19,9 @@ from typing import Any
 
 import numpy as np
 
+from ...support.enums import WeightPrecision
 from ...support.paths import cache_dir
-from ..ir import Call, CaptureOptions, Kernel, Operand, Stage, TensorSpec
+from ..ir import Call, CaptureOptions, Kernel, Operand, Stage, TensorSpec, WeightFormat
 from .code_digest import code_digest
 from .sources import ModelSource
 
@@ -118,6 +119,7 @@ def _stage_json(stage: Stage) -> dict[str, Any]:
         "temps": stage.temps,
         "calls": [[c.kernel, [[o.space, o.index, o.offset, o.nbytes] for o in c.operands]] for c in stage.calls],
         "weight_names": stage.weight_names,
+        "weight_formats": [[f.shape, f.precision.value, f.terms] for f in stage.weight_formats],
     }
 
 
@@ -131,6 +133,10 @@ def _stage(data: dict[str, Any]) -> Stage:
         temps=data["temps"],
         calls=[Call(kernel, tuple(Operand(*operand) for operand in operands)) for kernel, operands in data["calls"]],
         weight_names=data["weight_names"],
+        weight_formats=[
+            WeightFormat(tuple(shape), WeightPrecision(precision), (first, end))
+            for shape, precision, (first, end) in data["weight_formats"]
+        ],
     )
 
 

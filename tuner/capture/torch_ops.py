@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from tvm import relax, te, tirx
 
+from ...support.enums import WeightPrecision
 from ...support.errors import CaptureError
 
 SLICE = "wgtune.slice"
@@ -33,18 +34,19 @@ class UnsupportedOperator(Exception):
     """A PyTorch operator that cannot be converted; the argument names it."""
 
 
-def make_converters(max_binding: int) -> dict[str, Converter]:
+def make_converters(max_binding: int, weights: WeightPrecision) -> dict[str, Converter]:
     """Return converters by PyTorch operator name, for TVM's importer.
 
     Args:
         max_binding: most bytes of attention scores, and of the part of an embedding table in one binding.
+        weights: how weights are stored; embedding tables are half floats unless that is f32.
     """
 
     def attention(node: Any, importer: Any) -> relax.Expr:
         return _attention(node, importer, max_binding)
 
     def embedding(node: Any, importer: Any) -> relax.Expr:
-        return _embedding(node, importer, max_binding)
+        return _embedding(node, importer, max_binding, 4 if weights is WeightPrecision.F32 else 2)
 
     return {
         "scaled_dot_product_attention.default": attention,
@@ -100,12 +102,12 @@ def _argmax(node: Any, importer: Any) -> relax.Expr:
     return importer.block_builder.emit(relax.op.astype(importer.block_builder.emit(index), "int32"))
 
 
-def _embedding(node: Any, importer: Any, max_binding: int) -> relax.Expr:
+def _embedding(node: Any, importer: Any, max_binding: int, item: int) -> relax.Expr:
     builder = importer.block_builder
     table, ids = (importer.env[argument] for argument in node.args[:2])
     # Clipped, because an id beyond the table would read other memory.
     rows, width = _shape(table)
-    ranges = _row_ranges(rows, width, np.dtype(_dtype(table)).itemsize, max_binding)
+    ranges = _row_ranges(rows, width, item, max_binding)
     if len(ranges) == 1:
         return builder.emit(relax.op.take(table, ids, axis=0, mode="clip"))
     # Ranges depend on the ids so that they are not lifted into the weight transform, which would copy them.

@@ -67,9 +67,30 @@ def _joined(branches: list[Any]) -> Any:
     return tirx.IfThenElse(branches[0].condition, tirx.SeqStmt([branch.then_case for branch in branches]), None)
 
 
+def _computes_halves(body: Any) -> bool:
+    """Whether a kernel does more with half floats than to read them from storage, copy them and convert them."""
+    statements = list(walk_statements(body))
+    own = [statement.buffer for statement in statements if type(statement).__name__ == "AllocBuffer"]
+    for statement in statements:
+        stores = type(statement).__name__ == "BufferStore" and dtype_of(statement.buffer)[0] == "float16"
+        if stores and not any(statement.buffer.same_as(buffer) for buffer in own):
+            return True
+        if any(_is_half_computed(expression) for expression in operands(statement)):
+            return True
+    return False
+
+
+def _is_half_computed(value: Any) -> bool:
+    half = str(getattr(value.ty, "dtype", "")).startswith("float16")  # a text has none
+    return (half and type(value).__name__ not in ("TensorLoad", "Broadcast")) or any(
+        _is_half_computed(child) for child in operands(value)
+    )
+
+
 _OPERANDS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("Add", "Sub", "Mul", "Div", "Mod", "FloorDiv", "FloorMod", "Min", "Max"), ("a", "b")),
     **dict.fromkeys(("EQ", "NE", "LT", "LE", "GT", "GE", "And", "Or"), ("a", "b")),
+    **dict.fromkeys(("BitwiseAnd", "BitwiseOr", "BitwiseXor", "LShift", "RShift"), ("a", "b")),
     "Not": ("a",),
     "Select": ("condition", "true_value", "false_value"),
     "Cast": ("value",),
@@ -163,6 +184,7 @@ class LoweredKernel:
 
     ``layouts`` are its buffers in WGSL, ``axes`` the launch axis of each thread variable (``blockIdx.x``), ``integer``
     WGSL's type of its integers: ``u32`` where none can be negative. ``analyzer`` knows the bounds of all variables.
+    ``half`` is WGSL's type of half floats: ``f32`` where they are only read, from packed words.
     """
 
     def __init__(self, func: tirx.PrimFunc) -> None:
@@ -172,6 +194,7 @@ class LoweredKernel:
         self.layouts: dict[Any, Layout] = {}
         self.axes: dict[Any, str] = {}
         self._signed = False
+        self.half = "f16" if _computes_halves(self.body) else "f32"
         self._read()
         self.integer = "i32" if self._signed else "u32"
 
@@ -211,8 +234,13 @@ class LoweredKernel:
             self._read_expression(child, questions)
 
     def _integers(self, value: Any) -> list[Any]:
-        """Return the integers that a vector, or a scalar, is made of; nothing is known of what is not arithmetic."""
+        """Return the signed integers that a vector, or a scalar, is made of.
+
+        Nothing is known of what is not arithmetic.
+        """
         dtype, lanes = dtype_of(value)
+        if dtype.startswith("uint"):
+            return []
         if not is_integer(dtype) or lanes == 1:
             return [value] if is_integer(dtype) else []
         try:
@@ -222,7 +250,7 @@ class LoweredKernel:
             return []
 
     def _add_buffer(self, buffer: Any, space: Space) -> None:
-        self.layouts[buffer] = make_layout(buffer, space)
+        self.layouts[buffer] = make_layout(buffer, space, packs_halves=self.half == "f32")
 
     def _add_access(self, buffer: Any, indices: Any, *, store: bool) -> None:
         if len(indices) != 1:

@@ -20,7 +20,7 @@ from tvm.ir.instrument import pass_instrument
 from ...devices.limits import Tier
 from ...devices.program import Buffer, Dispatch, Program, Requirements, Shader
 from .targets import emit_target
-from .wgsl_layout import SCALAR_BYTES, EmitError
+from .wgsl_layout import EmitError
 from .wgsl_printer import Grid, PrintedKernel, print_kernel
 
 __all__ = ["EmitError", "emit_wgsl"]
@@ -169,7 +169,7 @@ def _check_bindings(launch: _Launch, kernel: PrintedKernel, reader: _HostReader)
         )
     written = {b for b, layout in zip(launch.buffers, kernel.bindings, strict=True) if layout.written}
     for buffer, layout in zip(launch.buffers, kernel.bindings, strict=True):
-        if reader.nbytes(buffer) != layout.size * SCALAR_BYTES[layout.scalar]:
+        if reader.nbytes(buffer) != layout.nbytes:
             raise EmitError(f"{launch.kernel} sees {buffer.kind} {buffer.index} with another size")
         if buffer in written and launch.buffers.count(buffer) > 1:
             # WebGPU forbids two bindings of one range in a dispatch when either is writable.
@@ -202,7 +202,8 @@ def _requirements(
         workgroup_size=(max(s[0] for s in sizes), max(s[1] for s in sizes), max(s[2] for s in sizes)),
         workgroup_bytes=max(kernel.workgroup_bytes for kernel in kernels),
         storage_buffers=max(len(d.buffers) for d in dispatches),
-        binding_bytes=max((reader.nbytes(b) for d in dispatches for b in d.buffers), default=0),
+        # WebGPU binds whole words.
+        binding_bytes=max((-(-reader.nbytes(b) // 4) * 4 for d in dispatches for b in d.buffers), default=0),
         features=tuple(sorted(frozenset().union(*(kernel.features for kernel in kernels)))),
     )
 

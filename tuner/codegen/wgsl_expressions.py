@@ -19,19 +19,17 @@ from .lowered_kernel import dtype_of
 from .wgsl_layout import SCALARS, EmitError
 
 _BINARY = {"Add": "+", "Sub": "-", "Mul": "*"}
-_COMPUTED = frozenset({*_BINARY, "Div", "Mod", "FloorDiv", "FloorMod", "Min", "Max", "Select", "Cast", "Call"})
+_BITS = {"BitwiseAnd": "&", "BitwiseOr": "|", "BitwiseXor": "^"}
+_SHIFTS = {"LShift": "<<", "RShift": ">>"}
+_COMPUTED = frozenset(
+    {*_BINARY, *_BITS, *_SHIFTS, "Div", "Mod", "FloorDiv", "FloorMod", "Min", "Max", "Select", "Cast", "Call"}
+)
 """Expressions that are worth a name where they occur twice."""
 _COMPARE = {"EQ": "==", "NE": "!=", "LT": "<", "LE": "<=", "GT": ">", "GE": ">="}
 _LOGIC = {"And": "&", "Or": "|"}
 # Without short circuit: operands have no side effects, and a load beyond its buffer is harmless in WebGPU (W3C WGSL,
 # "Out-of-bounds access"). Branches for each element of a padded convolution cost SwiftShader gigabytes to compile.
 
-_CALLS = {
-    "bitwise_and": "&",
-    "bitwise_or": "|",
-    "bitwise_xor": "^",
-}
-_SHIFTS = {"shift_left": "<<", "shift_right": ">>"}
 _FUNCTIONS = {
     **{name: name for name in ("exp", "exp2", "log", "log2", "sqrt", "sin", "cos", "tan", "tanh", "pow", "fma")},
     **{name: name for name in ("floor", "ceil", "trunc", "round", "asin", "acos", "atan", "sinh", "cosh", "abs")},
@@ -64,6 +62,7 @@ class Expressions:
     Args:
         analyzer: knows the bounds of the variables.
         integer: WGSL's type of integers, ``u32`` or ``i32``.
+        half: WGSL's type of half floats, ``f16`` or ``f32``.
         load: writes a load of some lanes.
         bind: gives a value a name, before the statement that is being written.
         hoist: gives a value a name in the scope that it belongs to, where that lies outside.
@@ -74,6 +73,7 @@ class Expressions:
         self,
         analyzer: Analyzer,
         integer: str,
+        half: str,
         load: Callable[[Any], Text],
         bind: Callable[[Text], Text],
         hoist: Callable[[Text], Text],
@@ -81,6 +81,7 @@ class Expressions:
     ) -> None:
         self._analyzer = analyzer
         self.integer = integer
+        self._half = half
         self.variables: dict[Any, Text] = {}
         self._load = load
         self._bind = bind
@@ -90,8 +91,7 @@ class Expressions:
     def type_of(self, value: Any) -> str:
         """Return WGSL's type of ``value``."""
         dtype, lanes = dtype_of(value)
-        scalar = self.scalar(dtype)
-        return scalar if lanes == 1 else f"vec{lanes}<{scalar}>"
+        return _vector(self.scalar(dtype), lanes)
 
     def scalar(self, dtype: str) -> str:
         """Return WGSL's scalar type of TVM's ``dtype``."""
@@ -99,6 +99,8 @@ class Expressions:
             return "bool"
         if dtype in ("int32", "int64"):
             return self.integer
+        if dtype == "float16":
+            return self._half
         if dtype not in SCALARS:
             raise EmitError(f"the kernel computes with {dtype}, which WGSL does not have")
         return SCALARS[dtype]
@@ -122,6 +124,10 @@ class Expressions:
             return self._binary(value.a, _COMPARE[kind], value.b, splat=True)
         if kind in _LOGIC:
             return self._binary(value.a, _LOGIC[kind], value.b, splat=True)
+        if kind in _BITS:
+            return self._binary(value.a, _BITS[kind], value.b, splat=True)
+        if kind in _SHIFTS:
+            return self._shifted(value, _SHIFTS[kind])
         raise EmitError(f"the kernel holds a {kind} expression, for which no WGSL is known")
 
     def constant(self, number: int) -> str:
@@ -139,6 +145,12 @@ class Expressions:
         if not splat and type(a).__name__ == "Broadcast" and type(b).__name__ == "Broadcast":
             left = self.write(a)
         return _join(f"{left.operand} {operator} {right.operand}", left, right)
+
+    def _shifted(self, value: Any, operator: str) -> Text:
+        left, right = self.write(value.a), self.write(value.b)
+        dtype, lanes = dtype_of(value.b)
+        places = right.operand if dtype == "uint32" else f"{_vector('u32', lanes)}({right.text})"
+        return _join(f"{left.operand} {operator} {places}", left, right)
 
     def _unsplatted(self, value: Any) -> Text:
         """Return a broadcast scalar as it is: WGSL's arithmetic takes a scalar beside a vector."""
@@ -159,6 +171,8 @@ class Expressions:
         dtype, _ = dtype_of(value)
         if dtype == "bool":
             return Text("true" if number else "false", atom=True)
+        if dtype == "uint32":
+            return Text(f"{number}u", atom=True)
         return Text(self.constant(number), atom=number >= 0 or self.integer == "u32")
 
     def _write_floatimm(self, value: Any) -> Text:
@@ -243,11 +257,6 @@ class Expressions:
         args = list(value.args)
         if name == "call_pure_extern":  # a function in WGSL's own words
             name, args = str(args[0].value), args[1:]
-        if name in _CALLS:
-            return self._binary(args[0], _CALLS[name], args[1], splat=True)
-        if name in _SHIFTS:
-            left, right = (self.write(arg) for arg in args)
-            return _join(f"{left.operand} {_SHIFTS[name]} u32({right.text})", left, right)
         if name == "if_then_else":
             return self._choice(*args)
         if name == "likely":
@@ -275,6 +284,10 @@ class Expressions:
     def never_negative(self, value: Any) -> bool:
         """Return whether an integer is known to be 0 or more."""
         return int(self._analyzer.const_int_bound(value).min_value) >= 0
+
+
+def _vector(scalar: str, lanes: int) -> str:
+    return scalar if lanes == 1 else f"vec{lanes}<{scalar}>"
 
 
 def _power_of_two(value: Any) -> int | None:

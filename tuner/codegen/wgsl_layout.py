@@ -3,6 +3,8 @@
 TVM's lowered code accesses flat buffers of scalars, by single elements or by ramps of consecutive ones. A buffer
 becomes an array of vectors where every write is a whole aligned vector: WGSL may write all of a vector where one
 component is assigned (W3C WGSL, "Memory Locations"), so two threads must never write components of the same one.
+
+Half floats that a kernel only reads are loaded as words of two, without WebGPU's feature ``shader-f16``.
 """
 
 from __future__ import annotations
@@ -40,7 +42,8 @@ class Layout:
     """A buffer in WGSL: ``count`` elements of ``lanes`` scalars each.
 
     ``registers``: only constant indices occur, so that each element is a variable of its own. Drivers keep a variable
-    in a register; an array only if they take it apart first.
+    in a register; an array only if they take it apart first. ``packed``: elements are 32-bit words of two half floats,
+    whose ``lanes`` are 2 or 4.
     """
 
     name: str
@@ -50,6 +53,7 @@ class Layout:
     lanes: int = 1
     registers: bool = False
     written: bool = False
+    packed: bool = False
     accesses: list[tuple[Any, int, bool]] = field(default_factory=list, repr=False)
     """First index, number of consecutive elements, and whether it is a write, per access."""
 
@@ -61,6 +65,8 @@ class Layout:
     @property
     def element(self) -> str:
         """WGSL's type of an element."""
+        if self.packed:
+            return "u32" if self.lanes == 2 else f"vec{self.lanes // 2}<u32>"
         return self.scalar if self.lanes == 1 else f"vec{self.lanes}<{self.scalar}>"
 
     def places(self) -> list[int]:
@@ -71,6 +77,11 @@ class Layout:
             for offset in range(0, count, self.lanes)
         }
         return sorted(found)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the buffer, without what fills up the last element."""
+        return SCALAR_BYTES[self.scalar] * self.size
 
     @property
     def element_bytes(self) -> int:
@@ -90,8 +101,14 @@ def buffer_size(buffer: Any) -> int:
     return math.prod(int(extent) for extent in shape)
 
 
-def make_layout(buffer: Any, space: Space) -> Layout:
-    """Return a layout of scalars for ``buffer``; accesses are still to be added."""
+def make_layout(buffer: Any, space: Space, *, packs_halves: bool = False) -> Layout:
+    """Return a layout of scalars for ``buffer``; accesses are still to be added.
+
+    Args:
+        buffer: a flat buffer of TensorIR.
+        space: where it lies.
+        packs_halves: whether half floats are packed in storage, and single floats elsewhere.
+    """
     dtype, _, lanes = str(buffer.ty.dtype).partition("x")  # TVM makes some buffers arrays of vectors itself
     if dtype == "bool" and space is not Space.STORAGE:
         scalar = "bool"
@@ -99,7 +116,11 @@ def make_layout(buffer: Any, space: Space) -> Layout:
         scalar = SCALARS[dtype]
     else:
         raise EmitError(f"buffer {buffer.name} holds {dtype}, which a WebGPU buffer cannot")
-    return Layout(str(buffer.name), space, scalar, buffer_size(buffer) * int(lanes or 1))
+    packed = scalar == "f16" and packs_halves
+    if packed and space is not Space.STORAGE:
+        scalar, packed = "f32", False
+    size = buffer_size(buffer) * int(lanes or 1)
+    return Layout(str(buffer.name), space, scalar, size, lanes=2 if packed else 1, packed=packed)
 
 
 def choose_lanes(layout: Layout, analyzer: Analyzer) -> None:
@@ -139,3 +160,19 @@ def aligned(base: Any, lanes: int, analyzer: Analyzer) -> bool:
 
 def _component_known(base: Any, lanes: int, analyzer: Analyzer) -> bool:
     return int(analyzer.modular_set(base).coeff) % lanes == 0
+
+
+def array_type(layout: Layout) -> str:
+    """Return WGSL's type of a buffer."""
+    return f"array<{layout.element}, {layout.count}>"
+
+
+def binding_declaration(number: int, layout: Layout) -> str:
+    """Return the declaration of a storage buffer."""
+    access = "read_write" if layout.written else "read"
+    return f"@group(0) @binding({number}) var<storage, {access}> {layout.name} : {array_type(layout)};"
+
+
+def swizzle(first: int, lanes: int) -> str:
+    """Return the access to neighbouring components of a vector."""
+    return "." + "xyzw"[first : first + lanes]

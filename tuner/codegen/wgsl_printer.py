@@ -17,7 +17,7 @@ from tvm import tirx
 from .lowered_kernel import LoweredKernel, dtype_of, joined_branches, places, span, terms
 from .straight_line import StraightLine
 from .wgsl_expressions import Expressions, Text
-from .wgsl_layout import EmitError, Layout, Space, aligned
+from .wgsl_layout import EmitError, Layout, Space, aligned, array_type, binding_declaration, swizzle
 
 _AXES = "xyz"
 _TRIVIAL = re.compile(r"[\w.]+")
@@ -73,7 +73,13 @@ class _Printer:
         self._scopes = [_Scope()]
         self._region = StraightLine()
         self._text = Expressions(
-            self._analyzer, self._kernel.integer, self._load, self._bound, self._outside, self._shared
+            self._analyzer,
+            self._kernel.integer,
+            self._kernel.half,
+            self._load,
+            self._bound,
+            self._outside,
+            self._shared,
         )
         for layout in self._kernel.layouts.values():
             layout.name = self._new_name(layout.name)
@@ -87,11 +93,11 @@ class _Printer:
         x, y, z = self._workgroup
         builtins = "@builtin(local_invocation_id) thread : vec3<u32>, @builtin(workgroup_id) group : vec3<u32>"
         shared = [layout for layout in self._kernel.layouts.values() if layout.space is Space.WORKGROUP]
-        half = any(layout.scalar == "f16" for layout in self._kernel.layouts.values())
+        half = any(layout.scalar == "f16" and not layout.packed for layout in self._kernel.layouts.values())
         lines = [
             *(["enable f16;", ""] if half else []),
-            *(_declare_binding(number, layout) for number, layout in enumerate(bindings)),
-            *(f"var<workgroup> {layout.name} : {_array(layout)};" for layout in shared),
+            *(binding_declaration(number, layout) for number, layout in enumerate(bindings)),
+            *(f"var<workgroup> {layout.name} : {array_type(layout)};" for layout in shared),
             "",
             f"@compute @workgroup_size({x}, {y}, {z})",
             f"fn {entry}({builtins}) {{",
@@ -150,7 +156,7 @@ class _Printer:
             }
             self._lines.extend(f"var {layout.name}_{place} : {layout.element};" for place in sorted(places))
         else:
-            self._lines.append(f"var {layout.name} : {_array(layout)};")
+            self._lines.append(f"var {layout.name} : {array_type(layout)};")
 
     def _write_for(self, statement: Any) -> None:
         low, extent = statement.min, statement.extent
@@ -211,7 +217,7 @@ class _Printer:
             else:
                 firsts = [base + k * stride for k in range(0, lanes, step)]
             written = [self._place(layout, first, step) for first in firsts]
-            values = [f"{name}{_swizzle(k, step)}" if name else whole.text for k in range(0, lanes, step)]
+            values = [f"{name}{swizzle(k, step)}" if name else whole.text for k in range(0, lanes, step)]
         self._region.statements.extend(f"{place} = {value};" for place, value in zip(written, values, strict=True))
         self._region.stored(layout.name, register=layout.registers)
 
@@ -264,23 +270,43 @@ class _Printer:
             return self._gathered(layout, places(value.source, value.indices[0]))
         base, lanes, stride = found
         if lanes <= layout.lanes and (lanes == 1 or (stride == 1 and aligned(base, lanes, self._analyzer))):
-            text, depth = self._element(layout, base)
-            if lanes < layout.lanes:
-                text += self._component(layout, base, lanes)
-            return Text(text, depth, atom=True, loads=True)
+            return self._lanes(layout, base, lanes)
         return self._gathered(layout, [base + k * stride for k in range(lanes)])
+
+    def _lanes(self, layout: Layout, base: Any, lanes: int) -> Text:
+        """Return neighbouring scalars of one element."""
+        text, depth = self._element(layout, base)
+        if layout.packed:
+            return Text(self._unpacked(layout, text, base, lanes), depth, atom=True, loads=True)
+        if lanes < layout.lanes:
+            text += self._component(layout, base, lanes)
+        return Text(text, depth, atom=True, loads=True)
+
+    def _unpacked(self, layout: Layout, element: str, base: Any, lanes: int) -> str:
+        """Return half floats of an element of words as single floats."""
+        words = [element] if layout.lanes == 2 else [f"{element}.{letter}" for letter in "xy"]
+        if lanes == 4:
+            pairs = ", ".join(self._region.expression(f"unpack2x16float({word})") for word in words)
+            return f"vec4<f32>({pairs})"
+        place = self._analyzer.simplify(tirx.floormod(base, layout.lanes))
+        if isinstance(place, tirx.IntImm):
+            word, half = divmod(int(place.value), 2)
+            pair = self._region.expression(f"unpack2x16float({words[word]})")
+            return pair if lanes == 2 else f"{pair}.{'xy'[half]}"
+        if layout.lanes == 4 or lanes == 2:
+            raise EmitError(f"the kernel reads part of an element of {layout.name} at a place that is not known")
+        shift = self._text.write(place * 16)
+        amount = shift.operand if self._text.integer == "u32" else f"u32({shift.text})"
+        return f"unpack2x16float({element} >> {amount}).x"
 
     def _gathered(self, layout: Layout, indices: list[Any]) -> Text:
         """Return the vector of elements at several places."""
-        parts = [self._load_one(layout, self._analyzer.simplify(index)) for index in indices]
+        parts = [self._lanes(layout, self._analyzer.simplify(index), 1) for index in indices]
         texts = [part.text for part in parts]
         inner = texts[0] if len(set(texts)) == 1 else ", ".join(texts)
         depth = max(part.depth for part in parts)
-        return Text(f"vec{len(parts)}<{layout.scalar}>({inner})", depth, atom=True, loads=True)
-
-    def _load_one(self, layout: Layout, index: Any) -> Text:
-        text, depth = self._element(layout, index)
-        return Text(text + self._component(layout, index, 1), depth, atom=True, loads=True)
+        scalar = "f32" if layout.packed else layout.scalar
+        return Text(f"vec{len(parts)}<{scalar}>({inner})", depth, atom=True, loads=True)
 
     def _place(self, layout: Layout, base: Any, lanes: int) -> str:
         """Return the element, or the components of one, that a store assigns."""
@@ -307,7 +333,7 @@ class _Printer:
             return ""
         place = self._analyzer.simplify(tirx.floormod(index, layout.lanes))
         if isinstance(place, tirx.IntImm):
-            return _swizzle(int(place.value), lanes)
+            return swizzle(int(place.value), lanes)
         if lanes > 1:
             raise EmitError(f"the kernel reads part of a vector of {layout.name} at a place that is not known")
         return f"[{self._text.write(place).text}]"
@@ -363,16 +389,3 @@ class _Printer:
             scope.names[text] = self._new_name("i")
             scope.lines.append(f"let {scope.names[text]} = {text};")
         return scope.names[text]
-
-
-def _array(layout: Layout) -> str:
-    return f"array<{layout.element}, {layout.count}>"
-
-
-def _declare_binding(number: int, layout: Layout) -> str:
-    access = "read_write" if layout.written else "read"
-    return f"@group(0) @binding({number}) var<storage, {access}> {layout.name} : {_array(layout)};"
-
-
-def _swizzle(first: int, lanes: int) -> str:
-    return "." + "xyzw"[first : first + lanes]

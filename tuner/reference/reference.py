@@ -51,7 +51,7 @@ _MASKED = 1e6
 """Larger outputs are masks (−1e9, the least float), which say nothing about the size of an error."""
 
 _PLAIN_INTEGERS = 128
-"""Upper bound (exclusive) of integer inputs that are no indices."""
+"""Upper bound (exclusive) of signed integer inputs that are no indices."""
 
 
 _ROUNDING_KEY = "rounding"
@@ -78,8 +78,9 @@ class Case:
 def make_case(kernel: Kernel, seed: int = 0, folder: Path | None = None) -> Case:
     """Return the case of ``kernel`` for ``seed``, from ``folder`` if it is complete there, or computed.
 
-    Float inputs are standard normal; integer inputs that are indices stay within what they index. Where outputs are
-    then not finite (roots or logarithms of negative numbers), the inputs' absolute values plus 0.5 are used.
+    Float inputs are standard normal; integer inputs that are indices stay within what they index, and words of
+    quantised weights (uint32) have any value. Where outputs are then not finite (roots or logarithms of negative
+    numbers), the inputs' absolute values plus 0.5 are used.
 
     The tolerance follows from type and reduction. The sum of K terms of random sign, in any order, has an error near
     u·√K relative to the result's root mean square, where u is the unit roundoff (Higham, Accuracy and Stability of
@@ -142,6 +143,8 @@ def _compute(kernel: Kernel, seed: int) -> dict[str, np.ndarray]:
 def _input(kernel: Kernel, index: int, seed: int, bound: int | None, positive: bool) -> np.ndarray:
     param = kernel.params[index]
     random = np.random.default_rng([seed, index])
+    if param.dtype == "uint32" and bound is None:
+        return random.integers(0, 1 << 32, param.shape, np.uint32)
     if not param.dtype.startswith("float"):
         return random.integers(0, bound or _PLAIN_INTEGERS, param.shape).astype(param.dtype)
     values = random.standard_normal(param.shape, np.float32)
@@ -198,8 +201,13 @@ def _reduction_length(func: tirx.PrimFunc) -> int:
 
 
 def _roundoff(kernel: Kernel) -> float:
-    """Return the unit roundoff of the coarsest float type among the parameters; 0 where all are integers."""
-    return max((_UNIT_ROUNDOFF[p.dtype] for p in kernel.params if p.dtype in _UNIT_ROUNDOFF), default=0.0)
+    """Return the unit roundoff of the coarsest float type that the kernel computes; 0 where all are integers.
+
+    What it only reads counts as exact, such as half floats that are weights.
+    """
+    computed: set[str] = set()
+    tvm_ffi.structural_walk(kernel.func.body, [(tirx.BufferStore, lambda s: computed.add(str(s.buffer.ty.dtype)))])
+    return max((_UNIT_ROUNDOFF[dtype] for dtype in computed if dtype in _UNIT_ROUNDOFF), default=0.0)
 
 
 def _relative_tolerance(kernel: Kernel, length: int) -> float:

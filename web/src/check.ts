@@ -33,6 +33,13 @@ export function boolean(value: unknown, where: string): boolean {
   return value;
 }
 
+/** One of the texts `choices`. */
+export function oneOf<T extends string>(value: unknown, choices: readonly T[], where: string): T {
+  const found = choices.find((choice) => choice === value);
+  if (found === undefined) throw wrong(where, `one of ${choices.join(", ")}`);
+  return found;
+}
+
 /** A whole number from 0 to `most` that is a multiple of `unit`. JSON.parse reads 1.0 as 1, so both are taken. */
 export function count(value: unknown, where: string, most = Number.MAX_SAFE_INTEGER, unit = 1): number {
   if (!Number.isSafeInteger(value) || (value as number) < 0) throw wrong(where, "a whole number");

@@ -3,14 +3,24 @@
  * compiler finds a field that is not checked here; tests compare the verdicts of both sides.
  */
 
-import { array, boolean, count, entries, numberOrNull, object, string, triple, wrong } from "./check";
+import { array, boolean, count, entries, numberOrNull, object, oneOf, string, triple, wrong } from "./check";
 import { WgtuneError } from "./errors";
-import type { BorrowedInfo, FileInfo, Manifest, SchedulersInfo, TableInfo, TunedInfo } from "./generated/manifest";
+import type {
+  BorrowedInfo,
+  FileInfo,
+  Manifest,
+  SchedulersInfo,
+  TableInfo,
+  TunedInfo,
+  WeightPrecision,
+} from "./generated/manifest";
 
 export type { FileInfo, Manifest, RunInfo, TableInfo } from "./generated/manifest";
 
 /** The format version that this runtime reads. */
 export const FORMAT = 1;
+
+const WEIGHTS: readonly WeightPrecision[] = ["f32", "f16", "q8", "q4"];
 
 /** Reads manifest.json; throws a WgtuneError of kind `format` that names what is wrong. */
 export function parseManifest(value: unknown): Manifest {
@@ -24,13 +34,18 @@ export function parseManifest(value: unknown): Manifest {
   }
   const { documents = [] } = root;
   const model = object(root["model"], "model");
+  const { weights = "f32" } = model;
   const image = object(root["image"], "image");
   const requires = object(root["requires"], "requires");
   const prompt = object(root["prompt"], "prompt");
   return {
     format: FORMAT,
     wgtune: string(root["wgtune"], "wgtune"),
-    model: { name: string(model["name"], "model.name"), capture: string(model["capture"], "model.capture") },
+    model: {
+      name: string(model["name"], "model.name"),
+      capture: string(model["capture"], "model.capture"),
+      weights: oneOf(weights, WEIGHTS, "model.weights"),
+    },
     image: {
       width: count(image["width"], "image.width"),
       height: count(image["height"], "image.height"),

@@ -6,6 +6,11 @@
  */
 
 /**
+ * How the weights lie in the shards and in GPU memory.
+ */
+export type WeightPrecision = "f32" | "f16" | "q8" | "q4";
+
+/**
  * The whole of manifest.json.
  */
 export interface Manifest {
@@ -38,6 +43,7 @@ export interface Manifest {
 export interface ModelInfo {
   name: string;
   capture: string;
+  weights?: WeightPrecision;
 }
 /**
  * What one run of the plan draws.

@@ -10,13 +10,16 @@ import numpy as np
 import pytest
 import torch
 from stage_runner import StageRunner
+from weight_decoder import decode
 
+from wgtune.support.enums import WeightPrecision
 from wgtune.support.errors import CaptureError
 from wgtune.tuner.capture import exporter, stage_cache
 from wgtune.tuner.capture.model_capture import capture_model
 from wgtune.tuner.capture.networks import build_network
 from wgtune.tuner.capture.sources import ModelSource, canonical_weight_name
-from wgtune.tuner.capture.weight_transform import transform_weights
+from wgtune.tuner.capture.weights.formats import encode
+from wgtune.tuner.capture.weights.transform import transform_weights
 from wgtune.tuner.ir import Capture, CaptureOptions
 
 pytestmark = pytest.mark.slow
@@ -77,6 +80,17 @@ def source_of(**configs: dict[str, Any]) -> ModelSource:
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WGTUNE_CACHE", str(tmp_path / "cache"))
+
+
+WIDE_UNET: dict[str, Any] = {
+    **UNET,
+    "cross_attention_dim": 32,
+    "down_block_types": ("CrossAttnDownBlock2D",),
+    "up_block_types": ("UpBlock2D",),
+    "block_out_channels": (32,),
+    "mid_block_type": None,
+}
+"""With sums of whole groups of quantised weights."""
 
 
 def assert_equals_pytorch(source: ModelSource, stage: str, options: CaptureOptions | None = None) -> Capture:
@@ -326,3 +340,53 @@ def test_the_key_depends_on_what_shapes_a_capture() -> None:
 
 def _never(*arguments: object) -> None:
     raise AssertionError("the stage should have come from the cache")
+
+
+@pytest.mark.parametrize("stored", [WeightPrecision.F16, WeightPrecision.Q8, WeightPrecision.Q4])
+@pytest.mark.parametrize(("stage", "config"), [("unet", WIDE_UNET), ("clip", {**TEXT, "hidden_size": 32})])
+def test_stored_weights_are_decoded_where_kernels_read_them(
+    stage: str, config: dict[str, Any], stored: WeightPrecision
+) -> None:
+    """A capture with stored weights computes what the one with float32 weights does with the decoded values."""
+    source = source_of(**{stage: config})
+    plain = capture_model(source, CaptureOptions(), [stage])
+    options = CaptureOptions(weights=stored)
+    capture = capture_model(source, options, [stage])
+    captured = capture.stages[stage]
+    assert capture_model(source, options, [stage]).stages[stage].weight_formats == captured.weight_formats
+    values = np.random.default_rng(0)
+    specs = plain.stages[stage].params
+    floats = [(0.2 * values.standard_normal(spec.shape)).astype(spec.dtype) for spec in specs]
+    encoded = [encode(weight, array) for weight, array in zip(captured.weight_formats, floats, strict=True)]
+    params = [array for arrays in encoded for array in arrays]
+    assert [(array.shape, str(array.dtype)) for array in params] == [(s.shape, s.dtype) for s in captured.params]
+    decoded = [decode(weight, arrays) for weight, arrays in zip(captured.weight_formats, encoded, strict=True)]
+    inputs = [
+        values.integers(0, 90, spec.shape).astype(spec.dtype)
+        if spec.dtype == "int32"
+        else values.standard_normal(spec.shape).astype(spec.dtype)
+        for spec in captured.inputs
+    ]
+    got = StageRunner(capture, stage)(inputs, params)
+    expected = StageRunner(plain, stage)(inputs, decoded)
+    for one, other in zip(got, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+    kinds = {weight.precision for weight in captured.weight_formats}
+    assert kinds >= {WeightPrecision.F32, WeightPrecision.F16, stored}
+    for weight in captured.weight_formats:
+        # Biases and factors of norms stay as they are; the first and the last convolution have few channels.
+        if sum(extent > 1 for extent in weight.shape) < 2:
+            assert weight.precision is WeightPrecision.F32
+        elif min(weight.shape[:2]) < 16 or weight.shape[0] in (11, 100):
+            assert weight.precision is WeightPrecision.F16
+        else:
+            assert weight.precision is stored, weight
+
+
+def test_a_large_embedding_of_half_floats_is_one_binding_up_to_twice_the_rows() -> None:
+    bound = 100 * 16 * 4 - 1
+    source, options = source_of(clip=TEXT), CaptureOptions(max_binding=bound)
+    whole = capture_model(source, replace(options, weights=WeightPrecision.F16), ["clip"], use_cache=False)
+    assert any(spec.shape == (100, 16) for kernel in whole.kernels.values() for spec in kernel.params)
+    split = assert_equals_pytorch(source, "clip", options)
+    assert not any(spec.shape == (100, 16) for kernel in split.kernels.values() for spec in kernel.params)

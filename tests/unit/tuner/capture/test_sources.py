@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import save_file
 
 from wgtune.support.errors import CaptureError
-from wgtune.tuner.capture import checkpoint
 from wgtune.tuner.capture.sources import builtin_names, canonical_weight_name, resolve_model
+from wgtune.tuner.capture.weights import checkpoint
 
 
 def make_folder(root: Path, **configs: dict) -> Path:

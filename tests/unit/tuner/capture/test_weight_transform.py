@@ -17,13 +17,13 @@ from tvm import relax
 
 from wgtune.build.bundle.weights import ShardWriter, layout_shards
 from wgtune.database.tvm.graph_json import load_json
+from wgtune.support.enums import WeightPrecision
 from wgtune.support.errors import CaptureError
-from wgtune.tuner.capture.checkpoint import WINDOW_BYTES, Checkpoint
-from wgtune.tuner.capture.lowering import TRANSFORM
 from wgtune.tuner.capture.model_capture import capture_model
 from wgtune.tuner.capture.sources import resolve_model
-from wgtune.tuner.capture.weight_transform import check_weights, transform_weights
-from wgtune.tuner.ir import Call, Operand, Stage, TensorSpec
+from wgtune.tuner.capture.weights.checkpoint import WINDOW_BYTES, Checkpoint
+from wgtune.tuner.capture.weights.transform import TRANSFORM, check_weights, transform_weights
+from wgtune.tuner.ir import Call, Operand, Stage, TensorSpec, WeightFormat
 
 
 def all_at_once(stage: Stage, weights: Any) -> list[np.ndarray]:
@@ -89,6 +89,7 @@ def transposing_stage(count: int, side: int) -> Stage:
     call = Call("k", tuple(Operand("param", i, 0, spec.nbytes) for i, spec in enumerate(params)))
     stage = Stage("unet", [], [], params, [], [], [call], [f"w{i}" for i in range(count)])
     stage.weight_transform = tvm.ir.save_json(builder.get())
+    stage.weight_formats = [WeightFormat(spec.shape, WeightPrecision.F32) for spec in params]
     return stage
 
 

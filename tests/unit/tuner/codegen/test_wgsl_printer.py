@@ -46,6 +46,51 @@ def test_elements_that_do_not_align_are_loaded_one_by_one_and_stored_as_vectors(
     assert "b0 : array<f32, 4096>" in source and "b1 : array<vec4<f32>, 1024>" in source
 
 
+def test_half_floats_that_are_only_read_need_no_feature() -> None:
+    source = elementwise(lambda x, i, j: x[i, j].astype("float32") * 2.0, dtype="float16")
+    assert "f16;" not in source and "b0 : array<vec2<u32>, 1024>" in source
+    assert source.count("unpack2x16float") == 2 and len(re.findall(r"b0\[", source)) == 1
+
+
+def test_a_single_half_float_is_chosen_from_its_word() -> None:
+    source = elementwise(lambda x, i, j: x[i, j].astype("float32") * 2.0, (5, 7), "float16", vector=1)
+    assert "b0 : array<u32, 18>" in source
+    assert re.search(r"unpack2x16float\(b0\[.*\] >> \(\(thread\.x & 1u\) \* 16u\)\)\.x", source)
+    assert "(thread.x >> 1u)" in source
+
+
+def test_half_floats_that_are_computed_need_the_feature() -> None:
+    with pytest.raises(EmitError, match="feature shader-f16 is not in the tier"):
+        elementwise(lambda x, i, j: x[i, j] * tirx.const(2.0, "float16"), dtype="float16")
+
+
+def test_copies_of_half_floats_in_workgroup_memory_are_single_floats() -> None:
+    """MetaSchedule's sketches copy what a kernel reads, before it is converted."""
+    x = te.placeholder((64, 64), "float16")
+    func = te.create_prim_func([x, te.compute(x.shape, lambda i, j: x[j, i].astype("float32"))])
+    schedule = Schedule(schedulable_module(make_kernel("kernel", func)))
+    (block,) = schedule.get_child_blocks(schedule.get_sblock("root"))
+    copy = schedule.cache_read(block, 0, "shared")
+    group, thread = schedule.get_loops(block)
+    schedule.bind(group, "blockIdx.x")
+    schedule.bind(thread, "threadIdx.x")
+    schedule.compute_at(copy, group)
+    schedule.bind(schedule.get_loops(copy)[-2], "threadIdx.x")
+    program = emit_wgsl(schedule.mod, TIER)
+    assert "var<workgroup> b0_shared : array<f32, 4096>" in program.shaders[0].source
+    assert program.needs.features == () and program.needs.workgroup_bytes == 64 * 64 * 4
+
+
+def test_bits_of_words_are_taken_without_signed_integers() -> None:
+    def bits(x: te.Tensor, i: tirx.Var, j: tirx.Var) -> tirx.Expr:
+        shift = (j % 4 * 8).astype("uint32")
+        return ((x[i, j // 4] >> shift) & tirx.const(255, "uint32")).astype("float32")
+
+    source = elementwise(bits, dtype="uint32")
+    assert ">> vec4<u32>(0u, 8u, 16u, 24u)) & vec4<u32>(255u)" in source and "i32" not in source
+    assert len(re.findall(r"b0\[", source)) == 1
+
+
 def test_the_largest_number_is_written_with_digits_that_do_not_exceed_it() -> None:
     """Chromium refuses the shortest digits of it, 3.4028235e38."""
     source = elementwise(lambda x, i, j: tirx.Select(x[i, j] > 0.0, x[i, j], tirx.min_value("float32")), vector=1)

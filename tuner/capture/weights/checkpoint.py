@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...support.errors import CaptureError
+from ....support.errors import CaptureError
 
 if TYPE_CHECKING:
     import torch

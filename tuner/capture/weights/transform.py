@@ -17,13 +17,16 @@ import tvm
 from tvm import relax
 from tvm_ffi import StructuralKey
 
-from ...database.tvm.graph_json import load_json
-from ...support.errors import CaptureError
-from ..ir import Stage, TensorSpec
-from .lowering import TRANSFORM
+from ....database.tvm.graph_json import load_json
+from ....support.errors import CaptureError
+from ...ir import Stage, TensorSpec
+from .formats import encode
 
 if TYPE_CHECKING:
     import torch
+
+TRANSFORM = "main_transform_params"
+"""Name of the function that computes weights from the checkpoint's tensors (`passes.LiftTransformParams`)."""
 
 Weights = Mapping[str, "torch.Tensor | np.ndarray"]
 """A checkpoint's tensors by canonical name; `Checkpoint` reads them on access."""
@@ -43,14 +46,14 @@ def check_weights(stage: Stage, weights: Weights) -> None:
 
 
 def transform_weights(stage: Stage, weights: Weights) -> Iterator[np.ndarray]:
-    """Yield the values of ``stage.params`` in order; each is computed when it is asked for.
+    """Yield the values of ``stage.params`` in order; each weight is computed and encoded when it is asked for.
 
     Args:
         stage: the stage whose parameters are wanted.
         weights: the checkpoint.
 
     Raises:
-        CaptureError: see `check_weights`.
+        CaptureError: see `check_weights`; while iterating, where a weight is too large for its format.
     """
     check_weights(stage, weights)
     return _transformed(stage, weights)
@@ -71,9 +74,11 @@ def _transformed(stage: Stage, weights: Weights) -> Iterator[np.ndarray]:
     module, results = _cut(_transform(stage))
     # Pooled memory would keep a buffer of every size that was ever needed.
     machine = relax.VirtualMachine(tvm.compile(module, target="llvm"), tvm.cpu(), memory_cfg="naive")
-    for result, param in zip(results, stage.params, strict=True):
+    for result, weight in zip(results, stage.weight_formats, strict=True):
         tensors = [_tvm_tensor(weights[specs[i].name], specs[i]) for i in result.arguments]
-        yield np.from_dlpack(machine[result.function](*tensors)).reshape(param.shape)
+        value = np.from_dlpack(machine[result.function](*tensors))
+        del tensors
+        yield from encode(weight, value.reshape(weight.shape))
 
 
 def _transform(stage: Stage) -> relax.Function:
