@@ -18,7 +18,7 @@ from synthetic_bundle import SyntheticBundle, make_bundle
 from wgtune.web.built_pages import app_dir
 
 SHARD = "weights/shard-002.bin"
-PIECE = 8 << 20
+PIECE = 4 << 20
 """The page keeps files in pieces of this size."""
 SHARD_BYTES = 2 * PIECE + 3_000_000
 
@@ -58,7 +58,7 @@ def is_right(page: Page, bundle: SyntheticBundle) -> bool:
 def test_connections_that_are_cut_at_random(page: Page, large: SyntheticBundle, server: FaultyServer) -> None:
     chance = random.Random(5)
     weights = re.compile("weights/")
-    server.fault = lambda asked: Fault(cut_after=chance.randrange(6_000_000) if weights.match(asked.path) else None)
+    server.fault = lambda asked: Fault(cut_after=chance.randrange(3_000_000) if weights.match(asked.path) else None)
     load(page, server)
     starts = server.starts(SHARD)
     assert len(starts) > 3
@@ -82,7 +82,7 @@ def test_next_visit_goes_on_with_half_a_shard(
     server.fault = lambda asked: Fault()
     page = context.new_page()
     load(page, server)
-    assert server.starts(SHARD) == [PIECE]
+    assert server.starts(SHARD) == [2 * PIECE]
     assert is_right(page, large)
     page.close()
     page = context.new_page()
@@ -91,10 +91,10 @@ def test_next_visit_goes_on_with_half_a_shard(
 
 
 def test_download_shows_bytes_speed_and_time_left(page: Page, server: FaultyServer) -> None:
-    server.fault = lambda asked: Fault(bytes_per_second=5e6 if asked.path == SHARD else None)
+    server.fault = lambda asked: Fault(bytes_per_second=3e6 if asked.path == SHARD else None)
     page.goto(server.url)
     expect(page.get_by_text("Downloading the model …")).to_be_visible()
-    expect(page.get_by_text(re.compile(r"[\d.]+ MB of 20 MB · [\d.]+ MB/s · \d s left"))).to_be_visible()
+    expect(page.get_by_text(re.compile(r"[\d.]+ MB of 11 MB · [\d.]+ MB/s · \d s left"))).to_be_visible()
     page.evaluate("async () => { await (await window.wgtune.ready).complete; }")
     expect(page.locator("#progress")).to_be_hidden()
 
@@ -171,12 +171,12 @@ def test_quota_below_the_bundles_size(context: BrowserContext, large: SyntheticB
     page = context.new_page()
     page.goto(server.url + "manifest.json")
     context.new_cdp_session(page).send(
-        "Storage.overrideQuotaForOrigin", {"origin": server.url.rstrip("/"), "quotaSize": 12_000_000}
+        "Storage.overrideQuotaForOrigin", {"origin": server.url.rstrip("/"), "quotaSize": 7_000_000}
     )
     load(page, server)
     assert is_right(page, large)
     expect(page.locator("#storage-line")).to_have_text(
-        re.compile(r"^The browser has no room to keep all of the model: the next visit downloads 1\d MB again\.$")
+        re.compile(r"^The browser has no room to keep all of the model: the next visit downloads 7\.\d MB again\.$")
     )
     load(page, server)
     # What fitted is kept, and only the rest is asked for.

@@ -190,7 +190,9 @@ def test_says_when_the_prompt_is_too_long(ready: Page) -> None:
 def test_names_device_and_bundle(ready: Page) -> None:
     expect(ready.locator("#device-line")).to_contain_text("software adapter")
     expect(ready.locator("#device-line")).to_contain_text(
-        re.compile(r"\d+ kB of its memory and [\d.]+ MB of JavaScript's are in use\.$")
+        re.compile(
+            r"\d+ kB of its memory and [\d.]+ MB of the page's JavaScript, its worker's not counted, are in use\.$"
+        )
     )
     expect(ready.locator("#bundle-line")).to_have_text(
         "Model: synthetic, 64 × 64. 8 kernels, 6 tuned for vulkan:test (software); tier “default”."

@@ -94,8 +94,6 @@ export interface TextToImage {
   /** Resolves with the reason when the device is lost; nothing can be drawn then until `recover` has resolved. */
   readonly lost: Promise<WgtuneError>;
   tokenize(text: string): Tokens | Promise<Tokens>;
-  /** Bytes of JavaScript's heap in the threads of page and pipeline; undefined where the browser does not tell. */
-  heapBytes(): Promise<number | undefined>;
   /** Generates one batch; throws a WgtuneError, of kind `cancelled` where `signal` was aborted. */
   generate(options: GenerateOptions): Promise<GenerateResult>;
   /** Opens the GPU again after a loss and fills it from what the browser keeps; throws a WgtuneError. */

@@ -13,7 +13,6 @@ import type {
 import { textOf, throwIfCancelled, WgtuneError } from "./errors";
 import { Executor } from "./executor";
 import { openGpu, type Gpu } from "./gpu";
-import { pageHeapBytes, threadHeapBytes } from "./heap";
 import { BundleFiles, fetchManifest } from "./loading/loader";
 import { nearestSteps, schedulersOf, type Manifest } from "./manifest";
 import { randn } from "./noise";
@@ -99,10 +98,6 @@ export class Pipeline implements TextToImage {
 
   tokenize(text: string): Tokens {
     return this.bundle.tokenizer.encode(text);
-  }
-
-  async heapBytes(): Promise<number | undefined> {
-    return (await pageHeapBytes()) ?? threadHeapBytes();
   }
 
   generate(options: GenerateOptions): Promise<GenerateResult> {

@@ -89,11 +89,13 @@ test("a connection that is cut again and again: each goes on where the last one 
   expect(progress.at(-1)).toBe(bytes.length);
 });
 
-test("a connection without data for half a minute counts as cut", async () => {
-  const silent = new ReadableStream<Uint8Array>({ pull: () => new Promise(() => undefined) });
+test.each<[string, () => Response | Promise<Response>]>([
+  ["data", () => new Response(new ReadableStream({ pull: () => new Promise(() => undefined) }))],
+  ["an answer", () => new Promise(() => undefined)],
+])("a connection without %s for half a minute counts as cut", async (_, silent) => {
   host.serve(URL_, () => {
     host.stalls = host.requested.length === 1;
-    return new Response(host.stalls ? silent : bytes);
+    return host.stalls ? silent() : new Response(bytes);
   });
   expect(await reads(open())).toBe(true);
   expect(host.requested).toHaveLength(2);

@@ -37,10 +37,6 @@ class FakePipeline implements TextToImage {
     this.lost = new Promise((resolve) => (this.lose = resolve));
   }
 
-  heapBytes(): Promise<undefined> {
-    return Promise.resolve(undefined);
-  }
-
   tokenize(text: string): { ids: Int32Array<ArrayBuffer>; used: number; dropped: number } {
     return { ids: new Int32Array([1, 2]), used: text.length, dropped: 0 };
   }

@@ -42,7 +42,12 @@ export class Download {
   private async *connect(range: ByteRange): AsyncGenerator<Uint8Array<ArrayBuffer>, void, void> {
     const whole = range.from === 0 && range.to === this.bytes;
     // "no-store" bypasses the HTTP cache, which would keep a second copy of gigabytes on disk.
-    const response = await this.requests.get(this.url, this.path, "no-store", whole ? undefined : range);
+    const answer = this.requests.get(this.url, this.path, "no-store", whole ? undefined : range);
+    const response = await this.inTime(answer).catch((error: unknown) => {
+      // An answer that comes too late would keep its connection.
+      answer.then((late) => late.body?.cancel()).catch(() => undefined);
+      throw error;
+    });
     const type = response.headers.get("Content-Type") ?? "";
     if (type.startsWith("text/html") && !this.path.endsWith(".html")) {
       await response.body?.cancel();
@@ -54,7 +59,7 @@ export class Download {
     const reader = response.body?.getReader();
     if (reader === undefined) return;
     try {
-      for (let part = await this.next(reader); !part.done; part = await this.next(reader)) {
+      for (let part = await this.inTime(reader.read()); !part.done; part = await this.inTime(reader.read())) {
         const before = at;
         // Up to the file's end reading goes on: the file may be longer than it should be.
         if (before >= range.to && range.to < end) break;
@@ -73,16 +78,15 @@ export class Download {
     }
   }
 
-  private async next(
-    reader: ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>>,
-  ): Promise<ReadableStreamReadResult<Uint8Array<ArrayBuffer>>> {
+  /** The result of `work`; throws an error of kind `network` where it takes too long. */
+  private async inTime<T>(work: Promise<T>): Promise<T> {
     let stop: () => void = () => undefined;
     const stalled = new Promise<never>((_, reject) => {
       const giveUp = (): void => reject(unreachable(this.path, `no data came for ${STALL_MS / 1000} seconds`));
       stop = this.requests.environment.after(STALL_MS, giveUp);
     });
     try {
-      return await Promise.race([reader.read(), stalled]);
+      return await Promise.race([work, stalled]);
     } finally {
       stop();
     }

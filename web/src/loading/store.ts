@@ -7,7 +7,7 @@ import type { FileInfo } from "../manifest";
 import { sha256 } from "./hash";
 import type { ByteRange, Environment } from "./requests";
 
-const PIECE_BYTES = 8 << 20;
+const PIECE_BYTES = 4 << 20;
 
 const CACHE_PREFIX = "wgtune:";
 /** The Cache API's keys are URLs; these are never fetched. */

@@ -7,6 +7,7 @@ import { loadPipeline } from "../load";
 import { elements as page } from "./elements";
 import { Form } from "./form";
 import * as format from "./format";
+import { heapSize } from "./heap";
 import { fileName, toHash, type Settings } from "./settings";
 import * as view from "./view";
 
@@ -102,18 +103,9 @@ async function becomeReady(loaded: TextToImage): Promise<void> {
   view.hideProgress();
   view.showDevice(loaded, inPageReason);
   view.showStorage(stored);
-  void showMemory(loaded);
+  void heapSize().then((heap) => view.showDevice(loaded, inPageReason, heap));
   void loaded.lost.then((error) => onLost(loaded, error));
   page.generate.disabled = false;
-}
-
-/** Tells in the footer what the loaded page takes. */
-async function showMemory(loaded: TextToImage): Promise<void> {
-  try {
-    view.showDevice(loaded, inPageReason, await loaded.heapBytes());
-  } catch {
-    // The pipeline ended meanwhile.
-  }
 }
 
 /** Gets a lost GPU back at once; where it is lost again soon, only when the visitor says so. */
@@ -138,7 +130,9 @@ async function recover(lost: TextToImage, reason?: WgtuneError, interrupted = fa
       view.showFault(new WgtuneError(reason.kind, reason.message, hint), "none");
     }
   } catch (error) {
-    view.showFault(error, "recover");
+    // A browser gives a page no adapter any more after several crashes of its GPU process.
+    const blocked = error instanceof WgtuneError && error.kind === "no-adapter";
+    view.showFault(error, blocked ? "reload" : "recover");
   } finally {
     recoveredAt = performance.now();
     recovering = false;

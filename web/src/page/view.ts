@@ -7,6 +7,7 @@ import type { GenerateResult, GenerateProgress, Picture, StorageReport, TextToIm
 import { elements as page } from "./elements";
 import { estimate } from "./estimate";
 import * as format from "./format";
+import type { HeapSize } from "./heap";
 
 const FAULT_TITLES: Record<FaultKind, string> = {
   "insecure-context": "This page is not secure",
@@ -40,14 +41,15 @@ export function showManifest(manifest: Manifest): void {
 
 /**
  * @param noWorker why drawing runs in the page's own thread; "" where it does not
- * @param heapBytes memory of the page's JavaScript, where the browser tells it
+ * @param heap memory of JavaScript, where the browser tells it
  */
-export function showDevice(pipeline: TextToImage, noWorker: string, heapBytes?: number): void {
+export function showDevice(pipeline: TextToImage, noWorker: string, heap?: HeapSize): void {
   const { name, software } = pipeline.device;
-  const heap = heapBytes === undefined ? "" : ` and ${format.bytes(heapBytes)} of JavaScript's`;
+  const part = heap === undefined || heap.withWorkers || noWorker !== "" ? "" : ", its worker's not counted,";
+  const script = heap === undefined ? "" : ` and ${format.bytes(heap.bytes)} of the page's JavaScript${part}`;
   page.deviceLine.textContent =
     `GPU: ${name}${software ? ", a software adapter: drawing runs on the CPU and is slow" : ""}. ` +
-    `${format.bytes(pipeline.memory)} of its memory${heap} are in use.` +
+    `${format.bytes(pipeline.memory)} of its memory${script} are in use.` +
     (noWorker === "" ? "" : ` ${noWorker} So the page may stutter while it loads and draws.`);
 }
 

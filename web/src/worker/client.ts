@@ -3,7 +3,6 @@
 import type { GenerateOptions, GenerateResult, LoadOptions, RecoverOptions, StorageReport, TextToImage } from "../api";
 import { cancelled, throwIfCancelled, WgtuneError } from "../errors";
 import type { Gpu } from "../gpu";
-import { pageHeapBytes, threadHeapBytes } from "../heap";
 import { schedulersOf, type Manifest } from "../manifest";
 import type { Tokens } from "../tokenizer";
 import { fromFault, type CallEvent, type Reply, type Request, type Results, type Started } from "./protocol";
@@ -89,13 +88,6 @@ export class WorkerPipeline implements TextToImage {
 
   tokenize(text: string): Promise<Tokens> {
     return this.call<"tokenize">({ call: "tokenize", id: 0, text });
-  }
-
-  async heapBytes(): Promise<number | undefined> {
-    const whole = await pageHeapBytes();
-    if (whole !== undefined) return whole;
-    const [here, there] = [threadHeapBytes(), await this.call<"heap">({ call: "heap", id: 0 })];
-    return here === undefined ? there : here + (there ?? 0);
   }
 
   generate(options: GenerateOptions): Promise<GenerateResult> {

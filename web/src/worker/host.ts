@@ -2,7 +2,6 @@
 
 import type { LoadOptions, RecoverOptions, StorageReport, TextToImage } from "../api";
 import { cancelled, WgtuneError } from "../errors";
-import { threadHeapBytes } from "../heap";
 import { toFault, type CallEvent, type Reply, type Request, type Results } from "./protocol";
 
 /** Progress is told at most this often: the page shows no more, and each message costs it time. */
@@ -50,8 +49,7 @@ export class Host {
       const result = await this.result(request, abort, events);
       events.flush();
       // Pixels are moved, not copied: the worker has no use for them.
-      const transfer =
-        typeof result === "object" && "pictures" in result ? result.pictures.map(({ data }) => data.buffer) : [];
+      const transfer = "pictures" in result ? result.pictures.map(({ data }) => data.buffer) : [];
       this.port.postMessage({ reply: "done", id, result }, transfer);
     } catch (error) {
       events.flush();
@@ -88,8 +86,6 @@ export class Host {
         return this.started(events);
       case "tokenize":
         return this.loaded.tokenize(request.text);
-      case "heap":
-        return threadHeapBytes();
       case "generate":
         return this.loaded.generate({
           ...request.options,

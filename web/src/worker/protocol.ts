@@ -13,7 +13,6 @@ export type Request =
   | { call: "recover"; id: number }
   | { call: "generate"; id: number; options: Omit<GenerateOptions, "onProgress" | "signal"> }
   | { call: "tokenize"; id: number; text: string }
-  | { call: "heap"; id: number }
   | { call: "abort"; id: number }
   /** The download that the event `confirm` told of may begin. */
   | { call: "proceed"; id: number }
@@ -25,8 +24,6 @@ export interface Results {
   recover: StorageReport;
   generate: GenerateResult;
   tokenize: Tokens;
-  /** Bytes of the worker's heap. */
-  heap: number | undefined;
 }
 
 /** What is known when drawing may start. */
