@@ -19,8 +19,10 @@ from ..reports.selection import select_device
 from ..support.console import note, progress, stdout
 from ..support.enums import Match, Runtime, WeightPrecision
 from ..support.errors import UsageError
+from ..tuner.ir import DEFAULT_ATTENTION
 from .inputs import capture_options
 from .options import (
+    AttentionOption,
     BatchOption,
     DbOption,
     GuidanceOption,
@@ -57,6 +59,7 @@ def build(
     batch: BatchOption = 1,
     guidance: GuidanceOption = True,
     weights: WeightsOption = WeightPrecision.F32,
+    attention: AttentionOption = DEFAULT_ATTENTION,
     page: Annotated[bool, typer.Option("--page/--no-page", help="Put the page into the bundle.")] = True,
     borrow: Annotated[
         Match,
@@ -90,7 +93,7 @@ def build(
             model=model,
             output=output,
             device=known,
-            options=capture_options(width, height, batch, guidance, weights),
+            options=capture_options(width, height, batch, guidance, weights, attention),
             tier=find_tier(tier),
             samplers=tuple(map(find_sampler, scheduler)) if scheduler else tuple(Sampler),
             max_steps=max_steps,

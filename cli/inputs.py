@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ..devices.device import Device
 from ..devices.discovery.discovery import CPU, discover, select, select_several
 from ..support.console import progress, warn
-from ..support.enums import Runtime, WeightPrecision
+from ..support.enums import AttentionForm, Runtime, WeightPrecision
 from ..tuner.capture.model_capture import capture_model
 from ..tuner.capture.sources import resolve_model
 from ..tuner.ir import Capture, CaptureOptions
@@ -48,7 +48,12 @@ def found_devices(specs: list[str] | None) -> list[Device]:
 
 
 def capture_options(
-    width: int | None, height: int | None, batch: int, guidance: bool, weights: WeightPrecision
+    width: int | None,
+    height: int | None,
+    batch: int,
+    guidance: bool,
+    weights: WeightPrecision,
+    attention: AttentionForm,
 ) -> CaptureOptions:
     """Return the capture options of a command."""
-    return CaptureOptions(width=width, height=height, batch=batch, guidance=guidance, weights=weights)
+    return CaptureOptions(width, height, batch, guidance, weights=weights, attention=attention)

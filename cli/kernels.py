@@ -10,8 +10,10 @@ from ..reports.listings.kernels import print_kernels
 from ..support.console import stdout
 from ..support.enums import WeightPrecision
 from ..tuner.capture.kernel_table import kernel_rows
+from ..tuner.ir import DEFAULT_ATTENTION
 from .inputs import capture_options, captured
 from .options import (
+    AttentionOption,
     BatchOption,
     GuidanceOption,
     HeightOption,
@@ -36,8 +38,9 @@ def kernels(
     batch: BatchOption = 1,
     guidance: GuidanceOption = True,
     weights: WeightsOption = WeightPrecision.F32,
+    attention: AttentionOption = DEFAULT_ATTENTION,
     json: JsonOption = False,
 ) -> None:
     """List each distinct kernel of a model: what it computes, how often, and its share of the model's work."""
-    capture = captured(model, capture_options(width, height, batch, guidance, weights), stage)
+    capture = captured(model, capture_options(width, height, batch, guidance, weights, attention), stage)
     print_kernels(kernel_rows(capture, steps, sort), limit=limit, json=json, console=stdout())

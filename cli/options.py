@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..support.enums import WeightPrecision
+from ..support.enums import AttentionForm, WeightPrecision
 
 TYPER: dict[str, Any] = {
     "no_args_is_help": True,
@@ -62,6 +62,10 @@ GuidanceOption = Annotated[
 WeightsOption = Annotated[
     WeightPrecision,
     typer.Option("--weights", help="How weights travel and lie in GPU memory: floats, half floats, or 8 or 4 bits."),
+]
+AttentionOption = Annotated[
+    AttentionForm,
+    typer.Option("--attention", help="Attention as one kernel, or as scores, softmax and values one after another."),
 ]
 StepsOption = Annotated[
     int, typer.Option(min=1, help="UNet calls per image; they weigh the stages in an image's time.")

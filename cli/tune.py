@@ -21,12 +21,14 @@ from ..tuner.fleet.browser_source import BrowserSource
 from ..tuner.fleet.device_source import DeviceSource
 from ..tuner.fleet.fleet import FleetRequest, tune_fleet
 from ..tuner.fleet.listener import FleetSummary
+from ..tuner.ir import DEFAULT_ATTENTION
 from ..tuner.session.events import TuneSummary
 from ..tuner.session.request import TuneRequest
 from .browser import BROWSER, CertificateOption, HostOption, KeyOption, PageOptions, PortOption, serve_browsers
 from .cluster import cluster_devices
 from .inputs import capture_options, captured, found_devices, split_specs
 from .options import (
+    AttentionOption,
     BatchOption,
     DbOption,
     DevicesOption,
@@ -62,6 +64,7 @@ def tune(
     batch: BatchOption = 1,
     guidance: GuidanceOption = True,
     weights: WeightsOption = WeightPrecision.F32,
+    attention: AttentionOption = DEFAULT_ATTENTION,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the search and of the inputs.")] = 0,
     reason: Annotated[str, typer.Option(help="Why, for the record.")] = "",
     scheduler: SchedulerOption = None,
@@ -111,7 +114,7 @@ def tune(
     else:
         registry = context.with_resource(serve_browsers(device, page))
         devices = _own_devices(registry, device)
-    options = capture_options(width, height, batch, guidance, weights)
+    options = capture_options(width, height, batch, guidance, weights, attention)
     with Store.open(db) as store:  # a database that cannot be opened is reported before the model is captured
         request = TuneRequest(
             capture=captured(model, options, stage),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, replace
 from ..database.reader import Reader
 from ..database.schema.columns import shown
 from ..database.schema.records import ModelInfo, WorkloadInfo
+from ..support.enums import AttentionForm
 from ..support.errors import DatabaseError, UsageError
 from ..support.serialization import restored_fields
 from ..tuner.ir import CaptureOptions
@@ -74,7 +75,7 @@ def model_launches(store: Reader, capture_key: str, steps: int) -> ModelLaunches
 
 def _options(model: ModelInfo, name: str) -> CaptureOptions:
     """Return the options that this program knows. They come from a file, so every value is checked."""
-    options = CaptureOptions()
+    options = CaptureOptions(attention=AttentionForm.SPLIT)  # as captured before there was a choice
     for field in fields(CaptureOptions):
         if field.name not in model.options:
             continue  # an older program's

@@ -128,3 +128,12 @@ class WeightPrecision(str, Enum):
     """Groups of 8-bit integers, each with a scale."""
     Q4 = "q4"
     """Groups of 4-bit integers, each with a scale."""
+
+
+class AttentionForm(str, Enum):
+    """How attention is computed."""
+
+    FUSED = "fused"
+    """In one kernel, which keeps no scores."""
+    SPLIT = "split"
+    """As scores, softmax and weighted values, one kernel after another."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from ..support.enums import WeightPrecision
+from ..support.enums import AttentionForm, WeightPrecision
 
 if TYPE_CHECKING:
     from tvm.tirx import PrimFunc
@@ -124,6 +124,10 @@ class Kernel:
     nbytes: int
 
 
+DEFAULT_ATTENTION = AttentionForm.SPLIT
+"""How attention is captured unless something else is asked for."""
+
+
 @dataclass(frozen=True)
 class CaptureOptions:
     """Options of a capture.
@@ -133,8 +137,10 @@ class CaptureOptions:
         height: likewise.
         batch: images at once.
         guidance: whether the UNet runs on the negative and the positive prompt, which doubles its batch.
-        max_binding: limit on the attention scores that are kept at once, in bytes.
+        max_binding: limit on bindings of capture's own making, in bytes: parts of an embedding table, and attention
+            scores where these are kept.
         weights: how weights lie in GPU memory.
+        attention: whether it is one kernel.
     """
 
     width: int | None = None
@@ -143,6 +149,7 @@ class CaptureOptions:
     guidance: bool = True
     max_binding: int = 128 << 20
     weights: WeightPrecision = WeightPrecision.F32
+    attention: AttentionForm = DEFAULT_ATTENTION
 
     def runs_per_image(self, stage: str, steps: int) -> int:
         """Return the runs of ``stage`` for one batch of images at ``steps`` model calls.

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from ...devices.offline.compiler import shader_digest
 from ...devices.program import Shader
+from ...support.enums import AttentionForm
 from ...tuner.compiled.kernel_program import KernelProgram
 from ...tuner.ir import CaptureOptions
 from ..format.reader import Bundle
@@ -29,7 +30,9 @@ class KernelWork:
 def bundle_options(bundle: Bundle) -> CaptureOptions:
     """Return the options that the bundle's model was captured with, as far as its manifest tells them."""
     image, weights = bundle.manifest.image, bundle.manifest.model.weights
-    return CaptureOptions(image.width, image.height, image.batch, image.guidance, weights=weights)
+    split = any("attention_scores" in shader.file for shader in bundle.plan.shaders)
+    attention = AttentionForm.SPLIT if split else AttentionForm.FUSED
+    return CaptureOptions(image.width, image.height, image.batch, image.guidance, weights=weights, attention=attention)
 
 
 def bundle_programs(bundle: Bundle, steps: int, work: Mapping[str, KernelWork]) -> list[KernelProgram]:

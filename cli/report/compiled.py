@@ -22,11 +22,13 @@ from ...reports.launch_counts import model_launches
 from ...reports.selection import select_device, select_model
 from ...reports.tables import print_report
 from ...support.console import note, progress, stdout
-from ...support.enums import WeightPrecision
+from ...support.enums import AttentionForm, WeightPrecision
 from ...support.errors import UsageError, WgtuneError
 from ...tuner.compiled.facts import compiled_facts, known_programs
+from ...tuner.ir import DEFAULT_ATTENTION
 from ..inputs import capture_options, captured, split_specs
 from ..options import (
+    AttentionOption,
     DbOption,
     HeightOption,
     HtmlOption,
@@ -60,6 +62,7 @@ class _Choice:
     width: int | None
     height: int | None
     weights: WeightPrecision
+    attention: AttentionForm
 
 
 def report_compiled(
@@ -90,6 +93,7 @@ def report_compiled(
     width: WidthOption = None,
     height: HeightOption = None,
     weights: WeightsOption = WeightPrecision.F32,
+    attention: AttentionOption = DEFAULT_ATTENTION,
     limit: LimitOption = None,
     html: HtmlOption = None,
     db: DbOption = None,
@@ -99,7 +103,7 @@ def report_compiled(
 ) -> None:
     """Compile programs for GPUs that are not here: registers, spills, and how near their peak they could come."""
     chips = select_chips(split_specs(chip))
-    choice = _Choice(bundle, device, model, stage, steps, tier, width, height, weights)
+    choice = _Choice(bundle, device, model, stage, steps, tier, width, height, weights, attention)
     if (bundle is None and device is None and model is None) or (bundle is not None and device is not None):
         raise UsageError(
             "no programs are named to compile", "name --model, --device or --bundle; --help tells them apart"
@@ -149,7 +153,7 @@ def _programs(store: Reader, choice: _Choice, chips: Sequence[Chip]) -> tuple[st
     assert choice.model is not None
     from ...tuner.remeasure.judged_programs import baseline_programs
 
-    options = capture_options(choice.width, choice.height, 1, True, choice.weights)
+    options = capture_options(choice.width, choice.height, 1, True, choice.weights, choice.attention)
     capture = captured(choice.model, options, choice.stages)
     with progress("Making programs") as report:
         programs = baseline_programs(capture, find_tier(choice.tier), choice.steps, report)
@@ -162,7 +166,7 @@ def _cuda_programs(choice: _Choice, chips: Sequence[Chip]) -> tuple[str, list[Ke
         raise UsageError("NVIDIA's chips compile a model's untuned programs alone", "name the model with --model")
     from ...tuner.remeasure.cuda_programs import cuda_baselines
 
-    options = capture_options(choice.width, choice.height, 1, True, choice.weights)
+    options = capture_options(choice.width, choice.height, 1, True, choice.weights, choice.attention)
     capture = captured(choice.model, options, choice.stages)
     with progress("Making programs") as report:
         programs = cuda_baselines(capture, chips[0], choice.steps, report)

@@ -1,6 +1,7 @@
 """From a Stable Diffusion pipeline to the kernels that it launches.
 
-May import ``database.tvm`` (the identity of a kernel), ``devices.limits`` and ``support``. Needs neither a GPU nor
+May import ``database.tvm`` (the identity of a kernel), ``devices.limits``,
+``tuner.schedule_rules`` (what attention computes) and ``support``. Needs neither a GPU nor
 weights. Reading order:
 
 - `model_capture`: `capture_model`, the entry point; stages come from the cache, or are captured one by one.
@@ -8,6 +9,8 @@ weights. Reading order:
 - `networks`: the networks of a pipeline as PyTorch modules with tensors in and out.
 - `exporter`: one stage from PyTorch to Relax.
 - `torch_ops`: converters for PyTorch operators that TVM's importer lacks or converts badly.
+- `attention`: the converter of attention, as one kernel or split.
+- `relax_values`: what converters share.
 - `lowering`: from Relax to fused kernels, and to a list of calls.
 - `weights`: how weights are stored, and how they are made of a checkpoint's tensors.
 - `sincos`: sine and cosine with a small error on every GPU.

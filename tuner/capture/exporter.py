@@ -14,8 +14,9 @@ from ...support.errors import CaptureError, first_line
 from ..ir import CaptureOptions, Kernel, Stage
 from .lowering import lower
 from .networks import Network, build_network
+from .relax_values import UnsupportedOperator
 from .sources import ModelSource, canonical_weight_name
-from .torch_ops import UnsupportedOperator, make_converters, unsupported
+from .torch_ops import make_converters, unsupported
 
 
 def import_stage(source: ModelSource, options: CaptureOptions, stage: str) -> tuple[Stage, dict[str, Kernel]]:
@@ -23,9 +24,7 @@ def import_stage(source: ModelSource, options: CaptureOptions, stage: str) -> tu
     network = build_network(source, options, stage)
     exported = _export(network, stage)
     importer = _Importer(stage)
-    module = importer.from_exported_program(
-        exported, True, True, False, make_converters(options.max_binding, options.weights)
-    )
+    module = importer.from_exported_program(exported, True, True, False, make_converters(options))
     # Assertions on dtypes are dropped only now, and with them what they alone use.
     module = relax.transform.DeadCodeElimination(["main"])(module)
     main = _without_unused_weights(module["main"].without_attr("params"))

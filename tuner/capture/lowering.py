@@ -21,8 +21,8 @@ from ...support.enums import WeightPrecision
 from ...support.errors import CaptureError
 from ..ir import Call, Kernel, Operand, Stage, TensorSpec, WeightFormat
 from .kernel import make_kernel
+from .relax_values import CONCAT, SLICE
 from .sincos import legalize_cos, legalize_sin
-from .torch_ops import CONCAT, SLICE
 from .weights.formats import stored_specs
 from .weights.reads import choose_formats, reading_stored
 from .weights.transform import TRANSFORM

@@ -20,7 +20,7 @@ from ...devices.limits import Tier
 from ...devices.quirks import NO_QUIRKS, Quirks
 from ...devices.wgsl_loops import may_exceed
 from ..ir import Kernel
-from ..schedule_rules import rule_spaces
+from ..schedule_rules import rule_spaces, ruled_alone, schedule_by_rows
 from .emit import emit
 from .targets import emit_target, workgroup_limits
 from .traces import schedulable_module, trace_to_json
@@ -45,7 +45,9 @@ def baseline_schedules(kernel: Kernel, tier: Tier, quirks: Quirks = NO_QUIRKS) -
             it may end too soon come last.
     """
     if isinstance(tier, NativeTier) and tier.is_cpu:
-        yield Schedule(schedulable_module(kernel))  # dlight has no rules for CPUs
+        schedule = Schedule(schedulable_module(kernel))
+        schedule_by_rows(schedule)  # dlight has no rules for CPUs, and nothing else needs one untuned
+        yield schedule
         return
     seen: set[str] = set()
     long: list[Schedule] = []
@@ -62,10 +64,15 @@ def baseline_schedules(kernel: Kernel, tier: Tier, quirks: Quirks = NO_QUIRKS) -
 
 def _untuned(kernel: Kernel, tier: Tier, quirks: Quirks) -> Iterator[Schedule]:
     """Yield the defaults of the project's rules that apply, then those of TVM's."""
-    for space in rule_spaces(schedulable_module(kernel), workgroup_limits(tier, quirks)):
+    module = schedulable_module(kernel)
+    for space in rule_spaces(module, workgroup_limits(tier, quirks)):
         # A rule may not see what makes its schedule impossible, such as a producer that cannot be inlined.
         with contextlib.suppress(ScheduleError, ValueError):
             yield space.schedule(space.defaults)
+            for values in space.simpler:
+                yield space.schedule(values)
+    if ruled_alone(module):
+        return
     for rules in _BASELINE_RULES:
         schedule = _apply(rules, kernel, tier)
         if schedule is not None:

@@ -21,6 +21,8 @@ from ...devices.device import Device
 from ...devices.limits import Tier
 from ...devices.program import NativeProgram, Requirements
 from ...support.enums import Runtime
+from ..schedule_rules import expanded
+from .wgsl_layout import EmitError
 
 RUNTIMES = frozenset({Runtime.TVM, Runtime.TVM_CUDA, Runtime.TVM_METAL})
 """Runtimes whose programs are TVM's native code."""
@@ -85,7 +87,15 @@ def native_target(tier: NativeTier) -> Target:
 
 
 def emit_native(mod: tvm.IRModule, tier: NativeTier) -> NativeProgram:
-    """Return the program of ``mod``, which holds one scheduled PrimFunc ``main``; the worker builds it."""
+    """Return the program of ``mod``, which holds one scheduled PrimFunc ``main``; the worker builds it.
+
+    Raises:
+        EmitError: the schedule is a rule's that does not fit the kernel.
+    """
+    try:
+        mod = expanded(mod)
+    except ValueError as error:
+        raise EmitError(f"the schedule cannot be expanded: {error}") from error
     kernels, threads = _launches(mod["main"])
     needs = Requirements(
         threads=threads, workgroup_size=(threads, 1, 1), workgroup_bytes=0, storage_buffers=0, binding_bytes=0

@@ -19,6 +19,7 @@ from tvm.ir.instrument import pass_instrument
 
 from ...devices.limits import Tier
 from ...devices.program import Buffer, Dispatch, Program, Requirements, Shader
+from ..schedule_rules import BOUNDED_GRID, expanded
 from .targets import emit_target
 from .wgsl_layout import EmitError
 from .wgsl_printer import Grid, PrintedKernel, print_kernel
@@ -46,7 +47,11 @@ def emit_wgsl(mod: tvm.IRModule, tier: Tier) -> Program:
     Raises:
         EmitError: TVM cannot lower the schedule, or the program breaks a limit of ``tier`` or of WGSL.
     """
-    func = mod["main"]
+    try:
+        func = expanded(mod)["main"]
+    except ValueError as error:
+        raise EmitError(f"the schedule cannot be expanded: {error}") from error
+    bounded = bool(func.attrs.get(BOUNDED_GRID, False))
     host, kernels = _lower(func, tier)
     reader = _HostReader(func, host)
     shaders: list[Shader] = []
@@ -54,7 +59,7 @@ def emit_wgsl(mod: tvm.IRModule, tier: Tier) -> Program:
     dispatches: list[Dispatch] = []
     for launch in reader.launches:
         grid = _spread(launch, tier)
-        kernel = print_kernel(kernels[launch.kernel], _ENTRY, launch.threads, _printed_grid(launch, grid))
+        kernel = print_kernel(kernels[launch.kernel], _ENTRY, launch.threads, _printed_grid(launch, grid, bounded))
         _check_bindings(launch, kernel, reader)
         shader = Shader(_ENTRY, kernel.source, launch.threads)
         if shader not in shaders:
@@ -176,9 +181,9 @@ def _check_bindings(launch: _Launch, kernel: PrintedKernel, reader: _HostReader)
             raise EmitError(f"{launch.kernel} binds {buffer.kind} {buffer.index} twice, once to write")
 
 
-def _printed_grid(launch: _Launch, grid: tuple[int, int, int]) -> Grid:
+def _printed_grid(launch: _Launch, grid: tuple[int, int, int], bounded: bool) -> Grid:
     """Return what the shader must know of the dispatched ``grid``."""
-    return Grid(launch.grid[0], launch.grid[1], grid[0] if grid[2] > 1 else None)
+    return Grid(launch.grid[0], launch.grid[1], grid[0] if grid[2] > 1 else None, bounded)
 
 
 def _spread(launch: _Launch, tier: Tier) -> tuple[int, int, int]:

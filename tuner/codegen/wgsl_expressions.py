@@ -82,6 +82,8 @@ class Expressions:
         self._analyzer = analyzer
         self.integer = integer
         self._half = half
+        self.masks = True
+        """Whether the remainder of a power of two is written as a mask of bits."""
         self.variables: dict[Any, Text] = {}
         self._load = load
         self._bind = bind
@@ -196,7 +198,7 @@ class Expressions:
 
     def _write_floormod(self, value: Any) -> Text:
         a = self.hoist(self.write(value.a))
-        if _power_of_two(value.b) is not None:
+        if self.masks and _power_of_two(value.b) is not None:
             return _join(f"{a.operand} & {self.constant(int(value.b.value) - 1)}", a)
         return self._division(value, "%")
 

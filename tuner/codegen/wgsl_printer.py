@@ -38,12 +38,15 @@ class PrintedKernel:
 class Grid:
     """Workgroups along x and y of a launch.
 
-    ``spread``: the x extent that is dispatched, where a long x is spread over z.
+    ``spread``: the x extent that is dispatched, where a long x is spread over z. ``bounded``: whether the shader limits
+    the workgroup's place to the grid, which changes nothing but tells a browser's compiler (Tint): it derives bounds of
+    indices through ``min``, ``%``, sums and products, and clamps each index of which it knows none.
     """
 
     x: int
     y: int
     spread: int | None = None
+    bounded: bool = False
 
 
 def print_kernel(func: tirx.PrimFunc, entry: str, workgroup: tuple[int, int, int], grid: Grid) -> PrintedKernel:
@@ -81,6 +84,7 @@ class _Printer:
             self._outside,
             self._shared,
         )
+        self._text.masks = not grid.bounded
         for layout in self._kernel.layouts.values():
             layout.name = self._new_name(layout.name)
 
@@ -116,6 +120,10 @@ class _Printer:
         text = f"group.{letter}"
         if letter == "x" and self._grid.spread is not None:
             text = f"(group.z * {self._grid.spread}u + group.x)"
+        if self._grid.bounded:
+            name, last = self._new_name(f"group_{letter}"), getattr(self._grid, letter) - 1
+            self._lines.append(f"let {name} = min({text}, {last}u);")
+            text = name
         return Text(text if self._text.integer == "u32" else f"i32({text})", atom=True)
 
     def _guard(self) -> list[str]:

@@ -19,20 +19,32 @@ Imports nothing of the project's other packages. Reading order:
 - `transpose`: reads across the direction of writes, through registers.
 - `elementwise`: all other kernels without a reduction.
 - `index_maps`: maps of axes and dimensions.
+- `attention`: scores, softmax and weighted values as one kernel.
 """
 
 from tvm import IRModule
 
+from .attention import attention, expanded, find_attention, schedule_by_rows
 from .conv2d import conv2d
 from .elementwise import elementwise
 from .matmul import matmul
 from .norms import group_norm, layer_norm, softmax
-from .rule import Limits, RuleSpace, ScheduleRule
+from .rule import BOUNDED_GRID, Limits, RuleSpace, ScheduleRule
 from .transpose import transpose
 
-__all__ = ["RULES", "Limits", "RuleSpace", "ScheduleRule", "rule_spaces"]
+__all__ = [
+    "BOUNDED_GRID",
+    "RULES",
+    "Limits",
+    "RuleSpace",
+    "ScheduleRule",
+    "expanded",
+    "rule_spaces",
+    "ruled_alone",
+    "schedule_by_rows",
+]
 
-RULES: tuple[ScheduleRule, ...] = (matmul, conv2d, softmax, layer_norm, group_norm, transpose, elementwise)
+RULES: tuple[ScheduleRule, ...] = (attention, matmul, conv2d, softmax, layer_norm, group_norm, transpose, elementwise)
 """The rules in the order in which they are asked."""
 
 
@@ -40,3 +52,8 @@ def rule_spaces(module: IRModule, limits: Limits) -> list[RuleSpace]:
     """Return the spaces of all rules that apply to the kernel ``main`` of ``module``."""
     spaces = (rule(module, limits) for rule in RULES)
     return [space for space in spaces if space is not None]
+
+
+def ruled_alone(module: IRModule) -> bool:
+    """Return whether only a rule's schedules of the kernel are worth trying: others of attention keep its scores."""
+    return find_attention(module) is not None

@@ -12,6 +12,9 @@ from tvm.s_tir import Schedule
 ANNOTATION = "wgtune.rule"
 """Annotation of the root block: the rule and its parameters, so that a stored trace tells which point it is."""
 
+BOUNDED_GRID = "wgtune.bounded_grid"
+"""Attribute of a function whose program should limit a workgroup's place to the grid, for a browser to know bounds."""
+
 Values = Mapping[str, int]
 """A value for each parameter, by its name."""
 
@@ -88,7 +91,8 @@ class RuleSpace:
 
     ``fits`` tells whether values keep the limits. ``build`` schedules: it raises any exception where values do not fit
     the kernel after all. ``sizes`` are the kernel's, such as rows and columns, and ``describe`` tells of values that
-    fit what search learns from.
+    fit what search learns from. ``simpler``: what to try
+    where a driver does not run the defaults.
     """
 
     rule: str
@@ -98,6 +102,7 @@ class RuleSpace:
     build: Callable[[Schedule, Values], None]
     sizes: Values = field(default_factory=dict)
     describe: Callable[[Values], Quantities] = lambda values: Quantities()
+    simpler: tuple[Values, ...] = ()
 
     @property
     def defaults(self) -> dict[str, int]:

@@ -22,7 +22,7 @@ from ..codegen.targets import search_target, workgroup_limits
 from ..codegen.traces import schedulable_module
 from ..codegen.tvm_native import NativeTier
 from ..ir import Kernel
-from ..schedule_rules import rule_spaces
+from ..schedule_rules import rule_spaces, ruled_alone
 from .design_space import Sketch
 from .features import Features, kernel_features
 from .knobs import Decision
@@ -54,7 +54,8 @@ class KernelSpace:
         self._module = schedulable_module(kernel)
         context, self._postprocs = search_context(self._module, tier, seed)
         rules = rule_sketches(self._module, tier, quirks)
-        self.sketches: list[Sketch | RuleSketch] = [*rules, *sketches(self._module, tier, context)]
+        stock = [] if ruled_alone(self._module) else sketches(self._module, tier, context)
+        self.sketches: list[Sketch | RuleSketch] = [*rules, *stock]
         # Random points come from the project's rules and from MetaSchedule's sketches in equal parts.
         others = len(self.sketches) - len(rules)
         self._weights = [1.0 / count for count in (len(rules), others) for _ in range(count)]

@@ -12,7 +12,7 @@ import torch
 from stage_runner import StageRunner
 from weight_decoder import decode
 
-from wgtune.support.enums import WeightPrecision
+from wgtune.support.enums import AttentionForm, WeightPrecision
 from wgtune.support.errors import CaptureError
 from wgtune.tuner.capture import exporter, stage_cache
 from wgtune.tuner.capture.model_capture import capture_model
@@ -20,7 +20,9 @@ from wgtune.tuner.capture.networks import build_network
 from wgtune.tuner.capture.sources import ModelSource, canonical_weight_name
 from wgtune.tuner.capture.weights.formats import encode
 from wgtune.tuner.capture.weights.transform import transform_weights
+from wgtune.tuner.codegen.traces import schedulable_module
 from wgtune.tuner.ir import Capture, CaptureOptions
+from wgtune.tuner.schedule_rules.attention import find_attention
 
 pytestmark = pytest.mark.slow
 
@@ -149,6 +151,22 @@ def test_attention_over_a_bound_is_split_into_ranges_that_share_kernels_and_need
     calls = split.stages["unet"].calls_per_kernel()
     counts = {calls[k.id] for k in split.kernels.values() if "attention_values" in k.name}
     assert 4 in counts
+
+
+@pytest.mark.parametrize("stage", ["unet", "clip"])
+def test_attention_as_one_kernel_computes_what_pytorch_does(stage: str) -> None:
+    source = source_of(unet=SMALL_UNET, clip=TEXT)
+    split = capture_model(source, CaptureOptions(attention=AttentionForm.SPLIT), [stage], use_cache=False)
+    fused = assert_equals_pytorch(source, stage, CaptureOptions(attention=AttentionForm.FUSED))
+    names = [kernel.name for kernel in fused.kernels.values()]
+    assert not [name for name in names if "scores" in name or "softmax" in name]
+    found = {key: find_attention(schedulable_module(kernel)) for key, kernel in fused.kernels.items()}
+    attention = {key: like for key, like in found.items() if like is not None}
+    assert attention and all("attention" in fused.kernels[key].name for key in attention)
+    # The text encoder's mask holds for every prompt: it is part of the kernel, not a tensor.
+    assert all(like.mask is None and like.causal is (stage == "clip") for like in attention.values())
+    assert len(fused.stages[stage].calls) < len(split.stages[stage].calls)
+    assert max(fused.stages[stage].temps) <= max(split.stages[stage].temps)
 
 
 def test_an_embedding_table_over_a_bound_is_read_in_ranges_of_its_rows() -> None:

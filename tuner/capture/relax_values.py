@@ -1,0 +1,55 @@
+"""What converters of PyTorch's operators share: marks that become byte offsets, and views of Relax values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tvm import relax
+
+SLICE = "wgtune.slice"
+"""Marker ``SLICE(x, (start,), …)``: the elements of ``x`` from ``start`` on, without a copy."""
+
+CONCAT = "wgtune.concat"
+"""Marker ``CONCAT(a, b, …)``: the operands in sequence. The kernels that compute them write into the result."""
+
+ALIGNMENT = 256
+"""Bytes of which offsets of storage bindings are multiples (W3C WebGPU, minStorageBufferOffsetAlignment, default)."""
+
+
+class UnsupportedOperator(Exception):
+    """A PyTorch operator that cannot be converted; the argument names it."""
+
+
+def argument(node: Any, position: int, name: str, default: Any) -> Any:
+    """Return an argument of a call, given by position or by name."""
+    return node.args[position] if len(node.args) > position else node.kwargs.get(name, default)
+
+
+def shape_of(value: relax.Expr) -> tuple[int, ...]:
+    """Return the shape of a value."""
+    return tuple(int(extent) for extent in value.ty.shape)
+
+
+def dtype_of(value: relax.Expr) -> str:
+    """Return the type of a value's elements."""
+    return str(value.ty.dtype)
+
+
+def permuted(builder: relax.BlockBuilder, value: relax.Expr, axes: list[int]) -> relax.Expr:
+    """Return ``value`` with permuted axes, combined with the permutation that made ``value``, if any."""
+    binding = builder.lookup_binding(value) if isinstance(value, relax.Var) else None
+    if isinstance(binding, relax.Call) and getattr(binding.op, "name", "") == "relax.permute_dims":
+        before = binding.attrs.axes
+        inner = [int(axis) for axis in before] if before is not None else list(range(len(axes)))[::-1]
+        value, axes = binding.args[0], [inner[axis] for axis in axes]
+    if axes == list(range(len(axes))):
+        return value
+    return builder.emit(relax.op.permute_dims(value, axes))
+
+
+def range_of(
+    builder: relax.BlockBuilder, value: relax.Expr, start: int, shape: tuple[int, ...], *tied: relax.Expr
+) -> relax.Expr:
+    """Return the elements of ``value`` from ``start`` on as ``shape``, without a copy, dependent on ``tied`` too."""
+    arguments = relax.Tuple([value, relax.ShapeExpr([start]), *tied])
+    return builder.emit(relax.op.call_dps_packed(SLICE, arguments, relax.TensorType(shape, dtype_of(value))))
