@@ -6,6 +6,7 @@ Modules, in reading order:
 
 - `builder`: `build_bundle`, every step in order
 - `program_choice`: each kernel's program: own record, borrowed schedule or baseline
+- `shared_shaders`: one module for shaders that differ only in constants
 - `assembly`: captured stages and programs to one plan
 - `glue`: the hand-written shaders between the networks
 - `device_limits`: the WebGPU limits that a plan needs, checked against a tier

@@ -13,6 +13,7 @@ from pathlib import Path
 from ...database.reader import Reader
 from ...database.schema.records import DeviceInfo
 from ...devices.limits import Tier, find_tier
+from ...devices.program import Program
 from ...support.enums import Match, WeightPrecision
 from ...support.errors import BundleError, UsageError
 from ...support.formatting import size
@@ -48,6 +49,7 @@ from .program_choice import (
     stage_seconds,
     untuned_share,
 )
+from .shared_shaders import share_shaders
 from .tokenizer import tokenizer_files
 from .weights import ShardLayout, ShardWriter, layout_shards
 
@@ -151,7 +153,9 @@ def build_bundle(request: BuildRequest, store: Reader | None, progress: Progress
         tables[sampler.value] = TableInfo(name, sampler.class_name, runs)
     files |= {name: text.encode("utf-8") for name, text in prepared.assembled.sources.items()}
     files[PLAN] = prepared.assembled.plan.to_json()
-    files[PROVENANCE] = make_provenance(prepared.capture, prepared.choices, prepared.assembled, store).to_json()
+    files[PROVENANCE] = make_provenance(
+        prepared.capture, prepared.choices, prepared.programs, prepared.assembled, store
+    ).to_json()
     infos = {name: FileInfo(len(data), hashlib.sha256(data).hexdigest()) for name, data in files.items()}
     with replace_folder(request.output) as folder:
         for name, data in files.items():
@@ -188,6 +192,8 @@ class _Prepared:
     default: Sampler
     tables: dict[Sampler, SamplerTable]
     choices: dict[str, ProgramChoice]
+    programs: dict[str, Program]
+    """Those of the choices, with shared shaders."""
     layout: ShardLayout
     assembled: Assembled
 
@@ -232,7 +238,7 @@ def _prepare(
         request.steps,
     )
     layout = layout_shards(capture.stages)
-    programs = {kernel: choice.program for kernel, choice in choices.items()}
+    programs = share_shaders({kernel: choice.program for kernel, choice in choices.items()})
     max_calls = max(run.calls for table in tables.values() for run in table.runs.values())
     assembled = assemble(capture, tensors, programs, layout, max_calls)
     limits = required_limits(assembled.plan, programs.values())
@@ -246,6 +252,7 @@ def _prepare(
         default,
         tables,
         choices,
+        programs,
         layout,
         assembled,
     )

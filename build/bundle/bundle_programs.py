@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from ...devices.offline.compiler import shader_digest
 from ...devices.program import Shader
 from ...support.enums import AttentionForm
+from ...support.errors import BundleError
 from ...tuner.compiled.kernel_program import KernelProgram
 from ...tuner.ir import CaptureOptions
+from ..format.documents import PROVENANCE, read_provenance
 from ..format.reader import Bundle
 
 _NAMED = re.compile(r"kernels/(.+_[0-9a-f]{8})-\d+\.wgsl")
@@ -39,8 +41,9 @@ def bundle_programs(bundle: Bundle, steps: int, work: Mapping[str, KernelWork]) 
     """Return the bundle's shaders by the kernel that they are named after; hand-written glue is left out.
 
     ``work`` is by the kernel's name; the FLOPs of a kernel that it lacks are unknown, and the launches are then those
-    of its first shader. A shader that two kernels share is named after the first: what runs just before a kernel's own
-    shaders is told as `KernelProgram.before`. Raises BundleError for a damaged bundle.
+    of its first shader. Where the bundle does not tell which shaders a kernel has, one that two kernels share is named
+    after the first: what runs just before a kernel's own shaders is told as `KernelProgram.before`. Raises BundleError
+    for a damaged bundle.
     """
     owners = [_owner(shader.file) for shader in bundle.plan.shaders]
     shaders: dict[int, Shader] = {
@@ -48,9 +51,7 @@ def bundle_programs(bundle: Bundle, steps: int, work: Mapping[str, KernelWork]) 
         for index, shader in enumerate(bundle.plan.shaders)
         if owners[index]
     }
-    own: dict[str, list[int]] = {}
-    for index in shaders:
-        own.setdefault(owners[index], []).append(index)
+    own, told = _shaders_by_kernel(bundle, shaders)
     options = bundle_options(bundle)
     dispatches: Counter[tuple[str, int]] = Counter()
     before: dict[str, Counter[int]] = {name: Counter() for name in own}
@@ -58,7 +59,7 @@ def bundle_programs(bundle: Bundle, steps: int, work: Mapping[str, KernelWork]) 
         indices = [dispatch.shader for dispatch in sequence]
         for index, previous in zip(indices, [None, *indices], strict=False):
             dispatches[stage, index] += options.runs_per_image(stage, steps)
-            if owners[index] and previous in shaders and owners[previous] != owners[index]:
+            if not told and owners[index] and previous in shaders and owners[previous] != owners[index]:
                 before[owners[index]][previous] += 1
     found = []
     for name, indices in own.items():
@@ -80,6 +81,22 @@ def bundle_programs(bundle: Bundle, steps: int, work: Mapping[str, KernelWork]) 
             )
         )
     return found
+
+
+def _shaders_by_kernel(bundle: Bundle, shaders: Collection[int]) -> tuple[dict[str, list[int]], bool]:
+    """Return the indices of each kernel's shaders, those of ``shaders``, and whether the bundle itself tells them."""
+    found: dict[str, list[int]] = {}
+    told = read_provenance(bundle)
+    if told is None:
+        for index in shaders:
+            found.setdefault(_owner(bundle.plan.shaders[index].file), []).append(index)
+        return found, False
+    places = {shader.file: index for index, shader in enumerate(bundle.plan.shaders) if index in shaders}
+    for kernel in told.kernels:
+        if not kernel.shaders or not places.keys() >= set(kernel.shaders):
+            raise BundleError(f"{PROVENANCE} names shaders of {kernel.name} that the plan lacks", "build it again")
+        found[kernel.name] = [places[file] for file in kernel.shaders]
+    return found, True
 
 
 def _owner(file: str) -> str:

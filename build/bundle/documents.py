@@ -12,6 +12,7 @@ from pathlib import Path
 from ...database.reader import Reader
 from ...database.schema.records import Record, SessionRecord
 from ...devices.device import Device
+from ...devices.program import Program
 from ...support.errors import BundleError
 from ...support.hashing import digest_of
 from ...tuner.ir import Capture
@@ -31,14 +32,19 @@ from .program_choice import ProgramChoice
 
 
 def make_provenance(
-    capture: Capture, choices: Mapping[str, ProgramChoice], assembled: Assembled, store: Reader | None
+    capture: Capture,
+    choices: Mapping[str, ProgramChoice],
+    programs: Mapping[str, Program],
+    assembled: Assembled,
+    store: Reader | None,
 ) -> ProvenanceDocument:
     """Return the document that names the record, the lender or the baseline of every kernel's program.
 
     Args:
         capture: the kernels.
-        choices: their programs, by kernel id; the document keeps this order.
-        assembled: the plan that they became.
+        choices: where their programs come from, by kernel id; the document keeps this order.
+        programs: the programs as they are in the plan, with shared shaders.
+        assembled: the plan.
         store: the database that the records were read from, None for baselines only.
     """
     kept = {one.session_id: one for one in store.sessions()} if store is not None else {}
@@ -46,7 +52,7 @@ def make_provenance(
     sessions: dict[str, SourceSession] = {}
     kernels = []
     for kernel_id, choice in choices.items():
-        program = choice.program
+        program = programs[kernel_id]
         shaders = [program.shaders[dispatch.shader] for dispatch in program.dispatches]
         record = choice.record or (choice.borrowed.record if choice.borrowed else None)
         trial = None
@@ -58,7 +64,7 @@ def make_provenance(
             KernelSource(
                 name=capture.kernels[kernel_id].name,
                 workload=kernel_id,
-                program=program.digest,
+                program=choice.program.digest,
                 shaders=tuple(dict.fromkeys(files[shader.entry, shader.source] for shader in shaders)),
                 source="record" if choice.record else "borrowed" if choice.borrowed else "baseline",
                 match=choice.borrowed.match.value if choice.borrowed else None,

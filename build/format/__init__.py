@@ -8,6 +8,7 @@ Modules, in reading order:
 - `manifest`: manifest.json, what a bundle is and the hashes of its files
 - `plan`: plan.json, buffers and dispatches
 - `documents`: provenance.json and measured.json, which no runtime reads
+- `shader_constants`: the uniform of constants of a shader that several kernels share
 - `strict_json`: what the two documents' types have in common; reading and writing JSON
 - `json_schema`: the JSON Schemas from which the page's TypeScript types are generated
 - `reader`: opens a bundle folder and checks every file against the manifest

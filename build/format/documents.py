@@ -66,7 +66,7 @@ class KernelSource:
     workload: str
     """SHA-256 of the kernel's canonical text."""
     program: str
-    """Digest of the program that the bundle holds."""
+    """Digest of the program as it is measured: before shaders that differ only in constants become one."""
     shaders: tuple[str, ...]
     """The program's WGSL files, in the order in which they are first dispatched."""
     source: Literal["record", "borrowed", "baseline"]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ...devices.quirks import quirks_of
 from ...devices.wgsl_loops import thread_iterations
 from ..format.reader import Bundle
+from ..format.shader_constants import with_constants
 
 if TYPE_CHECKING:
     from ...devices.device import Device
@@ -21,8 +23,7 @@ def driver_warnings(bundle: Bundle, device: Device) -> tuple[str, ...]:
     most = quirks_of(device).max_thread_iterations
     if most is None:
         return ()
-    sources = (bundle.read(shader.file).decode("utf-8") for shader in bundle.plan.shaders)
-    long = sum(1 for source in sources if thread_iterations(source)[0] > most)
+    long = sum(1 for source in _sources(bundle) if thread_iterations(source)[0] > most)
     if not long:
         return ()
     shaders = "1 shader of this bundle loops" if long == 1 else f"{long} shaders of this bundle loop"
@@ -30,3 +31,14 @@ def driver_warnings(bundle: Bundle, device: Device) -> tuple[str, ...]:
         f"the picture may be wrong: the driver of {device.key} ends a thread's loops after {most:,} iterations, and "
         f"{shaders} for longer; tune on it, and build with --device {device.key}",
     )
+
+
+def _sources(bundle: Bundle) -> Iterator[str]:
+    """Yield each shader as it runs: with the constants of each of its uniforms."""
+    plan = bundle.plan
+    words: dict[int, set[tuple[int, ...]]] = {index: set() for index in range(len(plan.shaders))}
+    for dispatch in (one for stage in plan.stages.values() for one in stage):
+        words[dispatch.shader].add(plan.buffers[dispatch.bindings[-1].buffer].words if dispatch.bindings else ())
+    for shader, uniforms in zip(plan.shaders, words.values(), strict=True):
+        source = bundle.read(shader.file).decode("utf-8")
+        yield from {with_constants(source, one) for one in uniforms} or {source}

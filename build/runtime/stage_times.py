@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
 
@@ -21,6 +20,7 @@ from ...devices.webgpu.peaks import measure_launch_s
 from ...devices.webgpu.timing import Timer
 from ..format.documents import StageTime
 from ..format.manifest import TOKENIZER
+from ..format.plan import Plan
 from ..format.reader import Bundle
 from ..format.tokenizer import load_tokenizer, token_ids
 from .webgpu_runtime import WebGpuRuntime
@@ -54,7 +54,9 @@ def measure_stages(
         pin_driver_threads(device, runtime.gpu)
         timer = Timer(runtime.gpu)
         launch_s = measure_launch_s(timer, runtime.gpu)
-        parts = {name: _Part(timer, runtime.steps(*stages)) for name, stages in PARTS.items()}
+        parts = {
+            name: _Part(timer, runtime.steps(*stages), _kinds(bundle.plan, stages)) for name, stages in PARTS.items()
+        }
         _draw(bundle, runtime)  # a driver may compile at the first run
         for number in range(rounds):
             # What a picture leaves in the buffers is also what the dispatches alone compute with: with other values,
@@ -82,16 +84,24 @@ def _draw(bundle: Bundle, runtime: WebGpuRuntime) -> None:
     runtime.draw([ids] * image.batch * (2 if image.guidance else 1), noise, run, 7.5 if image.guidance else 1.0)
 
 
-class _Part:
-    """One part of a picture, and the times taken of it."""
+def _kinds(plan: Plan, stages: Sequence[str]) -> list[Hashable]:
+    """Return for each dispatch what its time depends on: shader, grid and constants, whatever its buffers."""
+    return [
+        (one.shader, one.grid, tuple(plan.buffers[place.buffer].words for place in one.bindings))
+        for stage in stages
+        for one in plan.stages[stage]
+    ]
 
-    def __init__(self, timer: Timer, steps: list[layer.Step]) -> None:
+
+class _Part:
+    """One part of a picture, and the times taken of it. ``kinds`` are equal for steps that take the same time."""
+
+    def __init__(self, timer: Timer, steps: list[layer.Step], kinds: list[Hashable]) -> None:
         self._timer, self._steps = timer, steps
-        # The same shader over the same grid takes the same time, whatever its buffers.
-        self._count = Counter((id(step.pipeline), step.grid) for step in steps)
-        self._distinct = {(id(step.pipeline), step.grid): step for step in steps}
+        self._count = Counter(kinds)
+        self._distinct = dict(zip(kinds, steps, strict=True))
         self._gpu_s: list[float] = []
-        self._alone_s: dict[Any, list[float]] = {key: [] for key in self._distinct}
+        self._alone_s: dict[Hashable, list[float]] = {key: [] for key in self._distinct}
         self.run_s: list[float] = []
 
     def time_dispatches(self) -> None:

@@ -6,12 +6,14 @@ import hashlib
 import json
 from pathlib import Path
 
+import pytest
 from synthetic_bundle import make_bundle
 
 from wgtune.build.bundle.bundle_programs import KernelWork, bundle_programs
 from wgtune.build.format.reader import Bundle
 from wgtune.devices.offline.compiler import shader_digest
 from wgtune.devices.program import Shader
+from wgtune.support.errors import BundleError
 
 
 def renamed(folder: Path, names: dict[str, str]) -> Bundle:
@@ -55,3 +57,35 @@ def test_what_runs_just_before_is_told(tmp_path: Path) -> None:
     bundle = renamed(tmp_path / "bundle", {"means": "matmul_0123abcd-0", "unet": "matmul_add_89abcdef-0"})
     first, second = bundle_programs(bundle, 20, {})
     assert second.before in first.shaders and first.before == ""
+
+
+def test_a_bundle_tells_which_kernels_share_a_shader(tmp_path: Path) -> None:
+    make_bundle(tmp_path / "bundle")
+    files = {"means": "matmul_0123abcd-0", "unet": "matmul_0123abcd-1", "vae": "conv2d_89abcdef-0"}
+    renamed(tmp_path / "bundle", files)
+    names = {"matmul_0123abcd": ["means", "unet"], "matmul_ffffffff": ["unet"], "conv2d_89abcdef": ["vae"]}
+    bundle = told(
+        tmp_path / "bundle", {name: [f"kernels/{files[one]}.wgsl" for one in own] for name, own in names.items()}
+    )
+    found = {one.name: one for one in bundle_programs(bundle, 20, {})}
+    assert list(found) == list(names) and not any(one.before for one in found.values())
+    first, second, _ = (list(one.shaders) for one in found.values())
+    assert first[1:] == second and len(first) == 2
+    damaged = told(tmp_path / "bundle", {"matmul_0123abcd": ["kernels/none.wgsl"]})
+    with pytest.raises(BundleError, match="names shaders of matmul_0123abcd that the plan lacks"):
+        bundle_programs(damaged, 20, {})
+
+
+def told(folder: Path, kernels: dict[str, list[str]]) -> Bundle:
+    """Give a bundle a provenance.json with these kernels and their shaders."""
+    made = [
+        {"name": name, "workload": "w", "program": "p", "shaders": shaders, "source": "baseline"}
+        for name, shaders in kernels.items()
+    ]
+    data = json.dumps({"sessions": {}, "kernels": made}).encode()
+    (folder / "provenance.json").write_bytes(data)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"]["provenance.json"] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    manifest["documents"] = ["provenance.json"]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return Bundle.open(folder)

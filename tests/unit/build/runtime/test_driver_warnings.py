@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from handmade_bundle import write_bundle
 
+from wgtune.build.format.manifest import FileInfo
+from wgtune.build.format.plan import BufferRange, PlanBuffer
 from wgtune.build.format.reader import Bundle
+from wgtune.build.format.shader_constants import declaration, member
 from wgtune.build.runtime.driver_warnings import driver_warnings
 from wgtune.devices import quirks
 from wgtune.devices.device import Device
@@ -43,3 +47,24 @@ def test_only_what_surely_loops_too_long_is_told(
     warnings = driver_warnings(bundle, DEVICE)
     assert len(warnings) == told
     assert all("99 iterations, and 1 shader of this bundle" in one and DEVICE.key in one for one in warnings)
+
+
+def test_a_shared_shader_loops_as_long_as_its_constants_say(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    effect = Quirks(max_thread_iterations=100)
+    monkeypatch.setattr(quirks, "QUIRKS", (Quirk(DriverMatch("^gpu$"), "what", "reason", "seen", "remedy", effect),))
+    source = bundle.read("kernels/vae.wgsl").decode().replace("100i", member(1, 3)).replace("i32 = 0i", "u32 = 0u")
+    path = bundle.folder / "kernels" / "vae.wgsl"
+    path.write_text(declaration(2, 2) + source)
+    data = path.read_bytes()
+    info = FileInfo(len(data), hashlib.sha256(data).hexdigest())
+    manifest = replace(bundle.manifest, files={**bundle.manifest.files, "kernels/vae.wgsl": info})
+    (decode,) = bundle.plan.stages["vae"]
+
+    def warned(*loops: int) -> int:
+        buffers = [*bundle.plan.buffers, *(PlanBuffer(16, "uniform", words=(1_000_000, count)) for count in loops)]
+        first = len(bundle.plan.buffers)
+        vae = [replace(decode, bindings=(*decode.bindings, BufferRange(first + at, 0, 16))) for at in range(len(loops))]
+        plan = replace(bundle.plan, buffers=buffers, stages={**bundle.plan.stages, "vae": vae})
+        return len(driver_warnings(replace(bundle, manifest=manifest, plan=plan), DEVICE))
+
+    assert warned(33) == 0 and warned(34) == 1 and warned(33, 34) == 1
