@@ -1,0 +1,43 @@
+"""Kernels that share a shader draw what they draw with shaders of their own, to the bit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from wgtune.build.bundle import builder
+from wgtune.build.bundle.builder import BuildRequest, build_bundle
+from wgtune.build.format.reader import Bundle
+from wgtune.build.format.sampler_tables import Sampler
+from wgtune.build.runtime.pipeline import StableDiffusionPipeline
+from wgtune.devices.device import Device
+from wgtune.tuner.ir import CaptureOptions
+
+
+def test_the_picture_is_the_same_to_the_bit(
+    demo_folder: Path, device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def built(name: str) -> Bundle:
+        options = CaptureOptions(width=64, height=64)
+        request = BuildRequest(
+            str(demo_folder), tmp_path / name, options=options, max_steps=1, samplers=(Sampler.DDIM,), page=False
+        )
+        build_bundle(request, None)
+        return Bundle.open(tmp_path / name)
+
+    def drawn(name: str) -> np.ndarray:
+        pipeline = StableDiffusionPipeline.from_bundle(tmp_path / name, device)
+        noise = torch.Generator().manual_seed(1)
+        image = pipeline("a fox", num_inference_steps=1, generator=noise, output_type="np").images
+        pipeline.runtime.close()
+        return image
+
+    shared = built("shared")
+    monkeypatch.setattr(builder, "share_shaders", dict)
+    plain = built("plain")
+    assert len(shared.plan.shaders) < len(plain.plan.shaders)
+    assert [len(one) for one in shared.plan.stages.values()] == [len(one) for one in plain.plan.stages.values()]
+    assert np.array_equal(drawn("shared"), drawn("plain"))
