@@ -32,7 +32,9 @@ class KernelWork:
 def bundle_options(bundle: Bundle) -> CaptureOptions:
     """Return the options that the bundle's model was captured with, as far as its manifest tells them."""
     image, weights = bundle.manifest.image, bundle.manifest.model.weights
-    split = any("attention_scores" in shader.file for shader in bundle.plan.shaders)
+    told = read_provenance(bundle)
+    names = [one.name for one in told.kernels] if told else [shader.file for shader in bundle.plan.shaders]
+    split = any("attention_scores" in name for name in names)
     attention = AttentionForm.SPLIT if split else AttentionForm.FUSED
     return CaptureOptions(image.width, image.height, image.batch, image.guidance, weights=weights, attention=attention)
 
