@@ -93,7 +93,7 @@ def build(
             model=model,
             output=output,
             device=known,
-            options=capture_options(width, height, batch, guidance, weights, attention),
+            options=capture_options(width, height, batch, guidance, weights, attention, tier),
             tier=find_tier(tier),
             samplers=tuple(map(find_sampler, scheduler)) if scheduler else tuple(Sampler),
             max_steps=max_steps,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from ..devices.device import Device
 from ..devices.discovery.discovery import CPU, discover, select, select_several
+from ..devices.limits import find_tier
 from ..support.console import progress, warn
 from ..support.enums import AttentionForm, Runtime, WeightPrecision
 from ..tuner.capture.model_capture import capture_model
@@ -54,6 +55,8 @@ def capture_options(
     guidance: bool,
     weights: WeightPrecision,
     attention: AttentionForm,
+    tier: str = "default",
 ) -> CaptureOptions:
-    """Return the capture options of a command."""
-    return CaptureOptions(width, height, batch, guidance, weights=weights, attention=attention)
+    """Return the capture options of a command; raise UsageError for an unknown tier."""
+    most = find_tier(tier).limits["maxStorageBufferBindingSize"]
+    return CaptureOptions(width, height, batch, guidance, most, weights, attention)

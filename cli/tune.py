@@ -114,7 +114,7 @@ def tune(
     else:
         registry = context.with_resource(serve_browsers(device, page))
         devices = _own_devices(registry, device)
-    options = capture_options(width, height, batch, guidance, weights, attention)
+    options = capture_options(width, height, batch, guidance, weights, attention, tier)
     with Store.open(db) as store:  # a database that cannot be opened is reported before the model is captured
         request = TuneRequest(
             capture=captured(model, options, stage),

@@ -73,6 +73,21 @@ def demo_bundle_of(
 
 
 @pytest.fixture(scope="session")
+def demo_in_parts(demo_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo pipeline at 192², for a tier that binds less than its decoder's largest pictures (2.25 MiB)."""
+    from wgtune.build.bundle.builder import BuildRequest, build_bundle
+    from wgtune.devices.limits import Tier, find_tier
+    from wgtune.tuner.ir import CaptureOptions
+
+    folder = tmp_path_factory.mktemp("parts") / "dist"
+    most = 2 << 20
+    tier = Tier("small", {**find_tier("default").limits, "maxStorageBufferBindingSize": most})
+    options = CaptureOptions(width=192, height=192, max_binding=most)
+    build_bundle(BuildRequest(str(demo_folder), folder, options=options, tier=tier, max_steps=5, page=False), None)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def _demo_captures(demo_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache that holds the capture of the demo pipeline's text encoder, and nothing else."""
     from wgtune.tuner.capture.model_capture import capture_model

@@ -137,8 +137,7 @@ class CaptureOptions:
         height: likewise.
         batch: images at once.
         guidance: whether the UNet runs on the negative and the positive prompt, which doubles its batch.
-        max_binding: limit on bindings of capture's own making, in bytes: parts of an embedding table, and attention
-            scores where these are kept.
+        max_binding: most bytes that a kernel binds of one tensor, as far as larger ones can be computed in parts.
         weights: how weights lie in GPU memory.
         attention: whether it is one kernel.
     """

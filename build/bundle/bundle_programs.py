@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from ...devices.limits import TIERS
 from ...devices.offline.compiler import shader_digest
 from ...devices.program import Shader
 from ...support.enums import AttentionForm
@@ -36,7 +37,9 @@ def bundle_options(bundle: Bundle) -> CaptureOptions:
     names = [one.name for one in told.kernels] if told else [shader.file for shader in bundle.plan.shaders]
     split = any("attention_scores" in name for name in names)
     attention = AttentionForm.SPLIT if split else AttentionForm.FUSED
-    return CaptureOptions(image.width, image.height, image.batch, image.guidance, weights=weights, attention=attention)
+    tier = TIERS.get(bundle.manifest.tier, TIERS["default"])
+    most = tier.limits["maxStorageBufferBindingSize"]
+    return CaptureOptions(image.width, image.height, image.batch, image.guidance, most, weights, attention)
 
 
 def bundle_programs(bundle: Bundle, steps: int, work: Mapping[str, KernelWork]) -> list[KernelProgram]:

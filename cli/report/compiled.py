@@ -153,7 +153,7 @@ def _programs(store: Reader, choice: _Choice, chips: Sequence[Chip]) -> tuple[st
     assert choice.model is not None
     from ...tuner.remeasure.judged_programs import baseline_programs
 
-    options = capture_options(choice.width, choice.height, 1, True, choice.weights, choice.attention)
+    options = capture_options(choice.width, choice.height, 1, True, choice.weights, choice.attention, choice.tier)
     capture = captured(choice.model, options, choice.stages)
     with progress("Making programs") as report:
         programs = baseline_programs(capture, find_tier(choice.tier), choice.steps, report)
@@ -166,7 +166,7 @@ def _cuda_programs(choice: _Choice, chips: Sequence[Chip]) -> tuple[str, list[Ke
         raise UsageError("NVIDIA's chips compile a model's untuned programs alone", "name the model with --model")
     from ...tuner.remeasure.cuda_programs import cuda_baselines
 
-    options = capture_options(choice.width, choice.height, 1, True, choice.weights, choice.attention)
+    options = capture_options(choice.width, choice.height, 1, True, choice.weights, choice.attention, choice.tier)
     capture = captured(choice.model, options, choice.stages)
     with progress("Making programs") as report:
         programs = cuda_baselines(capture, chips[0], choice.steps, report)

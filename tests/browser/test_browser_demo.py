@@ -54,6 +54,15 @@ def test_chromium_reads_stored_weights_without_a_feature(
     assert difference(in_chromium, natively) <= 2
 
 
+def test_chromium_draws_pictures_larger_than_a_binding(page: Page, serve: Serve, demo_in_parts: Path) -> None:
+    page.goto(serve(demo_in_parts))
+    native = StableDiffusionPipeline.from_bundle(demo_in_parts)
+    native.set_progress_bar_config(disable=True)
+    in_chromium, natively = draw_both(page, native, {"prompt": "a lighthouse", "steps": 3, "seed": 4})
+    assert natively.shape == (1, 192, 192, 3)
+    assert difference(in_chromium, natively) <= 2
+
+
 def draw_both(page: Page, native: StableDiffusionPipeline, case: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     """RGB [batch, height, width, 3] drawn by the page and by wgpu."""
     options = {key: case[key] for key in ("scheduler", "steps", "guidance", "seed") if key in case}

@@ -81,6 +81,24 @@ def test_pictures_match(
     assert np.asarray(images[0][0]).std() > 5, "a flat picture would prove nothing"
 
 
+def test_pictures_larger_than_a_binding_are_the_same(
+    demo_folder: Path, demo_in_parts: Path, reference: Any, device: Device, tmp_path: Path
+) -> None:
+    options = CaptureOptions(width=192, height=192)
+    build_bundle(BuildRequest(str(demo_folder), tmp_path / "whole", options=options, max_steps=5, page=False), None)
+    bound, pictures = [], []
+    for folder in (demo_in_parts, tmp_path / "whole"):
+        pipeline = wgtune.StableDiffusionPipeline.from_bundle(folder, device)
+        pipeline.set_progress_bar_config(disable=True)
+        bound.append(pipeline.bundle.manifest.requires.limits["maxStorageBufferBindingSize"])
+        pictures.append(pipeline("a red fox", num_inference_steps=3, generator=seeded(5)).images)
+        pipeline.runtime.close()
+    assert bound[0] <= 2 << 20 < 9 << 18 <= bound[1]
+    assert largest_difference(*pictures) <= 1
+    expected = reference("a red fox", width=192, height=192, num_inference_steps=3, generator=seeded(5)).images
+    assert largest_difference(pictures[0], expected) <= 2
+
+
 def test_prompt_seed_and_guidance_matter(pipeline: Any) -> None:
     def draw(
         prompt: str = "a red fox", seed: int = 0, guidance: float = 7.5, negative: str | None = None

@@ -11,6 +11,7 @@ weights. Reading order:
 - `torch_ops`: converters for PyTorch operators that TVM's importer lacks or converts badly.
 - `attention`: the converter of attention, as one kernel or split.
 - `relax_values`: what converters share.
+- `channel_split`: pictures larger than a binding, computed in groups of channels.
 - `lowering`: from Relax to fused kernels, and to a list of calls.
 - `weights`: how weights are stored, and how they are made of a checkpoint's tensors.
 - `sincos`: sine and cosine with a small error on every GPU.

@@ -48,6 +48,10 @@ def _weighted_values(weights: te.Tensor, value: te.Tensor) -> te.Tensor:
     )
 
 
+MAX_SCORES = 128 << 20
+"""Most bytes of scores that are kept at once; more would only take more memory."""
+
+
 def attention(node: Any, importer: Any, options: CaptureOptions) -> relax.Expr:
     """Convert ``scaled_dot_product_attention``.
 
@@ -71,7 +75,7 @@ def attention(node: Any, importer: Any, options: CaptureOptions) -> relax.Expr:
     if options.attention is AttentionForm.FUSED and shape_of(value)[3] == shape_of(query)[3]:
         result = _fused(builder, query, key, value, mask, scale, causal)
     else:
-        result = _split(builder, query, key, value, mask, scale, causal, options.max_binding)
+        result = _split(builder, query, key, value, mask, scale, causal, min(options.max_binding, MAX_SCORES))
     if len(inputs[0].ty.shape) == 3:
         batch, length, _, channels = shape_of(result)
         return builder.emit(relax.op.reshape(result, (batch, length, channels)))

@@ -12,6 +12,7 @@ from tvm.relax.frontend.torch.exported_program_translator import ExportedProgram
 
 from ...support.errors import CaptureError, first_line
 from ..ir import CaptureOptions, Kernel, Stage
+from .channel_split import split_channels
 from .lowering import lower
 from .networks import Network, build_network
 from .relax_values import UnsupportedOperator
@@ -31,6 +32,7 @@ def import_stage(source: ModelSource, options: CaptureOptions, stage: str) -> tu
     module = tvm.IRModule({**dict(module.functions.items()), module.get_global_var("main"): main})
     targets = {spec.arg.name: spec.target for spec in exported.graph_signature.input_specs}
     weights = [_checkpoint_name(stage, network, targets[param.name]) for param in main.params[len(network.inputs) :]]
+    module = split_channels(module, options.max_binding)
     names = [spec.name for spec in network.inputs]
     return lower(stage, module, names, network.outputs, weights, options.weights)
 

@@ -23,12 +23,19 @@ from ..ir import Call, Kernel, Operand, Stage, TensorSpec, WeightFormat
 from .kernel import make_kernel
 from .relax_values import CONCAT, SLICE
 from .sincos import legalize_cos, legalize_sin
+from .torch_ops import legalize_upsample
 from .weights.formats import stored_specs
 from .weights.reads import choose_formats, reading_stored
 from .weights.transform import TRANSFORM
 
 WGSL_DTYPES = frozenset({"float32", "float16", "int32", "uint32"})
 """Types that a storage buffer can hold in TVM's layout; WGSL has no 64-bit numbers and stores no booleans."""
+
+_LEGALIZE = {
+    "relax.sin": legalize_sin,
+    "relax.cos": legalize_cos,
+    "relax.image.resize2d": legalize_upsample,
+}
 
 
 @dataclass(frozen=True)
@@ -78,7 +85,7 @@ def lower(
         [
             passes.DecomposeOpsForInference(),
             passes.CanonicalizeBindings(),
-            passes.LegalizeOps({"relax.sin": legalize_sin, "relax.cos": legalize_cos}),
+            passes.LegalizeOps(_LEGALIZE),
             passes.AnnotateTIROpPattern(),
             passes.FoldConstant(),
             passes.EliminateCommonSubexpr(),

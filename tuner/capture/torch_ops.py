@@ -128,8 +128,17 @@ def _select(node: Any, importer: Any) -> relax.Expr:
 
 
 def _upsample_nearest(node: Any, importer: Any) -> relax.Expr:
-    # TVM's converter reads other pixels than PyTorch where the size does not double.
-    height, width = (int(extent) for extent in node.meta["val"].shape[2:])
+    size = tuple(int(extent) for extent in node.meta["val"].shape[2:])
+    image = importer.env[node.args[0]]
+    return importer.block_builder.emit(relax.op.image.resize2d(image, size, layout="NCHW", method="nearest_neighbor"))
+
+
+def legalize_upsample(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
+    """Legalize the ``relax.image.resize2d`` of `make_converters` to TensorIR (`tvm.relax.transform.LegalizeOps`).
+
+    TVM's own reads other pixels than PyTorch where the size does not double.
+    """
+    height, width = (int(extent) for extent in call.args[1].values)
 
     def upsample(image: te.Tensor) -> te.Tensor:
         batch, channels, rows, columns = (int(extent) for extent in image.shape)
@@ -139,7 +148,7 @@ def _upsample_nearest(node: Any, importer: Any) -> relax.Expr:
             name="upsample",
         )
 
-    return importer.block_builder.emit_te(upsample, importer.env[node.args[0]], primfunc_name_hint="upsample")
+    return builder.call_te(upsample, call.args[0], primfunc_name_hint="upsample")
 
 
 def _scaled(node: Any, importer: Any) -> relax.Expr:

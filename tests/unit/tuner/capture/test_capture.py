@@ -191,6 +191,35 @@ def test_a_decoder_scales_shifts_decodes_and_clamps() -> None:
     assert not [name for name in stage.weight_names if name.startswith("encoder")]
 
 
+@pytest.mark.parametrize("batch", [1, 2])
+def test_pictures_over_a_bound_are_computed_in_groups_of_channels(batch: int) -> None:
+    # 32 channels of 32 × 32 pixels in the last level, 16 in the end: parts of 64 KiB hold 16 channels.
+    source = source_of(vae={**VAE, "block_out_channels": (16, 32), "layers_per_block": 1, "sample_size": 32})
+    bound = 64 * 1024
+    whole = capture_model(source, CaptureOptions(batch=batch), ["vae"], use_cache=False)
+    split = assert_equals_pytorch(source, "vae", CaptureOptions(max_binding=bound, batch=batch))
+    assert largest_operand(whole) >= batch * 2 * bound
+    assert largest_operand(split) == bound
+    assert not [k.name for k in split.kernels.values() if "copy" in k.name or "slice" in k.name]
+    # Equal parts share kernels. Slices of weights take no more memory than the weights.
+    assert len(split.kernels) <= len(whole.kernels) + 2
+    assert sum(spec.nbytes for spec in split.stages["vae"].params) == sum(
+        spec.nbytes for spec in whole.stages["vae"].params
+    )
+
+
+def test_pictures_that_no_operator_can_split_stay_whole() -> None:
+    # Parts of 16 KiB would end within the groups of a norm.
+    source = source_of(vae={**VAE, "block_out_channels": (16, 32), "layers_per_block": 1, "sample_size": 32})
+    split = assert_equals_pytorch(source, "vae", CaptureOptions(max_binding=16 * 1024))
+    assert largest_operand(split) == 128 * 1024
+
+
+def test_a_unet_in_groups_of_channels() -> None:
+    split = assert_equals_pytorch(source_of(unet={**UNET, "sample_size": 16}), "unet", CaptureOptions(max_binding=8192))
+    assert any("conv2d" in kernel.name for kernel in split.kernels.values())
+
+
 def test_a_clip_text_encoder() -> None:
     capture = assert_equals_pytorch(source_of(clip=TEXT), "clip")
     assert [spec.dtype for spec in capture.stages["clip"].inputs] == ["int32"]

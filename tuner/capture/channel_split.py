@@ -1,0 +1,289 @@
+"""Pictures larger than a binding, computed in groups of channels.
+
+WebGPU grants a storage binding of 128 MiB by default; the last level of Stable Diffusion's decoder holds pictures of
+256 MiB at 512². A picture [batch, channels, height, width] over the limit becomes several tensors of fewer channels,
+and operators work on these:
+
+- element-wise operators and upsampling on each part by itself;
+- group norm likewise, where no part ends within a group: its means are of one group, so nothing changes;
+- a convolution computes each part of its result from all parts of its input, adding one after the other.
+
+All of it is exact but for the order in which a convolution adds. Weights are sliced with the parts; the slices move
+into the weight transform. An operator that cannot work on parts reads them in sequence as one tensor (`CONCAT`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tvm
+from tvm import relax
+from tvm.relax.expr_functor import PyExprMutator, mutator
+
+from .relax_values import ALIGNMENT, CONCAT, range_of
+
+_ELEMENTWISE = frozenset(
+    {f"relax.{name}" for name in ("add", "subtract", "multiply", "divide", "maximum", "minimum", "clip", "astype")}
+    | {f"relax.{name}" for name in ("negative", "abs", "square", "sqrt", "exp", "tanh", "sigmoid")}
+    | {f"relax.nn.{name}" for name in ("silu", "relu", "gelu", "gelu_tanh", "leakyrelu")}
+)
+
+
+def split_channels(module: tvm.IRModule, max_binding: int) -> tvm.IRModule:
+    """Return ``module`` with the pictures of ``main`` over ``max_binding`` bytes in parts; itself where none is."""
+    main = module["main"]
+    bindings = [binding for block in main.body.blocks for binding in block.bindings]
+    if not any(_is_picture(binding.var) and _nbytes(binding.var) > max_binding for binding in bindings):
+        return module
+    splitter = _Splitter(module, max_binding)
+    splitter.builder_.update_func(module.get_global_var("main"), splitter.visit_expr(main))
+    return splitter.builder_.get()
+
+
+@dataclass(frozen=True)
+class _Range:
+    """Channels ``start`` to ``stop`` of entry ``batch``."""
+
+    batch: int
+    start: int
+    stop: int
+
+    @property
+    def channels(self) -> int:
+        return self.stop - self.start
+
+
+@dataclass(frozen=True)
+class _Part:
+    """``value`` [1, channels, …] holds ``range`` of a picture."""
+
+    range: _Range
+    value: relax.Expr
+
+
+@mutator
+class _Splitter(PyExprMutator):
+    """Emits ``main`` anew; keeps the parts of each variable of the old function that is not emitted as one tensor."""
+
+    def __init__(self, module: tvm.IRModule, limit: int) -> None:
+        super().__init__(module)
+        self._limit = limit
+        self._parts: dict[relax.Var, list[_Part]] = {}
+        self._slices: dict[tuple[relax.Expr, tuple[tuple[int, int, int], ...]], relax.Expr] = {}
+
+    def visit_var_binding_(self, binding: relax.VarBinding) -> None:
+        """Emit a binding in parts where it has to be and can be, else as it is."""
+        value = binding.value
+        parts = self._split(binding.var, value) if isinstance(value, relax.Call) else None
+        if parts is None:
+            for var in relax.analysis.free_vars(value):
+                if var in self._parts:
+                    self._join(var)
+            super().visit_var_binding_(binding)
+        elif len(parts) == 1 and _shape(parts[0].value) == _shape(binding.var):
+            self.set_var_remap(binding.var, parts[0].value)
+        else:
+            self._parts[binding.var] = parts
+
+    def _split(self, var: relax.Var, call: relax.Call) -> list[_Part] | None:
+        """Return the parts of a result; None where it is computed as one tensor."""
+        # A result of the function is one tensor.
+        if not _is_picture(var) or not isinstance(var, relax.DataflowVar):
+            return None
+        if _nbytes(var) <= self._limit and not any(argument in self._parts for argument in _variables(call)):
+            return None
+        name = getattr(call.op, "name", "")
+        if name == "relax.nn.conv2d":
+            return self._convolution(var, call)
+        if name == "relax.nn.group_norm":
+            return self._group_norm(var, call)
+        if name == "relax.image.resize2d":
+            return self._each(self._ranges(var), [call.args[0]], lambda x: self._again(call, [x, call.args[1]]))
+        if name in _ELEMENTWISE:
+            return self._elementwise(var, call)
+        return None
+
+    def _again(self, call: relax.Call, arguments: list[relax.Expr]) -> relax.Expr:
+        return self.builder_.emit(relax.Call(call.op, arguments, call.attrs))
+
+    def _ranges(self, picture: relax.Expr) -> list[_Range] | None:
+        """Return the ranges in which a picture is computed: the fewest of equal size; None where a row is too large."""
+        batch, channels = _shape(picture)[:2]
+        one = _nbytes(picture) // (batch * channels)
+        counts = sorted(
+            # Halves of halves keep groups of channels whole.
+            (n for n in range(1, channels + 1) if channels % n == 0),
+            key=lambda n: (n & (n - 1) != 0, n),
+        )
+        count = next((n for n in counts if channels // n * one <= self._limit), None)
+        if count is None:
+            return None
+        size = channels // count
+        return [_Range(b, start, start + size) for b in range(batch) for start in range(0, channels, size)]
+
+    def _each(self, ranges: list[_Range] | None, pictures: list[relax.Expr], compute: Any) -> list[_Part] | None:
+        """Return what ``compute`` makes of the same ranges of ``pictures``."""
+        if ranges is None or not all(self._can_take(picture, range_) for picture in pictures for range_ in ranges):
+            return None
+        return [_Part(r, compute(*(self._take(picture, r) for picture in pictures))) for r in ranges]
+
+    def _elementwise(self, var: relax.Var, call: relax.Call) -> list[_Part] | None:
+        shape = _shape(var)
+        split = next((self._parts[a] for a in _variables(call) if a in self._parts), None)
+        ranges = [part.range for part in split] if split else self._ranges(var)
+        if ranges is None:
+            return None
+        for argument in call.args:
+            if _is_tensor(argument) and _shape(argument) == shape:
+                if not all(self._can_take(argument, r) for r in ranges):
+                    return None
+            elif argument in self._parts:
+                return None
+
+        def argument_of(argument: relax.Expr, wanted: _Range) -> relax.Expr:
+            if not _is_tensor(argument):
+                return argument
+            if _shape(argument) == shape:
+                return self._take(argument, wanted)
+            return self._broadcast(argument, shape, wanted)
+
+        return [_Part(r, self._again(call, [argument_of(a, r) for a in call.args])) for r in ranges]
+
+    def _broadcast(self, value: relax.Expr, shape: tuple[int, ...], wanted: _Range) -> relax.Expr:
+        """Return what of ``value`` is combined with a range of a picture of ``shape``."""
+        own = _shape(value)
+        missing = len(shape) - len(own)
+        axes, begin, end = [], [], []
+        for axis, (first, last) in enumerate([(wanted.batch, wanted.batch + 1), (wanted.start, wanted.stop)]):
+            if axis >= missing and own[axis - missing] > 1:
+                axes.append(axis - missing)
+                begin.append(first)
+                end.append(last)
+        return self._sliced(self.visit_expr(value), axes, begin, end)
+
+    def _group_norm(self, var: relax.Var, call: relax.Call) -> list[_Part] | None:
+        data, gamma, beta = call.args
+        attrs = call.attrs
+        size = _shape(data)[1] // int(attrs.num_groups)
+        split = self._parts.get(data)
+        ranges = [part.range for part in split] if split else self._ranges(var)
+        if int(attrs.channel_axis) != 1 or ranges is None or any(r.start % size or r.stop % size for r in ranges):
+            return None
+        if not all(self._can_take(data, r) for r in ranges):
+            return None
+
+        def normalized(wanted: _Range) -> relax.Expr:
+            scale, shift = (
+                self._sliced(self.visit_expr(value), [0], [wanted.start], [wanted.stop]) for value in (gamma, beta)
+            )
+            return self.builder_.emit(
+                relax.op.nn.group_norm(
+                    self._take(data, wanted),
+                    scale,
+                    shift,
+                    num_groups=wanted.channels // size,
+                    channel_axis=1,
+                    axes=[int(axis) for axis in attrs.axes],
+                    epsilon=float(attrs.epsilon),
+                    center=bool(attrs.center),
+                    scale=bool(attrs.scale),
+                )
+            )
+
+        return [_Part(r, normalized(r)) for r in ranges]
+
+    def _convolution(self, var: relax.Var, call: relax.Call) -> list[_Part] | None:
+        data, kernel = call.args
+        attrs = call.attrs
+        ranges = self._ranges(var)
+        if ranges is None or int(attrs.groups) != 1 or attrs.data_layout != "NCHW" or attrs.kernel_layout != "OIHW":
+            return None
+        batch, channels = _shape(data)[:2]
+        split = self._parts.get(data)
+        inputs = [part.range for part in split] if split else [_Range(b, 0, channels) for b in range(batch)]
+        if not all(self._can_take(data, r) for r in inputs):
+            return None
+        kernel = self.visit_expr(kernel)
+        sums: dict[_Range, relax.Expr] = {}
+        for given in inputs:
+            picture = self._take(data, given)
+            for wanted in ranges:
+                if wanted.batch != given.batch:
+                    continue
+                weights = self._sliced(kernel, [0, 1], [wanted.start, given.start], [wanted.stop, given.stop])
+                made = self._again(call, [picture, weights])
+                before = sums.get(wanted)
+                sums[wanted] = made if before is None else self.builder_.emit(relax.op.add(made, before))
+        return [_Part(r, sums[r]) for r in ranges]
+
+    def _can_take(self, picture: relax.Expr, wanted: _Range) -> bool:
+        """Whether a range of a picture can be read without a copy."""
+        return self._place(picture, wanted) is not None
+
+    def _place(self, picture: relax.Expr, wanted: _Range) -> tuple[_Part | None, int] | None:
+        """Return the part that holds a range (None: the picture is one tensor), and the element at which it begins."""
+        channels, one = _shape(picture)[1], math.prod(_shape(picture)[2:])
+        if picture in self._parts:
+            part = next(
+                (p for p in self._parts[picture] if p.range.batch == wanted.batch and _within(wanted, p.range)), None
+            )
+            if part is None:
+                return None
+            start = (wanted.start - part.range.start) * one
+        else:
+            part, start = None, (wanted.batch * channels + wanted.start) * one
+        return (part, start) if start * _item(picture) % ALIGNMENT == 0 else None
+
+    def _take(self, picture: relax.Expr, wanted: _Range) -> relax.Expr:
+        part, start = self._place(picture, wanted) or (None, 0)
+        source = part.value if part is not None else self.visit_expr(picture)
+        shape = (1, wanted.channels, *_shape(picture)[2:])
+        return source if _shape(source) == shape else range_of(self.builder_, source, start, shape)
+
+    def _sliced(self, value: relax.Expr, axes: list[int], begin: list[int], end: list[int]) -> relax.Expr:
+        """Return a slice of a weight, emitted once: pictures of a batch share it."""
+        shape = _shape(value)
+        wanted = [(a, b, e) for a, b, e in zip(axes, begin, end, strict=True) if (b, e) != (0, shape[a])]
+        if not wanted:
+            return value
+        key = (value, tuple(wanted))
+        if key not in self._slices:
+            self._slices[key] = self.builder_.emit(relax.op.strided_slice(value, *map(list, zip(*wanted, strict=True))))
+        return self._slices[key]
+
+    def _join(self, var: relax.Var) -> None:
+        """Emit the parts of ``var`` as one tensor, for an operator that needs it so."""
+        parts = relax.Tuple([part.value for part in self._parts.pop(var)])
+        self.set_var_remap(var, self.builder_.emit(relax.op.call_dps_packed(CONCAT, parts, var.ty)))
+
+
+def _variables(call: relax.Call) -> Iterator[relax.Var]:
+    return (argument for argument in call.args if isinstance(argument, relax.Var))
+
+
+def _within(inner: _Range, outer: _Range) -> bool:
+    return outer.start <= inner.start and inner.stop <= outer.stop
+
+
+def _is_tensor(value: Any) -> bool:
+    return isinstance(getattr(value, "ty", None), relax.TensorType)
+
+
+def _is_picture(value: Any) -> bool:
+    return _is_tensor(value) and len(value.ty.shape) == 4
+
+
+def _shape(value: relax.Expr) -> tuple[int, ...]:
+    return tuple(int(extent) for extent in value.ty.shape)
+
+
+def _item(value: relax.Expr) -> int:
+    return int(np.dtype(str(value.ty.dtype)).itemsize)
+
+
+def _nbytes(value: relax.Expr) -> int:
+    return math.prod(_shape(value)) * _item(value)
