@@ -8,6 +8,7 @@ Modules, in reading order:
 - `program_choice`: each kernel's program: own record, borrowed schedule or baseline
 - `shared_shaders`: one module for shaders that differ only in constants
 - `assembly`: captured stages and programs to one plan
+- `call_order`: the order of a stage's calls that takes the least memory
 - `glue`: the hand-written shaders between the networks
 - `device_limits`: the WebGPU limits that a plan needs, checked against a tier
 - `weights`: packs weights and constants into shards

@@ -18,6 +18,7 @@ from ...support.paths import cache_dir
 from ...tuner.ir import Capture, Stage, TensorSpec
 from ..format.buffer_sharing import Lifetime, MemoryPlan, aligned, assign_storages
 from ..format.plan import STAGES, BufferRange, Plan, PlanBuffer, PlanDispatch, PlanShader
+from .call_order import order_calls
 from .glue import ENTRY, THREADS, glue_grid, glue_source
 from .weights import ShardLayout
 
@@ -216,7 +217,7 @@ class _Assembler:
 
     def _network(self, stage: Stage, by_spec: Mapping[int, BufferRange], shards: list[int]) -> None:
         temps = [self._tensor(f"{stage.name} temp {i}", nbytes) for i, nbytes in enumerate(stage.temps)]
-        for number, call in enumerate(stage.calls):
+        for number, call in enumerate(order_calls(stage, self.capture.kernels)):
             kernel, program = self.capture.kernels[call.kernel], self.programs[call.kernel]
             label = f"call {number} of {stage.name} ({kernel.name})"
             args: list[BufferRange | _Shared] = []
