@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...support.shader_facts import ShaderFacts
@@ -12,7 +12,9 @@ _MULTIPLY_ADD = re.compile(r"v_(?:dual_|pk_)?(?:fma|fmac|mad|mac)(?!\w*_[iu]\d)"
 """AMD's multiply-adds of floating-point numbers. Those of integers compute addresses."""
 
 _BLOCK = re.compile(r"\n(?=BB\d+:)")
+_LABEL = re.compile(r"\s*(BB\d+):")
 _INSTRUCTION = re.compile(r"\s+([a-z]+_\w+)")
+_BRANCH = re.compile(r"\s+s_c?branch\w*\s+(BB\d+)\b")
 
 
 _STATISTICS = {
@@ -42,13 +44,29 @@ def facts_of(statistics: Mapping[str, int], texts: Mapping[str, str]) -> ShaderF
 def hottest_block(assembly: str) -> tuple[int, int] | None:
     """Return instructions and multiply-adds of the block with most multiply-adds, the first of equals.
 
-    None where the text is no disassembly: Mesa may be built without a disassembler.
+    A block of a loop comes before all that run once, such as what a product is followed by. None where the text is no
+    disassembly: Mesa may be built without a disassembler.
     """
+    blocks = [block.split("\n") for block in _BLOCK.split("\n" + assembly)]
+    repeated = _blocks_in_loops(blocks)
     best: tuple[int, int] | None = None
-    for block in _BLOCK.split("\n" + assembly):
-        lines = [line for line in block.split("\n") if _INSTRUCTION.match(line)]
+    best_key = (False, -1)
+    for number, block in enumerate(blocks):
+        lines = [line for line in block if _INSTRUCTION.match(line)]
         # An instruction of two halves (`::`) issues at once and counts once.
         count = sum(any(_MULTIPLY_ADD.match(half.strip()) for half in line.split("::")) for line in lines)
-        if lines and (best is None or count > best[1]):
-            best = len(lines), count
+        key = (number in repeated and count > 0, count)
+        if lines and key > best_key:
+            best, best_key = (len(lines), count), key
     return best
+
+
+def _blocks_in_loops(blocks: Sequence[Sequence[str]]) -> set[int]:
+    """Return the numbers of the blocks between a branch back and its target, both included."""
+    labels = {found[1]: number for number, block in enumerate(blocks) if (found := _LABEL.match("\n".join(block)))}
+    repeated: set[int] = set()
+    for number, block in enumerate(blocks):
+        for line in block:
+            if (branch := _BRANCH.match(line)) and labels.get(branch[1], number + 1) <= number:
+                repeated.update(range(labels[branch[1]], number + 1))
+    return repeated

@@ -61,6 +61,16 @@ def test_of_equal_blocks_the_first_is_hottest() -> None:
     assert hottest_block(f"BB0:\n{fma}\ts_nop 0\nBB1:\n{fma}") == (2, 1)
 
 
+def test_a_loop_is_hotter_than_what_follows_it() -> None:
+    fma, branch = "\tv_fma_f32 v1, v2, v3, v4\n", "\ts_cbranch_scc0 {}\n"
+    after = f"BB4:\n{fma * 9}\ts_endpgm\n"
+    head = f"BB0:\n{fma * 4}BB1:\n\ts_nop 0\n{branch.format('BB4')}"
+    body = f"BB2:\n{fma * 3}\ts_nop 0\nBB3:\n{fma}\ts_branch BB1\n"
+    assert hottest_block(head + body + after) == (4, 3)
+    assert hottest_block(head + after) == (10, 9), "a branch forward is no loop"
+    assert hottest_block(head + body.replace(fma, "") + after) == (10, 9), "a loop without any is not what is hot"
+
+
 @pytest.mark.parametrize("text", ["", "Shader disassembly is not supported: LLVM is missing"])
 def test_without_a_disassembly_nothing_is_hot(text: str) -> None:
     assert hottest_block(text) is None
