@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tuning_kernels import group_norm, layer_norm, softmax
@@ -37,6 +38,44 @@ def matmul(m: int, n: int, k: int, batch: tuple[int, ...] = ()) -> Kernel:
     term = te.reduce_axis((0, k))
     total = te.compute((*batch, m, n), lambda *i: te.sum(a(*i[:-1], term) * b[term, i[-1]], term))
     return kernel_of(a, b, bias, topi.add(total, bias))
+
+
+def stacked(count: int, m: int, n: int, k: int) -> Kernel:
+    """Products of one operand with several."""
+    a, b, bias = te.placeholder((2, m, k)), te.placeholder((count, 1, k, n)), te.placeholder((count, 1, 1, n))
+    term = te.reduce_axis((0, k))
+    total = te.compute((count, 2, m, n), lambda p, h, i, c: te.sum(a[h, i, term] * b[p, 0, term, c], term))
+    return kernel_of(a, b, bias, topi.add(total, bias))
+
+
+def to_sequence(channels: int, width: int, pixels: int) -> Kernel:
+    """A product over the channels of a picture that stores them last."""
+    x, w, bias = te.placeholder((2, channels, pixels)), te.placeholder((width, channels)), te.placeholder((width,))
+    term = te.reduce_axis((0, channels))
+    total = te.compute((2, pixels, width), lambda b, i, c: te.sum(x[b, term, i] * w[c, term], term))
+    return kernel_of(x, w, bias, topi.add(total, bias))
+
+
+def to_picture(width: int, channels: int, pixels: int) -> Kernel:
+    """The inverse of `to_sequence`, plus a picture."""
+    x, w = te.placeholder((2, pixels, width)), te.placeholder((channels, width))
+    bias, other = te.placeholder((channels, 1)), te.placeholder((2, channels, pixels))
+    term = te.reduce_axis((0, width))
+    total = te.compute(other.shape, lambda b, c, i: te.sum(w[c, term] * x[b, i, term], term))
+    return kernel_of(x, w, bias, other, topi.add(topi.add(total, bias), other))
+
+
+def gated(rows: int, results: int, terms: int) -> Kernel:
+    """Values times the sigmoids of gates, which are neighbouring columns of one product."""
+    a, b, bias = te.placeholder((2, rows, terms)), te.placeholder((terms, 2 * results)), te.placeholder((2 * results,))
+    term = te.reduce_axis((0, terms))
+    both = te.compute((2, rows, 2 * results), lambda n, i, c: te.sum(a[n, i, term] * b[term, c], term))
+
+    def unit(n: Any, i: Any, c: Any) -> Any:
+        value, gate = (both[n, i, column] + bias[column] for column in (2 * c, 2 * c + 1))
+        return value * te.sigmoid(gate)
+
+    return kernel_of(a, b, bias, te.compute((2, rows, results), unit))
 
 
 def scores(queries: int, keys: int, heads: int, width: int) -> Kernel:
@@ -119,6 +158,14 @@ F16, Q8, Q4 = WeightPrecision.F16, WeightPrecision.Q8, WeightPrecision.Q4
 KERNELS = {
     "linear": matmul(64, 96, 48),
     "linear of two texts of 77": matmul(77, 64, 40, (2,)),
+    "three products of one operand": stacked(3, 64, 24, 40),
+    "gated unit": gated(64, 48, 32),
+    "gated unit of odd sizes": gated(7, 5, 9),
+    "two rows": matmul(2, 640, 96),
+    "picture to sequence": to_sequence(24, 40, 128),
+    "picture to sequence, odd sizes": to_sequence(5, 7, 99),
+    "sequence to picture": to_picture(40, 24, 128),
+    "sequence to picture, odd sizes": to_picture(7, 5, 99),
     "prime sizes": matmul(13, 7, 11),
     "transposed": scores(64, 77, 2, 40),
     "transposed, vectors both ways": scores(32, 64, 4, 16),

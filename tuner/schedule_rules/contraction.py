@@ -39,7 +39,8 @@ class Contraction:
     """A kernel's only reduction, as a sum over two operands.
 
     ``axes`` are the block's variables and ``extents`` their iterations. ``batch``, ``rows``, ``columns`` and ``terms``
-    are numbers of axes with more than one iteration; ``units`` those with one.
+    are numbers of axes with more than one iteration; ``units`` those with one. What follows takes ``together``
+    neighbouring columns for one result, such as a value and its gate.
     """
 
     block: str
@@ -53,6 +54,7 @@ class Contraction:
     columns: tuple[int, ...]
     terms: tuple[int, ...]
     units: tuple[int, ...]
+    together: int
     itemsize: int
 
     @property
@@ -127,12 +129,21 @@ def find_contraction(schedule: Schedule) -> Contraction | None:
         columns=alone[column_side],
         terms=numbers([not s for s in spatial]),
         units=tuple(n for n, extent in enumerate(extents) if extent == 1),
+        together=_columns_together(schedule, reductions[0]),
         itemsize=4 if str(block.body.value.ty.dtype) == "float32" else 2,
     )
 
 
 def _is_reduction(schedule: Schedule, rv: SBlockRV) -> bool:
     return schedule.get(rv).init is not None
+
+
+def _columns_together(schedule: Schedule, rv: SBlockRV) -> int:
+    """Return how many places of the output's last dimension what follows the block reads for one element."""
+    output = schedule.get(rv).body.buffer
+    reads = [region for consumer in schedule.get_consumers(rv) for region in schedule.get(consumer).reads]
+    extents = [region.region[-1].extent for region in reads if region.source.same_as(output)]
+    return max((int(extent) for extent in extents if isinstance(extent, tirx.IntImm)), default=1)
 
 
 def _product(block: Any) -> tuple[Any, Any] | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import LoopRV, SBlockRV
 
+from .tiles import vector_width
+
 
 def inline_producers(schedule: Schedule, block: SBlockRV) -> None:
     """Inline all blocks that ``block`` reads from, such as padding; raises ScheduleError where one is a reduction."""
@@ -34,10 +36,11 @@ def copy_operand(schedule: Schedule, block: SBlockRV, read: int, scope: str = "s
 
 
 def store_vectors(schedule: Schedule, result: SBlockRV, at: LoopRV, outer: int, vector: int) -> None:
-    """Store a thread's results at loop ``at``, ``outer`` loops deep, ``vector`` neighbours at a time."""
+    """Store a thread's results at loop ``at``, ``outer`` loops deep, up to ``vector`` neighbours at a time."""
     schedule.reverse_compute_at(result, at, preserve_unit_loops=True)
     *over, last = schedule.get_loops(result)[outer:]
-    kept, lanes = schedule.split(last, [None, vector])
+    # What is stored may be fewer than the sums: one for a value and its gate.
+    kept, lanes = schedule.split(last, [None, min(vector, vector_width(int(schedule.get(last).extent)))])
     schedule.vectorize(lanes)
     for loop in (*over, kept):
         schedule.unroll(loop)

@@ -43,7 +43,7 @@ def matmul(module: IRModule, limits: Limits) -> RuleSpace | None:
         return None
     parameters = (
         Parameter("thread_rows", divisors(shape.rows, 16), tile.rows),
-        Parameter("thread_columns", divisors(shape.columns, 16), tile.columns),
+        Parameter("thread_columns", shape.thread_columns(16), tile.columns),
         Parameter("threads_r", divisors(shape.rows, 64), tile.threads_r),
         Parameter("threads_c", divisors(shape.columns, 64), tile.threads_c),
         Parameter("step", divisors(shape.terms, 64), _default_step(shape)),
@@ -76,6 +76,10 @@ class _Shape:
         self.columns_along_terms = found.runs_along(found.columns_operand, found.terms)
         self.term_vector = vector_width(self.terms) if self.rows_along_terms or self.columns_along_terms else 1
 
+    def thread_columns(self, most: int) -> tuple[int, ...]:
+        """Return the numbers of columns that a thread may have, up to ``most``."""
+        return tuple(n for n in divisors(self.columns, most) if n % self.found.together == 0)
+
 
 def _merged(found: Contraction, axes: tuple[int, ...], operand: Operand) -> tuple[int, ...]:
     """Return the innermost axes of a side that are one stretch of memory, in the operand and in the output."""
@@ -103,8 +107,10 @@ def _default_step(shape: _Shape) -> int:
 def _tiles(shape: _Shape, limits: Limits) -> Iterator[tuple[Tile, Work]]:
     step = _default_step(shape)
     for rows in divisors(shape.rows, 8):
-        for columns in divisors(shape.columns, 8):
-            if rows * columns > _MOST_RESULTS:
+        for columns in shape.thread_columns(8):
+            # Columns that are no vectors cost more than they share.
+            whole = columns < 4 or vector_width(columns) == vector_width(shape.columns)
+            if rows * columns > _MOST_RESULTS or not whole:
                 continue
             for threads_r in divisors(shape.rows // rows, 32):
                 for threads_c in divisors(shape.columns // columns, 32):
