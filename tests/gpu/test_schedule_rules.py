@@ -42,10 +42,10 @@ def matmul(m: int, n: int, k: int, batch: tuple[int, ...] = ()) -> Kernel:
 
 def stacked(count: int, m: int, n: int, k: int) -> Kernel:
     """Products of one operand with several."""
-    a, b, bias = te.placeholder((2, m, k)), te.placeholder((count, 1, k, n)), te.placeholder((count, 1, 1, n))
+    a, b, bias = te.placeholder((2, m, k)), te.placeholder((count, k, n)), te.placeholder((count * n,))
     term = te.reduce_axis((0, k))
-    total = te.compute((count, 2, m, n), lambda p, h, i, c: te.sum(a[h, i, term] * b[p, 0, term, c], term))
-    return kernel_of(a, b, bias, topi.add(total, bias))
+    total = te.compute((count, 2, m, n), lambda p, h, i, c: te.sum(a[h, i, term] * b[p, term, c], term))
+    return kernel_of(a, b, bias, te.compute(total.shape, lambda p, h, i, c: total[p, h, i, c] + bias[p * n + c]))
 
 
 def to_sequence(channels: int, width: int, pixels: int) -> Kernel:

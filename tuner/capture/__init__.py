@@ -12,6 +12,7 @@ weights. Reading order:
 - `attention`: the converter of attention, as one kernel or split.
 - `relax_values`: what converters share.
 - `channel_split`: pictures larger than a binding, computed in groups of channels.
+- `rewrites`: fewer launches: products that share an input become one, transposes become part of products.
 - `lowering`: from Relax to fused kernels, and to a list of calls.
 - `weights`: how weights are stored, and how they are made of a checkpoint's tensors.
 - `sincos`: sine and cosine with a small error on every GPU.

@@ -17,7 +17,8 @@ from tvm import relax, te
 from ...support.enums import AttentionForm
 from ..ir import CaptureOptions
 from ..schedule_rules.attention.definition import Attention, attention_of
-from .relax_values import ALIGNMENT, CONCAT, UnsupportedOperator, argument, dtype_of, permuted, range_of, shape_of
+from .relax_values import UnsupportedOperator, argument, dtype_of, permuted, range_of, shape_of
+from .rewrites.markers import ALIGNMENT, CONCAT
 
 
 def _sequence_first(builder: relax.BlockBuilder, value: relax.Expr) -> relax.Expr:

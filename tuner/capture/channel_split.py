@@ -24,7 +24,8 @@ import tvm
 from tvm import relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
-from .relax_values import ALIGNMENT, CONCAT, range_of
+from .relax_values import range_of
+from .rewrites.markers import ALIGNMENT, CONCAT
 
 _ELEMENTWISE = frozenset(
     {f"relax.{name}" for name in ("add", "subtract", "multiply", "divide", "maximum", "minimum", "clip", "astype")}

@@ -16,6 +16,7 @@ from .channel_split import split_channels
 from .lowering import lower
 from .networks import Network, build_network
 from .relax_values import UnsupportedOperator
+from .rewrites import rewrite
 from .sources import ModelSource, canonical_weight_name
 from .torch_ops import make_converters, unsupported
 
@@ -33,6 +34,7 @@ def import_stage(source: ModelSource, options: CaptureOptions, stage: str) -> tu
     targets = {spec.arg.name: spec.target for spec in exported.graph_signature.input_specs}
     weights = [_checkpoint_name(stage, network, targets[param.name]) for param in main.params[len(network.inputs) :]]
     module = split_channels(module, options.max_binding)
+    module = rewrite(module, options.max_binding)
     names = [spec.name for spec in network.inputs]
     return lower(stage, module, names, network.outputs, weights, options.weights)
 

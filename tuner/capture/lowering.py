@@ -21,7 +21,7 @@ from ...support.enums import WeightPrecision
 from ...support.errors import CaptureError
 from ..ir import Call, Kernel, Operand, Stage, TensorSpec, WeightFormat
 from .kernel import make_kernel
-from .relax_values import CONCAT, SLICE
+from .rewrites.markers import CONCAT, SLICE
 from .sincos import legalize_cos, legalize_sin
 from .torch_ops import legalize_upsample
 from .weights.formats import stored_specs

@@ -6,14 +6,7 @@ from typing import Any
 
 from tvm import relax
 
-SLICE = "wgtune.slice"
-"""Marker ``SLICE(x, (start,), …)``: the elements of ``x`` from ``start`` on, without a copy."""
-
-CONCAT = "wgtune.concat"
-"""Marker ``CONCAT(a, b, …)``: the operands in sequence. The kernels that compute them write into the result."""
-
-ALIGNMENT = 256
-"""Bytes of which offsets of storage bindings are multiples (W3C WebGPU, minStorageBufferOffsetAlignment, default)."""
+from .rewrites.markers import SLICE
 
 
 class UnsupportedOperator(Exception):

@@ -12,7 +12,8 @@ from ...support.enums import WeightPrecision
 from ...support.errors import CaptureError
 from ..ir import CaptureOptions
 from .attention import attention
-from .relax_values import ALIGNMENT, argument, dtype_of, permuted, range_of, shape_of
+from .relax_values import argument, dtype_of, permuted, range_of, shape_of
+from .rewrites.markers import ALIGNMENT, upsample_nearest
 
 Converter = Callable[[Any, Any], relax.Expr]
 
@@ -139,16 +140,7 @@ def legalize_upsample(builder: relax.BlockBuilder, call: relax.Call) -> relax.Ex
     TVM's own reads other pixels than PyTorch where the size does not double.
     """
     height, width = (int(extent) for extent in call.args[1].values)
-
-    def upsample(image: te.Tensor) -> te.Tensor:
-        batch, channels, rows, columns = (int(extent) for extent in image.shape)
-        return te.compute(
-            (batch, channels, height, width),
-            lambda b, c, y, x: image[b, c, y * rows // height, x * columns // width],
-            name="upsample",
-        )
-
-    return builder.call_te(upsample, call.args[0], primfunc_name_hint="upsample")
+    return builder.call_te(upsample_nearest, call.args[0], height, width, primfunc_name_hint="upsample")
 
 
 def _scaled(node: Any, importer: Any) -> relax.Expr:

@@ -134,9 +134,8 @@ def test_a_unet_computes_what_pytorch_does() -> None:
     shapes = [(spec.name, spec.shape) for spec in stage.inputs]
     assert shapes == [("latents", (2, 4, 8, 8)), ("timestep", ()), ("context", (2, 11, 16))]
     assert [(spec.name, spec.shape) for spec in stage.outputs] == [("noise", (2, 4, 8, 8))]
-    # Attention reads the projections' results as they lie: what is transposed are pictures, before and after it.
-    transposes = [kernel.name for kernel in capture.kernels.values() if "transpose" in kernel.name]
-    assert len(transposes) == 2
+    # Attention reads the projections' results as they lie, and the products around it turn pictures to sequences.
+    assert not [kernel.name for kernel in capture.kernels.values() if "transpose" in kernel.name]
 
 
 def test_attention_over_a_bound_is_split_into_ranges_that_share_kernels_and_need_no_copies() -> None:
@@ -424,7 +423,9 @@ def test_stored_weights_are_decoded_where_kernels_read_them(
         # Biases and factors of norms stay as they are; the first and the last convolution have few channels.
         if sum(extent > 1 for extent in weight.shape) < 2:
             assert weight.precision is WeightPrecision.F32
-        elif min(weight.shape[:2]) < 16 or weight.shape[0] in (11, 100):
+            continue
+        # Stacked weights have their matrices behind the first axis.
+        if min(weight.shape[-2:] if len(weight.shape) == 3 else weight.shape[:2]) < 16 or weight.shape[0] in (11, 100):
             assert weight.precision is WeightPrecision.F16
         else:
             assert weight.precision is stored, weight

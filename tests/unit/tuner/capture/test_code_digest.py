@@ -82,6 +82,7 @@ def key_after_an_edit(copy: Path, module: str) -> str:
     [
         "database/tvm/kernel_identity.py",
         "tuner/capture/exporter.py",
+        "tuner/capture/rewrites/graph.py",
         "tuner/capture/sincos.py",
         "tuner/capture/sources.py",
         "tuner/capture/stage_cache.py",

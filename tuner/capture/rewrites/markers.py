@@ -1,0 +1,22 @@
+"""What converters mark in a graph, for its rewrites and for lowering."""
+
+from tvm import te
+
+SLICE = "wgtune.slice"
+"""Marker ``SLICE(x, (start,), …)``: the elements of ``x`` from ``start`` on, without a copy."""
+
+CONCAT = "wgtune.concat"
+"""Marker ``CONCAT(a, b, …)``: the operands in sequence. The kernels that compute them write into the result."""
+
+ALIGNMENT = 256
+"""Bytes of which offsets of storage bindings are multiples (W3C WebGPU, minStorageBufferOffsetAlignment, default)."""
+
+
+def upsample_nearest(image: te.Tensor, height: int, width: int) -> te.Tensor:
+    """Return [batch, channels, height, width] of the nearest pixels of ``image``, as PyTorch chooses them."""
+    batch, channels, rows, columns = (int(extent) for extent in image.shape)
+    return te.compute(
+        (batch, channels, height, width),
+        lambda b, c, y, x: image[b, c, y * rows // height, x * columns // width],
+        name="upsample",
+    )
