@@ -7,6 +7,7 @@ Modules, in reading order:
 - `builder`: `build_bundle`, every step in order
 - `program_choice`: each kernel's program: own record, borrowed schedule or baseline
 - `shared_shaders`: one module for shaders that differ only in constants
+- `dispatch_times`: how long dispatches may take, and programs that keep to it
 - `assembly`: captured stages and programs to one plan
 - `call_order`: the order of a stage's calls that takes the least memory
 - `glue`: the hand-written shaders between the networks

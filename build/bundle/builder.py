@@ -16,7 +16,7 @@ from ...devices.limits import Tier, find_tier
 from ...devices.program import Program
 from ...support.enums import Match, WeightPrecision
 from ...support.errors import BundleError, UsageError
-from ...support.formatting import size
+from ...support.formatting import duration, size
 from ...tuner.capture.sources import ModelSource, resolve_model
 from ...tuner.capture.weights.checkpoint import Checkpoint
 from ...tuner.ir import Capture, CaptureOptions
@@ -26,6 +26,7 @@ from ..format.manifest import (
     MANIFEST,
     PLAN,
     BorrowedInfo,
+    DispatchesInfo,
     FileInfo,
     ImageInfo,
     Manifest,
@@ -39,6 +40,7 @@ from ..format.sampler_tables import Sampler, SamplerTable, make_tables, pack_tab
 from .assembly import Assembled, assemble, find_pipeline_tensors
 from .atomic_folder import check_target, replace_folder
 from .device_limits import check_plan, check_tensors, required_limits
+from .dispatch_times import LONGEST_S, limit_dispatches
 from .documents import make_provenance
 from .program_choice import (
     ProgramChoice,
@@ -94,6 +96,8 @@ class BuildSummary:
     - ``measured_s``: sum of the records' times for one batch of images, in seconds
     - ``stage_records_s``: the same for one run of each stage, without the stages of which a kernel has no record
     - ``scratch_bytes``: memory of intermediates; ``weight_bytes``: memory of weights, which are ``weights``
+    - ``longest_dispatch_s``: estimated time of the longest dispatch on a slow GPU, in seconds; ``sliced`` kernels run
+      in slices of their grids, because they would take longer
     - ``warnings``: sentences for the user
     """
 
@@ -116,6 +120,8 @@ class BuildSummary:
     borrowed: tuple[BorrowedInfo, ...] = ()
     stage_records_s: Mapping[str, float] = field(default_factory=dict)
     weights: WeightPrecision = WeightPrecision.F32
+    longest_dispatch_s: float = 0.0
+    sliced: int = 0
 
 
 def _silent(what: str, done: float) -> None:
@@ -175,6 +181,7 @@ def build_bundle(request: BuildRequest, store: Reader | None, progress: Progress
             schedulers=SchedulersInfo(prepared.default.value, source.scheduler, tables),
             files=dict(sorted(infos.items())),
             documents=(PROVENANCE,),
+            dispatches=prepared.dispatches,
         )
         # Last, so that a folder with a manifest is whole.
         _write(folder / MANIFEST, manifest.to_json())
@@ -196,6 +203,7 @@ class _Prepared:
     """Those of the choices, with shared shaders."""
     layout: ShardLayout
     assembled: Assembled
+    dispatches: DispatchesInfo
 
 
 def _weighted_source(model: str) -> tuple[ModelSource, Path]:
@@ -237,6 +245,12 @@ def _prepare(
         request.borrow,
         request.steps,
     )
+    choices, dispatches = limit_dispatches(capture.kernels, choices, request.device)
+    if dispatches.longest_s > LONGEST_S:
+        warn(
+            f"a dispatch may take {duration(dispatches.longest_s)} on a slow GPU, where Windows resets it after 2 s: "
+            "its grid has too few workgroups to be divided further"
+        )
     layout = layout_shards(capture.stages)
     programs = share_shaders({kernel: choice.program for kernel, choice in choices.items()})
     max_calls = max(run.calls for table in tables.values() for run in table.runs.values())
@@ -255,6 +269,7 @@ def _prepare(
         programs,
         layout,
         assembled,
+        dispatches,
     )
 
 
@@ -348,4 +363,6 @@ def _summary(
         borrowed=manifest.tuned.borrowed,
         stage_records_s=stage_seconds(prepared.capture, prepared.choices),
         weights=manifest.model.weights,
+        longest_dispatch_s=prepared.dispatches.longest_s,
+        sliced=prepared.dispatches.sliced,
     )

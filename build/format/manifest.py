@@ -136,6 +136,16 @@ class TunedInfo:
 
 
 @dataclass(frozen=True, config=STRICT)
+class DispatchesInfo:
+    """How long single dispatches take, of which Windows allows about two seconds."""
+
+    longest_s: float
+    """Estimated seconds of the longest on a slow integrated GPU, or by the device's records where that is longer."""
+    sliced: Count
+    """Kernels whose dispatches run in slices of their grids, because they would take longer."""
+
+
+@dataclass(frozen=True, config=STRICT)
 class PromptInfo:
     """Token ids per prompt, and the ids that frame and fill them."""
 
@@ -204,6 +214,8 @@ class Manifest:
     """Every file but the manifest and the page, by its path in the bundle."""
     documents: tuple[str, ...] = ()
     """Those of the files that only tell about the bundle: no runtime reads them."""
+    dispatches: DispatchesInfo | None = None
+    """Null in bundles of versions that did not look."""
 
     def to_json(self) -> bytes:
         """Return the content of manifest.json."""

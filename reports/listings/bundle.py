@@ -45,6 +45,12 @@ def print_built(summary: BuildSummary, stages: Sequence[StageTime] = (), *, json
         f"needs      {', '.join(summary.features) or 'no features'}; "
         + ", ".join(f"{name} {value}" for name, value in summary.limits.items()),
     ]
+    if summary.sliced:
+        kernels = "1 kernel runs" if summary.sliced == 1 else f"{summary.sliced} kernels run"
+        lines.append(
+            f"longest    {duration(summary.longest_dispatch_s)} for one dispatch on a slow GPU; {kernels} in slices, "
+            "as Windows resets a GPU that is busy for 2 s"
+        )
     if summary.measured_s:
         lines.append(f"image      {duration(summary.measured_s)}, the sum of the kernels' records")
     lines += [f"measured   {stage_sentence(one, summary.stage_records_s.get(one.stage))}" for one in stages]

@@ -21,6 +21,7 @@ from wgtune.support.enums import TrialState
 from wgtune.tuner.capture import sincos as trigonometry
 from wgtune.tuner.capture.kernel import make_kernel
 from wgtune.tuner.codegen.baseline_schedules import ShortLoops, baseline_schedules
+from wgtune.tuner.codegen.grid_slices import slice_dispatches
 from wgtune.tuner.codegen.targets import emit_target
 from wgtune.tuner.codegen.traces import schedulable_module
 from wgtune.tuner.codegen.wgsl import emit_wgsl
@@ -77,6 +78,21 @@ def test_every_untuned_schedule_gives_the_reference(worker: Worker, tmp_path: Pa
         assert result.state is TrialState.OK, f"{schedule.trace}\n{result.error}"
 
 
+@pytest.mark.parametrize("make", [matmul, conv2d, softmax, take], ids=lambda f: f.__name__)
+def test_dispatches_in_slices_of_their_grids_give_the_reference(
+    worker: Worker, tmp_path: Path, make: Callable[[], Kernel]
+) -> None:
+    kernel = make()
+    whole = emit_wgsl(next(iter(baseline_schedules(kernel, TIER))).mod, TIER)
+    program = slice_dispatches(whole, 3)
+    assert len(program.dispatches) > len(whole.dispatches)
+    result = measure(worker, kernel, program, tmp_path)
+    assert result.state is TrialState.OK, result.error
+    # What no slice computes is seen.
+    result = measure(worker, kernel, replace(program, dispatches=program.dispatches[1:]), tmp_path)
+    assert result.state is TrialState.WRONG_RESULT
+
+
 def test_a_reduction_of_many_terms_has_an_untuned_schedule_that_verifies(worker: Worker, tmp_path: Path) -> None:
     """A thread that sums all of a group norm's million terms is beyond what llvmpipe runs."""
     x, ones = te.placeholder((1, 8, 1 << 20)), te.placeholder((8,))
@@ -107,6 +123,7 @@ def test_a_grid_longer_than_a_dimension_writes_every_element(worker: Worker, tmp
     program = emit_wgsl(schedule.mod, TIER)
     assert program.dispatches[0].grid[2] > 1
     assert measure(worker, kernel, program, tmp_path).state is TrialState.OK
+    assert measure(worker, kernel, slice_dispatches(program, 5), tmp_path).state is TrialState.OK
 
 
 def test_stages_with_scratch_between_them_give_the_reference(worker: Worker, tmp_path: Path) -> None:

@@ -54,6 +54,11 @@ export function positive(value: unknown, where: string, unit = 1): number {
   return count(value, where, Number.MAX_SAFE_INTEGER, unit);
 }
 
+export function number(value: unknown, where: string): number {
+  if (!Number.isFinite(value)) throw wrong(where, "a number");
+  return value as number;
+}
+
 /** A number, or null where it is not known. */
 export function numberOrNull(value: unknown, where: string): number | null {
   if (value !== null && !Number.isFinite(value)) throw wrong(where, "a number or null");

@@ -3,10 +3,11 @@
  * compiler finds a field that is not checked here; tests compare the verdicts of both sides.
  */
 
-import { array, boolean, count, entries, numberOrNull, object, oneOf, string, triple, wrong } from "./check";
+import { array, boolean, count, entries, number, numberOrNull, object, oneOf, string, triple, wrong } from "./check";
 import { WgtuneError } from "./errors";
 import type {
   BorrowedInfo,
+  DispatchesInfo,
   FileInfo,
   Manifest,
   SchedulersInfo,
@@ -32,7 +33,7 @@ export function parseManifest(value: unknown): Manifest {
       "Build the bundle again with the “wgtune” that this page came with, or open it with the page of its own version.",
     );
   }
-  const { documents = [] } = root;
+  const { documents = [], dispatches = null } = root;
   const model = object(root["model"], "model");
   const { weights = "f32" } = model;
   const image = object(root["image"], "image");
@@ -68,6 +69,7 @@ export function parseManifest(value: unknown): Manifest {
     schedulers: parseSchedulers(root["schedulers"]),
     files: entries(root["files"], "files", parseFile),
     documents: array(documents, "documents").map((name, i) => string(name, `documents[${i}]`)),
+    dispatches: dispatches === null ? null : parseDispatches(dispatches),
   };
 }
 
@@ -86,6 +88,14 @@ export function nearestSteps(table: TableInfo, wanted: number): number {
 /** Names of a bundle's schedulers with their numbers of steps, ascending. */
 export function schedulersOf(manifest: Manifest): Map<string, number[]> {
   return new Map(Object.entries(manifest.schedulers.tables).map(([name, table]) => [name, stepsOf(table)]));
+}
+
+function parseDispatches(value: unknown): DispatchesInfo {
+  const dispatches = object(value, "dispatches");
+  return {
+    longest_s: number(dispatches["longest_s"], "dispatches.longest_s"),
+    sliced: count(dispatches["sliced"], "dispatches.sliced"),
+  };
 }
 
 function parseTuned(value: unknown): TunedInfo {

@@ -36,6 +36,10 @@ export interface Manifest {
    * Those of the files that only tell about the bundle: no runtime reads them.
    */
   documents?: string[];
+  /**
+   * Null in bundles of versions that did not look.
+   */
+  dispatches?: DispatchesInfo | null;
 }
 /**
  * The model, by its name and the key of its capture.
@@ -205,4 +209,17 @@ export interface FileInfo {
    * Lower-case hexadecimal.
    */
   sha256: string;
+}
+/**
+ * How long single dispatches take, of which Windows allows about two seconds.
+ */
+export interface DispatchesInfo {
+  /**
+   * Estimated seconds of the longest on a slow integrated GPU, or by the device's records where that is longer.
+   */
+  longest_s: number;
+  /**
+   * Kernels whose dispatches run in slices of their grids, because they would take longer.
+   */
+  sliced: number;
 }
