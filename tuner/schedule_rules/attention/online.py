@@ -67,7 +67,6 @@ class _Online:
             self._partial = self._shared("part_scores", (tiling.groups, tiling.parts, sizes.partial_stride))
         if sizes.combined:
             self._scores = self._shared("scores", (tiling.groups, sizes.scores))
-            self._added = self._registers("added", (sizes.combined,))
         if tiling.staged:
             copied = (tiling.staged * tiling.keys, kernel.channels)
             self._keys, self._values = (self._shared(name, copied, kernel.dtype) for name in ("keys", "values"))
@@ -258,7 +257,8 @@ class _Online:
         mine = self._x * self._sizes.combined
         for score in range(0, self._sizes.combined, lanes):
             added = self._shares_added(mine + score, parts)
-            yield BufferStore(self._scores, added, [self._y, _ramp(mine + score, lanes)])
+            store = BufferStore(self._scores, added, [self._y, _ramp(mine + score, lanes)])
+            yield store if self._sizes.scores >= parts else IfThenElse(self._x < self._sizes.scores, store, None)
         for score in scores:
             yield BufferStore(self._score, self._scores[self._y, _ramp(score, lanes)], [_ramp(score, lanes)])
 

@@ -30,6 +30,12 @@ _REGISTERS = 110
 
 _MOST_REGISTERS = 256
 
+_MOST_ON_CPU = 1100
+"""The same for a CPU's adapter: what does not fit registers is near, and a load serves all queries of a thread."""
+
+_LOAD_ON_CPU = 40
+"""Multiply-adds in whose time a CPU's adapter loads a vector: llvmpipe takes it lane by lane."""
+
 _MOST_STATEMENTS = 320
 """Most vector multiply-adds that are written out: more make more than 50 KB of WGSL, and drivers compile for long."""
 
@@ -186,7 +192,7 @@ def _sizes(kernel: Attention, limits: Limits, tiling: Tiling) -> Sizes | None:
     fits = (
         tiling.threads <= limits.threads
         and sizes.staged_bytes + sizes.exchanged_bytes <= limits.shared_bytes
-        and sizes.registers <= _MOST_REGISTERS
+        and sizes.registers <= (_MOST_REGISTERS if limits.shares else _MOST_ON_CPU)
         and sizes.statements <= _MOST_STATEMENTS
         and tiling.queries < 2 * kernel.queries
         and tiling.staged <= sizes.steps
@@ -212,7 +218,7 @@ def _candidates(kernel: Attention, limits: Limits) -> Iterator[Tiling]:
     alone = limits.shares or _sizes(kernel, limits, Tiling(1, 1, 1, 1, 0)) is None
     parts = _parts(kernel) if alone else (1,)
     staged = (0, 1, 2, 4) if limits.shares else (0,)
-    for rows in (1, 2, 4):
+    for rows in (1, 2, 4) if limits.shares else (1, 2, 4, 8):
         for part in parts:
             for groups in (1, 2, 4, 8, 16, 32, 64, 128, 256):
                 if part * groups <= limits.threads:
@@ -226,8 +232,12 @@ def _estimated_time(sizes: Sizes, limits: Limits) -> float:
     kernel, tiling = sizes.kernel, sizes.tiling
     wanted = 2 * sizes.scores * sizes.channels
     loads = 2 * tiling.keys * sizes.vectors
-    port = _STAGED_LOAD if tiling.staged else _UNIFORM_LOAD if tiling.parts == 1 else _MEMORY_LOAD
-    work = max(wanted + _other_instructions(sizes), port * loads * (1 if limits.shares else 0))
+    work = wanted + _other_instructions(sizes)
+    if limits.shares:
+        port = _STAGED_LOAD if tiling.staged else _UNIFORM_LOAD if tiling.parts == 1 else _MEMORY_LOAD
+        work = max(work, port * loads)
+    else:
+        work += _LOAD_ON_CPU * loads
     # Beyond the last key and the last query nothing useful is done.
     useful = kernel.keys / (sizes.steps * tiling.keys)
     tiles = -(-kernel.queries // tiling.queries)
@@ -236,9 +246,10 @@ def _estimated_time(sizes: Sizes, limits: Limits) -> float:
     lanes = tiling.threads / waves
     groups = tiles * kernel.batch * kernel.heads
     busy = min(1.0, groups * tiling.threads / limits.lanes)
-    spills = 1 + max(0, sizes.registers - _REGISTERS, sizes.statements - _DEFAULT_STATEMENTS) / 16
+    registers = sizes.registers if limits.shares else 0
+    spills = 1 + max(0, registers - _REGISTERS, sizes.statements - _DEFAULT_STATEMENTS) / 16
     held = (sizes.staged_bytes + sizes.exchanged_bytes) / tiling.threads
-    crowded = 1 + (max(0, sizes.registers - _AMPLE) + max(0, held - _AMPLE)) / 512
+    crowded = 1 + (max(0, registers - _AMPLE) + max(0, held - _AMPLE)) / 512
     return work / wanted * spills * crowded / (useful * lanes * busy)
 
 
@@ -253,7 +264,7 @@ def _other_instructions(sizes: Sizes) -> float:
     weights = sizes.scores * 7 + tiling.rows * (sizes.channels + 8)
     exchange = 0.0
     if tiling.parts > 1:
-        read = sizes.scores if sizes.combined else sizes.scores * tiling.parts
+        read = max(sizes.scores, tiling.parts) if sizes.combined else sizes.scores * tiling.parts
         exchange = 2 * (sizes.scores + 2 * read) / sizes.exchange_vector + read + 2 * _BARRIER
     staging = 0.0
     if tiling.staged:

@@ -54,12 +54,12 @@ class Sizes:
         self.vectors = self.channels // self.vector
         self.scores = tiling.rows * tiling.keys
         """Scores of a thread, or of the threads that share rows."""
-        self.combined = self.scores // tiling.parts if tiling.parts > _FEW_PARTS else 0
-        """Scores that a thread adds up for the others; 0 where every thread adds all."""
-        if self.combined * tiling.parts != self.scores and self.combined:
+        self.combined = max(1, self.scores // tiling.parts) if tiling.parts > _FEW_PARTS else 0
+        """Scores that a thread adds up for the others, the last threads none if there are few; 0: each adds all."""
+        if self.combined > 1 and self.combined * tiling.parts != self.scores:
             raise ValueError(f"{self.scores} scores cannot be shared out to {tiling.parts} threads")
-        if not self.combined and tiling.parts > _FEW_PARTS:
-            raise ValueError(f"{self.scores} scores are too few for {tiling.parts} threads")
+        if self.combined == 1 and self.scores > tiling.parts:
+            raise ValueError(f"{self.scores} scores are too many for {tiling.parts} threads")
         self.exchange_vector = vector_width(self.combined or self.scores)
         self.steps = -(-kernel.keys // tiling.keys)
 
@@ -86,6 +86,9 @@ class Sizes:
     def registers(self) -> int:
         """Registers of a thread, without addresses."""
         own = self.tiling.rows * (2 * self.channels + 2)
+        if self.tiling.parts > 1 and not self.tiling.staged:
+            # Places of keys, which values share.
+            own += self.tiling.keys * self.vectors // 2
         return own + self.scores + 2 * self.vector
 
     @property
