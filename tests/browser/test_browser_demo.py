@@ -41,16 +41,15 @@ def test_chromium_draws_what_wgpu_draws(
         assert difference(in_chromium, natively) <= 2, case
 
 
-@pytest.mark.parametrize("weights", [WeightPrecision.F16, WeightPrecision.Q8])
 def test_chromium_reads_stored_weights_without_a_feature(
-    page: Page, serve: Serve, demo_bundle_of: Callable[[WeightPrecision], Path], weights: WeightPrecision
+    page: Page, serve: Serve, demo_bundle_of: Callable[[WeightPrecision], Path]
 ) -> None:
-    """SwiftShader, Chromium's adapter here, has no ``shader-f16``."""
-    bundle = demo_bundle_of(weights)
+    """SwiftShader, Chromium's adapter here, has no ``shader-f16``. What q8 does not quantise is in half floats."""
+    bundle = demo_bundle_of(WeightPrecision.Q8)
     pipeline = StableDiffusionPipeline.from_bundle(bundle)
     pipeline.set_progress_bar_config(disable=True)
     page.goto(serve(bundle))
-    in_chromium, natively = draw_both(page, pipeline, CASES[0])
+    in_chromium, natively = draw_both(page, pipeline, CASES[1])
     assert difference(in_chromium, natively) <= 2
 
 
@@ -58,7 +57,7 @@ def test_chromium_draws_pictures_larger_than_a_binding(page: Page, serve: Serve,
     page.goto(serve(demo_in_parts))
     native = StableDiffusionPipeline.from_bundle(demo_in_parts)
     native.set_progress_bar_config(disable=True)
-    in_chromium, natively = draw_both(page, native, {"prompt": "a lighthouse", "steps": 3, "seed": 4})
+    in_chromium, natively = draw_both(page, native, {"prompt": "a lighthouse", "steps": 1, "seed": 4})
     assert natively.shape == (1, 192, 192, 3)
     assert difference(in_chromium, natively) <= 2
 

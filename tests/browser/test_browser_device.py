@@ -30,7 +30,7 @@ from wgtune.web.built_pages import lender_dir
 TIMEOUTS = Timeouts(compile_s=20, run_s=15)
 # Still running when Chromium's GPU process dies.
 SLOW = elementwise(
-    "var s = 0.0; for (var j = 0u; j < 20000u; j++) { s = s * 0.5 + x[(j + id.x) % 1024u]; } y[id.x] = s;", 4096
+    "var s = 0.0; for (var j = 0u; j < 8000u; j++) { s = s * 0.5 + x[(j + id.x) % 1024u]; } y[id.x] = s;", 4096
 )
 
 
