@@ -47,6 +47,10 @@ class Sizes:
         counts = (tiling.rows, tiling.parts, tiling.groups, tiling.keys)
         if min(*counts, tiling.staged + 1) < 1 or kernel.channels % tiling.parts:
             raise ValueError(f"attention over {kernel.channels} channels cannot be tiled as {tiling}")
+        if tiling.staged * tiling.keys == 1:
+            # TVM takes a copy that one row of threads makes as read by the threads that made it, and puts no barrier
+            # behind it. A key that is used once gains nothing from a copy either.
+            raise ValueError("a single key is not copied to workgroup memory")
         self.kernel, self.tiling = kernel, tiling
         self.channels = kernel.channels // tiling.parts
         """Channels of a thread."""
