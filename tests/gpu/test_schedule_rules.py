@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import pytest
 from tuning_kernels import group_norm, layer_norm, softmax
 from tvm import te, topi
 
+from wgtune.devices.device import Device
 from wgtune.devices.limits import TIERS
-from wgtune.devices.measure.job import MeasureJob, Sampling
+from wgtune.devices.measure.job import MeasureJob, Sampling, Timeouts
 from wgtune.devices.quirks import Quirks
 from wgtune.devices.worker.worker import Worker
 from wgtune.support.enums import TrialState, WeightPrecision
@@ -216,6 +218,13 @@ KERNELS = {
     "sine and cosine": sinusoids(),
     "doubled size": doubled(),
 }
+
+
+@pytest.fixture
+def worker(device: Device) -> Iterator[Worker]:
+    """A worker that waits for software adapters to compile points that suit GPUs."""
+    with Worker(device, Timeouts(compile_s=300.0)) as opened:
+        yield opened
 
 
 @pytest.mark.parametrize("name", KERNELS)
