@@ -47,6 +47,14 @@ def pipeline(demo_bundle: Path, device: Device) -> Iterator[wgtune.StableDiffusi
     loaded.runtime.close()
 
 
+@pytest.fixture(autouse=True)
+def own_samplers(pipeline: Any, reference: Any) -> Iterator[None]:
+    """A test that changes the sampler of the pipelines, which all tests share, changes no other test's."""
+    samplers = pipeline.scheduler, reference.scheduler
+    yield
+    pipeline.scheduler, reference.scheduler = samplers
+
+
 def seeded(seed: int) -> torch.Generator:
     return torch.Generator("cpu").manual_seed(seed)
 

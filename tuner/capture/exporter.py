@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 import tvm
-import tvm_ffi
 from tvm import relax
 from tvm.relax.frontend.torch.exported_program_translator import ExportedProgramImporter
 
@@ -34,11 +33,8 @@ def import_stage(source: ModelSource, options: CaptureOptions, stage: str) -> tu
     module = tvm.IRModule({**dict(module.functions.items()), module.get_global_var("main"): main})
     targets = {spec.arg.name: spec.target for spec in exported.graph_signature.input_specs}
     weights = [_checkpoint_name(stage, network, targets[param.name]) for param in main.params[len(network.inputs) :]]
-    whole = module
-    module = split_channels(whole, options.max_binding)
-    # Rewritten, channel groups of a picture give a wrong one; a stage that needs them keeps its launches.
-    if tvm_ffi.structural_equal(module, whole, map_free_vars=True):
-        module = rewrite(module, options.max_binding)
+    module = split_channels(module, options.max_binding)
+    module = rewrite(module, options.max_binding)
     names = [spec.name for spec in network.inputs]
     return lower(stage, module, names, network.outputs, weights, options.weights)
 
