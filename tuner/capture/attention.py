@@ -17,7 +17,8 @@ from tvm import relax, te
 from ...support.enums import AttentionForm
 from ..ir import CaptureOptions
 from ..schedule_rules.attention.definition import Attention, attention_of
-from .relax_values import UnsupportedOperator, argument, dtype_of, permuted, range_of, shape_of
+from .relax_values import UnsupportedOperator, argument, dtype_of, permuted, range_of
+from .rewrites.graph import shape_of
 from .rewrites.markers import ALIGNMENT, CONCAT
 
 

@@ -25,6 +25,7 @@ from tvm import relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
 from .relax_values import range_of
+from .rewrites.graph import operator_name, shape_of
 from .rewrites.markers import ALIGNMENT, CONCAT
 
 _ELEMENTWISE = frozenset(
@@ -85,7 +86,7 @@ class _Splitter(PyExprMutator):
                 if var in self._parts:
                     self._join(var)
             super().visit_var_binding_(binding)
-        elif len(parts) == 1 and _shape(parts[0].value) == _shape(binding.var):
+        elif len(parts) == 1 and shape_of(parts[0].value) == shape_of(binding.var):
             self.set_var_remap(binding.var, parts[0].value)
         else:
             self._parts[binding.var] = parts
@@ -97,7 +98,7 @@ class _Splitter(PyExprMutator):
             return None
         if _nbytes(var) <= self._limit and not any(argument in self._parts for argument in _variables(call)):
             return None
-        name = getattr(call.op, "name", "")
+        name = operator_name(call)
         if name == "relax.nn.conv2d":
             return self._convolution(var, call)
         if name == "relax.nn.group_norm":
@@ -113,7 +114,7 @@ class _Splitter(PyExprMutator):
 
     def _ranges(self, picture: relax.Expr) -> list[_Range] | None:
         """Return the ranges in which a picture is computed: the fewest of equal size; None where a row is too large."""
-        batch, channels = _shape(picture)[:2]
+        batch, channels = shape_of(picture)[:2]
         one = _nbytes(picture) // (batch * channels)
         counts = sorted(
             # Halves of halves keep groups of channels whole.
@@ -133,13 +134,13 @@ class _Splitter(PyExprMutator):
         return [_Part(r, compute(*(self._take(picture, r) for picture in pictures))) for r in ranges]
 
     def _elementwise(self, var: relax.Var, call: relax.Call) -> list[_Part] | None:
-        shape = _shape(var)
+        shape = shape_of(var)
         split = next((self._parts[a] for a in _variables(call) if a in self._parts), None)
         ranges = [part.range for part in split] if split else self._ranges(var)
         if ranges is None:
             return None
         for argument in call.args:
-            if _is_tensor(argument) and _shape(argument) == shape:
+            if _is_tensor(argument) and shape_of(argument) == shape:
                 if not all(self._can_take(argument, r) for r in ranges):
                     return None
             elif argument in self._parts:
@@ -148,7 +149,7 @@ class _Splitter(PyExprMutator):
         def argument_of(argument: relax.Expr, wanted: _Range) -> relax.Expr:
             if not _is_tensor(argument):
                 return argument
-            if _shape(argument) == shape:
+            if shape_of(argument) == shape:
                 return self._take(argument, wanted)
             return self._broadcast(argument, shape, wanted)
 
@@ -156,7 +157,7 @@ class _Splitter(PyExprMutator):
 
     def _broadcast(self, value: relax.Expr, shape: tuple[int, ...], wanted: _Range) -> relax.Expr:
         """Return what of ``value`` is combined with a range of a picture of ``shape``."""
-        own = _shape(value)
+        own = shape_of(value)
         missing = len(shape) - len(own)
         axes, begin, end = [], [], []
         for axis, (first, last) in enumerate([(wanted.batch, wanted.batch + 1), (wanted.start, wanted.stop)]):
@@ -169,7 +170,7 @@ class _Splitter(PyExprMutator):
     def _group_norm(self, var: relax.Var, call: relax.Call) -> list[_Part] | None:
         data, gamma, beta = call.args
         attrs = call.attrs
-        size = _shape(data)[1] // int(attrs.num_groups)
+        size = shape_of(data)[1] // int(attrs.num_groups)
         split = self._parts.get(data)
         ranges = [part.range for part in split] if split else self._ranges(var)
         if int(attrs.channel_axis) != 1 or ranges is None or any(r.start % size or r.stop % size for r in ranges):
@@ -203,7 +204,7 @@ class _Splitter(PyExprMutator):
         ranges = self._ranges(var)
         if ranges is None or int(attrs.groups) != 1 or attrs.data_layout != "NCHW" or attrs.kernel_layout != "OIHW":
             return None
-        batch, channels = _shape(data)[:2]
+        batch, channels = shape_of(data)[:2]
         split = self._parts.get(data)
         inputs = [part.range for part in split] if split else [_Range(b, 0, channels) for b in range(batch)]
         if not all(self._can_take(data, r) for r in inputs):
@@ -227,7 +228,7 @@ class _Splitter(PyExprMutator):
 
     def _place(self, picture: relax.Expr, wanted: _Range) -> tuple[_Part | None, int] | None:
         """Return the part that holds a range (None: the picture is one tensor), and the element at which it begins."""
-        channels, one = _shape(picture)[1], math.prod(_shape(picture)[2:])
+        channels, one = shape_of(picture)[1], math.prod(shape_of(picture)[2:])
         if picture in self._parts:
             part = next(
                 (p for p in self._parts[picture] if p.range.batch == wanted.batch and _within(wanted, p.range)), None
@@ -242,12 +243,12 @@ class _Splitter(PyExprMutator):
     def _take(self, picture: relax.Expr, wanted: _Range) -> relax.Expr:
         part, start = self._place(picture, wanted) or (None, 0)
         source = part.value if part is not None else self.visit_expr(picture)
-        shape = (1, wanted.channels, *_shape(picture)[2:])
-        return source if _shape(source) == shape else range_of(self.builder_, source, start, shape)
+        shape = (1, wanted.channels, *shape_of(picture)[2:])
+        return source if shape_of(source) == shape else range_of(self.builder_, source, start, shape)
 
     def _sliced(self, value: relax.Expr, axes: list[int], begin: list[int], end: list[int]) -> relax.Expr:
         """Return a slice of a weight, emitted once: pictures of a batch share it."""
-        shape = _shape(value)
+        shape = shape_of(value)
         wanted = [(a, b, e) for a, b, e in zip(axes, begin, end, strict=True) if (b, e) != (0, shape[a])]
         if not wanted:
             return value
@@ -278,13 +279,9 @@ def _is_picture(value: Any) -> bool:
     return _is_tensor(value) and len(value.ty.shape) == 4
 
 
-def _shape(value: relax.Expr) -> tuple[int, ...]:
-    return tuple(int(extent) for extent in value.ty.shape)
-
-
 def _item(value: relax.Expr) -> int:
     return int(np.dtype(str(value.ty.dtype)).itemsize)
 
 
 def _nbytes(value: relax.Expr) -> int:
-    return math.prod(_shape(value)) * _item(value)
+    return math.prod(shape_of(value)) * _item(value)

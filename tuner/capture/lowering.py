@@ -21,6 +21,7 @@ from ...support.enums import WeightPrecision
 from ...support.errors import CaptureError
 from ..ir import Call, Kernel, Operand, Stage, TensorSpec, WeightFormat
 from .kernel import make_kernel
+from .rewrites.graph import operator_name
 from .rewrites.markers import CONCAT, SLICE
 from .sincos import legalize_cos, legalize_sin
 from .torch_ops import legalize_upsample
@@ -187,7 +188,7 @@ class _Flattener:
             )
 
     def _bind_call(self, var: relax.Var, call: relax.Call) -> None:
-        operator = getattr(call.op, "name", "")
+        operator = operator_name(call)
         several = isinstance(var.ty, tvm.ir.TupleType)
         if operator == "relax.call_tir":
             arguments = [self._read(argument) for argument in call.args[1].fields]
@@ -311,7 +312,7 @@ def _is_constant(value: Any) -> bool:
 
 def _marker(value: Any) -> str:
     """Return the name of the marker that ``value`` calls; empty for anything else."""
-    if isinstance(value, relax.Call) and getattr(value.op, "name", "") == "relax.call_dps_packed":
+    if operator_name(value) == "relax.call_dps_packed":
         return value.args[0].global_symbol
     return ""
 

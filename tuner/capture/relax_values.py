@@ -6,6 +6,7 @@ from typing import Any
 
 from tvm import relax
 
+from .rewrites.graph import operator_name
 from .rewrites.markers import SLICE
 
 
@@ -18,11 +19,6 @@ def argument(node: Any, position: int, name: str, default: Any) -> Any:
     return node.args[position] if len(node.args) > position else node.kwargs.get(name, default)
 
 
-def shape_of(value: relax.Expr) -> tuple[int, ...]:
-    """Return the shape of a value."""
-    return tuple(int(extent) for extent in value.ty.shape)
-
-
 def dtype_of(value: relax.Expr) -> str:
     """Return the type of a value's elements."""
     return str(value.ty.dtype)
@@ -31,7 +27,7 @@ def dtype_of(value: relax.Expr) -> str:
 def permuted(builder: relax.BlockBuilder, value: relax.Expr, axes: list[int]) -> relax.Expr:
     """Return ``value`` with permuted axes, combined with the permutation that made ``value``, if any."""
     binding = builder.lookup_binding(value) if isinstance(value, relax.Var) else None
-    if isinstance(binding, relax.Call) and getattr(binding.op, "name", "") == "relax.permute_dims":
+    if binding is not None and operator_name(binding) == "relax.permute_dims":
         before = binding.attrs.axes
         inner = [int(axis) for axis in before] if before is not None else list(range(len(axes)))[::-1]
         value, axes = binding.args[0], [inner[axis] for axis in axes]
