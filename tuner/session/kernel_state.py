@@ -55,7 +55,7 @@ class KernelLeases:
         self._renewed = time.monotonic()
         yield leased
         if leased is not None:
-            self.mark_known(leased)
+            self._known_counts |= self._ended_counts([leased])
             give_back(self._store, self._session_id, leased)
 
     def renew(self, kernel_id: str) -> bool:
@@ -65,9 +65,10 @@ class KernelLeases:
         self._renewed = time.monotonic()
         return renew(self._store, self._session_id, kernel_id)
 
-    def mark_known(self, kernel_id: str) -> None:
-        """Treat all trials of the kernel that have ended as known to this session."""
-        self._known_counts |= self._ended_counts([kernel_id])
+    def count_own(self, kernel_id: str, state: TrialState) -> None:
+        """Count a trial of this session on a kernel that another session may hold: that one's trials stay unknown."""
+        known = self._known_counts.setdefault(kernel_id, {})
+        known[state] = known.get(state, 0) + 1
 
     def changed_by_others(self, kernel_ids: Collection[str]) -> list[str]:
         """Return those of ``kernel_ids`` with trials that this session does not know, and mark these as known."""

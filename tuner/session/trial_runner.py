@@ -241,7 +241,7 @@ class TrialRunner(TrialRecorder):
             outcome = self.measure(kernel, attempt)
         except NonFiniteReferenceError as error:
             return Outcome(TrialState.BUILD_ERROR, None, error.message)
-        self._session.leases.mark_known(kernel.id)
+        self._session.leases.count_own(kernel.id, outcome.state)
         progress = self._states.scheduler.kernels[kernel.id]
         if attempt.repeat:
             self._states.reload_best(progress)

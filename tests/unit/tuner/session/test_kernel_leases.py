@@ -9,7 +9,7 @@ from synthetic_store import CONV, LLVMPIPE, MATMUL, add_demo, measure, ok, sessi
 
 from wgtune.database.leases import claim
 from wgtune.database.store import Store
-from wgtune.support.enums import Runtime
+from wgtune.support.enums import Runtime, TrialState
 from wgtune.tuner.session import kernel_state
 from wgtune.tuner.session.kernel_state import KernelLeases
 
@@ -45,9 +45,11 @@ def test_only_trials_of_other_sessions_are_changes(store):
         measure(store, my_session, MATMUL, ok(1e-3), "mine")
     assert mine.changed_by_others(IDS) == []
     measure(store, my_session, CONV, ok(1e-3), "mine, without a lease")
-    mine.mark_known(CONV.id)
+    mine.count_own(CONV.id, TrialState.OK)
     assert mine.changed_by_others(IDS) == []
     measure(store, other_session, CONV, ok(1e-3), "theirs")
+    measure(store, my_session, CONV, ok(1e-3), "mine again")
+    mine.count_own(CONV.id, TrialState.OK)
     assert mine.changed_by_others(IDS) == [CONV.id]
     assert mine.changed_by_others(IDS) == []
 
