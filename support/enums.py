@@ -1,4 +1,4 @@
-"""Enumerations that several packages share: state of a trial, runtime, cache state, nearness of a device, weights."""
+"""Enumerations that several packages share: state of a trial, runtime, cache, nearness of a device, precisions."""
 
 from __future__ import annotations
 
@@ -128,6 +128,14 @@ class WeightPrecision(str, Enum):
     """Groups of 8-bit integers, each with a scale."""
     Q4 = "q4"
     """Groups of 4-bit integers, each with a scale."""
+
+
+class ComputePrecision(str, Enum):
+    """Precision of what kernels pass on to each other. Sums, norms and all other arithmetic are float32's in both."""
+
+    F32 = "f32"
+    F16 = "f16"
+    """Half floats, which a kernel rounds its results to; needs WebGPU's feature ``shader-f16``."""
 
 
 class AttentionForm(str, Enum):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from ..support.enums import AttentionForm, WeightPrecision
+from ..support.enums import AttentionForm, ComputePrecision, WeightPrecision
 
 if TYPE_CHECKING:
     from tvm.tirx import PrimFunc
@@ -35,7 +35,8 @@ class TensorSpec:
 class WeightFormat:
     """How a float32 weight of ``shape`` is stored, to be decoded where a kernel reads it (docs/bundle.md, "Weights").
 
-    Quantised weights have groups along the axes ``terms[0]`` to ``terms[1] - 1``, over which their kernels sum.
+    What kernels pass on to each other as half floats has such a format, too. Quantised weights have groups along the
+    axes ``terms[0]`` to ``terms[1] - 1``, over which their kernels sum.
     """
 
     shape: tuple[int, ...]
@@ -140,6 +141,7 @@ class CaptureOptions:
         max_binding: most bytes that a kernel binds of one tensor, as far as larger ones can be computed in parts.
         weights: how weights lie in GPU memory.
         attention: whether it is one kernel.
+        compute: precision of what kernels pass on to each other; it changes no weight.
     """
 
     width: int | None = None
@@ -149,6 +151,7 @@ class CaptureOptions:
     max_binding: int = 128 << 20
     weights: WeightPrecision = WeightPrecision.F32
     attention: AttentionForm = DEFAULT_ATTENTION
+    compute: ComputePrecision = ComputePrecision.F32
 
     def runs_per_image(self, stage: str, steps: int) -> int:
         """Return the runs of ``stage`` for one batch of images at ``steps`` model calls.

@@ -14,12 +14,12 @@ import numpy as np
 from torch.fx.node import map_arg
 from tvm import relax, te
 
-from ...support.enums import AttentionForm
+from ...support.enums import AttentionForm, ComputePrecision
 from ..ir import CaptureOptions
 from ..schedule_rules.attention.definition import Attention, attention_of
 from .relax_values import UnsupportedOperator, argument, dtype_of, permuted, range_of
 from .rewrites.graph import shape_of
-from .rewrites.markers import ALIGNMENT, CONCAT
+from .rewrites.markers import ALIGNMENT, CONCAT, HALF
 
 
 def _sequence_first(builder: relax.BlockBuilder, value: relax.Expr) -> relax.Expr:
@@ -77,7 +77,7 @@ def attention(node: Any, importer: Any, options: CaptureOptions) -> relax.Expr:
     if options.attention is AttentionForm.FUSED and shape_of(value)[3] == shape_of(query)[3]:
         result = _fused(builder, query, key, value, mask, scale, causal)
     else:
-        result = _split(builder, query, key, value, mask, scale, causal, min(options.max_binding, MAX_SCORES))
+        result = _split(builder, query, key, value, mask, scale, causal, options)
     if len(inputs[0].ty.shape) == 3:
         batch, length, _, channels = shape_of(result)
         return builder.emit(relax.op.reshape(result, (batch, length, channels)))
@@ -92,7 +92,7 @@ def _split(
     mask: relax.Expr | None,
     scale: float,
     causal: bool,
-    max_binding: int,
+    options: CaptureOptions,
 ) -> relax.Expr:
     """Return attention as scores, softmax and values, for ranges of queries where the scores exceed a binding."""
     batch, length, heads, channels = shape_of(query)
@@ -108,7 +108,8 @@ def _split(
         weights = builder.emit(relax.op.nn.softmax(scores, axis=-1))
         return builder.emit_te(_weighted_values, weights, v, primfunc_name_hint="attention_values")
 
-    rows = _query_rows(batch, length, heads, channels, context, np.dtype(dtype).itemsize, max_binding)
+    item = HALF if options.compute is ComputePrecision.F16 else np.dtype(dtype).itemsize
+    rows = _query_rows(batch, length, heads, channels, context, item, min(options.max_binding, MAX_SCORES))
     if rows is None:
         return attend(query, key, value, mask)
     parts = []

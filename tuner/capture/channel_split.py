@@ -8,6 +8,8 @@ and operators work on these:
 - group norm likewise, where no part ends within a group: its means are of one group, so nothing changes;
 - a convolution computes each part of its result from all parts of its input, adding one after the other.
 
+Pictures are measured as float32, also where they will be stored as half floats: the weights are then the same.
+
 All of it is exact but for the order in which a convolution adds. Weights are sliced with the parts; the slices move
 into the weight transform. An operator that cannot work on parts reads them in sequence as one tensor (`CONCAT`).
 """
@@ -26,7 +28,7 @@ from tvm.relax.expr_functor import PyExprMutator, mutator
 
 from .relax_values import range_of
 from .rewrites.graph import operator_name, shape_of
-from .rewrites.markers import ALIGNMENT, CONCAT
+from .rewrites.markers import ALIGNMENT, CONCAT, HALF
 
 _ELEMENTWISE = frozenset(
     {f"relax.{name}" for name in ("add", "subtract", "multiply", "divide", "maximum", "minimum", "clip", "astype")}
@@ -238,7 +240,7 @@ class _Splitter(PyExprMutator):
             start = (wanted.start - part.range.start) * one
         else:
             part, start = None, (wanted.batch * channels + wanted.start) * one
-        return (part, start) if start * _item(picture) % ALIGNMENT == 0 else None
+        return (part, start) if start * HALF % ALIGNMENT == 0 else None
 
     def _take(self, picture: relax.Expr, wanted: _Range) -> relax.Expr:
         part, start = self._place(picture, wanted) or (None, 0)

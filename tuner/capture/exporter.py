@@ -36,7 +36,7 @@ def import_stage(source: ModelSource, options: CaptureOptions, stage: str) -> tu
     module = split_channels(module, options.max_binding)
     module = rewrite(module, options.max_binding)
     names = [spec.name for spec in network.inputs]
-    return lower(stage, module, names, network.outputs, weights, options.weights)
+    return lower(stage, module, names, network.outputs, weights, options.weights, options.compute)
 
 
 def _without_unused_weights(main: relax.Function) -> relax.Function:

@@ -17,7 +17,7 @@ from tvm import relax, te
 from tvm.relax import transform as passes
 from tvm.tirx import PrimFunc
 
-from ...support.enums import WeightPrecision
+from ...support.enums import ComputePrecision, WeightPrecision
 from ...support.errors import CaptureError
 from ..ir import Call, Kernel, Operand, Stage, TensorSpec, WeightFormat
 from .kernel import make_kernel
@@ -26,7 +26,8 @@ from .rewrites.markers import CONCAT, SLICE
 from .sincos import legalize_cos, legalize_sin
 from .torch_ops import legalize_upsample
 from .weights.formats import stored_specs
-from .weights.reads import choose_formats, reading_stored
+from .weights.halves import attention_of_halves, half_values, is_attention
+from .weights.reads import choose_formats, with_stored
 from .weights.transform import TRANSFORM
 
 WGSL_DTYPES = frozenset({"float32", "float16", "int32", "uint32"})
@@ -41,15 +42,16 @@ _LEGALIZE = {
 
 @dataclass(frozen=True)
 class _Value:
-    """The place of a Relax value: an operand, with the shape and dtype as which it is read.
+    """The place of a Relax value: an operand, with the shape as which it is read and the dtype that is stored.
 
-    A weight that is not stored as float32 has a ``weight`` format, and a quantised one an operand for its ``scales``.
+    What is computed as float32 and stored otherwise has a ``format``, and a quantised weight an operand for its
+    ``scales``.
     """
 
     operand: Operand
     shape: tuple[int, ...]
     dtype: str
-    weight: WeightFormat | None = None
+    format: WeightFormat | None = None
     scales: Operand | None = None
 
     @property
@@ -57,8 +59,7 @@ class _Value:
         return (self.operand,) if self.scales is None else (self.operand, self.scales)
 
     def viewed(self, shape: tuple[int, ...]) -> _Value:
-        weight = self.weight and replace(self.weight, shape=shape)
-        return replace(self, shape=shape, weight=weight)
+        return replace(self, shape=shape, format=self.format and replace(self.format, shape=shape))
 
 
 def lower(
@@ -68,6 +69,7 @@ def lower(
     output_names: list[str],
     weights: list[str],
     precision: WeightPrecision,
+    compute: ComputePrecision,
 ) -> tuple[Stage, dict[str, Kernel]]:
     """Fuse ``module`` and flatten it into a stage and its kernels by id.
 
@@ -78,6 +80,7 @@ def lower(
         output_names: names of the results.
         weights: the checkpoint's name of each weight.
         precision: how weights are to be stored.
+        compute: what kernels pass on to each other.
     """
     lifted = passes.LiftTransformParams()(module)
     transform = tvm.IRModule({name: f for name, f in lifted.functions.items() if name.name_hint == TRANSFORM})
@@ -97,7 +100,9 @@ def lower(
             passes.DeadCodeElimination(["main"]),
         ]
     )
-    flat = _Flattener(fuse(rest)).run(stage, input_names, output_names, precision)
+    fused = fuse(rest)
+    halves = half_values(fused) if compute is ComputePrecision.F16 else set()
+    flat = _Flattener(fused, halves).run(stage, input_names, output_names, precision)
     flat.stage.weight_names = weights
     flat.stage.weight_transform = tvm.ir.save_json(transform)
     return flat.stage, flat.kernels
@@ -112,11 +117,15 @@ def _spec(name: str, ty: Any) -> TensorSpec:
 
 
 class _Flattener:
-    """Walks ``main`` once and assigns every value its place; the results are `stage` and `kernels`."""
+    """Walks ``main`` once and assigns every value its place; the results are `stage` and `kernels`.
 
-    def __init__(self, module: tvm.IRModule) -> None:
+    ``halves`` are the values that are stored as half floats.
+    """
+
+    def __init__(self, module: tvm.IRModule, halves: set[relax.Var]) -> None:
         self.module = module
         self.kernels: dict[str, Kernel] = {}
+        self._halves = halves
         self._ids: dict[tuple[str, tuple[WeightFormat | None, ...]], str] = {}
         self._values: dict[relax.Var, _Value] = {}
         self._tuples: dict[relax.Var, list[_Value]] = {}
@@ -169,7 +178,7 @@ class _Flattener:
             offset = 0
             for part in binding.value.args[1].fields:
                 self._destinations[part] = (binding.var, offset)
-                offset += _spec("", part.ty).nbytes
+                offset += self._stored(part, part.ty).nbytes
 
     def _bind(self, var: relax.Var, value: Any) -> None:
         if isinstance(value, relax.Var):
@@ -193,9 +202,9 @@ class _Flattener:
         if operator == "relax.call_tir":
             arguments = [self._read(argument) for argument in call.args[1].fields]
             if several:
-                made = self._tuples[var] = [self._new_temp(_spec("", item)) for item in var.ty.fields]
+                made = self._tuples[var] = [self._new_temp(self._stored(var, item)) for item in var.ty.fields]
             else:
-                made = [self._place(var, _spec("", var.ty))]
+                made = [self._place(var, self._stored(var, var.ty))]
                 self._values[var] = made[0]
             self._call(call.args[0].name_hint, arguments, made)
             return
@@ -213,13 +222,13 @@ class _Flattener:
             operand = Operand(source.operand.space, source.operand.index, offset, nbytes)
             self._values[var] = replace(source.viewed(spec.shape), operand=operand)
         elif _marker(call) == CONCAT:
-            self._concatenate(var, spec, call.args[1].fields)
+            self._concatenate(var, call.args[1].fields)
         else:
             raise CaptureError(f"TVM has no kernel for {operator or call.op}", "leave the stage out")
 
-    def _concatenate(self, var: relax.Var, spec: TensorSpec, parts: Any) -> None:
+    def _concatenate(self, var: relax.Var, parts: Any) -> None:
         if var not in self._values:
-            self._values[var] = self._new_temp(spec)
+            self._values[var] = self._new_temp(self._stored(var, var.ty))
         whole, offset = self._values[var].operand, 0
         for part in parts:
             made = self._read(part)
@@ -238,13 +247,18 @@ class _Flattener:
             return self._new_temp(spec)
         whole, offset = self._destinations[var]
         if whole not in self._values:
-            self._values[whole] = self._new_temp(_spec("", whole.ty))
+            self._values[whole] = self._new_temp(self._stored(whole, whole.ty))
         into = self._values[whole].operand
-        return _Value(Operand(into.space, into.index, into.offset + offset, spec.nbytes), spec.shape, spec.dtype)
+        return _computed(Operand(into.space, into.index, into.offset + offset, spec.nbytes), spec)
 
     def _new_temp(self, spec: TensorSpec) -> _Value:
         self._temps.append(spec.nbytes)
-        return _Value(Operand("temp", len(self._temps) - 1, 0, spec.nbytes), spec.shape, spec.dtype)
+        return _computed(Operand("temp", len(self._temps) - 1, 0, spec.nbytes), spec)
+
+    def _stored(self, var: relax.Var, ty: Any) -> TensorSpec:
+        """Return how ``var``, or one of its fields, is stored."""
+        spec = _spec("", ty)
+        return replace(spec, dtype="float16") if var in self._halves else spec
 
     def _read(self, value: Any) -> _Value:
         return self._constant(value) if _is_constant(value) else self._values[value]
@@ -258,12 +272,12 @@ class _Flattener:
         return _Value(Operand("constant", index, 0, array.nbytes), array.shape, str(array.dtype))
 
     def _call(self, name: str, arguments: list[_Value], results: list[_Value]) -> None:
-        formats = tuple(value.weight for value in arguments)
+        formats = tuple(value.format for value in arguments + results)
         key = (name, formats)
         if key not in self._ids:
             func = self.module[name]
             if any(formats):
-                func = reading_stored(func, formats, len(results))
+                func = _with_formats(func, formats[: len(arguments)], formats[len(arguments) :])
             self._ids[key] = self._add_kernel(name, func, len(results))
         operands = [operand for value in arguments + results for operand in value.operands]
         self._calls.append(Call(self._ids[key], tuple(operands)))
@@ -304,6 +318,20 @@ class _Flattener:
             _with_operands(call, lambda o: replace(o, index=order[o.index]) if o.space == "temp" else o)
             for call in self._calls
         ]
+
+
+def _computed(place: Operand, spec: TensorSpec) -> _Value:
+    """Return the value that a kernel computes and stores as ``spec``."""
+    halves = WeightFormat(spec.shape, WeightPrecision.F16) if spec.dtype == "float16" else None
+    return _Value(place, spec.shape, spec.dtype, halves)
+
+
+def _with_formats(
+    func: PrimFunc, arguments: tuple[WeightFormat | None, ...], results: tuple[WeightFormat | None, ...]
+) -> PrimFunc:
+    if any(results) and is_attention(func):
+        return attention_of_halves(func)
+    return with_stored(func, arguments, results)
 
 
 def _is_constant(value: Any) -> bool:

@@ -11,6 +11,9 @@ CONCAT = "wgtune.concat"
 ALIGNMENT = 256
 """Bytes of which offsets of storage bindings are multiples (W3C WebGPU, minStorageBufferOffsetAlignment, default)."""
 
+HALF = 2
+"""Bytes of an element where values are stored as half floats: ranges that are aligned then are aligned in any case."""
+
 
 def upsample_nearest(image: te.Tensor, height: int, width: int) -> te.Tensor:
     """Return [batch, channels, height, width] of the nearest pixels of ``image``, as PyTorch chooses them."""

@@ -14,7 +14,7 @@ import tvm
 from tvm import relax, te
 
 from .graph import Graph, shape_of
-from .markers import ALIGNMENT, SLICE
+from .markers import ALIGNMENT, HALF, SLICE
 
 _STACKED_BYTES = 64 << 20
 """Most bytes of stacked weights: what a bundle loads at a time."""
@@ -61,7 +61,8 @@ def combine_products(module: tvm.IRModule, max_binding: int) -> tvm.IRModule:
         item = np.dtype(str(first.weight.ty.dtype)).itemsize
         nbytes, weight = (math.prod(shape_of(value)) * item for value in (first.result, first.weight))
         most = min(max_binding // nbytes, min(max_binding, _STACKED_BYTES) // weight)
-        if nbytes % ALIGNMENT or most < 2:
+        # Results may be stored as half floats, and weights must not depend on it.
+        if nbytes // item * HALF % ALIGNMENT or most < 2:
             continue
         count = -(-len(products) // -(-len(products) // most))
         for start in range(0, len(products), count):

@@ -18,7 +18,7 @@ from typing import Any
 
 import tvm
 import tvm_ffi
-from tvm import relax, tirx
+from tvm import relax, te, tirx
 from tvm.s_tir import SBlock
 from tvm.tirx import PrimFunc
 
@@ -144,16 +144,18 @@ def _summed_axes(func: PrimFunc, position: int) -> tuple[int, int] | None:
     return axes[0], axes[-1] + 1
 
 
-def reading_stored(func: PrimFunc, formats: Sequence[WeightFormat | None], outputs: int) -> PrimFunc:
+def with_stored(
+    func: PrimFunc, formats: Sequence[WeightFormat | None], results: Sequence[WeightFormat | None]
+) -> PrimFunc:
     """Return ``func`` with the parameters that have a format replaced by what is stored, decoded before their use.
 
     Args:
         func: a fused function without a schedule.
-        formats: the format of each parameter that is no output.
-        outputs: how many parameters, the last ones, are written.
+        formats: the format of each parameter that is read; they come first.
+        results: the format of each parameter that is written, half floats or none.
     """
     builder = relax.BlockBuilder()
-    name = "with_stored_weights"
+    name, outputs = "with_stored", len(results)
     arguments: list[Any] = []
     pieces: list[list[Any]] = []
     for number, (param, weight) in enumerate(zip(func.params[: len(func.params) - outputs], formats, strict=True)):
@@ -164,7 +166,7 @@ def reading_stored(func: PrimFunc, formats: Sequence[WeightFormat | None], outpu
         pieces.append([relax.Var(f"a{number}_{part}", ty) for part, ty in enumerate(types)])
         arguments += pieces[-1]
     index = str(func.params[0].ty.shape[0].ty.dtype) if func.params[0].ty.shape else "int64"
-    results = [relax.TensorType(param.ty.shape, str(param.ty.dtype)) for param in func.params[-outputs:]]
+    types = [relax.TensorType(param.ty.shape, str(param.ty.dtype)) for param in func.params[-outputs:]]
     with builder.function(name, arguments, attrs={"Primitive": 1}, private=True):
         with builder.dataflow():
             values = [
@@ -172,8 +174,13 @@ def reading_stored(func: PrimFunc, formats: Sequence[WeightFormat | None], outpu
                 for stored, weight in zip(pieces, formats, strict=True)
             ]
             inner = builder.add_func(func.without_attr("global_symbol"), "inner")
-            made = relax.op.call_tir(inner, relax.Tuple(values), results if outputs > 1 else results[0])
-            result = builder.emit_output(made)
+            made = builder.emit(relax.op.call_tir(inner, relax.Tuple(values), types if outputs > 1 else types[0]))
+            parts = [relax.TupleGetItem(made, number) for number in range(outputs)] if outputs > 1 else [made]
+            kept = [
+                part if stored is None else builder.emit(_halved(builder, stored, part, index))
+                for part, stored in zip(parts, results, strict=True)
+            ]
+            result = builder.emit_output(kept[0] if outputs == 1 else relax.Tuple(kept))
         builder.emit_func_output(result)
     given = [relax.Var(f"x{number}", argument.ty) for number, argument in enumerate(arguments)]
     with builder.function("main", given):
@@ -186,3 +193,11 @@ def reading_stored(func: PrimFunc, formats: Sequence[WeightFormat | None], outpu
 def _decoded(builder: relax.BlockBuilder, weight: WeightFormat, stored: list[Any], index: str) -> relax.Expr:
     function = builder.add_func(decoder(weight, index), "decode")
     return relax.op.call_tir(function, relax.Tuple(stored), relax.TensorType(weight.shape, "float32"))
+
+
+def _halved(builder: relax.BlockBuilder, stored: WeightFormat, value: relax.Expr, index: str) -> relax.Expr:
+    shape = [tirx.IntImm(index, extent) for extent in stored.shape]
+    given = te.placeholder(shape, "float32", "value")
+    halves = te.compute(shape, lambda *place: given(*place).astype("float16"), name="halve")
+    function = builder.add_func(te.create_prim_func([given, halves]), "halve")
+    return relax.op.call_tir(function, relax.Tuple([value]), relax.TensorType(stored.shape, "float16"))

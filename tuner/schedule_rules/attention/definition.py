@@ -1,7 +1,7 @@
 """What attention computes, unfused: scores, their softmax, weighted values. A kernel's identity and reference.
 
 Tensors lie as ``[batch, sequence, heads, channels]``, which is how projections write and read them. All arithmetic is
-in float32 whatever the type of the tensors.
+in float32 whatever the type of the tensors, and so is a mask.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Attention:
         scale: Factor of the scores.
         causal: Whether a query sees only the keys up to its own position.
         mask: Shape of what is added to scaled scores, of 4 dimensions, each 1 or full; None where nothing is.
-        dtype: Type of the tensors.
+        dtype: Type of queries, keys, values and results.
     """
 
     batch: int
@@ -71,7 +71,7 @@ def attention_of(query: te.Tensor, key: te.Tensor, value: te.Tensor, *mask: te.T
         score = scores[b, h, i, j] * tirx.const(like.scale, COMPUTED)
         for added in mask:
             where = [axis if int(extent) > 1 else 0 for axis, extent in zip((b, h, i, j), added.shape, strict=True)]
-            score = score + wide(added[tuple(where)])
+            score = score + added[tuple(where)]
         return tirx.Select(j <= i, score, tirx.const(MASKED, COMPUTED)) if like.causal else score
 
     scaled = te.compute(scores.shape, masked, name="scaled")
@@ -95,5 +95,9 @@ def attention_of(query: te.Tensor, key: te.Tensor, value: te.Tensor, *mask: te.T
 
 def attention_func(like: Attention) -> tirx.PrimFunc:
     """Return the unscheduled kernel, with 64-bit indices as Relax makes it."""
-    inputs = [te.placeholder(shape, like.dtype, f"x{index}") for index, shape in enumerate(like.inputs)]
+    dtypes = (like.dtype, like.dtype, like.dtype, COMPUTED)
+    inputs = [
+        te.placeholder(shape, dtype, f"x{index}")
+        for index, (shape, dtype) in enumerate(zip(like.inputs, dtypes, strict=False))
+    ]
     return te.create_prim_func([*inputs, attention_of(*inputs, like=like)], "int64")

@@ -50,7 +50,8 @@ class _Online:
         kernel, tiling = self._kernel, self._tiling
         names = ("query", "key", "value", "mask")
         self._inputs = [
-            tirx.decl_buffer(shape, kernel.dtype, name) for shape, name in zip(kernel.inputs, names, strict=False)
+            tirx.decl_buffer(shape, COMPUTED if name == "mask" else kernel.dtype, name)
+            for shape, name in zip(kernel.inputs, names, strict=False)
         ]
         self._output = tirx.decl_buffer(kernel.inputs[0], kernel.dtype, "result")
         self._local: list[Any] = []
@@ -295,7 +296,7 @@ class _Online:
             place if extent > 1 else 0
             for place, extent in zip((batch, head, self._seen_row(row), key), self._kernel.mask, strict=True)
         ]
-        least = tirx.max(self._wide(self._inputs[3][tuple(where)], 1), _float(_LEAST_MASK))
+        least = tirx.max(self._inputs[3][tuple(where)], _float(_LEAST_MASK))
         return least * _float(math.log2(math.e))
 
     def _exponentials(self) -> Iterator[Any]:

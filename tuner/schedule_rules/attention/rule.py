@@ -17,7 +17,7 @@ from tvm.s_tir import SBlock, Schedule
 
 from ..rule import ANNOTATION, Limits, Parameter, Quantities, RuleSpace, Values
 from ..tiles import divisors
-from .definition import Attention, attention_func
+from .definition import COMPUTED, Attention, attention_func
 from .online import online_func
 from .tiling import Sizes, Tiling
 
@@ -101,8 +101,11 @@ def find_attention(module: IRModule) -> Attention | None:
     """Return what the unscheduled kernel computes if it is `definition.attention_func` of something, else None."""
     func = module[_ENTRY]
     shapes = [tuple(int(extent) for extent in param.ty.shape) for param in func.params if _is_static(param)]
-    dtypes = {str(param.ty.dtype) for param in func.params}
-    if len(shapes) != len(func.params) or len(shapes) not in (4, 5) or len(dtypes) != 1:
+    if len(shapes) != len(func.params) or len(shapes) not in (4, 5):
+        return None
+    masks = {str(param.ty.dtype) for param in func.params[3:-1]}
+    dtypes = {str(param.ty.dtype) for param in (*func.params[:3], func.params[-1])}
+    if len(dtypes) != 1 or masks - {COMPUTED}:
         return None
     query, key, *mask = shapes[:-1]
     if any(len(shape) != 4 for shape in shapes) or query[2:] != key[2:] or shapes[2] != key or shapes[-1] != query:
