@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +11,14 @@ import pytest
 from tuning_kernels import group_norm, layer_norm, softmax
 from tvm import te, topi
 
-from wgtune.devices.device import Device
 from wgtune.devices.limits import TIERS
-from wgtune.devices.measure.job import MeasureJob, Sampling, Timeouts
+from wgtune.devices.measure.job import MeasureJob, Sampling
 from wgtune.devices.quirks import Quirks
 from wgtune.devices.worker.worker import Worker
 from wgtune.support.enums import TrialState, WeightPrecision
 from wgtune.tuner.capture import sincos as trigonometry
 from wgtune.tuner.capture.kernel import make_kernel
-from wgtune.tuner.capture.weights.reads import reading_stored
+from wgtune.tuner.capture.weights.reads import with_stored
 from wgtune.tuner.codegen.targets import workgroup_limits
 from wgtune.tuner.codegen.traces import schedulable_module
 from wgtune.tuner.codegen.wgsl import emit_wgsl
@@ -152,7 +151,7 @@ def stored(kernel: Kernel, precision: WeightPrecision, terms: tuple[int, int] = 
     """The kernel with its second parameter, the weight, stored in another format."""
     weight = WeightFormat(kernel.params[1].shape, precision, terms)
     formats = [weight if n == 1 else None for n in range(len(kernel.params) - 1)]
-    return make_kernel("kernel", reading_stored(kernel.func, formats, 1))
+    return make_kernel("kernel", with_stored(kernel.func, formats, [None]))
 
 
 F16, Q8, Q4 = WeightPrecision.F16, WeightPrecision.Q8, WeightPrecision.Q4
@@ -220,11 +219,14 @@ KERNELS = {
 }
 
 
-@pytest.fixture
-def worker(device: Device) -> Iterator[Worker]:
-    """A worker that waits for software adapters to compile points that suit GPUs."""
-    with Worker(device, Timeouts(compile_s=300.0)) as opened:
-        yield opened
+MOST_PRIVATE = 256
+"""Elements of an array that a thread may need: its results, and operands that it copies to registers."""
+
+
+def _largest_private_array(wgsl: str) -> int:
+    """Return the elements of the largest array that each thread has for itself."""
+    found = re.findall(r"^  var \w+ : array<(?:vec(\d)<)?\w+>?, (\d+)>", wgsl, re.MULTILINE)
+    return max((int(width or 1) * int(count) for width, count in found), default=0)
 
 
 @pytest.mark.parametrize("name", KERNELS)
@@ -246,6 +248,7 @@ def test_every_point_of_a_rule_gives_the_reference(worker: Worker, tmp_path: Pat
             program = emit_wgsl(space.schedule(point).mod, TIER)
             assert len(program.dispatches) == 1, space.label(point)
             assert not program.needs.features
+            assert _largest_private_array(program.shaders[0].source) <= MOST_PRIVATE, space.label(point)
             sampling = Sampling(min_samples=1, min_seconds=0.0)
             result = worker.measure(MeasureJob(program, case.path, case.rtol, case.atol, sampling=sampling))
             assert result.state is TrialState.OK, f"{space.label(point)}: {result.error}"

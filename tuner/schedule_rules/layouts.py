@@ -1,4 +1,4 @@
-"""How an operand's tile lies in workgroup memory: as threads read it, vector by vector."""
+"""How tiles lie: an operand's in workgroup memory as threads read it, results in registers one by one."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import SBlockRV
 
 from .contraction import Contraction, Operand, is_axis
+from .index_maps import flat_runs
 from .tiles import vector_width
 
 
@@ -52,6 +53,36 @@ def lay_out(
         return [*others, term, group, side // vector % (own // vector), thread, side % vector]
 
     schedule.transform_layout(copy, ("write", 0), place)
+
+
+def flatten_results(
+    schedule: Schedule, block: SBlockRV, result: SBlockRV, found: Contraction, *sides: tuple[int, ...]
+) -> None:
+    """Give results one dimension for the axes of each side that are tiled as one loop; before loops are split.
+
+    Places of a fused loop that is split again are quotients and remainders. TVM does not always see that a thread's
+    lie next to each other, and would then give it registers for the results of many.
+
+    Args:
+        schedule: the schedule.
+        block: the block that computes the contraction.
+        result: the block that stores it. Nothing changes where it does not run over the places of the contraction.
+        found: the contraction.
+        sides: the axes of a side that are tiled as one loop, outermost first.
+    """
+    extents = [int(extent) for extent in schedule.get(block).body.buffer.ty.shape]
+    merged = [[_place_of(found.output, found.axes[axis]) for axis in axes] for axes in sides if len(axes) > 1]
+    if not merged or [int(axis.dom.extent) for axis in schedule.get(result).iter_vars] != extents:
+        return
+    within = {dim for dims in merged for dim in dims}
+    runs = sorted([*merged, *([dim] for dim in range(len(extents)) if dim not in within)])
+    place = flat_runs(extents, runs)
+    schedule.transform_layout(block, ("write", 0), place)
+    schedule.transform_block_layout(result, place)
+
+
+def _place_of(indices: tuple[Any, ...], axis: Any) -> int:
+    return next(dim for dim, index in enumerate(indices) if is_axis(index, axis))
 
 
 def _linear(indices: tuple[Any, ...], operand: Operand, found: Contraction, axes: tuple[int, ...]) -> Any:

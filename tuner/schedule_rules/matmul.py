@@ -18,7 +18,7 @@ from tvm.s_tir.schedule import LoopRV, SBlockRV
 
 from .contraction import Contraction, Operand, find_contraction, is_axis
 from .inlining import copy_operand, inline_producers, result_in_registers, start_sums, store_vectors
-from .layouts import lay_out
+from .layouts import flatten_results, lay_out
 from .rule import Limits, Parameter, Quantities, RuleSpace, Values
 from .tiles import Tile, Work, best_tile, divisors, quantities, vector_width
 
@@ -171,6 +171,7 @@ def _build(shape: _Shape, schedule: Schedule, values: Values) -> None:
     else:
         inline_producers(schedule, block)
     result = result_in_registers(schedule, block)
+    flatten_results(schedule, block, result, found, shape.row_axes, shape.column_axes)
 
     loops = schedule.get_loops(block)
     batch, row, column, term = (
