@@ -70,15 +70,15 @@ def flatten_results(
         found: the contraction.
         sides: the axes of a side that are tiled as one loop, outermost first.
     """
-    extents = [int(extent) for extent in schedule.get(block).body.buffer.ty.shape]
     merged = [[_place_of(found.output, found.axes[axis]) for axis in axes] for axes in sides if len(axes) > 1]
-    if not merged or [int(axis.dom.extent) for axis in schedule.get(result).iter_vars] != extents:
-        return
+    extents = [int(extent) for extent in schedule.get(block).body.buffer.ty.shape]
+    stored = [int(axis.dom.extent) for axis in schedule.get(result).iter_vars]
     within = {dim for dims in merged for dim in dims}
+    if not merged or len(stored) != len(extents) or any(stored[dim] != extents[dim] for dim in within):
+        return
     runs = sorted([*merged, *([dim] for dim in range(len(extents)) if dim not in within)])
-    place = flat_runs(extents, runs)
-    schedule.transform_layout(block, ("write", 0), place)
-    schedule.transform_block_layout(result, place)
+    schedule.transform_layout(block, ("write", 0), flat_runs(extents, runs))
+    schedule.transform_block_layout(result, flat_runs(stored, runs))
 
 
 def _place_of(indices: tuple[Any, ...], axis: Any) -> int:

@@ -80,6 +80,21 @@ class _Shape:
         """Return the numbers of columns that a thread may have, up to ``most``."""
         return tuple(n for n in divisors(self.columns, most) if n % self.found.together == 0)
 
+    def divides(self, tile: Tile) -> bool:
+        """Return whether threads' and workgroups' tiles divide the product, and no axis that is merged with others.
+
+        Of a tile that ends within an axis and goes on in the next row of it, TVM cannot tell the size.
+        """
+        sides = (
+            (self.rows, self.row_axes, tile.rows, tile.threads_r),
+            (self.columns, self.column_axes, tile.columns, tile.threads_c),
+        )
+        for total, axes, own, threads in sides:
+            inner = self.found.extents[axes[-1]]
+            if total % (own * threads) or any(size % inner and inner % size for size in (own, own * threads)):
+                return False
+        return True
+
 
 def _merged(found: Contraction, axes: tuple[int, ...], operand: Operand) -> tuple[int, ...]:
     """Return the innermost axes of a side that are one stretch of memory, in the operand and in the output."""
@@ -115,6 +130,8 @@ def _tiles(shape: _Shape, limits: Limits) -> Iterator[tuple[Tile, Work]]:
             for threads_r in divisors(shape.rows // rows, 32):
                 for threads_c in divisors(shape.columns // columns, 32):
                     tile = Tile(threads_r, threads_c, rows, columns)
+                    if not shape.divides(tile):
+                        continue
                     if tile.threads > limits.threads or _shared_bytes(shape, tile, step) > limits.shared_bytes:
                         continue
                     yield tile, _work(shape, tile)
@@ -140,8 +157,7 @@ def _shared_bytes(shape: _Shape, tile: Tile, step: int) -> int:
 def _fits(shape: _Shape, limits: Limits, values: Values) -> bool:
     tile = Tile(values["threads_r"], values["threads_c"], values["thread_rows"], values["thread_columns"])
     return (
-        shape.rows % (tile.rows * tile.threads_r) == 0
-        and shape.columns % (tile.columns * tile.threads_c) == 0
+        shape.divides(tile)
         and tile.rows * tile.columns <= 2 * _MOST_RESULTS
         and tile.threads <= limits.threads
         and values["step"] % shape.term_vector == 0
