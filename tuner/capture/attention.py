@@ -14,7 +14,7 @@ import numpy as np
 from torch.fx.node import map_arg
 from tvm import relax, te
 
-from ...support.enums import AttentionForm, ComputePrecision
+from ...support.enums import AttentionForm
 from ..ir import CaptureOptions
 from ..schedule_rules.attention.definition import Attention, attention_of
 from .relax_values import UnsupportedOperator, argument, dtype_of, permuted, range_of
@@ -77,7 +77,7 @@ def attention(node: Any, importer: Any, options: CaptureOptions) -> relax.Expr:
     if options.attention is AttentionForm.FUSED and shape_of(value)[3] == shape_of(query)[3]:
         result = _fused(builder, query, key, value, mask, scale, causal)
     else:
-        result = _split(builder, query, key, value, mask, scale, causal, options)
+        result = _split(builder, query, key, value, mask, scale, causal, min(options.max_binding, MAX_SCORES))
     if len(inputs[0].ty.shape) == 3:
         batch, length, _, channels = shape_of(result)
         return builder.emit(relax.op.reshape(result, (batch, length, channels)))
@@ -92,7 +92,7 @@ def _split(
     mask: relax.Expr | None,
     scale: float,
     causal: bool,
-    options: CaptureOptions,
+    max_binding: int,
 ) -> relax.Expr:
     """Return attention as scores, softmax and values, for ranges of queries where the scores exceed a binding."""
     batch, length, heads, channels = shape_of(query)
@@ -108,8 +108,7 @@ def _split(
         weights = builder.emit(relax.op.nn.softmax(scores, axis=-1))
         return builder.emit_te(_weighted_values, weights, v, primfunc_name_hint="attention_values")
 
-    item = HALF if options.compute is ComputePrecision.F16 else np.dtype(dtype).itemsize
-    rows = _query_rows(batch, length, heads, channels, context, item, min(options.max_binding, MAX_SCORES))
+    rows = _query_rows(batch, length, heads, channels, context, np.dtype(dtype).itemsize, max_binding)
     if rows is None:
         return attend(query, key, value, mask)
     parts = []
@@ -193,10 +192,11 @@ def _query_rows(
 ) -> int | None:
     """Return the number of queries whose scores stay under ``max_binding`` bytes; None for all at once.
 
-    A range starts at a multiple of `ALIGNMENT` bytes in its tensor, and ranges of one size share kernels. So the result
-    is the largest aligned divisor of ``length``. Where rows cannot be aligned, attention is computed at once.
+    They are counted as ``item`` bytes each, also where they are stored as half floats. A range starts at a multiple of
+    `ALIGNMENT` bytes in its tensor, and ranges of one size share kernels. So the result is the largest aligned divisor
+    of ``length``. Where rows cannot be aligned, attention is computed at once.
     """
-    row_scores, row_bytes = heads * context * item, heads * channels * item
+    row_scores, row_bytes = heads * context * item, heads * channels * HALF
     if batch * length * row_scores <= max_binding:
         return None
     step = ALIGNMENT // math.gcd(ALIGNMENT, row_bytes)
