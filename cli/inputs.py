@@ -8,7 +8,7 @@ from ..devices.device import Device
 from ..devices.discovery.discovery import CPU, discover, select, select_several
 from ..devices.limits import find_tier
 from ..support.console import progress, warn
-from ..support.enums import AttentionForm, Runtime, WeightPrecision
+from ..support.enums import AttentionForm, ComputePrecision, Runtime, WeightPrecision
 from ..tuner.capture.model_capture import capture_model
 from ..tuner.capture.sources import resolve_model
 from ..tuner.ir import Capture, CaptureOptions
@@ -56,7 +56,8 @@ def capture_options(
     weights: WeightPrecision,
     attention: AttentionForm,
     tier: str = "default",
+    compute: ComputePrecision = ComputePrecision.F32,
 ) -> CaptureOptions:
     """Return the capture options of a command; raise UsageError for an unknown tier."""
     most = find_tier(tier).limits["maxStorageBufferBindingSize"]
-    return CaptureOptions(width, height, batch, guidance, most, weights, attention)
+    return CaptureOptions(width, height, batch, guidance, most, weights, attention, compute)

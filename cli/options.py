@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..support.enums import AttentionForm, WeightPrecision
+from ..support.enums import AttentionForm, ComputePrecision, WeightPrecision
 
 TYPER: dict[str, Any] = {
     "no_args_is_help": True,
@@ -66,6 +66,13 @@ WeightsOption = Annotated[
 AttentionOption = Annotated[
     AttentionForm,
     typer.Option("--attention", help="Attention as one kernel, or as scores, softmax and values one after another."),
+]
+ComputeOption = Annotated[
+    ComputePrecision,
+    typer.Option(
+        "--compute",
+        help="What kernels pass on to each other: floats, or half floats, for GPUs with shader-f16. Sums are floats.",
+    ),
 ]
 StepsOption = Annotated[
     int, typer.Option(min=1, help="UNet calls per image; they weigh the stages in an image's time.")

@@ -15,7 +15,7 @@ from ..reports.live.fleet import fleet_display, fleet_summary_lines
 from ..reports.live.session import session_display
 from ..reports.tables import print_json
 from ..support.console import note, stderr, stdout
-from ..support.enums import CacheState, WeightPrecision
+from ..support.enums import CacheState, ComputePrecision, WeightPrecision
 from ..support.errors import DeviceError
 from ..tuner.fleet.browser_source import BrowserSource
 from ..tuner.fleet.device_source import DeviceSource
@@ -23,13 +23,14 @@ from ..tuner.fleet.fleet import FleetRequest, tune_fleet
 from ..tuner.fleet.listener import FleetSummary
 from ..tuner.ir import DEFAULT_ATTENTION
 from ..tuner.session.events import TuneSummary
-from ..tuner.session.request import TuneRequest
+from ..tuner.session.request import TuneRequest, check_precision
 from .browser import BROWSER, CertificateOption, HostOption, KeyOption, PageOptions, PortOption, serve_browsers
 from .cluster import cluster_devices
 from .inputs import capture_options, captured, found_devices, split_specs
 from .options import (
     AttentionOption,
     BatchOption,
+    ComputeOption,
     DbOption,
     DevicesOption,
     GuidanceOption,
@@ -65,6 +66,7 @@ def tune(
     guidance: GuidanceOption = True,
     weights: WeightsOption = WeightPrecision.F32,
     attention: AttentionOption = DEFAULT_ATTENTION,
+    compute: ComputeOption = ComputePrecision.F32,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the search and of the inputs.")] = 0,
     reason: Annotated[str, typer.Option(help="Why, for the record.")] = "",
     scheduler: SchedulerOption = None,
@@ -114,7 +116,9 @@ def tune(
     else:
         registry = context.with_resource(serve_browsers(device, page))
         devices = _own_devices(registry, device)
-    options = capture_options(width, height, batch, guidance, weights, attention, tier)
+    for one in devices:
+        check_precision(one, compute)
+    options = capture_options(width, height, batch, guidance, weights, attention, tier, compute)
     with Store.open(db) as store:  # a database that cannot be opened is reported before the model is captured
         request = TuneRequest(
             capture=captured(model, options, stage),

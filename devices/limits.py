@@ -14,7 +14,10 @@ MIB = 1 << 20
 
 @dataclass(frozen=True)
 class Tier:
-    """Limits (bytes or counts) and features, by WebGPU's names, of every browser of this tier."""
+    """Limits (bytes or counts), by WebGPU's names, of every browser of this tier, and features that some have.
+
+    Programs need a feature where their kernel does, whatever the schedule: those of half floats need ``shader-f16``.
+    """
 
     name: str
     limits: dict[str, int]
@@ -38,6 +41,8 @@ class Tier:
             return False
 
 
+_FEATURES = frozenset({"shader-f16"})
+
 _DEFAULT = {
     "maxComputeInvocationsPerWorkgroup": 256,
     "maxComputeWorkgroupSizeX": 256,
@@ -52,7 +57,7 @@ _DEFAULT = {
 """Limits of every WebGPU device (W3C WebGPU, section 3.6.2, column "Default")."""
 
 TIERS = {
-    "default": Tier("default", _DEFAULT),
+    "default": Tier("default", _DEFAULT, _FEATURES),
     "desktop": Tier(
         "desktop",
         {
@@ -62,6 +67,7 @@ TIERS = {
             "maxStorageBufferBindingSize": 1024 * MIB,
             "maxBufferSize": 1024 * MIB,
         },
+        _FEATURES,
     ),
 }
 """``default`` is met wherever WebGPU runs; ``desktop`` by desktop browsers on a discrete or Apple GPU."""

@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
-from ...support.enums import WeightPrecision
+from ...support.enums import ComputePrecision, WeightPrecision
 from ...tuner.ir import CaptureOptions
+from ...tuner.session.request import check_precision
 from ..inputs import found_device
-from ..options import DeviceOption, WeightsOption
+from ..options import ComputeOption, DeviceOption, WeightsOption
 from .run import run_demo
 
 
@@ -20,7 +21,10 @@ def demo(
     device: DeviceOption = "auto",
     prompt: Annotated[str, typer.Option(help="What to draw.")] = "a lighthouse at dusk",
     weights: WeightsOption = WeightPrecision.F32,
+    compute: ComputeOption = ComputePrecision.F32,
 ) -> None:
     """Make a small model, tune it, report, build a bundle and draw a picture. Run it again to continue."""
-    if not run_demo(folder, minutes, found_device(device), prompt, CaptureOptions(weights=weights)):
+    found = found_device(device)
+    check_precision(found, compute)
+    if not run_demo(folder, minutes, found, prompt, CaptureOptions(weights=weights, compute=compute)):
         raise typer.Exit(130)

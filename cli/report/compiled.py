@@ -22,13 +22,14 @@ from ...reports.launch_counts import model_launches
 from ...reports.selection import select_device, select_model
 from ...reports.tables import print_report
 from ...support.console import note, progress, stdout
-from ...support.enums import AttentionForm, WeightPrecision
+from ...support.enums import AttentionForm, ComputePrecision, WeightPrecision
 from ...support.errors import UsageError, WgtuneError
 from ...tuner.compiled.facts import compiled_facts, known_programs
 from ...tuner.ir import DEFAULT_ATTENTION
 from ..inputs import capture_options, captured, split_specs
 from ..options import (
     AttentionOption,
+    ComputeOption,
     DbOption,
     HeightOption,
     HtmlOption,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from ...build.bundle.bundle_programs import KernelWork
     from ...devices.offline.chips import Chip
     from ...tuner.compiled.kernel_program import KernelProgram
+    from ...tuner.ir import Capture
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class _Choice:
     height: int | None
     weights: WeightPrecision
     attention: AttentionForm
+    compute: ComputePrecision
 
 
 def report_compiled(
@@ -94,6 +97,7 @@ def report_compiled(
     height: HeightOption = None,
     weights: WeightsOption = WeightPrecision.F32,
     attention: AttentionOption = DEFAULT_ATTENTION,
+    compute: ComputeOption = ComputePrecision.F32,
     limit: LimitOption = None,
     html: HtmlOption = None,
     db: DbOption = None,
@@ -103,7 +107,7 @@ def report_compiled(
 ) -> None:
     """Compile programs for GPUs that are not here: registers, spills, and how near their peak they could come."""
     chips = select_chips(split_specs(chip))
-    choice = _Choice(bundle, device, model, stage, steps, tier, width, height, weights, attention)
+    choice = _Choice(bundle, device, model, stage, steps, tier, width, height, weights, attention, compute)
     if (bundle is None and device is None and model is None) or (bundle is not None and device is not None):
         raise UsageError(
             "no programs are named to compile", "name --model, --device or --bundle; --help tells them apart"
@@ -153,11 +157,17 @@ def _programs(store: Reader, choice: _Choice, chips: Sequence[Chip]) -> tuple[st
     assert choice.model is not None
     from ...tuner.remeasure.judged_programs import baseline_programs
 
-    options = capture_options(choice.width, choice.height, 1, True, choice.weights, choice.attention, choice.tier)
-    capture = captured(choice.model, options, choice.stages)
+    capture = _captured(choice, choice.model)
     with progress("Making programs") as report:
         programs = baseline_programs(capture, find_tier(choice.tier), choice.steps, report)
     return f"Untuned programs of {choice.model}", programs
+
+
+def _captured(choice: _Choice, model: str) -> Capture:
+    options = capture_options(
+        choice.width, choice.height, 1, True, choice.weights, choice.attention, choice.tier, choice.compute
+    )
+    return captured(model, options, choice.stages)
 
 
 def _cuda_programs(choice: _Choice, chips: Sequence[Chip]) -> tuple[str, list[KernelProgram]]:
@@ -166,8 +176,7 @@ def _cuda_programs(choice: _Choice, chips: Sequence[Chip]) -> tuple[str, list[Ke
         raise UsageError("NVIDIA's chips compile a model's untuned programs alone", "name the model with --model")
     from ...tuner.remeasure.cuda_programs import cuda_baselines
 
-    options = capture_options(choice.width, choice.height, 1, True, choice.weights, choice.attention, choice.tier)
-    capture = captured(choice.model, options, choice.stages)
+    capture = _captured(choice, choice.model)
     with progress("Making programs") as report:
         programs = cuda_baselines(capture, chips[0], choice.steps, report)
     return f"Untuned CUDA programs of {choice.model}", programs

@@ -78,6 +78,7 @@ def _subtitle(times: LatencyReport) -> list[str]:
         "" if times.per_what == "image" else times.per_what,
         "" if options.get("guidance", True) else "no guidance",
         "" if options.get("weights", "f32") == "f32" else f"{options['weights']} weights",
+        "" if options.get("compute", "f32") == "f32" else f"{options['compute']} between kernels",
         f"measured through {times.provenance.runtime.value}",
     ]
     return [word for word in words if word]

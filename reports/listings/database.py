@@ -31,6 +31,7 @@ _MODELS = [
     Column("batch", "batch", "right"),
     Column("guidance", "guidance", format=lambda value: MISSING if value is None else "yes" if value else "no"),
     Column("weights", "weights", format=lambda value: "f32" if value is None else str(value)),
+    Column("compute", "compute", format=lambda value: "f32" if value is None else str(value)),
 ]
 
 

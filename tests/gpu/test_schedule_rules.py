@@ -106,6 +106,13 @@ def masked_softmax(batch: int, rows: int, elements: int) -> Kernel:
     return kernel_of(x, mask, topi.nn.softmax(topi.add(x, mask)))
 
 
+def wide_layer_norm(rows: int, elements: int) -> Kernel:
+    """With 64-bit indices, as capture has them."""
+    x, gain, bias = te.placeholder((1, rows, elements)), te.placeholder((elements,)), te.placeholder((elements,))
+    normal = topi.nn.layer_norm(x, gain, bias, [2], 1e-5)
+    return make_kernel("kernel", te.create_prim_func([x, gain, bias, normal], "int64"))
+
+
 def permuted(shape: tuple[int, ...], axes: tuple[int, ...]) -> Kernel:
     x = te.placeholder(shape)
     return kernel_of(x, topi.transpose(x, axes))
@@ -147,6 +154,9 @@ def doubled() -> Kernel:
     return kernel_of(x, te.compute((1, 3, 16, 16), lambda n, c, h, w: x[n, c, h // 2, w // 2]))
 
 
+F16, Q8, Q4 = WeightPrecision.F16, WeightPrecision.Q8, WeightPrecision.Q4
+
+
 def stored(kernel: Kernel, precision: WeightPrecision, terms: tuple[int, int] = (0, 0)) -> Kernel:
     """The kernel with its second parameter, the weight, stored in another format."""
     weight = WeightFormat(kernel.params[1].shape, precision, terms)
@@ -154,7 +164,14 @@ def stored(kernel: Kernel, precision: WeightPrecision, terms: tuple[int, int] = 
     return make_kernel("kernel", with_stored(kernel.func, formats, [None]))
 
 
-F16, Q8, Q4 = WeightPrecision.F16, WeightPrecision.Q8, WeightPrecision.Q4
+def halved(kernel: Kernel) -> Kernel:
+    """The kernel with half floats where it reads and writes more than a vector."""
+    formats = [
+        WeightFormat(p.shape, F16) if p.dtype == "float32" and sum(n > 1 for n in p.shape) > 1 else None
+        for p in kernel.params
+    ]
+    return make_kernel("kernel", with_stored(kernel.func, formats[:-1], formats[-1:]))
+
 
 KERNELS = {
     "linear": matmul(64, 96, 48),
@@ -190,6 +207,19 @@ KERNELS = {
     "odd columns, 4 bits": stored(matmul(16, 35, 32), Q4, (0, 1)),
     "1 × 1 convolution, 4 bits": stored(conv(64, 16, 16, 1, padding=0), Q4, (1, 4)),
     "3 × 3 convolution, 4 bits": stored(conv(32, 32, 16, 3), Q4, (1, 4)),
+    "linear, halves": halved(matmul(64, 96, 48)),
+    "gated unit, halves": halved(gated(64, 48, 32)),
+    "sequence to picture, halves": halved(to_picture(40, 24, 128)),
+    "transposed, halves": halved(scores(64, 77, 2, 40)),
+    "attention values, halves": halved(values(64, 77, 2, 40)),
+    "3 × 3 convolution, halves": halved(conv(16, 32, 16, 3)),
+    "odd size, halves": halved(conv(5, 7, 9, 3)),
+    "softmax, halves": halved(masked_softmax(3, 16, 64)),
+    "layer norm, halves": halved(wide_layer_norm(77, 768)),
+    "group norm, halves": halved(group_norm(4, 2, 12, 8, 8)),
+    "group norm longer than registers, halves": halved(group_norm(2, 1, 4, 128, 128)),
+    "transpose, halves": halved(permuted((2, 64, 24), (0, 2, 1))),
+    "concatenation, halves": halved(concatenated((2, 12, 5, 7), (2, 8, 5, 7), 1)),
     "softmax of 77": softmax(6, 77, 77),
     "softmax of 13": softmax(5, 13),
     "softmax of long rows": softmax(2, 4096),
@@ -232,6 +262,9 @@ def _largest_private_array(wgsl: str) -> int:
 @pytest.mark.parametrize("name", KERNELS)
 def test_every_point_of_a_rule_gives_the_reference(worker: Worker, tmp_path: Path, name: str) -> None:
     kernel = KERNELS[name]
+    halves = kernel.params[-1].dtype == "float16"
+    if halves and "shader-f16" not in worker.device.features:
+        pytest.skip("the adapter has no half floats")
     spaces = rule_spaces(schedulable_module(kernel), workgroup_limits(TIER))
     assert spaces
     few = workgroup_limits(TIER, Quirks(lanes=64, wave=8, avoids_workgroup_memory=True))
@@ -247,7 +280,7 @@ def test_every_point_of_a_rule_gives_the_reference(worker: Worker, tmp_path: Pat
         for point in points:
             program = emit_wgsl(space.schedule(point).mod, TIER)
             assert len(program.dispatches) == 1, space.label(point)
-            assert not program.needs.features
+            assert program.needs.features == (("shader-f16",) if halves else ())
             assert _largest_private_array(program.shaders[0].source) <= MOST_PRIVATE, space.label(point)
             sampling = Sampling(min_samples=1, min_seconds=0.0)
             result = worker.measure(MeasureJob(program, case.path, case.rtol, case.atol, sampling=sampling))

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 from torch.fx.node import map_arg
-from tvm import relax, te
+from tvm import relax, te, topi
 
-from ...support.enums import AttentionForm
+from ...support.enums import AttentionForm, ComputePrecision
 from ..ir import CaptureOptions
 from ..schedule_rules.attention.definition import Attention, attention_of
 from .relax_values import UnsupportedOperator, argument, dtype_of, permuted, range_of
@@ -50,6 +50,14 @@ def _weighted_values(weights: te.Tensor, value: te.Tensor) -> te.Tensor:
     )
 
 
+def _multiplied_softmax(scores: te.Tensor, factor: float) -> te.Tensor:
+    return topi.multiply(topi.nn.softmax(scores, axis=-1), factor)
+
+
+_WEIGHT_FACTOR = 1024.0
+"""Factor of a softmax that is stored as half floats: 4096 equal weights are near the least that are normal, and a GPU
+may take smaller ones for zero. The greatest weight is 1."""
+
 MAX_SCORES = 128 << 20
 """Most bytes of scores that are kept at once; more would only take more memory."""
 
@@ -77,7 +85,9 @@ def attention(node: Any, importer: Any, options: CaptureOptions) -> relax.Expr:
     if options.attention is AttentionForm.FUSED and shape_of(value)[3] == shape_of(query)[3]:
         result = _fused(builder, query, key, value, mask, scale, causal)
     else:
-        result = _split(builder, query, key, value, mask, scale, causal, min(options.max_binding, MAX_SCORES))
+        factor = _WEIGHT_FACTOR if options.compute is ComputePrecision.F16 else 1.0
+        most = min(options.max_binding, MAX_SCORES)
+        result = _split(builder, query, key, value, mask, scale, causal, most, factor)
     if len(inputs[0].ty.shape) == 3:
         batch, length, _, channels = shape_of(result)
         return builder.emit(relax.op.reshape(result, (batch, length, channels)))
@@ -93,8 +103,12 @@ def _split(
     scale: float,
     causal: bool,
     max_binding: int,
+    factor: float,
 ) -> relax.Expr:
-    """Return attention as scores, softmax and values, for ranges of queries where the scores exceed a binding."""
+    """Return attention as scores, softmax and values, for ranges of queries where the scores exceed a binding.
+
+    Weights are multiplied by ``factor`` between the last two.
+    """
     batch, length, heads, channels = shape_of(query)
     context, dtype = shape_of(key)[1], dtype_of(query)
     if causal:
@@ -105,8 +119,12 @@ def _split(
         scores = builder.emit(relax.op.multiply(scores, relax.const(scale, dtype)))
         if m is not None:
             scores = builder.emit(relax.op.add(scores, m))
-        weights = builder.emit(relax.op.nn.softmax(scores, axis=-1))
-        return builder.emit_te(_weighted_values, weights, v, primfunc_name_hint="attention_values")
+        if factor == 1.0:
+            weights = builder.emit(relax.op.nn.softmax(scores, axis=-1))
+            return builder.emit_te(_weighted_values, weights, v, primfunc_name_hint="attention_values")
+        weights = builder.emit_te(_multiplied_softmax, scores, factor, primfunc_name_hint="softmax")
+        summed = builder.emit_te(_weighted_values, weights, v, primfunc_name_hint="attention_values")
+        return builder.emit(relax.op.multiply(summed, relax.const(1 / factor, dtype)))
 
     rows = _query_rows(batch, length, heads, channels, context, np.dtype(dtype).itemsize, max_binding)
     if rows is None:

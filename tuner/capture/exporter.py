@@ -10,6 +10,7 @@ import tvm
 from tvm import relax
 from tvm.relax.frontend.torch.exported_program_translator import ExportedProgramImporter
 
+from ...support.enums import ComputePrecision
 from ...support.errors import CaptureError, first_line
 from ..ir import CaptureOptions, Kernel, Stage
 from .channel_split import split_channels
@@ -36,7 +37,17 @@ def import_stage(source: ModelSource, options: CaptureOptions, stage: str) -> tu
     module = split_channels(module, options.max_binding)
     module = rewrite(module, options.max_binding)
     names = [spec.name for spec in network.inputs]
-    return lower(stage, module, names, network.outputs, weights, options.weights, options.compute)
+    return lower(stage, module, names, network.outputs, weights, options.weights, _compute(source, options, stage))
+
+
+def _compute(source: ModelSource, options: CaptureOptions, stage: str) -> ComputePrecision:
+    """Return the precision between the kernels of a stage: diffusers runs the decoder of SDXL in float32.
+
+    Its activations exceed half floats, unless its configuration says that its weights are made for them.
+    """
+    if stage == "vae" and "clip2" in source.configs and source.configs["vae"].get("force_upcast", True):
+        return ComputePrecision.F32
+    return options.compute
 
 
 def _without_unused_weights(main: relax.Function) -> relax.Function:

@@ -41,6 +41,19 @@ _SUMMATION = 16.0
 _ROUNDING = 8.0
 """Largest ratio of a GPU's error to the CPU's in the same precision: the order of terms and the functions differ."""
 
+_STORED_HALF = 2.0**-10
+"""Relative error of a result that is stored as a half float: a GPU may round to either neighbour, and here it is
+rounded to the nearest."""
+
+_LEAST_HALF = 2.0**-14
+"""Least normal half float; a GPU may take smaller ones for zero (W3C WGSL, "Differences from IEEE-754")."""
+
+_LARGE = (300.0, 800.0)
+"""Mean and deviation of activations where they are largest: sums of halves overflow, and squares sooner."""
+
+_LARGEST_SUMS = 8192.0
+"""Deviation of sums of products: eight of it are half floats."""
+
 _TRIGONOMETRIC = 2.0**-10
 """Absolute error allowed to sin and cos: WGSL allows 2^-11 (same section)."""
 
@@ -49,6 +62,8 @@ _ERROR_FUNCTION = 2.0**-21
 
 _MASKED = 1e6
 """Larger outputs are masks (−1e9, the least float), which say nothing about the size of an error."""
+
+_NORMAL = (0.0, 1.0)
 
 _PLAIN_INTEGERS = 128
 """Upper bound (exclusive) of signed integer inputs that are no indices."""
@@ -78,7 +93,8 @@ class Case:
 def make_case(kernel: Kernel, seed: int = 0, folder: Path | None = None) -> Case:
     """Return the case of ``kernel`` for ``seed``, from ``folder`` if it is complete there, or computed.
 
-    Float inputs are standard normal; integer inputs that are indices stay within what they index, and words of
+    Float inputs are standard normal; half floats have the range that activations reach, as far as results are half
+    floats too (`_spread`). Integer inputs that are indices stay within what they index, and words of
     quantised weights (uint32) have any value. Where outputs are then not finite (roots or logarithms of negative
     numbers), the inputs' absolute values plus 0.5 are used.
 
@@ -86,8 +102,10 @@ def make_case(kernel: Kernel, seed: int = 0, folder: Path | None = None) -> Case
     u·√K relative to the result's root mean square, where u is the unit roundoff (Higham, Accuracy and Stability of
     Numerical Algorithms, chapter 4). A missing term changes the result by 1/√K of it, which is thousands of times more.
     So ``atol`` is ``16·u·√K`` of the outputs' root mean square. ``rtol`` is ``16·u·√K``, or 64 roundings where that is
-    more, for the operations that are no reduction. Where outputs are smaller than the terms of their sums (a clamp, a
-    difference), the error of the CPU in the kernel's own precision counts: ``atol`` is at least 8 times as large.
+    more, for the operations that are no reduction. A result that is computed as float32 and stored as a half float may
+    be its neighbour too, and zero where it is no normal number. Where outputs are smaller than the terms of their sums
+    (a clamp, a difference), the error of the CPU in the kernel's own precision counts: ``atol`` is at least 8 times as
+    large.
 
     Args:
         kernel: the kernel to compute.
@@ -123,8 +141,8 @@ def make_case(kernel: Kernel, seed: int = 0, folder: Path | None = None) -> Case
 
 def _compute(kernel: Kernel, seed: int) -> dict[str, np.ndarray]:
     bounds = _index_bounds(kernel.func)
-    for positive in (False, True):
-        inputs = {i: _input(kernel, i, seed, bounds.get(i), positive) for i in range(len(kernel.params))}
+    for spread in dict.fromkeys((_spread(kernel), _NORMAL, None)):
+        inputs = {i: _input(kernel, i, seed, bounds.get(i), spread) for i in range(len(kernel.params))}
         arguments = [
             np.zeros(p.shape, _wide(p.dtype)) if i in kernel.outputs else inputs[i].astype(_wide(p.dtype))
             for i, p in enumerate(kernel.params)
@@ -140,7 +158,44 @@ def _compute(kernel: Kernel, seed: int) -> dict[str, np.ndarray]:
     )
 
 
-def _input(kernel: Kernel, index: int, seed: int, bound: int | None, positive: bool) -> np.ndarray:
+def _spread(kernel: Kernel) -> tuple[float, float]:
+    """Return mean and deviation of inputs that are half floats, for kernels that store half floats.
+
+    Norms take large ones. So do products, as far as their sums stay half floats, and element-wise kernels, unless an
+    exponential or an error function follows, which large values leave nothing of.
+    """
+    if not any(kernel.params[i].dtype == "float16" for i in kernel.outputs):
+        return _NORMAL
+    blocks: list[Any] = []
+    tvm_ffi.structural_walk(kernel.func.body, [(SBlock, blocks.append)])
+    sums = [block.body.value for block in blocks if block.init is not None and isinstance(block.body, tirx.BufferStore)]
+    products = [one for one in sums if isinstance(one, tirx.Add) and _multiplies_two(one.b)]
+    curved = bool(_called(kernel.func) & {"tirx.exp", "tirx.erf", "tirx.sigmoid", "tirx.tanh"})
+    if any(isinstance(one, tirx.Max) for one in sums) or (curved and (products or not _reduces(blocks))):
+        return _NORMAL
+    mean, deviation = _LARGE
+    if products:
+        halves = sum(spec.dtype == "float16" for i, spec in enumerate(kernel.params) if i not in kernel.outputs)
+        fitting = (_LARGEST_SUMS / math.sqrt(_reduction_length(kernel.func))) ** (1 / min(max(halves, 1), 2))
+        mean, deviation = mean * min(1.0, fitting / deviation), min(deviation, fitting)
+    return mean, deviation
+
+
+def _reduces(blocks: list[Any]) -> bool:
+    return any(axis.iter_type == tirx.IterVar.CommReduce for block in blocks for axis in block.iter_vars)
+
+
+def _multiplies_two(value: Any) -> bool:
+    """Return whether a product is of two tensors, and no square."""
+    if not isinstance(value, tirx.Mul):
+        return False
+    loads: list[Any] = []
+    tvm_ffi.structural_walk(value, [(tvm.ir.TensorLoad, loads.append)])
+    return len(loads) == 2 and not loads[0].source.same_as(loads[1].source)
+
+
+def _input(kernel: Kernel, index: int, seed: int, bound: int | None, spread: tuple[float, float] | None) -> np.ndarray:
+    """Return an input; without a ``spread`` its floats are positive."""
     param = kernel.params[index]
     random = np.random.default_rng([seed, index])
     if param.dtype == "uint32" and bound is None:
@@ -148,7 +203,10 @@ def _input(kernel: Kernel, index: int, seed: int, bound: int | None, positive: b
     if not param.dtype.startswith("float"):
         return random.integers(0, bound or _PLAIN_INTEGERS, param.shape).astype(param.dtype)
     values = random.standard_normal(param.shape, np.float32)
-    return (np.abs(values) + np.float32(0.5) if positive else values).astype(param.dtype)
+    if spread is None:
+        return (np.abs(values) + np.float32(0.5)).astype(param.dtype)
+    mean, deviation = spread if param.dtype == "float16" else _NORMAL
+    return (values * np.float32(deviation) + np.float32(mean)).astype(param.dtype)
 
 
 def _wide(dtype: str) -> str:
@@ -203,15 +261,32 @@ def _reduction_length(func: tirx.PrimFunc) -> int:
 def _roundoff(kernel: Kernel) -> float:
     """Return the unit roundoff of the coarsest float type that the kernel computes; 0 where all are integers.
 
-    What it only reads counts as exact, such as half floats that are weights.
+    What it only reads, copies or rounds counts as exact, such as half floats that are weights.
     """
     computed: set[str] = set()
-    tvm_ffi.structural_walk(kernel.func.body, [(tirx.BufferStore, lambda s: computed.add(str(s.buffer.ty.dtype)))])
+
+    def visit(store: Any) -> None:
+        if not isinstance(store.value, tvm.ir.TensorLoad) and not _rounds(store.value):
+            computed.add(str(store.buffer.ty.dtype))
+
+    tvm_ffi.structural_walk(kernel.func.body, [(tirx.BufferStore, visit)])
     return max((_UNIT_ROUNDOFF[dtype] for dtype in computed if dtype in _UNIT_ROUNDOFF), default=0.0)
 
 
+def _rounds(value: Any) -> bool:
+    """Return whether a value is one of float32, rounded to a half float."""
+    return isinstance(value, tirx.Cast) and (str(value.ty.dtype), str(value.value.ty.dtype)) == ("float16", "float32")
+
+
+def _rounds_results(kernel: Kernel) -> bool:
+    stores: list[Any] = []
+    tvm_ffi.structural_walk(kernel.func.body, [(tirx.BufferStore, stores.append)])
+    return any(_rounds(store.value) for store in stores)
+
+
 def _relative_tolerance(kernel: Kernel, length: int) -> float:
-    return _roundoff(kernel) * max(_ELEMENTWISE, _SUMMATION * math.sqrt(length))
+    stored = _STORED_HALF if _rounds_results(kernel) else 0.0
+    return stored + _roundoff(kernel) * max(_ELEMENTWISE, _SUMMATION * math.sqrt(length))
 
 
 def _absolute_tolerance(kernel: Kernel, length: int, expected: list[np.ndarray], rounding: float) -> float:
@@ -219,6 +294,8 @@ def _absolute_tolerance(kernel: Kernel, length: int, expected: list[np.ndarray],
     typical = max((float(np.sqrt(np.mean(np.square(k)))) for k in kept if k.size), default=0.0)
     largest = max((float(k.max()) for k in kept if k.size), default=0.0)
     atol = max(_SUMMATION * _roundoff(kernel) * math.sqrt(length) * typical, _ROUNDING * rounding)
+    if _rounds_results(kernel):
+        atol += _LEAST_HALF
     called = _called(kernel.func)
     if called & {"tirx.sin", "tirx.cos"}:
         atol += _TRIGONOMETRIC

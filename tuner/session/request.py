@@ -10,8 +10,19 @@ from ...devices.device import Device
 from ...devices.limits import TIERS, Tier
 from ...devices.measure.job import Timeouts
 from ...devices.quirks import Quirks, quirks_of
-from ...support.enums import CacheState
+from ...support.enums import CacheState, ComputePrecision, Runtime
+from ...support.errors import UsageError
 from ..ir import Capture
+
+
+def check_precision(device: Device, compute: ComputePrecision) -> None:
+    """Raise UsageError where ``device`` cannot run kernels that pass on values of this precision."""
+    runs_wgsl = device.runtime in (Runtime.WGPU, Runtime.BROWSER)
+    if compute is ComputePrecision.F16 and runs_wgsl and "shader-f16" not in device.features:
+        raise UsageError(
+            f"{device.key} has no half floats (WebGPU's feature shader-f16), which --compute f16 needs",
+            "tune it with --compute f32",
+        )
 
 
 @dataclass(frozen=True)

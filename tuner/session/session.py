@@ -34,7 +34,7 @@ from .kernel_state import KernelLeases, KernelStates
 from .phase_timer import PhaseTimer
 from .prefetch import Prefetcher
 from .registration import check_cache_state, register_model, select_kernels, session_info
-from .request import TuneRequest
+from .request import TuneRequest, check_precision
 from .search_loop import search_kernels
 from .transfer import outdated_records, run_transfers, transfer_candidates, verify_again
 from .trial_runner import TrialRunner
@@ -62,12 +62,14 @@ def tune(
         opener: makes the worker that measures.
 
     Raises:
-        UsageError: the model lacks a requested stage or kernel, or the database holds times of the device that were
+        UsageError: the device cannot run kernels of the capture's precision, the model lacks a requested stage or
+            kernel, or the database holds times of the device that were
             taken with caches in another state.
         DeviceError: the device does not start, or stopped working; trials that ended before are committed.
         DatabaseError: the database fails.
     """
     started = time.monotonic()
+    check_precision(request.device, request.capture.options.compute)
     request = replace(request, tier=tier_for(request.device, request.tier))
     kernels = {kernel.id: kernel for kernel in select_kernels(request.capture, request.stages, request.kernels)}
     check_cache_state(store, request.device, request.cache)

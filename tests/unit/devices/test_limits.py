@@ -36,7 +36,8 @@ JSON = st.recursive(
         ("workgroup_size", [], False),
         ("workgroup_size", [1, 1, 1, 1], False),
         ("workgroup_bytes", -1, False),
-        ("features", ["shader-f16"], False),
+        ("features", ["shader-f16"], True),
+        ("features", ["subgroups"], False),
         ("features", [{}], False),
     ],
 )
