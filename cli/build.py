@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,7 +19,7 @@ from ..devices.limits import find_tier
 from ..reports.listings.bundle import print_built
 from ..reports.selection import select_device
 from ..support.console import note, progress, stdout
-from ..support.enums import Match, Runtime, WeightPrecision
+from ..support.enums import ComputePrecision, Match, Runtime, WeightPrecision
 from ..support.errors import UsageError
 from ..tuner.ir import DEFAULT_ATTENTION
 from .inputs import capture_options
@@ -39,7 +41,21 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from ..build.format.documents import StageTime
+    from ..build.bundle.builder import BuildSummary
+    from ..build.format.documents import ProgramTimes
+
+
+class Arithmetic(str, Enum):
+    """The programs of a bundle."""
+
+    F32 = "f32"
+    F16 = "f16"
+    AUTO = "auto"
+
+    @property
+    def precisions(self) -> tuple[ComputePrecision, ...]:
+        """Return the precisions of which there is a program each."""
+        return tuple(ComputePrecision) if self is Arithmetic.AUTO else (ComputePrecision(self.value),)
 
 
 def build(
@@ -59,6 +75,13 @@ def build(
     batch: BatchOption = 1,
     guidance: GuidanceOption = True,
     weights: WeightsOption = WeightPrecision.F32,
+    compute: Annotated[
+        Arithmetic,
+        typer.Option(
+            help="What kernels pass on to each other: floats, half floats (for GPUs with shader-f16), or auto: a "
+            "program for each over the same weights, of which a visitor runs what the GPU offers."
+        ),
+    ] = Arithmetic.F32,
     attention: AttentionOption = DEFAULT_ATTENTION,
     page: Annotated[bool, typer.Option("--page/--no-page", help="Put the page into the bundle.")] = True,
     borrow: Annotated[
@@ -94,6 +117,7 @@ def build(
             output=output,
             device=known,
             options=capture_options(width, height, batch, guidance, weights, attention, tier),
+            compute=compute.precisions,
             tier=find_tier(tier),
             samplers=tuple(map(find_sampler, scheduler)) if scheduler else tuple(Sampler),
             max_steps=max_steps,
@@ -102,15 +126,30 @@ def build(
             borrow=borrow,
         )
         summary = build_bundle(request, store, report)
-    stages: list[StageTime] = []
+    times: dict[str, ProgramTimes] = {}
     if here is not None:
         from ..build.bundle.documents import store_measured
-        from ..build.runtime.stage_times import measure_stages
 
         with progress("Measuring") as report:
-            stages = measure_stages(Bundle.open(output), here, progress=report)
-        store_measured(output, here, stages, summary.stage_records_s)
-    print_built(summary, stages, json=json, console=stdout())
+            times = _measured(summary, here, report)
+        store_measured(output, here, times)
+    print_built(summary, times, json=json, console=stdout())
+
+
+def _measured(summary: BuildSummary, device: Device, report: Callable[[str, float], None]) -> dict[str, ProgramTimes]:
+    """Return the times of the bundle's programs that the device can run, by their plans."""
+    from ..build.format.documents import ProgramTimes
+    from ..build.runtime.program_selection import runnable_programs, select_program
+    from ..build.runtime.stage_times import measure_stages
+
+    bundle = Bundle.open(summary.folder)
+    select_program(bundle, device)  # raises where there is none
+    records_s = {one.plan: dict(one.stage_records_s) for one in summary.programs}
+    times = {}
+    for program in runnable_programs(bundle.programs, device):
+        stages = measure_stages(bundle, device, progress=report, program=program)
+        times[program.info.plan] = ProgramTimes(tuple(stages), records_s[program.info.plan])
+    return times
 
 
 def _device_here(known: DeviceInfo | None) -> Device:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -14,13 +16,16 @@ from ..build.runtime.contact_sheet import CONTACT_SHEET, write_contact_sheet
 from ..build.runtime.driver_warnings import driver_warnings
 from ..build.runtime.generate import generate as draw
 from ..build.runtime.painter import GenerateOptions
+from ..build.runtime.program_selection import select_program
 from ..build.runtime.prompts import plan_images, read_prompts
+from ..devices.device import Device
 from ..reports.listings.batch import print_batch
 from ..reports.listings.bundle import print_generated
 from ..support.console import note, progress, stdout, warn
-from ..support.errors import UsageError
+from ..support.enums import ComputePrecision
+from ..support.errors import DeviceError, UsageError
 from .inputs import found_devices
-from .options import DevicesOption, JsonOption
+from .options import DevicesOption, JsonOption, ProgramOption
 
 
 def generate(
@@ -42,6 +47,7 @@ def generate(
     scheduler: Annotated[
         str | None, typer.Option(help="ddim, euler, pndm or dpmsolver; by default the model's.")
     ] = None,
+    compute: ProgramOption = None,
     device: DevicesOption = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="With --prompts: draw existing pictures again.")
@@ -56,7 +62,7 @@ def generate(
     With --prompts each device draws the next line as soon as it is free, in a process of its own. Ctrl-C stops; the
     same command goes on. Exits with 1 if a line could not be drawn.
     """
-    options = GenerateOptions(negative_prompt, steps, guidance, scheduler)
+    options = GenerateOptions(negative_prompt, steps, guidance, scheduler, compute)
     if (prompt is None) == (prompts is None):
         raise UsageError("there must be one of --prompt and --prompts", '--prompt "a lighthouse at dusk"')
     if prompts is not None:
@@ -100,7 +106,7 @@ def _draw_prompts(batch: _Batch, json: bool) -> None:
         warn(f"{batch.prompts}, line {line.line}: {line.reason}; left out")
     drawings = plan_images(found, batch.seed, batch.folder)
     devices = found_devices(batch.device) if drawings else []
-    for warning in dict.fromkeys(w for one in devices for w in driver_warnings(Bundle.open(batch.bundle), one)):
+    for warning in _driver_warnings(Bundle.open(batch.bundle), devices, batch.options.compute):
         warn(warning)
     try:
         with progress("Drawing") as report:
@@ -124,3 +130,12 @@ def _draw_prompts(batch: _Batch, json: bool) -> None:
     print_batch(result, bad, sheet, json=json, console=stdout())
     if bad or result.failed:
         raise typer.Exit(1)
+
+
+def _driver_warnings(bundle: Bundle, devices: Sequence[Device], compute: ComputePrecision | None) -> list[str]:
+    """Return what the drivers' quirks may spoil; a device that cannot draw the bundle is a fault of the batch."""
+    found: dict[str, None] = {}
+    for device in devices:
+        with suppress(DeviceError):
+            found |= dict.fromkeys(driver_warnings(bundle, select_program(bundle, device, compute), device))
+    return list(found)

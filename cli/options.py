@@ -74,6 +74,13 @@ ComputeOption = Annotated[
         help="What kernels pass on to each other: floats, or half floats, for GPUs with shader-f16. Sums are floats.",
     ),
 ]
+ProgramOption = Annotated[
+    ComputePrecision | None,
+    typer.Option(
+        "--compute",
+        help="Which of the bundle's programs: between kernels floats, or half floats; by default what the GPU offers.",
+    ),
+]
 StepsOption = Annotated[
     int, typer.Option(min=1, help="UNet calls per image; they weigh the stages in an image's time.")
 ]

@@ -32,7 +32,8 @@ def main() -> None:
             summary = wgtune.build_bundle(replace(request, device=devices[args.device]), store)
     else:
         summary = wgtune.build_bundle(request, None)
-    print(f"{summary.kernels} kernels, {summary.from_records} of them from records, {summary.nbytes / 2**20:.0f} MiB")
+    (program,) = summary.programs
+    print(f"{program.kernels} kernels, {program.from_records} of them from records, {summary.nbytes / 2**20:.0f} MiB")
 
     pipe = wgtune.StableDiffusionPipeline.from_bundle(args.output)
     generator = torch.Generator().manual_seed(7)

@@ -8,6 +8,7 @@ Modules, in reading order:
 - `program_choice`: each kernel's program: own record, borrowed schedule or baseline
 - `shared_shaders`: one module for shaders that differ only in constants
 - `dispatch_times`: how long dispatches may take, and programs that keep to it
+- `planned_program`: one of the bundle's programs: its kernels, its plan, and what it needs
 - `assembly`: captured stages and programs to one plan
 - `call_order`: the order of a stage's calls that takes the least memory
 - `glue`: the hand-written shaders between the networks

@@ -97,6 +97,22 @@ def _named(specs: list[TensorSpec], name: str) -> TensorSpec:
     raise BundleError(f"the capture has no tensor {name!r}", f"delete {captures} and build again")
 
 
+class ShaderFiles:
+    """The WGSL files of a bundle. Equal shaders are one file, also where several plans have them."""
+
+    def __init__(self) -> None:
+        self._files: dict[tuple[str, str], str] = {}
+
+    def file(self, name: str, shader: Shader) -> str:
+        """Return the path of a shader, which is named after ``name`` where it is new."""
+        key = (shader.entry, shader.source)
+        if key not in self._files:
+            stem = re.sub(r"[^A-Za-z0-9_]", "_", name)
+            number = sum(1 for file in self._files.values() if re.fullmatch(rf"kernels/{stem}-\d+\.wgsl", file))
+            self._files[key] = f"kernels/{stem}-{number}.wgsl"
+        return self._files[key]
+
+
 @dataclass
 class Assembled:
     """A plan, its shaders' WGSL by path, and the buffers that intermediates share."""
@@ -132,7 +148,12 @@ class _Launch:
 
 
 def assemble(
-    capture: Capture, tensors: PipelineTensors, programs: Mapping[str, Program], layout: ShardLayout, max_calls: int
+    capture: Capture,
+    tensors: PipelineTensors,
+    programs: Mapping[str, Program],
+    layout: ShardLayout,
+    max_calls: int,
+    files: ShaderFiles,
 ) -> Assembled:
     """Assemble the plan of a pipeline.
 
@@ -142,11 +163,12 @@ def assemble(
         programs: each kernel's program, by kernel id.
         layout: where each weight and constant lies.
         max_calls: UNet calls of the longest scheduler run.
+        files: the shaders of the bundle's other plans, to which this one's are added.
 
     Raises:
         BundleError: a dispatch would bind one buffer both read-only and writable, or reads what nothing has written.
     """
-    return _Assembler(capture, tensors, programs, layout, max_calls).run()
+    return _Assembler(capture, tensors, programs, layout, max_calls, files).run()
 
 
 @dataclass
@@ -156,6 +178,7 @@ class _Assembler:
     programs: Mapping[str, Program]
     layout: ShardLayout
     max_calls: int
+    files: ShaderFiles
     plan: Plan = field(default_factory=lambda: Plan([], {}, [], {}))
 
     def __post_init__(self) -> None:
@@ -226,7 +249,7 @@ class _Assembler:
                     args.append(_Shared(temps[operand.index], operand.offset, operand.nbytes))
                     continue
                 if operand.space in ("param", "constant"):
-                    slot = self.layout.slots[(stage.name, operand.space, operand.index)]
+                    slot = self.layout.slot(stage, operand)
                     base = BufferRange(shards[slot.shard], slot.offset, slot.nbytes)
                 else:
                     specs = stage.inputs if operand.space == "input" else stage.outputs
@@ -266,9 +289,7 @@ class _Assembler:
     def _shader(self, name: str, shader: Shader) -> int:
         key = (shader.entry, shader.source)
         if key not in self._shader_index:
-            stem = re.sub(r"[^A-Za-z0-9_]", "_", name)
-            number = sum(1 for file in self._sources if re.fullmatch(rf"kernels/{stem}-\d+\.wgsl", file))
-            file = f"kernels/{stem}-{number}.wgsl"
+            file = self.files.file(name, shader)
             self._sources[file] = shader.source
             self._writable.append([kind == "storage" for kind in binding_types(shader.source)])
             self._shader_index[key] = len(self.plan.shaders)

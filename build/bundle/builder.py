@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 
 from ...database.reader import Reader
 from ...database.schema.records import DeviceInfo
 from ...devices.limits import Tier, find_tier
-from ...devices.program import Program
-from ...support.enums import Match, WeightPrecision
+from ...support.enums import ComputePrecision, Match, WeightPrecision
 from ...support.errors import BundleError, UsageError
-from ...support.formatting import duration, size
+from ...support.formatting import size
 from ...tuner.capture.sources import ModelSource, resolve_model
 from ...tuner.capture.weights.checkpoint import Checkpoint
 from ...tuner.ir import Capture, CaptureOptions
@@ -24,36 +22,29 @@ from ..format.documents import MEASURED, PROVENANCE
 from ..format.manifest import (
     FORMAT,
     MANIFEST,
-    PLAN,
-    BorrowedInfo,
-    DispatchesInfo,
     FileInfo,
     ImageInfo,
     Manifest,
     ModelInfo,
-    Requirements,
     SchedulersInfo,
     TableInfo,
-    TunedInfo,
 )
 from ..format.sampler_tables import Sampler, SamplerTable, make_tables, pack_table
-from .assembly import Assembled, assemble, find_pipeline_tensors
+from .assembly import ShaderFiles, find_pipeline_tensors
 from .atomic_folder import check_target, replace_folder
-from .device_limits import check_plan, check_tensors, required_limits
-from .dispatch_times import LONGEST_S, limit_dispatches
+from .device_limits import check_tensors
 from .documents import make_provenance
-from .program_choice import (
-    ProgramChoice,
-    borrowed_kernels,
-    choose_programs,
-    count_searched,
-    measured_seconds,
-    stage_seconds,
-    untuned_share,
+from .planned_program import (
+    ChosenKernels,
+    PlannedProgram,
+    ProgramSummary,
+    Selection,
+    choose_kernels,
+    plan_program,
+    summarise,
 )
-from .shared_shaders import share_shaders
 from .tokenizer import tokenizer_files
-from .weights import ShardLayout, ShardWriter, layout_shards
+from .weights import ShardLayout, ShardWriter, StoredTensors, layout_shards, stored_tensors
 
 ProgressCallback = Callable[[str, float], None]
 """Receives the current step and the share of the whole that is done, from 0 to 1."""
@@ -67,15 +58,17 @@ class BuildRequest:
     """What to build.
 
     ``model`` is what `resolve_model` understands and has weights. ``device`` is the device whose records are used, None
-    for baselines only. ``max_steps`` is the largest number of inference steps that the bundle offers; ``steps`` is the
-    usual number, for which times and shares are estimated. ``page`` puts the page into the bundle. ``borrow`` is the
-    farthest device whose schedule a kernel without a record may use.
+    for baselines only. ``compute`` are the precisions of which the bundle has a program each, by default the one in
+    ``options``; a device runs the half floats' where it can. ``max_steps`` is the largest number of inference steps
+    that the bundle offers; ``steps`` is the usual number, for which times and shares are estimated. ``page`` puts the
+    page into the bundle. ``borrow`` is the farthest device whose schedule a kernel without a record may use.
     """
 
     model: str
     output: Path
     device: DeviceInfo | None = None
     options: CaptureOptions = field(default_factory=CaptureOptions)
+    compute: tuple[ComputePrecision, ...] = ()
     tier: Tier = field(default_factory=lambda: find_tier("default"))
     samplers: tuple[Sampler, ...] = tuple(Sampler)
     max_steps: int = 50
@@ -86,42 +79,19 @@ class BuildRequest:
 
 @dataclass(frozen=True)
 class BuildSummary:
-    """What was built.
+    """What was built: ``weight_bytes`` of ``weights``, and its programs in the manifest's order.
 
-    - ``from_records`` kernels run a schedule verified on the device, of which ``searched`` were found by search; for
-      the others the baseline is as fast as any
-    - ``borrowed``: kernels that run schedules verified on another device only
-    - ``from_baseline`` kernels run their untuned baseline, unmeasured, and take ``baseline_time_share`` of an image's
-      time (estimated; None where nothing was measured)
-    - ``measured_s``: sum of the records' times for one batch of images, in seconds
-    - ``stage_records_s``: the same for one run of each stage, without the stages of which a kernel has no record
-    - ``scratch_bytes``: memory of intermediates; ``weight_bytes``: memory of weights, which are ``weights``
-    - ``longest_dispatch_s``: estimated time of the longest dispatch on a slow GPU, in seconds; ``sliced`` kernels run
-      in slices of their grids, because they would take longer
-    - ``warnings``: sentences for the user
+    ``nbytes`` are those of all files. ``warnings`` are sentences for the user.
     """
 
     folder: Path
-    kernels: int
-    from_records: int
-    searched: int
-    from_baseline: int
-    baseline_time_share: float | None
-    measured_s: float
-    dispatches: int
     nbytes: int
     weight_bytes: int
-    scratch_bytes: int
-    limits: dict[str, int]
-    features: tuple[str, ...]
+    weights: WeightPrecision
     samplers: tuple[str, ...]
+    programs: tuple[ProgramSummary, ...]
     warnings: tuple[str, ...]
     seconds: float
-    borrowed: tuple[BorrowedInfo, ...] = ()
-    stage_records_s: Mapping[str, float] = field(default_factory=dict)
-    weights: WeightPrecision = WeightPrecision.F32
-    longest_dispatch_s: float = 0.0
-    sliced: int = 0
 
 
 def _silent(what: str, done: float) -> None:
@@ -150,19 +120,20 @@ def build_bundle(request: BuildRequest, store: Reader | None, progress: Progress
     page = _page_files() if request.page else []
     source, model_folder = _weighted_source(request.model)
     prepared = _prepare(request, source, store, progress, warnings.append)
-    weights = _open_weights(prepared.capture, source)
+    weights = _open_weights(prepared.captures[0], source)
     files, prompt = tokenizer_files(model_folder / "tokenizer", source.token_length)
     tables = {}
     for sampler, table in prepared.tables.items():
         name = f"schedulers/{sampler.value}.bin"
         files[name], runs = pack_table(table)
         tables[sampler.value] = TableInfo(name, sampler.class_name, runs)
-    files |= {name: text.encode("utf-8") for name, text in prepared.assembled.sources.items()}
-    files[PLAN] = prepared.assembled.plan.to_json()
-    files[PROVENANCE] = make_provenance(
-        prepared.capture, prepared.choices, prepared.programs, prepared.assembled, store
-    ).to_json()
-    infos = {name: FileInfo(len(data), hashlib.sha256(data).hexdigest()) for name, data in files.items()}
+    files[PROVENANCE] = make_provenance(prepared.programs, store).to_json()
+    of_programs = _program_files(prepared.programs)
+    files |= {name: data for name, (data, _) in of_programs.items()}
+    infos = {
+        name: FileInfo(len(data), hashlib.sha256(data).hexdigest(), of_programs[name][1] if name in of_programs else ())
+        for name, data in files.items()
+    }
     with replace_folder(request.output) as folder:
         for name, data in files.items():
             _write(folder / name, data)
@@ -172,16 +143,14 @@ def build_bundle(request: BuildRequest, store: Reader | None, progress: Progress
         manifest = Manifest(
             format=FORMAT,
             wgtune=metadata.version("wgtune"),
-            model=ModelInfo(source.name, prepared.capture.key, request.options.weights),
+            model=ModelInfo(source.name, request.options.weights),
             image=prepared.image,
             tier=request.tier.name,
-            requires=prepared.requires,
-            tuned=_tuned_info(request, prepared),
+            programs=tuple(program.info for program in prepared.programs),
             prompt=prompt,
             schedulers=SchedulersInfo(prepared.default.value, source.scheduler, tables),
             files=dict(sorted(infos.items())),
             documents=(PROVENANCE,),
-            dispatches=prepared.dispatches,
         )
         # Last, so that a folder with a manifest is whole.
         _write(folder / MANIFEST, manifest.to_json())
@@ -191,19 +160,15 @@ def build_bundle(request: BuildRequest, store: Reader | None, progress: Progress
 
 @dataclass
 class _Prepared:
-    """What is made of the model before anything is written."""
+    """What is made of the model before anything is written; ``programs`` are in the manifest's order."""
 
-    capture: Capture
+    captures: list[Capture]
     image: ImageInfo
-    requires: Requirements
     default: Sampler
     tables: dict[Sampler, SamplerTable]
-    choices: dict[str, ProgramChoice]
-    programs: dict[str, Program]
-    """Those of the choices, with shared shaders."""
+    stored: list[StoredTensors]
     layout: ShardLayout
-    assembled: Assembled
-    dispatches: DispatchesInfo
+    programs: list[PlannedProgram]
 
 
 def _weighted_source(model: str) -> tuple[ModelSource, Path]:
@@ -226,51 +191,78 @@ def _prepare(
     progress: ProgressCallback,
     warn: Callable[[str], None],
 ) -> _Prepared:
-    """Capture the model, choose each kernel's program, and assemble the plan."""
+    """Capture the model for each precision, choose the kernels' programs, and assemble the plans."""
     from ...tuner.capture.model_capture import capture_model
 
     progress("capture the model", 0.0)
-    capture = capture_model(source, request.options, progress=lambda what: progress(what, 0.02))
-    tensors = find_pipeline_tensors(capture)
-    check_tensors(capture, request.tier)
+    captures = [
+        capture_model(source, replace(request.options, compute=compute), progress=lambda what: progress(what, 0.02))
+        for compute in ComputePrecision
+        if compute in (request.compute or (request.options.compute,))
+    ]
+    tensors = [find_pipeline_tensors(capture) for capture in captures]
+    for capture in captures:
+        check_tensors(capture, request.tier)
     progress("tabulate the schedulers", 0.1)
     default, tables = make_tables(source.scheduler, request.samplers, request.max_steps, warn)
-    choices = choose_programs(
-        capture,
-        request.tier,
-        store,
-        request.device,
-        lambda done, total: progress(f"kernel {done} of {total}", 0.15 + 0.35 * done / max(1, total)),
-        warn,
-        request.borrow,
-        request.steps,
-    )
-    choices, dispatches = limit_dispatches(capture.kernels, choices, request.device)
-    if dispatches.longest_s > LONGEST_S:
-        warn(
-            f"a dispatch may take {duration(dispatches.longest_s)} on a slow GPU, where Windows resets it after 2 s: "
-            "its grid has too few workgroups to be divided further"
-        )
-    layout = layout_shards(capture.stages)
-    programs = share_shaders({kernel: choice.program for kernel, choice in choices.items()})
+    selection = Selection(request.tier, store, request.device, request.borrow, request.steps)
+    chosen: list[ChosenKernels] = []
+    for capture in captures:
+        before = len(chosen)
+
+        def report(done: int, total: int, before: int = before) -> None:
+            share = (before + done / max(1, total)) / len(captures)
+            progress(f"kernel {done} of {total}", 0.15 + (_WEIGHTS_FROM - 0.15) * share)
+
+        chosen.append(choose_kernels(capture, selection, report, warn))
+    stored = stored_tensors(*(capture.stages for capture in captures))
+    layout = layout_shards(stored)
     max_calls = max(run.calls for table in tables.values() for run in table.runs.values())
-    assembled = assemble(capture, tensors, programs, layout, max_calls)
-    limits = required_limits(assembled.plan, programs.values())
-    check_plan(limits, request.tier)
-    features = {feature for program in programs.values() for feature in program.needs.features}
-    _, _, height, width = tensors.image.shape
+    files = ShaderFiles()
+    programs = [
+        plan_program(kernels, io, selection, layout, max_calls, files)
+        for kernels, io in zip(chosen, tensors, strict=True)
+    ]
+    _warn_of_untuned(programs, request.model, warn)
+    _, _, height, width = tensors[0].image.shape
     return _Prepared(
-        capture,
-        ImageInfo(width, height, request.options.batch, request.options.guidance, tensors.latent),
-        Requirements(limits, tuple(sorted(features))),
+        captures,
+        ImageInfo(width, height, request.options.batch, request.options.guidance, tensors[0].latent),
         default,
         tables,
-        choices,
-        programs,
+        stored,
         layout,
-        assembled,
-        dispatches,
+        # A runtime takes the first that it can run: the one that needs a feature comes before the one that does not.
+        programs[::-1],
     )
+
+
+def _warn_of_untuned(programs: Sequence[PlannedProgram], model: str, warn: Callable[[str], None]) -> None:
+    """Warn where visitors whose GPU can run the last of ``programs`` run less tuned kernels than others do."""
+    measured = [program.info.tuned.kernels - program.info.tuned.from_baseline for program in programs]
+    if measured[-1] < measured[0]:
+        last = programs[-1].info
+        warn(
+            f"visitors whose GPU has {' and '.join(last.requires.features)} run the program for {last.compute.value}, "
+            f"in which {measured[-1]} of {last.tuned.kernels} kernels are tuned, and {measured[0]} of "
+            f"{programs[0].info.tuned.kernels} are in the one for {programs[0].info.compute.value} "
+            f"(`wgtune tune --model {model} --compute {last.compute.value}`)"
+        )
+
+
+def _program_files(programs: Sequence[PlannedProgram]) -> dict[str, tuple[bytes, tuple[str, ...]]]:
+    """Return the content of plans and shaders by path, each with the plans that use it; none where all do."""
+    files: dict[str, bytes] = {}
+    users: dict[str, list[str]] = {}
+    for program in programs:
+        own = {name: text.encode("utf-8") for name, text in program.assembled.sources.items()}
+        own[program.info.plan] = program.assembled.plan.to_json()
+        files |= own
+        for name in own:
+            users.setdefault(name, []).append(program.info.plan)
+    return {
+        name: (data, tuple(users[name]) if len(users[name]) < len(programs) else ()) for name, data in files.items()
+    }
 
 
 def _open_weights(capture: Capture, source: ModelSource) -> dict[str, Checkpoint]:
@@ -281,22 +273,6 @@ def _open_weights(capture: Capture, source: ModelSource) -> dict[str, Checkpoint
     for name, weights in found.items():
         check_weights(capture.stages[name], weights)
     return found
-
-
-def _tuned_info(request: BuildRequest, prepared: _Prepared) -> TunedInfo:
-    """Count the kernels by where their schedules come from."""
-    borrowed = borrowed_kernels(prepared.capture, prepared.choices, request.steps)
-    from_records = sum(1 for choice in prepared.choices.values() if choice.record is not None)
-    return TunedInfo(
-        device=request.device.key if request.device is not None else "",
-        software=request.device is not None and request.device.software,
-        created=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        kernels=len(prepared.choices),
-        from_records=from_records,
-        from_baseline=len(prepared.choices) - from_records - sum(group.kernels for group in borrowed),
-        baseline_time_share=untuned_share(prepared.capture, prepared.choices, request.steps),
-        borrowed=borrowed,
-    )
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -313,7 +289,9 @@ def _page_files() -> list[tuple[str, Path]]:
     taken = [
         name
         for name, _ in files
-        if name in (MANIFEST, PLAN, PROVENANCE, MEASURED) or name.split("/")[0] in ("kernels", "weights")
+        if name in (MANIFEST, PROVENANCE, MEASURED)
+        or name.startswith("plan")
+        or name.split("/")[0] in ("kernels", "weights")
     ]
     if taken:
         raise BundleError(f"the page's file {taken[0]} would overwrite the bundle's own")
@@ -332,8 +310,9 @@ def _write_weights(
         progress(f"weights, {size(done)} of {size(total)}", _WEIGHTS_FROM + (0.99 - _WEIGHTS_FROM) * done / total)
 
     with ShardWriter(folder, prepared.layout, report) as writer:
-        for stage in prepared.capture.stages.values():
-            writer.write_stage(stage, transform_weights(stage, weights[stage.name]))
+        for stored in prepared.stored:
+            stage = prepared.captures[0].stages[stored.stage]
+            writer.write_stage(stored, transform_weights(stage, weights[stage.name]))
     return {
         ShardLayout.file(shard): FileInfo(nbytes, digest)
         for shard, (nbytes, digest) in enumerate(zip(prepared.layout.sizes, writer.digests, strict=True))
@@ -345,24 +324,11 @@ def _summary(
 ) -> BuildSummary:
     return BuildSummary(
         folder=request.output,
-        kernels=manifest.tuned.kernels,
-        from_records=manifest.tuned.from_records,
-        searched=count_searched(prepared.choices),
-        from_baseline=manifest.tuned.from_baseline,
-        baseline_time_share=manifest.tuned.baseline_time_share,
-        measured_s=measured_seconds(prepared.capture, prepared.choices, request.steps),
-        dispatches=sum(len(stage) for stage in prepared.assembled.plan.stages.values()),
         nbytes=sum(info.nbytes for info in manifest.files.values()),
         weight_bytes=sum(prepared.layout.sizes),
-        scratch_bytes=prepared.assembled.memory.nbytes,
-        limits=manifest.requires.limits,
-        features=manifest.requires.features,
+        weights=manifest.model.weights,
         samplers=tuple(manifest.schedulers.tables),
+        programs=tuple(summarise(program, request.steps) for program in prepared.programs),
         warnings=tuple(warnings),
         seconds=seconds,
-        borrowed=manifest.tuned.borrowed,
-        stage_records_s=stage_seconds(prepared.capture, prepared.choices),
-        weights=manifest.model.weights,
-        longest_dispatch_s=prepared.dispatches.longest_s,
-        sliced=prepared.dispatches.sliced,
     )

@@ -14,8 +14,8 @@ from ...support.enums import AttentionForm
 from ...support.errors import BundleError
 from ...tuner.compiled.kernel_program import KernelProgram
 from ...tuner.ir import CaptureOptions
-from ..format.documents import PROVENANCE, read_provenance
-from ..format.reader import Bundle
+from ..format.documents import PROVENANCE, KernelSource, read_provenance
+from ..format.reader import Bundle, BundleProgram
 
 _NAMED = re.compile(r"kernels/(.+_[0-9a-f]{8})-\d+\.wgsl")
 """A kernel's name ends in digits of its id; glue has none."""
@@ -30,37 +30,49 @@ class KernelWork:
     launches: Mapping[str, int]
 
 
-def bundle_options(bundle: Bundle) -> CaptureOptions:
-    """Return the options that the bundle's model was captured with, as far as its manifest tells them."""
+def bundle_options(bundle: Bundle, program: BundleProgram) -> CaptureOptions:
+    """Return the options that a program's model was captured with, as far as the manifest tells them."""
     image, weights = bundle.manifest.image, bundle.manifest.model.weights
-    told = read_provenance(bundle)
-    names = [one.name for one in told.kernels] if told else [shader.file for shader in bundle.plan.shaders]
+    told = _told(bundle, program)
+    names = [one.name for one in told] if told is not None else [shader.file for shader in program.plan.shaders]
     split = any("attention_scores" in name for name in names)
     attention = AttentionForm.SPLIT if split else AttentionForm.FUSED
     tier = TIERS.get(bundle.manifest.tier, TIERS["default"])
     most = tier.limits["maxStorageBufferBindingSize"]
-    return CaptureOptions(image.width, image.height, image.batch, image.guidance, most, weights, attention)
+    return CaptureOptions(
+        width=image.width,
+        height=image.height,
+        batch=image.batch,
+        guidance=image.guidance,
+        max_binding=most,
+        weights=weights,
+        attention=attention,
+        compute=program.info.compute,
+    )
 
 
-def bundle_programs(bundle: Bundle, steps: int, work: Mapping[str, KernelWork]) -> list[KernelProgram]:
-    """Return the bundle's shaders by the kernel that they are named after; hand-written glue is left out.
+def bundle_programs(
+    bundle: Bundle, program: BundleProgram, steps: int, work: Mapping[str, KernelWork]
+) -> list[KernelProgram]:
+    """Return a program's shaders by the kernel that they are named after; hand-written glue is left out.
 
     ``work`` is by the kernel's name; the FLOPs of a kernel that it lacks are unknown, and the launches are then those
     of its first shader. Where the bundle does not tell which shaders a kernel has, one that two kernels share is named
     after the first: what runs just before a kernel's own shaders is told as `KernelProgram.before`. Raises BundleError
     for a damaged bundle.
     """
-    owners = [_owner(shader.file) for shader in bundle.plan.shaders]
+    plan = program.plan
+    owners = [_owner(shader.file) for shader in plan.shaders]
     shaders: dict[int, Shader] = {
         index: Shader(shader.entry, bundle.read(shader.file).decode(), (1, 1, 1))
-        for index, shader in enumerate(bundle.plan.shaders)
+        for index, shader in enumerate(plan.shaders)
         if owners[index]
     }
-    own, told = _shaders_by_kernel(bundle, shaders)
-    options = bundle_options(bundle)
+    own, told = _shaders_by_kernel(bundle, program, shaders)
+    options = bundle_options(bundle, program)
     dispatches: Counter[tuple[str, int]] = Counter()
     before: dict[str, Counter[int]] = {name: Counter() for name in own}
-    for stage, sequence in bundle.plan.stages.items():
+    for stage, sequence in plan.stages.items():
         indices = [dispatch.shader for dispatch in sequence]
         for index, previous in zip(indices, [None, *indices], strict=False):
             dispatches[stage, index] += options.runs_per_image(stage, steps)
@@ -72,7 +84,7 @@ def bundle_programs(bundle: Bundle, steps: int, work: Mapping[str, KernelWork]) 
         if known is not None:
             launches = {stage: runs * options.runs_per_image(stage, steps) for stage, runs in known.launches.items()}
         else:
-            counted = {stage: dispatches[stage, indices[0]] for stage in bundle.plan.stages}
+            counted = {stage: dispatches[stage, indices[0]] for stage in plan.stages}
             launches = {stage: count for stage, count in counted.items() if count}
         shared = before[name].most_common(1)
         found.append(
@@ -88,16 +100,24 @@ def bundle_programs(bundle: Bundle, steps: int, work: Mapping[str, KernelWork]) 
     return found
 
 
-def _shaders_by_kernel(bundle: Bundle, shaders: Collection[int]) -> tuple[dict[str, list[int]], bool]:
+def _told(bundle: Bundle, program: BundleProgram) -> tuple[KernelSource, ...] | None:
+    """Return what the bundle tells of the program's kernels; None where it does not."""
+    told = read_provenance(bundle)
+    return told.programs.get(program.info.plan) if told is not None else None
+
+
+def _shaders_by_kernel(
+    bundle: Bundle, program: BundleProgram, shaders: Collection[int]
+) -> tuple[dict[str, list[int]], bool]:
     """Return the indices of each kernel's shaders, those of ``shaders``, and whether the bundle itself tells them."""
     found: dict[str, list[int]] = {}
-    told = read_provenance(bundle)
+    told = _told(bundle, program)
     if told is None:
         for index in shaders:
-            found.setdefault(_owner(bundle.plan.shaders[index].file), []).append(index)
+            found.setdefault(_owner(program.plan.shaders[index].file), []).append(index)
         return found, False
-    places = {shader.file: index for index, shader in enumerate(bundle.plan.shaders) if index in shaders}
-    for kernel in told.kernels:
+    places = {shader.file: index for index, shader in enumerate(program.plan.shaders) if index in shaders}
+    for kernel in told:
         if not kernel.shaders or not places.keys() >= set(kernel.shaders):
             raise BundleError(f"{PROVENANCE} names shaders of {kernel.name} that the plan lacks", "build it again")
         found[kernel.name] = [places[file] for file in kernel.shaders]

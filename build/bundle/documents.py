@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -12,47 +12,44 @@ from pathlib import Path
 from ...database.reader import Reader
 from ...database.schema.records import Record, SessionRecord
 from ...devices.device import Device
-from ...devices.program import Program
 from ...support.errors import BundleError
 from ...support.hashing import digest_of
-from ...tuner.ir import Capture
 from ..format.documents import (
     MEASURED,
     KernelSource,
     MeasuredDocument,
+    ProgramTimes,
     ProvenanceDocument,
     SourceSession,
     SourceTrial,
-    StageTime,
 )
 from ..format.manifest import MANIFEST, FileInfo
 from ..format.reader import Bundle
-from .assembly import Assembled
-from .program_choice import ProgramChoice
+from .planned_program import PlannedProgram
 
 
-def make_provenance(
-    capture: Capture,
-    choices: Mapping[str, ProgramChoice],
-    programs: Mapping[str, Program],
-    assembled: Assembled,
-    store: Reader | None,
-) -> ProvenanceDocument:
+def make_provenance(programs: Sequence[PlannedProgram], store: Reader | None) -> ProvenanceDocument:
     """Return the document that names the record, the lender or the baseline of every kernel's program.
 
-    Args:
-        capture: the kernels.
-        choices: where their programs come from, by kernel id; the document keeps this order.
-        programs: the programs as they are in the plan, with shared shaders.
-        assembled: the plan.
-        store: the database that the records were read from, None for baselines only.
+    ``store`` is the database that the records were read from, None for baselines only.
     """
     kept = {one.session_id: one for one in store.sessions()} if store is not None else {}
-    files = {(one.entry, assembled.sources[one.file]): one.file for one in assembled.plan.shaders}
     sessions: dict[str, SourceSession] = {}
-    kernels = []
-    for kernel_id, choice in choices.items():
-        program = programs[kernel_id]
+    told = {one.info.plan: tuple(_kernel_sources(one, store, kept, sessions)) for one in programs}
+    return ProvenanceDocument(sessions, told)
+
+
+def _kernel_sources(
+    planned: PlannedProgram,
+    store: Reader | None,
+    kept: Mapping[int, SessionRecord],
+    sessions: dict[str, SourceSession],
+) -> Iterator[KernelSource]:
+    """Yield where each kernel's program comes from; the sessions of records are added to ``sessions``."""
+    assembled, kernels = planned.assembled, planned.kernels
+    files = {(one.entry, assembled.sources[one.file]): one.file for one in assembled.plan.shaders}
+    for kernel_id, choice in kernels.choices.items():
+        program = planned.programs[kernel_id]
         shaders = [program.shaders[dispatch.shader] for dispatch in program.dispatches]
         record = choice.record or (choice.borrowed.record if choice.borrowed else None)
         trial = None
@@ -60,18 +57,15 @@ def make_provenance(
             session = kept[record.session_id]
             sessions.setdefault(session.uid, _session(session, store, record))
             trial = _trial(session, record)
-        kernels.append(
-            KernelSource(
-                name=capture.kernels[kernel_id].name,
-                workload=kernel_id,
-                program=choice.program.digest,
-                shaders=tuple(dict.fromkeys(files[shader.entry, shader.source] for shader in shaders)),
-                source="record" if choice.record else "borrowed" if choice.borrowed else "baseline",
-                match=choice.borrowed.match.value if choice.borrowed else None,
-                trial=trial,
-            )
+        yield KernelSource(
+            name=kernels.capture.kernels[kernel_id].name,
+            workload=kernel_id,
+            program=choice.program.digest,
+            shaders=tuple(dict.fromkeys(files[shader.entry, shader.source] for shader in shaders)),
+            source="record" if choice.record else "borrowed" if choice.borrowed else "baseline",
+            match=choice.borrowed.match.value if choice.borrowed else None,
+            trial=trial,
         )
-    return ProvenanceDocument(sessions, tuple(kernels))
 
 
 def _session(session: SessionRecord, store: Reader, record: Record) -> SourceSession:
@@ -94,21 +88,18 @@ def _trial(session: SessionRecord, record: Record) -> SourceTrial:
     )
 
 
-def store_measured(
-    folder: Path, device: Device, stages: Sequence[StageTime], records_s: Mapping[str, float]
-) -> MeasuredDocument:
+def store_measured(folder: Path, device: Device, programs: Mapping[str, ProgramTimes]) -> MeasuredDocument:
     """Add times of the stages to the bundle in ``folder``, in place of earlier ones.
 
     Args:
         folder: a whole bundle.
         device: what ran the stages.
-        stages: their times.
-        records_s: sums of the kernels' records in seconds, by stage.
+        programs: the times, by the programs' plans.
 
     Raises:
         BundleError: the folder holds no bundle, or cannot be written.
     """
-    made = MeasuredDocument(device.key, device.driver, _utc(datetime.now(timezone.utc)), tuple(stages), dict(records_s))
+    made = MeasuredDocument(device.key, device.driver, _utc(datetime.now(timezone.utc)), dict(programs))
     manifest = Bundle.open(folder).manifest
     data = made.to_json()
     info = FileInfo(len(data), hashlib.sha256(data).hexdigest())

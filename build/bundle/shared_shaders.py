@@ -26,6 +26,9 @@ _FIXED = re.compile(r"@workgroup_size|var<workgroup|\bvar \w+ : array<")
 _LOOP = re.compile(r"\bfor \([^{}]*\) \{[^{}]*\}")
 """A loop without a block in it."""
 
+_DIRECTIVES = re.compile(r"\A(?:(?:enable|requires|diagnostic)\b[^;]*;\s*)*")
+"""What must stand before all declarations."""
+
 _MULTIPLY_ADD = re.compile(r"^\s*(\w+) = \1 \+ \(.* \* .*\);$", re.MULTILINE)
 _LEAST = 8
 """Multiply-adds, of vectors or scalars, that a loop must write out to count as the one that does the work."""
@@ -102,7 +105,8 @@ def _joined(texts: Sequence[_Text]) -> tuple[str, list[tuple[int, ...]]]:
     words = [tuple(known[index] for known in members) for index in range(len(texts))]
     if not members:  # only the sizes of storage buffers differ
         return source, words
-    return declaration(len(_STORAGE_BINDING.findall(source)), len(members)) + source, words
+    declared = declaration(len(_STORAGE_BINDING.findall(source)), len(members))
+    return _DIRECTIVES.sub(lambda found: found[0] + declared, source, count=1), words
 
 
 def _factor(known: tuple[int, ...], column: tuple[int, ...]) -> int | None:

@@ -7,19 +7,55 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
 
 import numpy as np
 
 from ...support.errors import BundleError
-from ...tuner.ir import Stage, TensorSpec
+from ...tuner.ir import Operand, Stage, TensorSpec
 from ..format.buffer_sharing import aligned
 
 SHARD_BYTES = 64 << 20
 """Largest shard, unless a single tensor is larger: small enough to show progress while it is fetched and hashed."""
 
-TensorKey = tuple[str, Literal["param", "constant"], int]
-"""Stage, space and index of a tensor that a shard holds."""
+TensorKey = tuple[str, int | str]
+"""Stage, and a weight's index or a constant's SHA-256."""
+
+
+@dataclass(frozen=True)
+class StoredTensors:
+    """What shards hold of one network for all of a bundle's programs.
+
+    ``used`` are the indices in ``params`` of the weights that any program reads; ``constants`` are by their SHA-256.
+    """
+
+    stage: str
+    params: list[TensorSpec]
+    used: frozenset[int]
+    constants: dict[str, np.ndarray]
+
+
+def stored_tensors(*captured: Mapping[str, Stage]) -> list[StoredTensors]:
+    """Return what the shards of several captures of one model hold, network by network.
+
+    Raises:
+        ValueError: the captures' weights are not the same.
+    """
+    stored = []
+    for name, first in captured[0].items():
+        used: set[int] = set()
+        constants: dict[str, np.ndarray] = {}
+        for stage in (stages[name] for stages in captured):
+            if (stage.params, stage.weight_formats) != (first.params, first.weight_formats):
+                raise ValueError(f"the captures of {name} differ in their weights")
+            operands = {(o.space, o.index) for call in stage.calls for o in call.operands}
+            used |= {index for space, index in operands if space == "param"}
+            constants |= {_digest(c): c for i, c in enumerate(stage.constants) if ("constant", i) in operands}
+        stored.append(StoredTensors(name, first.params, frozenset(used), constants))
+    return stored
+
+
+def _digest(constant: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(constant).tobytes()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -38,23 +74,24 @@ class ShardLayout:
     slots: dict[TensorKey, ShardSlot] = field(default_factory=dict)
     sizes: list[int] = field(default_factory=list)
 
+    def slot(self, stage: Stage, operand: Operand) -> ShardSlot:
+        """Return where a weight or constant that a call of ``stage`` reads lies."""
+        key = operand.index if operand.space == "param" else _digest(stage.constants[operand.index])
+        return self.slots[stage.name, key]
+
     @staticmethod
     def file(shard: int) -> str:
         """Return the path of a shard inside the bundle."""
         return f"weights/shard-{shard:03d}.bin"
 
 
-def layout_shards(stages: Mapping[str, Stage], shard_bytes: int = SHARD_BYTES) -> ShardLayout:
-    """Place the weights and constants that the stages' calls read, in order, at 256-byte offsets."""
+def layout_shards(stored: Iterable[StoredTensors], shard_bytes: int = SHARD_BYTES) -> ShardLayout:
+    """Place weights and constants, in order, at 256-byte offsets."""
     layout = ShardLayout()
     end = 0
-    for stage in stages.values():
-        used = {(o.space, o.index) for call in stage.calls for o in call.operands}
-        sizes: list[tuple[TensorKey, int]] = []
-        sizes += [((stage.name, "param", i), p.nbytes) for i, p in enumerate(stage.params) if ("param", i) in used]
-        sizes += [
-            ((stage.name, "constant", i), c.nbytes) for i, c in enumerate(stage.constants) if ("constant", i) in used
-        ]
+    for one in stored:
+        sizes: list[tuple[TensorKey, int]] = [((one.stage, i), one.params[i].nbytes) for i in sorted(one.used)]
+        sizes += [((one.stage, digest), constant.nbytes) for digest, constant in one.constants.items()]
         for key, nbytes in sizes:
             if not layout.sizes or aligned(end) + nbytes > shard_bytes:
                 layout.sizes.append(0)
@@ -96,12 +133,12 @@ class ShardWriter:
         elif self._shard >= 0:
             self._file.close()
 
-    def write_stage(self, stage: Stage, params: Iterable[np.ndarray]) -> None:
-        """Write a stage's weights and constants.
+    def write_stage(self, stored: StoredTensors, params: Iterable[np.ndarray]) -> None:
+        """Write a network's weights and constants.
 
         Args:
-            stage: the next stage in the layout's order.
-            params: its weights, in the order of ``stage.params``; each is written before the next is asked for.
+            stored: those of the next network in the layout's order.
+            params: its weights, in the order of ``stored.params``; each is written before the next is asked for.
 
         Raises:
             BundleError: a weight has another shape or dtype than captured, or is not finite.
@@ -109,16 +146,13 @@ class ShardWriter:
         written = 0
         for index, value in enumerate(params):
             written += 1
-            slot = self._layout.slots.get((stage.name, "param", index))
-            if slot is not None and index < len(stage.params):
-                self._write(slot, _checked(stage, stage.params[index], value))
+            if index in stored.used:
+                self._write(self._layout.slots[stored.stage, index], _checked(stored, index, value))
             del value  # with its memory, before the next is made
-        if written != len(stage.params):
-            raise BundleError(f"{stage.name} has {written} weights, the capture expects {len(stage.params)}")
-        for index, constant in enumerate(stage.constants):
-            slot = self._layout.slots.get((stage.name, "constant", index))
-            if slot is not None:
-                self._write(slot, constant)
+        if written != len(stored.params):
+            raise BundleError(f"{stored.stage} has {written} weights, the capture expects {len(stored.params)}")
+        for digest, constant in stored.constants.items():
+            self._write(self._layout.slots[stored.stage, digest], constant)
 
     def _write(self, slot: ShardSlot, value: np.ndarray) -> None:
         if slot.shard != self._shard:
@@ -145,13 +179,14 @@ class ShardWriter:
         self._shard = -1
 
 
-def _checked(stage: Stage, spec: TensorSpec, value: np.ndarray) -> np.ndarray:
+def _checked(stored: StoredTensors, index: int, value: np.ndarray) -> np.ndarray:
+    spec = stored.params[index]
     if value.shape != spec.shape or value.dtype != np.dtype(spec.dtype):
         raise BundleError(
-            f"the weight {spec.name} of {stage.name} is {value.dtype} {value.shape}, "
+            f"the weight {spec.name} of {stored.stage} is {value.dtype} {value.shape}, "
             f"the capture expects {spec.dtype} {spec.shape}",
             "the model's configuration and its weights do not belong together",
         )
     if value.dtype.kind == "f" and not np.isfinite(value).all():
-        raise BundleError(f"the weight {spec.name} of {stage.name} holds numbers that are not finite")
+        raise BundleError(f"the weight {spec.name} of {stored.stage} holds numbers that are not finite")
     return value

@@ -76,11 +76,12 @@ class KernelSource:
 
 @dataclass(frozen=True, config=STRICT)
 class ProvenanceDocument:
-    """The whole of provenance.json: the kernels in the order of their first launch. Glue shaders are hand-written."""
+    """The whole of provenance.json. Glue shaders are hand-written, and not in it."""
 
     sessions: dict[str, SourceSession]
     """By uid."""
-    kernels: tuple[KernelSource, ...]
+    programs: dict[str, tuple[KernelSource, ...]]
+    """By the program's plan: the kernels in the order of their first launch."""
 
     def to_json(self) -> bytes:
         """Return the content of provenance.json."""
@@ -111,17 +112,25 @@ class StageTime:
 
 
 @dataclass(frozen=True, config=STRICT)
+class ProgramTimes:
+    """Times of a program's stages."""
+
+    stages: tuple[StageTime, ...]
+    records_s: dict[str, Seconds]
+    """Sum of the kernels' records for one run of a stage, in seconds, where all of its kernels have one."""
+
+
+@dataclass(frozen=True, config=STRICT)
 class MeasuredDocument:
-    """The whole of measured.json: the bundle's stages as a device ran them."""
+    """The whole of measured.json: the stages of the bundle's programs as a device ran them."""
 
     device: str
     """Key of the device."""
     driver: str
     measured: str
     """When: UTC in ISO 8601."""
-    stages: tuple[StageTime, ...]
-    records_s: dict[str, Seconds]
-    """Sum of the kernels' records for one run of a stage, in seconds, where all of its kernels have one."""
+    programs: dict[str, ProgramTimes]
+    """By the program's plan, as far as the device can run them."""
 
     def to_json(self) -> bytes:
         """Return the content of measured.json."""

@@ -1,4 +1,4 @@
-"""manifest.json: what a bundle is, what it needs, and the size and SHA-256 of its files (docs/bundle.md).
+"""manifest.json: what a bundle is, what its programs need, and the size and SHA-256 of its files (docs/bundle.md).
 
 The types mirror the document; its JSON Schema and the page's TypeScript types are generated from them (`json_schema`).
 """
@@ -17,19 +17,19 @@ from pydantic import (
     PlainSerializer,
     TypeAdapter,
     WithJsonSchema,
+    model_serializer,
 )
 from pydantic.dataclasses import dataclass
 from pydantic_core import from_json
 
-from ...support.enums import WeightPrecision
+from ...support.enums import ComputePrecision, WeightPrecision
 from ...support.errors import BundleError
 from .strict_json import STRICT, Count, not_json, read_document, write_document
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Version of the bundle format that is written and read here."""
 
 MANIFEST = "manifest.json"
-PLAN = "plan.json"
 TOKENIZER = "tokenizer/tokenizer.json"
 
 _NON_FINITE = {"Infinity": math.inf, "-Infinity": -math.inf, "NaN": math.nan}
@@ -68,11 +68,10 @@ SchedulerConfig = Annotated[dict[str, Any], AfterValidator(_with_non_finite), Pl
 
 @dataclass(frozen=True, config=STRICT)
 class ModelInfo:
-    """The model, by its name and the key of its capture."""
+    """The model, by its name."""
 
     name: str
-    capture: str
-    weights: WeightPrecision = WeightPrecision.F32
+    weights: WeightPrecision
     """How the weights lie in the shards and in GPU memory."""
 
 
@@ -130,9 +129,9 @@ class TunedInfo:
     """Kernels that run a schedule measured and verified on the device."""
     from_baseline: Count
     """Kernels that have no record and run untuned."""
-    baseline_time_share: float | None = None
+    baseline_time_share: float | None
     """Estimated share of an image's time that the untuned kernels take; null where nothing was measured."""
-    borrowed: tuple[BorrowedInfo, ...] = ()
+    borrowed: tuple[BorrowedInfo, ...]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -143,6 +142,21 @@ class DispatchesInfo:
     """Estimated seconds of the longest on a slow integrated GPU, or by the device's records where that is longer."""
     sliced: Count
     """Kernels whose dispatches run in slices of their grids, because they would take longer."""
+
+
+@dataclass(frozen=True, config=STRICT)
+class ProgramInfo:
+    """One way to draw: a plan over the bundle's weights, what it needs, and where its kernels come from."""
+
+    plan: str
+    """File of the plan, which also names the program."""
+    compute: ComputePrecision
+    """Which floats kernels pass on to each other."""
+    capture: str
+    """Key of the capture that the plan was made of."""
+    requires: Requirements
+    tuned: TunedInfo
+    dispatches: DispatchesInfo
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -189,33 +203,37 @@ class SchedulersInfo:
 
 @dataclass(frozen=True, config=STRICT)
 class FileInfo:
-    """Size and hash of a file."""
+    """Size and hash of a file, and which programs use it."""
 
     nbytes: Annotated[Count, Field(alias="bytes")]
     sha256: str
     """Lower-case hexadecimal."""
+    plans: tuple[str, ...] = ()
+    """The programs that use the file, by their plans; none for one that all use."""
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, handler: Any) -> dict[str, Any]:
+        return {name: value for name, value in handler(self).items() if name != "plans" or value}
 
 
 @dataclass(frozen=True, config=STRICT)
 class Manifest:
     """The whole of manifest.json."""
 
-    format: Literal[1]
+    format: Literal[2]
     wgtune: str
     """Version of wgtune that built the bundle."""
     model: ModelInfo
     image: ImageInfo
     tier: str
-    requires: Requirements
-    tuned: TunedInfo
+    programs: Annotated[tuple[ProgramInfo, ...], Field(min_length=1)]
+    """A runtime takes the first one that the device can run."""
     prompt: PromptInfo
     schedulers: SchedulersInfo
     files: dict[str, FileInfo]
     """Every file but the manifest and the page, by its path in the bundle."""
     documents: tuple[str, ...] = ()
     """Those of the files that only tell about the bundle: no runtime reads them."""
-    dispatches: DispatchesInfo | None = None
-    """Null in bundles of versions that did not look."""
 
     def to_json(self) -> bytes:
         """Return the content of manifest.json."""
@@ -244,10 +262,26 @@ class Manifest:
         manifest._check()
         return manifest
 
+    def files_of(self, program: ProgramInfo) -> dict[str, FileInfo]:
+        """Return the files that a runtime reads to run ``program``, by their paths."""
+        return {
+            name: info
+            for name, info in self.files.items()
+            if name not in self.documents and (not info.plans or program.plan in info.plans)
+        }
+
     def _check(self) -> None:
         if self.schedulers.default not in self.schedulers.tables:
             raise _damaged(f"the default scheduler {self.schedulers.default!r} has no table")
-        for name in self.files:
+        plans = [program.plan for program in self.programs]
+        for number, plan in enumerate(plans):
+            if plan not in self.files:
+                raise _damaged(f"programs[{number}].plan: {plan!r} is not listed in files")
+            if plan in plans[:number]:
+                raise _damaged(f"programs[{number}].plan: {plan!r} is the plan of another program, too")
+        for name, info in self.files.items():
+            if not set(info.plans) <= set(plans):
+                raise _damaged(f"files.{name}.plans names a plan that no program has")
             # A bundle may come from anywhere: its file names must not lead out of its folder.
             path = PurePosixPath(name)
             if path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name:

@@ -1,4 +1,4 @@
-"""plan.json: buffers, shaders, and per stage a straight line of dispatches (docs/bundle.md, "plan.json").
+"""A plan: buffers, shaders, and per stage a straight line of dispatches (docs/bundle.md, "plan.json").
 
 The types mirror the document; its JSON Schema and the page's TypeScript types are generated from them (`json_schema`).
 """
@@ -14,6 +14,9 @@ from pydantic_core import core_schema
 from ...support.errors import BundleError
 from .buffer_sharing import ALIGNMENT
 from .strict_json import STRICT, Count, read_document, write_document
+
+PLAN = "plan.json"
+"""File of the plan of a bundle's program with floats between kernels."""
 
 STAGES = ("clip", "schedule", "unet", "guide", "vae", "image")
 """The stages of a plan, in the order in which one image first runs them."""
@@ -96,43 +99,42 @@ class Plan:
         return write_document(ADAPTER, self)
 
     @staticmethod
-    def from_json(data: bytes) -> Plan:
-        """Parse plan.json, the inverse of `to_json`; raises BundleError where the data is not a sound plan."""
-        plan = read_document(ADAPTER, data, "plan.json is not a plan")
-        plan.check()
+    def from_json(data: bytes, file: str = PLAN) -> Plan:
+        """Parse the plan in ``file``, the inverse of `to_json`; raises BundleError where it is not a sound one."""
+        plan = read_document(ADAPTER, data, f"{file} is not a plan")
+        try:
+            plan.check()
+        except ValueError as error:
+            raise BundleError(f"{file} is damaged: {error}", "build the bundle again") from None
         return plan
 
     def check(self) -> None:
-        """Raise BundleError where a stage or a name is missing, or an index or a range points at nothing."""
+        """Raise ValueError where a stage or a name is missing, or an index or a range points at nothing."""
         for stage in STAGES:
             if stage not in self.stages:
-                raise _unsound(f"stage {stage!r} is missing")
+                raise ValueError(f"stage {stage!r} is missing")
         for name in NAMES:
             if name not in self.names:
-                raise _unsound(f"the name {name!r} is missing")
+                raise ValueError(f"the name {name!r} is missing")
         for index, buffer in enumerate(self.buffers):
             if 4 * len(buffer.words) > buffer.nbytes:
-                raise _unsound(f"buffer {index} has more words than its {buffer.nbytes} bytes hold")
+                raise ValueError(f"buffer {index} has more words than its {buffer.nbytes} bytes hold")
         for name, place in self.names.items():
             self._check_range(place, f"the name {name!r}")
         for stage, dispatches in self.stages.items():
             for number, dispatch in enumerate(dispatches):
                 where = f"dispatch {number} of stage {stage!r}"
                 if dispatch.shader >= len(self.shaders):
-                    raise _unsound(f"{where} uses shader {dispatch.shader} of {len(self.shaders)}")
+                    raise ValueError(f"{where} uses shader {dispatch.shader} of {len(self.shaders)}")
                 for place in dispatch.bindings:
                     self._check_range(place, where)
 
     def _check_range(self, place: BufferRange, where: str) -> None:
         if place.buffer >= len(self.buffers):
-            raise _unsound(f"{where} refers to buffer {place.buffer} of {len(self.buffers)}")
+            raise ValueError(f"{where} refers to buffer {place.buffer} of {len(self.buffers)}")
         buffer = self.buffers[place.buffer]
         if place.offset % ALIGNMENT or place.offset + place.nbytes > buffer.nbytes:
-            raise _unsound(f"{where} refers to {place.nbytes} bytes at {place.offset} of a buffer of {buffer.nbytes}")
+            raise ValueError(f"{where} refers to {place.nbytes} bytes at {place.offset} of a buffer of {buffer.nbytes}")
 
 
 ADAPTER = TypeAdapter(Plan)
-
-
-def _unsound(what: str) -> BundleError:
-    return BundleError(f"plan.json is damaged: {what}", "build the bundle again")

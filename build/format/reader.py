@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ...support.enums import ComputePrecision
 from ...support.errors import BundleError
-from .manifest import MANIFEST, PLAN, TOKENIZER, Manifest
+from .manifest import MANIFEST, TOKENIZER, Manifest, ProgramInfo
 from .plan import Plan
 from .sampler_tables import Sampler, SamplerRun, find_sampler, format_ranges, unpack_run
 
@@ -20,12 +21,23 @@ CHUNK = 16 << 20
 
 
 @dataclass(frozen=True, eq=False)
+class BundleProgram:
+    """One of a bundle's programs: what the manifest says of it, and its plan."""
+
+    info: ProgramInfo
+    plan: Plan
+
+
+@dataclass(frozen=True, eq=False)
 class Bundle:
-    """An opened bundle: manifest and plan are sound, and the other files exist with the right sizes."""
+    """An opened bundle: manifest and plans are sound, and the other files exist with the right sizes.
+
+    ``programs`` are in the manifest's order.
+    """
 
     folder: Path
     manifest: Manifest
-    plan: Plan
+    programs: tuple[BundleProgram, ...]
 
     @staticmethod
     def open(folder: Path | str) -> Bundle:
@@ -42,19 +54,7 @@ class Bundle:
                 raise _damaged(folder, name, "is missing")
             if file.stat().st_size != info.nbytes:
                 raise _damaged(folder, name, f"has {file.stat().st_size} bytes instead of {info.nbytes}")
-        plan = Plan.from_json(_read(folder, manifest, PLAN))
-        for named in (
-            *(shader.file for shader in plan.shaders),
-            *(buffer.shard for buffer in plan.buffers if buffer.shard),
-            *(table.file for table in manifest.schedulers.tables.values()),
-            TOKENIZER,
-        ):
-            if named not in manifest.files:
-                raise _damaged(folder, named, "is used but not listed in the manifest")
-        for buffer in plan.buffers:
-            if buffer.shard and manifest.files[buffer.shard].nbytes > buffer.nbytes:
-                raise _damaged(folder, PLAN, f"gives {buffer.shard} a buffer that is too small")
-        return Bundle(folder, manifest, plan)
+        return Bundle(folder, manifest, tuple(_open_program(folder, manifest, info) for info in manifest.programs))
 
     def read(self, name: str) -> bytes:
         """Return the content of a listed file after checking its hash."""
@@ -84,6 +84,17 @@ class Bundle:
         run = table.runs[steps]
         return unpack_run(np.frombuffer(self.read(table.file), "<f4"), run.offset, run.calls)
 
+    def programs_of(self, compute: ComputePrecision | None) -> tuple[BundleProgram, ...]:
+        """Return the programs with kernels of this precision, all for None; BundleError names what the bundle has."""
+        found = tuple(one for one in self.programs if compute in (None, one.info.compute))
+        if not found and compute is not None:
+            have = ", ".join(dict.fromkeys(one.info.compute.value for one in self.programs))
+            raise BundleError(
+                f"the bundle has no program for {compute.value}",
+                f"it has: {have}; `wgtune build --compute auto` makes one for each",
+            )
+        return found
+
     @property
     def default_sampler(self) -> Sampler:
         """The sampler of the model's own scheduler."""
@@ -102,6 +113,24 @@ def is_bundle(folder: Path) -> bool:
     except (OSError, ValueError):
         return False
     return isinstance(data, dict) and {"format", "wgtune", "files"} <= set(data)
+
+
+def _open_program(folder: Path, manifest: Manifest, info: ProgramInfo) -> BundleProgram:
+    """Read a program's plan; raise BundleError where it is damaged, or uses what the program's files lack."""
+    plan = Plan.from_json(_read(folder, manifest, info.plan), info.plan)
+    files = manifest.files_of(info)
+    for named in (
+        *(shader.file for shader in plan.shaders),
+        *(buffer.shard for buffer in plan.buffers if buffer.shard),
+        *(table.file for table in manifest.schedulers.tables.values()),
+        TOKENIZER,
+    ):
+        if named not in files:
+            raise _damaged(folder, named, f"is used by {info.plan} but not listed in the manifest")
+    for buffer in plan.buffers:
+        if buffer.shard and files[buffer.shard].nbytes > buffer.nbytes:
+            raise _damaged(folder, info.plan, f"gives {buffer.shard} a buffer that is too small")
+    return BundleProgram(info, plan)
 
 
 def _read(folder: Path, manifest: Manifest, name: str) -> bytes:

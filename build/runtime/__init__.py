@@ -4,7 +4,8 @@ May import `wgtune.devices` and `wgtune.build.format`; not `wgtune.build.bundle`
 
 Modules, in reading order:
 
-- `webgpu_runtime`: loads a bundle onto a device and walks its plan
+- `program_selection`: which of a bundle's programs a device runs
+- `webgpu_runtime`: loads a program of a bundle onto a device and walks its plan
 - `driver_warnings`: where a driver's quirk may spoil the picture
 - `stage_times`: times each stage as a whole and dispatch by dispatch
 - `torch_noise`: the noise that torch's CPU generator gives for a seed

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ...support.enums import ComputePrecision
 from ...support.errors import UsageError
 from ..format.manifest import TOKENIZER
 from ..format.reader import Bundle
 from ..format.sampler_tables import Sampler, SamplerRun, find_sampler
 from ..format.tokenizer import load_tokenizer, token_ids
 from .driver_warnings import driver_warnings
+from .program_selection import select_program
 from .torch_noise import seeded_noise
 from .webgpu_runtime import RunTiming, WebGpuRuntime
 
@@ -31,12 +33,17 @@ ProgressCallback = Callable[[str, float], None]
 
 @dataclass(frozen=True)
 class GenerateOptions:
-    """Options of all images of a run. ``scheduler`` is a name or diffusers class, None for the model's own."""
+    """Options of all images of a run.
+
+    ``scheduler`` is a name or diffusers class, None for the model's own. ``compute`` chooses among the bundle's
+    programs; without it the first that the device can run is taken.
+    """
 
     negative_prompt: str = ""
     steps: int = 20
     guidance: float = 7.5
     scheduler: str | None = None
+    compute: ComputePrecision | None = None
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,7 @@ class GeneratedImage:
     scheduler: str
     steps: int
     guidance: float
+    compute: ComputePrecision
     seed: int
     load_s: float
     timing: RunTiming
@@ -68,6 +76,7 @@ class ResolvedOptions:
     steps: int
     run: SamplerRun
     guidance: float
+    compute: ComputePrecision | None
 
 
 def resolve_options(bundle: Bundle, options: GenerateOptions) -> ResolvedOptions:
@@ -75,7 +84,7 @@ def resolve_options(bundle: Bundle, options: GenerateOptions) -> ResolvedOptions
 
     Raises:
         UsageError: the guidance scale is not a number, or the bundle has no guidance.
-        BundleError: the bundle lacks the scheduler or the number of steps.
+        BundleError: the bundle lacks the scheduler, the number of steps, or a program of the precision.
     """
     if not math.isfinite(options.guidance):
         raise UsageError(f"{options.guidance} is no guidance scale", "7.5 is usual; 1 means none")
@@ -83,12 +92,19 @@ def resolve_options(bundle: Bundle, options: GenerateOptions) -> ResolvedOptions
         raise UsageError("the bundle was built without guidance", "add --guidance 1, or build one with guidance")
     sampler = bundle.default_sampler if options.scheduler is None else find_sampler(options.scheduler)
     run = bundle.run(sampler, options.steps)
-    return ResolvedOptions(options.negative_prompt, sampler, options.steps, run, max(1.0, options.guidance))
+    # As a child process is told it, it is a plain text.
+    compute = None if options.compute is None else ComputePrecision(options.compute)
+    bundle.programs_of(compute)
+    return ResolvedOptions(options.negative_prompt, sampler, options.steps, run, max(1.0, options.guidance), compute)
 
 
 def png_metadata(bundle: Bundle, settings: ResolvedOptions, prompt: str, seed: int) -> dict[str, str]:
-    """Return the text metadata that determines an image, which is all but the device."""
-    return {
+    """Return the text metadata that determines an image, which is all but the device.
+
+    The precision is part of it where it was chosen, and left to the device otherwise.
+    """
+    chosen = {} if settings.compute is None else {"compute": settings.compute.value}
+    return chosen | {
         "prompt": prompt,
         "negative_prompt": settings.negative_prompt,
         "seed": str(seed),
@@ -111,8 +127,9 @@ class Painter:
         self._settings = settings
         self._tokenizer = load_tokenizer(bundle.read(TOKENIZER))
         started = time.perf_counter()
-        self._runtime = WebGpuRuntime(bundle, device, loading)
-        self._warnings = driver_warnings(bundle, device)
+        self._program = select_program(bundle, device, settings.compute)
+        self._runtime = WebGpuRuntime(bundle, device, loading, program=self._program)
+        self._warnings = driver_warnings(bundle, self._program, device)
         self.load_s = time.perf_counter() - started
 
     def __enter__(self) -> Painter:
@@ -143,6 +160,7 @@ class Painter:
         pixels = self._runtime.pixels()[0, ..., :3]
         texts_of = png_metadata(self._bundle, settings, prompt, seed) | {
             "device": self._device.key,
+            "compute": self._program.info.compute.value,
             "software": f"wgtune {self._bundle.manifest.wgtune}",
         }
         save_png(pixels, output, texts_of)
@@ -154,6 +172,7 @@ class Painter:
             scheduler=settings.sampler.value,
             steps=settings.steps,
             guidance=settings.guidance,
+            compute=self._program.info.compute,
             seed=seed,
             load_s=self.load_s,
             timing=self._runtime.timing,

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...devices.discovery.discovery import find_device
+from ...support.enums import ComputePrecision
 from ...support.errors import BundleError, UsageError
 from ..format.reader import Bundle
 from ..format.sampler_tables import Sampler, find_sampler, model_scheduler, sampler_scheduler, scheduler_settings
 from ..format.tokenizer import load_tokenizer, token_ids
 from .driver_warnings import driver_warnings
+from .program_selection import select_program
 from .torch_noise import generated_noise
 from .webgpu_runtime import RunStopped, WebGpuRuntime
 
@@ -60,22 +62,27 @@ class StableDiffusionPipeline:
         self._interrupt = False
 
     @classmethod
-    def from_bundle(cls, path: Path | str, device: str | Device = "auto") -> StableDiffusionPipeline:
+    def from_bundle(
+        cls, path: Path | str, device: str | Device = "auto", compute: ComputePrecision | str | None = None
+    ) -> StableDiffusionPipeline:
         """Load a bundle onto a device; warns where a quirk of its driver may spoil pictures.
 
         Args:
             path: the bundle's folder.
             device: one of `wgtune devices`, by key, number or part of its name.
+            compute: "f32" or "f16" for the bundle's program of that precision; by default the first that the device
+                can run.
 
         Raises:
-            BundleError: the folder is not a complete bundle.
+            BundleError: the folder is not a complete bundle, or has no such program.
             DeviceError: the device is missing or too small.
         """
         bundle = Bundle.open(path)
         found = find_device(device) if isinstance(device, str) else device
-        for warning in driver_warnings(bundle, found):
+        program = select_program(bundle, found, None if compute is None else ComputePrecision(compute))
+        for warning in driver_warnings(bundle, program, found):
             warnings.warn(warning, stacklevel=2)
-        return cls(WebGpuRuntime(bundle, found))
+        return cls(WebGpuRuntime(bundle, found, program=program))
 
     def to(self, *_args: Any, **_kwargs: Any) -> StableDiffusionPipeline:
         """Change nothing and return the pipeline: the device was chosen when it was loaded."""

@@ -21,7 +21,7 @@ from ...devices.webgpu.timing import Timer
 from ..format.documents import StageTime
 from ..format.manifest import TOKENIZER
 from ..format.plan import Plan
-from ..format.reader import Bundle
+from ..format.reader import Bundle, BundleProgram
 from ..format.tokenizer import load_tokenizer, token_ids
 from .webgpu_runtime import WebGpuRuntime
 
@@ -35,7 +35,11 @@ _CALLS = 3
 
 
 def measure_stages(
-    bundle: Bundle, device: Device, rounds: int = 3, progress: Callable[[str, float], None] = lambda what, done: None
+    bundle: Bundle,
+    device: Device,
+    rounds: int = 3,
+    progress: Callable[[str, float], None] = lambda what, done: None,
+    program: BundleProgram | None = None,
 ) -> list[StageTime]:
     """Time each part of a picture as a whole and dispatch by dispatch, in turns.
 
@@ -44,18 +48,20 @@ def measure_stages(
         device: where; of the runtime wgpu.
         rounds: how often each is timed.
         progress: receives the current step and the share of it that is done, from 0 to 1.
+        program: one of the bundle's that the device can run; by default the first.
 
     Raises:
         BundleError: a file of the bundle is damaged.
         DeviceError: the device lacks a limit or feature, or fails.
     """
     features = [name for name in device.features if name == "timestamp-query"]
-    with WebGpuRuntime(bundle, device, progress, features) as runtime:
+    with WebGpuRuntime(bundle, device, progress, features, program) as runtime:
         pin_driver_threads(device, runtime.gpu)
         timer = Timer(runtime.gpu)
         launch_s = measure_launch_s(timer, runtime.gpu)
         parts = {
-            name: _Part(timer, runtime.steps(*stages), _kinds(bundle.plan, stages)) for name, stages in PARTS.items()
+            name: _Part(timer, runtime.steps(*stages), _kinds(runtime.program.plan, stages))
+            for name, stages in PARTS.items()
         }
         _draw(bundle, runtime)  # a driver may compile at the first run
         for number in range(rounds):

@@ -27,8 +27,9 @@ from ...devices.webgpu.gpu import (
 )
 from ...support.errors import BundleError, DeviceError
 from ..format.plan import BufferRange, PlanDispatch
-from ..format.reader import Bundle
+from ..format.reader import Bundle, BundleProgram
 from ..format.sampler_tables import SamplerRun
+from .program_selection import select_program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,7 +56,7 @@ class RunTiming:
 
 
 class WebGpuRuntime:
-    """A bundle loaded onto one device; a context manager that frees the GPU memory.
+    """A program of a bundle loaded onto one device; a context manager that frees the GPU memory.
 
     ``timing`` is of the last batch; a device's first batch includes what its driver compiles lazily.
     """
@@ -66,11 +67,12 @@ class WebGpuRuntime:
         device: Device,
         progress: Callable[[str, float], None] | None = None,
         features: Sequence[str] = (),
+        program: BundleProgram | None = None,
     ) -> None:
-        """Load ``bundle``: open ``device``, upload the weights, compile the shaders.
+        """Load a program of ``bundle``: open ``device``, upload the weights, compile the shaders.
 
         ``progress`` receives the current step and the share of it that is done, from 0 to 1. ``features`` are enabled
-        beside the bundle's own.
+        beside the program's own. ``program`` is one that the device can run; by default the first.
 
         Raises:
             BundleError: a file of the bundle is damaged.
@@ -80,14 +82,14 @@ class WebGpuRuntime:
         self.device = device
         self.timing = RunTiming(0.0, (), 0.0)
         tell = progress or (lambda what, done: None)
-        check_device(bundle, device)
-        needs = bundle.manifest.requires
+        self.program = program or select_program(bundle, device)
+        needs = self.program.info.requires
         limits = {name: value for name, value in needs.limits.items() if name in device.limits}
         with _translated_errors(device):
             self._gpu = open_device(device, limits, dict.fromkeys((*needs.features, *features)))
             self._buffers = self._fill_buffers(tell)
             self._stages = self._make_stages(tell)
-        self._names = bundle.plan.names
+        self._names = self.program.plan.names
 
     def __enter__(self) -> WebGpuRuntime:
         return self
@@ -182,10 +184,10 @@ class WebGpuRuntime:
 
     def _fill_buffers(self, tell: Callable[[str, float], None]) -> list[Any]:
         files = self.bundle.manifest.files
-        total = sum(files[b.shard].nbytes for b in self.bundle.plan.buffers if b.shard)
+        total = sum(files[b.shard].nbytes for b in self.program.plan.buffers if b.shard)
         loaded = 0
         buffers = []
-        for planned in self.bundle.plan.buffers:
+        for planned in self.program.plan.buffers:
             if planned.usage == "uniform":
                 buffers.append(uniform_buffer(self._gpu, planned.words))
                 continue
@@ -202,7 +204,7 @@ class WebGpuRuntime:
         return buffers
 
     def _make_stages(self, tell: Callable[[str, float], None]) -> dict[str, list[Step]]:
-        plan = self.bundle.plan
+        plan = self.program.plan
         pipelines = []
         for number, shader in enumerate(plan.shaders):
             tell("compile shaders", number / len(plan.shaders))
@@ -263,22 +265,6 @@ class WebGpuRuntime:
     def _wait(self) -> None:
         # GPUQueue.on_submitted_work_done_sync raises TypeError in wgpu 0.32.
         self._gpu._poll_wait()
-
-
-def check_device(bundle: Bundle, device: Device) -> None:
-    """Raise DeviceError where ``device`` lacks a limit or feature that ``bundle`` needs, with both values."""
-    needs = bundle.manifest.requires
-    short = [
-        f"{name}: the bundle needs {needed}, {device.key} has {device.limits[name]}"
-        for name, needed in needs.limits.items()
-        if device.limits.get(name, needed) < needed
-    ]
-    short += [f"{device.key} lacks the feature {name}" for name in needs.features if name not in device.features]
-    if short:
-        raise DeviceError(
-            "; ".join(short),
-            f"this bundle was built for tier {bundle.manifest.tier!r}; build one with a smaller tier or image",
-        )
 
 
 @contextmanager

@@ -12,15 +12,17 @@ from ...build.format.reader import Bundle
 from ...reports.listings.bundle_sources import BundleSources
 from ...reports.tables import print_report
 from ...support.console import stdout
-from ..options import JsonOption, LimitOption
+from ..options import JsonOption, LimitOption, ProgramOption
 
 
 def report_bundle(
     bundle: Annotated[Path, typer.Argument(help="The bundle's folder.")],
+    compute: ProgramOption = None,
     limit: LimitOption = None,
     json: JsonOption = False,
 ) -> None:
     """Name the record that each kernel of a bundle comes from, and the times that its builder measured."""
     opened = Bundle.open(bundle)
-    made = BundleSources(str(bundle), opened.manifest, read_provenance(opened), read_measured(opened))
+    programs = [one.info for one in opened.programs_of(compute)]
+    made = BundleSources(str(bundle), opened.manifest, programs, read_provenance(opened), read_measured(opened))
     print_report(made, json=json, console=stdout(), limit=limit)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ...build.format.reader import Bundle
+from ...build.format.reader import Bundle, BundleProgram
 from ...database.queries.layers import open_layers
 from ...database.reader import Reader
 from ...database.store import Store
@@ -29,7 +29,6 @@ from ...tuner.ir import DEFAULT_ATTENTION
 from ..inputs import capture_options, captured, split_specs
 from ..options import (
     AttentionOption,
-    ComputeOption,
     DbOption,
     HeightOption,
     HtmlOption,
@@ -65,7 +64,7 @@ class _Choice:
     height: int | None
     weights: WeightPrecision
     attention: AttentionForm
-    compute: ComputePrecision
+    compute: ComputePrecision | None
 
 
 def report_compiled(
@@ -97,7 +96,13 @@ def report_compiled(
     height: HeightOption = None,
     weights: WeightsOption = WeightPrecision.F32,
     attention: AttentionOption = DEFAULT_ATTENTION,
-    compute: ComputeOption = ComputePrecision.F32,
+    compute: Annotated[
+        ComputePrecision | None,
+        typer.Option(
+            help="With --model what kernels pass on to each other, by default f32; with --bundle which of its "
+            "programs, by default the first."
+        ),
+    ] = None,
     limit: LimitOption = None,
     html: HtmlOption = None,
     db: DbOption = None,
@@ -137,7 +142,10 @@ def _programs(store: Reader, choice: _Choice, chips: Sequence[Chip]) -> tuple[st
         from ...build.bundle.bundle_programs import bundle_programs
 
         opened = Bundle.open(choice.bundle)
-        return f"Shaders of {choice.bundle}", bundle_programs(opened, choice.steps, _work(store, opened, choice.model))
+        program = opened.programs_of(choice.compute)[0]
+        which = f" ({program.info.plan})" if len(opened.programs) > 1 else ""
+        work = _work(store, opened, program, choice.model)
+        return f"Shaders of {choice.bundle}{which}", bundle_programs(opened, program, choice.steps, work)
     if choice.device is not None:
         from ...tuner.remeasure.judged_programs import record_programs
 
@@ -164,8 +172,9 @@ def _programs(store: Reader, choice: _Choice, chips: Sequence[Chip]) -> tuple[st
 
 
 def _captured(choice: _Choice, model: str) -> Capture:
+    compute = choice.compute or ComputePrecision.F32
     options = capture_options(
-        choice.width, choice.height, 1, True, choice.weights, choice.attention, choice.tier, choice.compute
+        choice.width, choice.height, 1, True, choice.weights, choice.attention, choice.tier, compute
     )
     return captured(model, options, choice.stages)
 
@@ -182,11 +191,11 @@ def _cuda_programs(choice: _Choice, chips: Sequence[Chip]) -> tuple[str, list[Ke
     return f"Untuned CUDA programs of {choice.model}", programs
 
 
-def _work(store: Reader, bundle: Bundle, model: str | None) -> dict[str, KernelWork]:
-    """Return what is known of the bundle's kernels: from the database, else by capturing its model again."""
+def _work(store: Reader, bundle: Bundle, program: BundleProgram, model: str | None) -> dict[str, KernelWork]:
+    """Return what is known of the program's kernels: from the database, else by capturing its model again."""
     from ...build.bundle.bundle_programs import KernelWork, bundle_options
 
-    kernels = store.model_kernels(bundle.manifest.model.capture)
+    kernels = store.model_kernels(program.info.capture)
     found: dict[str, KernelWork] = {}
     if kernels:
         workloads = store.workloads({one.workload_id for one in kernels})
@@ -196,7 +205,7 @@ def _work(store: Reader, bundle: Bundle, model: str | None) -> dict[str, KernelW
             found[info.name] = KernelWork(info.id, info.flops, launches)
         return found
     try:
-        capture = captured(model or bundle.manifest.model.name, bundle_options(bundle), None)
+        capture = captured(model or bundle.manifest.model.name, bundle_options(bundle, program), None)
     except WgtuneError as error:
         if model is not None:
             raise

@@ -10,7 +10,8 @@ from ..quirks import quirks_of
 from . import gpu as layer
 from .cpu_affinity import give_each_thread_a_core
 
-_BUSY_GROUPS, _BUSY_RUNS = 256, 10
+# A square: the device may have been opened with limits that allow few workgroups in a dimension. Rows write the same.
+_BUSY_GRID, _BUSY_RUNS = (16, 16, 1), 10
 
 
 def pin_driver_threads(device: Device, gpu: Any) -> None:
@@ -21,10 +22,10 @@ def pin_driver_threads(device: Device, gpu: Any) -> None:
 
 def _compute(gpu: Any) -> None:
     """Keep all of the device busy for some hundredths of a second."""
-    buffer = layer.storage_buffer(gpu, _BUSY_GROUPS * ARITHMETIC_GROUP_BYTES)
+    buffer = layer.storage_buffer(gpu, _BUSY_GRID[0] * ARITHMETIC_GROUP_BYTES)
     pipeline = layer.make_pipeline(gpu, ARITHMETIC, "main")
     group = layer.bind(gpu, pipeline, [(buffer, 0, buffer.size)])
-    step = layer.Step(pipeline, group, (_BUSY_GROUPS, 1, 1))
+    step = layer.Step(pipeline, group, _BUSY_GRID)
     for _ in range(_BUSY_RUNS):
         gpu.queue.submit([layer.encode(gpu, [step])])
         layer.wait(gpu)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -14,7 +14,8 @@ from ..tables import print_json
 
 if TYPE_CHECKING:
     from ...build.bundle.builder import BuildSummary
-    from ...build.format.documents import StageTime
+    from ...build.bundle.planned_program import ProgramSummary
+    from ...build.format.documents import ProgramTimes, StageTime
     from ...build.runtime.painter import GeneratedImage
 
 
@@ -26,51 +27,71 @@ _PARTS = {"clip": "the text encoder", "unet": "a step", "vae": "the decoder"}
 """How messages call one run of each network."""
 
 
-def print_built(summary: BuildSummary, stages: Sequence[StageTime] = (), *, json: bool, console: Console) -> None:
-    """Print what `wgtune build` made: folder, size, records used, limits that a browser must offer, and times.
+def print_built(
+    summary: BuildSummary, times: Mapping[str, ProgramTimes] | None = None, *, json: bool, console: Console
+) -> None:
+    """Print what `wgtune build` made: folder and size, and of each program records used, needs and times.
 
-    ``stages`` are what `--measure` found.
+    ``times`` are what `--measure` found, by the programs' plans.
     """
+    times = times or {}
     if json:
-        print_json({**plain(summary), "stages": [_stage_json(summary, one) for one in stages]}, console)
+        programs = [_program_json(one, times.get(one.plan)) for one in summary.programs]
+        print_json({**plain(summary), "programs": programs}, console)
         return
+    memory = [summary.weight_bytes + one.scratch_bytes for one in summary.programs]
     lines = [
         f"bundle     {summary.folder}, built in {duration(summary.seconds)}",
         f"size       {size(summary.nbytes)} ({size(summary.weight_bytes)} of weights, {summary.weights.value}); "
-        f"{size(summary.weight_bytes + summary.scratch_bytes)} of GPU memory",
-        f"kernels    {summary.kernels} in {summary.dispatches} dispatches: {summary.searched} tuned, "
-        f"{summary.from_records - summary.searched} where the baseline won, "
-        f"{sum(lender.kernels for lender in summary.borrowed)} borrowed, {summary.from_baseline} never measured",
+        f"{' or '.join(dict.fromkeys(map(size, memory)))} of GPU memory",
         f"samplers   {', '.join(summary.samplers)}",
-        f"needs      {', '.join(summary.features) or 'no features'}; "
-        + ", ".join(f"{name} {value}" for name, value in summary.limits.items()),
     ]
-    if summary.sliced:
-        kernels = "1 kernel runs" if summary.sliced == 1 else f"{summary.sliced} kernels run"
+    for one in summary.programs:
+        if len(summary.programs) > 1:
+            lines.append(f"program    {one.plan}: {one.compute.value} between kernels")
+        lines += _program_lines(one, times.get(one.plan))
+    _print_lines([*lines, *(f"note       {warning}" for warning in summary.warnings)], console)
+
+
+def _program_lines(one: ProgramSummary, times: ProgramTimes | None) -> list[str]:
+    lines = [
+        f"kernels    {one.kernels} in {one.dispatches} dispatches: {one.searched} tuned, "
+        f"{one.from_records - one.searched} where the baseline won, "
+        f"{sum(lender.kernels for lender in one.borrowed)} borrowed, {one.from_baseline} never measured",
+        f"needs      {', '.join(one.features) or 'no features'}; "
+        + ", ".join(f"{name} {value}" for name, value in one.limits.items()),
+    ]
+    if one.sliced:
+        kernels = "1 kernel runs" if one.sliced == 1 else f"{one.sliced} kernels run"
         lines.append(
-            f"longest    {duration(summary.longest_dispatch_s)} for one dispatch on a slow GPU; {kernels} in slices, "
+            f"longest    {duration(one.longest_dispatch_s)} for one dispatch on a slow GPU; {kernels} in slices, "
             "as Windows resets a GPU that is busy for 2 s"
         )
-    if summary.measured_s:
-        lines.append(f"image      {duration(summary.measured_s)}, the sum of the kernels' records")
-    lines += [f"measured   {stage_sentence(one, summary.stage_records_s.get(one.stage))}" for one in stages]
-    for lender in summary.borrowed:
+    if one.measured_s:
+        lines.append(f"image      {duration(one.measured_s)}, the sum of the kernels' records")
+    for stage in times.stages if times else ():
+        lines.append(f"measured   {stage_sentence(stage, one.stage_records_s.get(stage.stage))}")
+    for lender in one.borrowed:
         share = "" if lender.time_share is None else f", about {percent(lender.time_share)} of an image's time"
         near = _NEAR.get(lender.match, f"the same {lender.match}")
         kernels = "1 kernel" if lender.kernels == 1 else f"{lender.kernels} kernels"
         lines.append(f"borrowed   {kernels} from {lender.device} ({near}), not verified here{share}")
-    if summary.from_baseline:
+    if one.from_baseline:
         share = (
             "an unknown share of an image's time"
-            if summary.baseline_time_share is None
-            else f"about {percent(summary.baseline_time_share)} of an image's time"
+            if one.baseline_time_share is None
+            else f"about {percent(one.baseline_time_share)} of an image's time"
         )
-        lines.append(f"note       {summary.from_baseline} kernels run their untuned baseline: {share}; `wgtune tune`")
-    _print_lines([*lines, *(f"note       {warning}" for warning in summary.warnings)], console)
+        lines.append(f"note       {one.from_baseline} kernels run their untuned baseline: {share}; `wgtune tune`")
+    return lines
 
 
-def _stage_json(summary: BuildSummary, one: StageTime) -> dict[str, Any]:
-    return {**plain(one), "ratio": one.ratio, "records_s": summary.stage_records_s.get(one.stage)}
+def _program_json(one: ProgramSummary, times: ProgramTimes | None) -> dict[str, Any]:
+    stages = times.stages if times else ()
+    told = [
+        {**plain(stage), "ratio": stage.ratio, "records_s": one.stage_records_s.get(stage.stage)} for stage in stages
+    ]
+    return {**plain(one), "stages": told}
 
 
 def stage_sentence(one: StageTime, records_s: float | None) -> str:
@@ -97,7 +118,7 @@ def print_generated(made: GeneratedImage, *, json: bool, console: Console) -> No
         [
             f"picture    {made.path}, {made.width} × {made.height}",
             f"drawn by   {made.device}, {made.scheduler}, {made.steps} steps, "
-            f"guidance {made.guidance:g}, seed {made.seed}",
+            f"guidance {made.guidance:g}, seed {made.seed}; {made.compute.value} between kernels",
             f"time       {duration(timing.total_s)}: text {duration(timing.text_s)}, "
             f"{duration(sum(later) / len(later))} a step, decoding {duration(timing.decode_s)}; "
             f"loading took {duration(made.load_s)}",

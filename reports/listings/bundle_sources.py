@@ -16,7 +16,7 @@ from .bundle import stage_sentence
 
 if TYPE_CHECKING:
     from ...build.format.documents import KernelSource, MeasuredDocument, ProvenanceDocument
-    from ...build.format.manifest import Manifest
+    from ...build.format.manifest import Manifest, ProgramInfo
 
 _UID = 8
 """Digits of a session's uid that the table shows."""
@@ -26,11 +26,12 @@ _UID = 8
 class BundleSources:
     """What the documents in a bundle tell; ``provenance`` and ``measured`` are None where the bundle has none.
 
-    ``folder`` is the bundle as the user named it.
+    ``folder`` is the bundle as the user named it, ``programs`` are those of its programs that are asked for.
     """
 
     folder: str
     manifest: Manifest
+    programs: Sequence[ProgramInfo]
     provenance: ProvenanceDocument | None
     measured: MeasuredDocument | None
 
@@ -40,20 +41,24 @@ class BundleSources:
             "report": "bundle",
             "bundle": self.folder,
             "model": plain(self.manifest.model),
-            "tuned": plain(self.manifest.tuned),
+            "programs": plain(list(self.programs)),
             "provenance": plain(self.provenance),
             "measured": plain(self.measured),
         }
 
     def table(self) -> list[dict[str, Any]]:
-        """Return a row for each kernel."""
-        return [self._row(one) for one in (self.provenance.kernels if self.provenance else ())]
+        """Return a row for each kernel of each program."""
+        return [self._row(program, one) for program in self.programs for one in self._kernels(program)]
 
-    def _row(self, one: KernelSource) -> dict[str, Any]:
+    def _kernels(self, program: ProgramInfo) -> Sequence[KernelSource]:
+        return self.provenance.programs.get(program.plan, ()) if self.provenance else ()
+
+    def _row(self, program: ProgramInfo, one: KernelSource) -> dict[str, Any]:
         assert self.provenance is not None
         trial = one.trial
         session = self.provenance.sessions.get(trial.session) if trial else None
         return {
+            "compute": program.compute.value,
             "name": one.name,
             "from": _origin(one, session.device if session else ""),
             "latency": trial.latency_s if trial else None,
@@ -70,8 +75,9 @@ class BundleSources:
         if self.provenance is None:
             found.append("The bundle does not tell where its kernels come from; one that is built now does.")
         elif self.provenance.sessions:
+            kernels = [one for program in self.programs for one in self._kernels(program)]
             for uid, session in self.provenance.sessions.items():
-                count = sum(one.trial is not None and one.trial.session == uid for one in self.provenance.kernels)
+                count = sum(one.trial is not None and one.trial.session == uid for one in kernels)
                 toolchain = ", ".join(f"{package} {version}" for package, version in sorted(session.toolchain.items()))
                 found.append(
                     f"Session {uid}: {count} {'kernel' if count == 1 else 'kernels'}, {session.device}"
@@ -81,19 +87,23 @@ class BundleSources:
             found.append("`wgtune db show SESSION TRIAL --db DATABASE` prints all that is kept of a trial.")
         if self.measured is not None:
             found.append(f"Measured on {self.measured.device} ({self.measured.driver}), {self.measured.measured}:")
-            for one in self.measured.stages:
-                sentence = stage_sentence(one, self.measured.records_s.get(one.stage))
-                found.append(f"{sentence[0].upper()}{sentence[1:]}.")
+            for program in self.programs:
+                times = self.measured.programs.get(program.plan)
+                which = f"{program.compute.value}: " if len(self.programs) > 1 else ""
+                for stage in times.stages if times else ():
+                    sentence = which + stage_sentence(stage, times.records_s.get(stage.stage) if times else None)
+                    found.append(f"{sentence[0].upper()}{sentence[1:]}.")
         return found
 
     def render(self, console: Console, limit: int | None = None) -> None:
         """Print the table, only its first ``limit`` rows, and the sentences."""
-        tuned = self.manifest.tuned
+        tuned = self.programs[0].tuned
         heading = f"{self.folder}: {self.manifest.model.name}, built {tuned.created}"
         console.print(Text(f"{heading} for {tuned.device or 'no device'}", style="bold"), soft_wrap=True)
         rows = self.table()
         if rows:
-            print_rows(rows[:limit], _COLUMNS, json=False, console=console)
+            columns = [one for one in _COLUMNS if one.key != "compute" or len(self.programs) > 1]
+            print_rows(rows[:limit], columns, json=False, console=console)
             print_left_out(len(rows), len(rows[:limit]), console)
             console.print()
         for sentence in self.sentences():
@@ -112,6 +122,7 @@ def _origin(one: KernelSource, device: str) -> str:
 
 
 _COLUMNS: Sequence[Column] = [
+    Column("compute", "compute"),
     Column("name", "kernel", flexible=True),
     Column("from", "from"),
     Column("latency", "latency there", "right", duration),

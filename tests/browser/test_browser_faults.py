@@ -117,11 +117,11 @@ def test_manifest_that_is_a_web_page(page: Page, bundle: SyntheticBundle, serve:
 def test_other_format_version(page: Page, serve: Serve, tmp_path: Path) -> None:
     make_bundle(tmp_path)
     manifest = tmp_path / "manifest.json"
-    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "format": 2}))
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "format": 1}))
     page.goto(serve(tmp_path))
     title, message, _ = fault(page)
     assert title == "The bundle cannot be read"
-    assert message == "The bundle has format 2; this page reads format 1."
+    assert message == "The bundle has format 1; this page reads format 2."
 
 
 def test_server_that_stops(page: Page, bundle: SyntheticBundle, serve: Serve) -> None:

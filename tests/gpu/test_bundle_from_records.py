@@ -88,16 +88,18 @@ def test_records_are_built_in_and_the_picture_stays_the_same(
         store,
         lambda what, done: seen.append(done),
     )
-    assert (summary.from_records, summary.searched) == (len(clip), len(clip))
-    assert summary.from_baseline == summary.kernels - len(clip)
-    assert summary.baseline_time_share is not None and 0 < summary.baseline_time_share < 1
-    assert summary.measured_s == pytest.approx(1e-3 * 2 * sum(clip.values())), "both prompts"
+    (told,) = summary.programs
+    assert (told.from_records, told.searched) == (len(clip), len(clip))
+    assert told.from_baseline == told.kernels - len(clip)
+    assert told.baseline_time_share is not None and 0 < told.baseline_time_share < 1
+    assert told.measured_s == pytest.approx(1e-3 * 2 * sum(clip.values())), "both prompts"
     assert seen == sorted(seen) and seen[-1] == 1
     built, untuned = Bundle.open(tmp_path / "dist"), Bundle.open(demo_bundle)
-    assert built.manifest.tuned.device == DEVICE.key and not built.manifest.tuned.software
-    assert built.manifest.tuned.from_records == len(clip)
+    (program,), (plain,) = built.programs, untuned.programs
+    assert program.info.tuned.device == DEVICE.key and not program.info.tuned.software
+    assert program.info.tuned.from_records == len(clip)
     assert summary.nbytes == built.nbytes
-    assert [built.read(s.file) for s in built.plan.shaders] != [untuned.read(s.file) for s in untuned.plan.shaders]
+    assert [built.read(s.file) for s in program.plan.shaders] != [untuned.read(s.file) for s in plain.plan.shaders]
     images = []
     for folder in (tmp_path / "dist", demo_bundle):
         pipeline = StableDiffusionPipeline.from_bundle(folder, device)

@@ -98,7 +98,7 @@ def test_pictures_larger_than_a_binding_are_the_same(
     for folder in (demo_in_parts, tmp_path / "whole"):
         pipeline = wgtune.StableDiffusionPipeline.from_bundle(folder, device)
         pipeline.set_progress_bar_config(disable=True)
-        bound.append(pipeline.bundle.manifest.requires.limits["maxStorageBufferBindingSize"])
+        bound.append(pipeline.runtime.program.info.requires.limits["maxStorageBufferBindingSize"])
         pictures.append(pipeline("a red fox", num_inference_steps=3, generator=seeded(5)).images)
         pipeline.runtime.close()
     assert bound[0] <= 2 << 20 < 9 << 18 <= bound[1]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from wgtune.build.bundle import builder
+from wgtune.build.bundle import planned_program
 from wgtune.build.bundle.builder import BuildRequest, build_bundle
 from wgtune.build.format.reader import Bundle
 from wgtune.build.format.sampler_tables import Sampler
@@ -36,8 +36,10 @@ def test_the_picture_is_the_same_to_the_bit(
         return image
 
     shared = built("shared")
-    monkeypatch.setattr(builder, "share_shaders", dict)
+    monkeypatch.setattr(planned_program, "share_shaders", dict)
     plain = built("plain")
-    assert len(shared.plan.shaders) < len(plain.plan.shaders)
-    assert [len(one) for one in shared.plan.stages.values()] == [len(one) for one in plain.plan.stages.values()]
+    plans = [bundle.programs[0].plan for bundle in (shared, plain)]
+    assert len(plans[0].shaders) < len(plans[1].shaders)
+    dispatches = [[len(one) for one in plan.stages.values()] for plan in plans]
+    assert dispatches[0] == dispatches[1]
     assert np.array_equal(drawn("shared"), drawn("plain"))

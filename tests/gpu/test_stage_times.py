@@ -21,7 +21,7 @@ def test_each_stage_is_timed_as_a_whole_and_by_its_dispatches(device: Device, tm
     times = measure_stages(bundle, device, rounds=2, progress=lambda what, done: told.append((what, done)))
     assert [one.stage for one in times] == list(PARTS)
     for one in times:
-        assert one.dispatches == sum(len(bundle.plan.stages[stage]) for stage in PARTS[one.stage])
+        assert one.dispatches == sum(len(bundle.programs[0].plan.stages[stage]) for stage in PARTS[one.stage])
         assert one.run_s > 0 and one.alone_s > 0 and one.launch_s >= 0
         assert one.ratio == one.alone_s / one.run_s
         assert one.gpu_s is None or one.gpu_s > 0
@@ -37,7 +37,8 @@ def test_without_timestamps_the_gpus_own_time_is_left_out(device: Device, tmp_pa
 
 def test_a_device_that_lacks_what_the_bundle_needs_says_so(device: Device, tmp_path: Path) -> None:
     bundle = Bundle.open(write_bundle(tmp_path / "bundle", guidance=False))
-    needs = replace(bundle.manifest.requires, features=("shader-f16", "no-such-feature"))
-    demanding = replace(bundle, manifest=replace(bundle.manifest, requires=needs))
+    (program,) = bundle.programs
+    needs = replace(program.info.requires, features=("shader-f16", "no-such-feature"))
+    demanding = replace(bundle, programs=(replace(program, info=replace(program.info, requires=needs)),))
     with pytest.raises(DeviceError):
         measure_stages(demanding, device)

@@ -86,8 +86,9 @@ def test_too_small_a_device_is_told_apart_by_limit_and_feature(device: Device, t
     with pytest.raises(DeviceError, match=f"maxStorageBufferBindingSize: the bundle needs {1 << 50}"):
         WebGpuRuntime(bundle, device)
     bundle = Bundle.open(write_bundle(tmp_path / "bundle"))
-    requires = replace(bundle.manifest.requires, features=("texture-compression-astc",))
-    wanting = replace(bundle, manifest=replace(bundle.manifest, requires=requires))
+    (program,) = bundle.programs
+    requires = replace(program.info.requires, features=("texture-compression-astc",))
+    wanting = replace(bundle, programs=(replace(program, info=replace(program.info, requires=requires)),))
     with pytest.raises(DeviceError, match="lacks the feature texture-compression-astc"):
         WebGpuRuntime(wanting, device)
 

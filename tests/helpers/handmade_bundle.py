@@ -12,12 +12,13 @@ import numpy as np
 from wgtune.build.bundle.glue import glue_grid, glue_source
 from wgtune.build.format.manifest import (
     MANIFEST,
-    PLAN,
     TOKENIZER,
+    DispatchesInfo,
     FileInfo,
     ImageInfo,
     Manifest,
     ModelInfo,
+    ProgramInfo,
     PromptInfo,
     Requirements,
     RunInfo,
@@ -25,7 +26,8 @@ from wgtune.build.format.manifest import (
     TableInfo,
     TunedInfo,
 )
-from wgtune.build.format.plan import BufferRange, Plan, PlanBuffer, PlanDispatch, PlanShader
+from wgtune.build.format.plan import PLAN, BufferRange, Plan, PlanBuffer, PlanDispatch, PlanShader
+from wgtune.support.enums import ComputePrecision, WeightPrecision
 
 BATCH, CHANNELS, LATENT_HEIGHT, LATENT_WIDTH, LENGTH, WIDTH = 2, 4, 3, 5, 6, 8
 HEIGHT_PIXELS, WIDTH_PIXELS = 24, 40
@@ -138,16 +140,22 @@ def write_bundle(folder: Path, *, guidance: bool = True, limits: dict[str, int] 
     files["schedulers/euler.bin"] = np.concatenate([np.float32([1, 2]), table]).astype("<f4").tobytes()
     files[PLAN] = plan.to_json()
     files[TOKENIZER] = json.dumps(_tokenizer()).encode()
+    needs = limits or {"maxComputeInvocationsPerWorkgroup": 256, "maxStorageBuffersPerShaderStage": 4}
+    program = ProgramInfo(
+        plan=PLAN,
+        compute=ComputePrecision.F32,
+        capture="none",
+        requires=Requirements(needs, ()),
+        tuned=TunedInfo("", False, "2026-01-01T00:00:00Z", 3, 0, 3, None, ()),
+        dispatches=DispatchesInfo(0.01, 0),
+    )
     manifest = Manifest(
-        format=1,
+        format=2,
         wgtune="0",
-        model=ModelInfo("handmade", "none"),
+        model=ModelInfo("handmade", WeightPrecision.F32),
         image=ImageInfo(WIDTH_PIXELS, HEIGHT_PIXELS, BATCH, guidance, (CHANNELS, LATENT_HEIGHT, LATENT_WIDTH)),
         tier="default",
-        requires=Requirements(
-            limits or {"maxComputeInvocationsPerWorkgroup": 256, "maxStorageBuffersPerShaderStage": 4}, ()
-        ),
-        tuned=TunedInfo("", False, "2026-01-01T00:00:00Z", 3, 0, 3, None),
+        programs=(program,),
         prompt=PromptInfo(LENGTH, 10, 11, 12),
         schedulers=SchedulersInfo(
             "euler",

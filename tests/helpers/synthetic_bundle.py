@@ -211,11 +211,13 @@ def make_bundle(
     shaders: dict[str, str] | None = None,
     unet_repeats: int = 1,
     passenger_bytes: int = 0,
+    half: bool = False,
 ) -> SyntheticBundle:
     """Write a bundle into ``folder``.
 
     ``limits`` are added to what it requires, ``shaders`` replace WGSL by file stem, ``unet_repeats`` lets the UNet run
-    that often over (to the same result), and ``passenger_bytes`` adds a shard of that size that nothing reads.
+    that often over (to the same result), and ``passenger_bytes`` adds a shard of that size that nothing reads. ``half``
+    adds a program for GPUs with shader-f16 over the same weights, whose means of the context are half floats.
     """
     random = np.random.default_rng(1)
     table = random.normal(0, 0.3, (258, 4)).astype(np.float32)
@@ -228,11 +230,24 @@ def make_bundle(
     # Two shards; the first starts with padding, so that offsets matter.
     writer.file("weights/shard-000.bin", bytes(256) + table.tobytes())
     writer.file("weights/shard-001.bin", weights.tobytes())
-    plan = _make_plan(writer, batch, guidance, shaders or {}, unet_repeats)
     if passenger_bytes:
         writer.file("weights/shard-002.bin", random.bytes(passenger_bytes))
-        plan["buffers"].append({"bytes": passenger_bytes, "usage": "storage", "shard": "weights/shard-002.bin"})
-    writer.file("plan.json", json.dumps(plan).encode())
+    programs = []
+    for compute in ("f16", "f32") if half else ("f32",):
+        plan = _make_plan(writer, batch, guidance, shaders or {}, unet_repeats, compute == "f16")
+        if passenger_bytes:
+            plan["buffers"].append({"bytes": passenger_bytes, "usage": "storage", "shard": "weights/shard-002.bin"})
+        name = "plan.json" if compute == "f32" else f"plan-{compute}.json"
+        writer.file(name, json.dumps(plan).encode())
+        needed = (*features, "shader-f16") if compute == "f16" else features
+        programs.append(_program(name, compute, {**LIMITS, **(limits or {})}, needed))
+    if half:
+        for file in writer.files:
+            stem = Path(file).stem
+            if stem in ("plan-f16", "means-f16", "unet-f16"):
+                writer.files[file]["plans"] = ["plan-f16.json"]
+            elif stem in ("plan", "means", "unet"):
+                writer.files[file]["plans"] = ["plan.json"]
     tables = {
         name: {
             "file": f"schedulers/{name}.bin",
@@ -243,9 +258,9 @@ def make_bundle(
     }
     writer.manifest(
         {
-            "format": 1,
+            "format": 2,
             "wgtune": "0.1.0",
-            "model": {"name": "synthetic", "capture": "0" * 64},
+            "model": {"name": "synthetic", "weights": "f32"},
             "image": {
                 "width": WIDTH,
                 "height": WIDTH,
@@ -254,21 +269,38 @@ def make_bundle(
                 "latent": [CHANNELS, SIDE, SIDE],
             },
             "tier": "default",
-            "requires": {"limits": {**LIMITS, **(limits or {})}, "features": list(features)},
-            "tuned": {
-                "device": "vulkan:test",
-                "software": True,
-                "created": "2026-11-21T02:00:00Z",
-                "kernels": 8,
-                "from_records": 6,
-                "from_baseline": 2,
-                "baseline_time_share": 0.1,
-            },
+            "programs": programs,
             "prompt": {"length": LENGTH, "bos": BOS, "eos": EOS, "pad": EOS},
             "schedulers": {"default": "plain", "config": {}, "tables": tables},
         }
     )
     return SyntheticBundle(folder, batch, guidance, table, weights, matrices, tokenizer)
+
+
+def _with_half_means(source: str) -> str:
+    """A shader of the UNet in which the means of the context are half floats."""
+    source = source.replace("means: array<f32>", "means: array<f16>").replace("+ means[plane]", "+ f32(means[plane])")
+    return "enable f16;\n" + source.replace("means[at.x] = sum / f32(tokens)", "means[at.x] = f16(sum / f32(tokens))")
+
+
+def _program(plan: str, compute: str, limits: dict[str, int], features: tuple[str, ...]) -> dict[str, Any]:
+    return {
+        "plan": plan,
+        "compute": compute,
+        "capture": "0" * 64,
+        "requires": {"limits": limits, "features": list(features)},
+        "tuned": {
+            "device": "vulkan:test",
+            "software": True,
+            "created": "2026-11-21T02:00:00Z",
+            "kernels": 8,
+            "from_records": 6 if compute == "f32" else 5,
+            "from_baseline": 2,
+            "baseline_time_share": 0.1,
+            "borrowed": [],
+        },
+        "dispatches": {"longest_s": 0.01, "sliced": 0},
+    }
 
 
 @dataclass
@@ -318,7 +350,7 @@ def _write_schedulers(
 
 
 def _make_plan(
-    writer: _Writer, batch: int, guidance: bool, shaders: dict[str, str], unet_repeats: int
+    writer: _Writer, batch: int, guidance: bool, shaders: dict[str, str], unet_repeats: int, half: bool
 ) -> dict[str, Any]:
     latent, copies, most_calls = batch * CHANNELS * SIDE * SIDE * 4, 2 if guidance else 1, 20
     embedding = LENGTH * 4 * 4
@@ -337,15 +369,18 @@ def _make_plan(
     history, coefficients = buffer((most_calls + 1) * latent), buffer((most_calls + 1) * 4)
     step, timestep = buffer(16, usage="uniform"), buffer(4)
     latents, noise, decoded = buffer(copies * latent), buffer(copies * latent), buffer(latent)
-    means = buffer(copies * batch * CHANNELS * 4)
+    means = buffer(copies * batch * CHANNELS * (2 if half else 4))
     image, pixels = buffer(batch * 3 * WIDTH * WIDTH * 4), buffer(batch * WIDTH * WIDTH * 4)
     table = [buffer(8192, shard="weights/shard-000.bin")[0], 256, 258 * 4 * 4]
     channel_weights = [buffer(256, shard="weights/shard-001.bin")[0], 0, 16]
     listed: list[dict[str, str]] = []
 
     def dispatch(name: str, entry: str, source: str, grid: int, *bindings: list[int]) -> dict[str, Any]:
+        source = shaders.get(name, source)
+        if half and name in ("means", "unet"):
+            name, source = f"{name}-f16", _with_half_means(source)
         file = f"kernels/{name}.wgsl"
-        writer.file(file, shaders.get(name, source).encode())
+        writer.file(file, source.encode())
         listed.append({"file": file, "entry": entry})
         return {"shader": len(listed) - 1, "bindings": list(bindings), "grid": [grid, 1, 1]}
 

@@ -3,10 +3,12 @@
 import type { WgtuneError } from "./errors";
 import type { Gpu } from "./gpu";
 import type { LoadProgress } from "./loading/progress";
-import type { Manifest } from "./manifest";
+import type { ComputePrecision, Manifest, ProgramInfo } from "./manifest";
 import type { Tokens } from "./tokenizer";
 
 export interface LoadOptions {
+  /** Only programs of this precision; by default the bundle's first that the GPU can run. */
+  compute?: ComputePrecision | undefined;
   onProgress?: (progress: LoadProgress) => void;
   /** Called after each compiled shader. */
   onShader?: (done: number, all: number) => void;
@@ -80,9 +82,11 @@ export interface GenerateResult {
 /** A loaded bundle. It generates one batch at a time. */
 export interface TextToImage {
   readonly manifest: Manifest;
+  /** The one of the bundle's programs that runs; another GPU after a loss may run another one. */
+  readonly program: ProgramInfo;
   /** The GPU's name as far as the browser tells it, and whether the adapter is known to run on the CPU. */
   readonly device: Omit<Gpu, "device">;
-  /** Bytes of GPU memory that the bundle's buffers take. */
+  /** Bytes of GPU memory that the program's buffers take. */
   readonly memory: number;
   /** Names of the bundle's schedulers with their numbers of steps, ascending. */
   readonly schedulers: Map<string, number[]>;

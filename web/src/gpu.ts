@@ -1,7 +1,7 @@
-/** Opens the browser's GPU with what a bundle requires, and explains why that is not possible. */
+/** Chooses the program that the browser's GPU runs, and opens it with what that requires; explains what is not possible. */
 
 import { textOf, WgtuneError } from "./errors";
-import type { Manifest } from "./manifest";
+import type { ComputePrecision, Manifest, ProgramInfo } from "./manifest";
 
 /** What an adapter says about itself; a browser that withholds a field gives "". */
 export interface AdapterInfo {
@@ -19,6 +19,8 @@ export interface Gpu {
   /** Whether the adapter is known to run on the CPU. */
   software: boolean;
 }
+
+type Requirements = ProgramInfo["requires"];
 
 const SUPPORT_HINT =
   "Use a current Chrome or Edge (desktop, or Android 12 and later), Safari 26, or Firefox on Windows or macOS. On Linux, Chrome may " +
@@ -55,15 +57,35 @@ export async function requestAdapter(): Promise<GPUAdapter> {
   return adapter;
 }
 
-/** Opens the best adapter with exactly the limits and features that `manifest` requires. */
-export async function openGpu(manifest: Manifest): Promise<Gpu> {
-  const adapter = await requestAdapter();
-  requireFeatures(adapter, manifest);
-  requireLimits(adapter, manifest);
+/**
+ * Returns the first of the bundle's programs that `adapter` can run; where it can run none, throws why not the last.
+ *
+ * @param compute only programs of this precision
+ */
+export function chooseProgram(adapter: GPUAdapter, manifest: Manifest, compute?: ComputePrecision): ProgramInfo {
+  const candidates = manifest.programs.filter((program) => compute === undefined || program.compute === compute);
+  const last = candidates.at(-1);
+  if (last === undefined) {
+    throw new WgtuneError(
+      "usage",
+      `This bundle has no program for “${String(compute)}”.`,
+      `It has ${manifest.programs.map((program) => program.compute).join(", ")}.`,
+    );
+  }
+  const found = candidates.find(
+    ({ requires }) => missingFeatures(adapter, requires).length === 0 && shortLimits(adapter, requires).length === 0,
+  );
+  if (found !== undefined) return found;
+  const others = candidates.length < manifest.programs.length;
+  throw lacking(adapter, manifest, last, others ? "Leave the choice of the program to the page." : "");
+}
+
+/** Opens `adapter` with exactly the limits and features that `program` requires. */
+export async function openGpu(adapter: GPUAdapter, { requires }: ProgramInfo): Promise<Gpu> {
   try {
     const device = await adapter.requestDevice({
-      requiredFeatures: manifest.requires.features as GPUFeatureName[],
-      requiredLimits: manifest.requires.limits,
+      requiredFeatures: requires.features as GPUFeatureName[],
+      requiredLimits: requires.limits,
     });
     return { device, ...describe(adapter) };
   } catch (error) {
@@ -93,29 +115,34 @@ export function adapterName({ vendor, architecture, device, description }: Adapt
   return description || [vendor, architecture, device].filter(Boolean).join(" ");
 }
 
-function requireFeatures(adapter: GPUAdapter, manifest: Manifest): void {
-  const missing = manifest.requires.features.filter((feature) => !adapter.features.has(feature));
+/** The error that tells what `adapter` lacks for `program`, with `hint` where there is a better one than usual. */
+function lacking(adapter: GPUAdapter, manifest: Manifest, { requires }: ProgramInfo, hint: string): WgtuneError {
+  const { name } = describe(adapter);
+  const missing = missingFeatures(adapter, requires);
   if (missing.length > 0) {
-    throw new WgtuneError(
+    return new WgtuneError(
       "features",
-      `This bundle needs the WebGPU feature ${missing.map((name) => `“${name}”`).join(" and ")}, which ${describe(adapter).name} does not offer here.`,
-      "Use another browser or GPU, or ask for a bundle built without it.",
+      `This bundle needs the WebGPU feature ${missing.map((feature) => `“${feature}”`).join(" and ")}, which ${name} does not offer here.`,
+      hint || "Use another browser or GPU, or ask for a bundle built without it.",
     );
   }
+  return new WgtuneError(
+    "limits",
+    `${name} is too small for this bundle. ${shortLimits(adapter, requires).join("; ")}.`,
+    hint ||
+      `Use a larger GPU, or ask for a bundle built for a smaller tier than “${manifest.tier}” or for a smaller picture.`,
+  );
 }
 
-function requireLimits(adapter: GPUAdapter, manifest: Manifest): void {
+function missingFeatures(adapter: GPUAdapter, { features }: Requirements): string[] {
+  return features.filter((feature) => !adapter.features.has(feature));
+}
+
+function shortLimits(adapter: GPUAdapter, { limits }: Requirements): string[] {
   const offered = adapter.limits as unknown as Record<string, number | undefined>;
-  const short = Object.entries(manifest.requires.limits)
+  return Object.entries(limits)
     .filter(([name, needed]) => !((offered[name] ?? -1) >= needed))
     .map(([name, needed]) => `${name}: ${amount(name, needed)} needed, ${amount(name, offered[name])} there`);
-  if (short.length > 0) {
-    throw new WgtuneError(
-      "limits",
-      `${describe(adapter).name} is too small for this bundle. ${short.join("; ")}.`,
-      `Use a larger GPU, or ask for a bundle built for a smaller tier than “${manifest.tier}” or for a smaller picture.`,
-    );
-  }
 }
 
 /** A limit's value as people read it: sizes in MiB or KiB, counts as they are. */

@@ -13,6 +13,6 @@ export type {
 export { WgtuneError, type FaultKind } from "./errors";
 export { loadPipeline, type Loaded } from "./load";
 export type { LoadProgress } from "./loading/progress";
-export type { Manifest } from "./manifest";
+export type { ComputePrecision, Manifest, ProgramInfo } from "./manifest";
 export { randn } from "./noise";
 export { Pipeline } from "./pipeline";

@@ -7,20 +7,23 @@ import { array, boolean, count, entries, number, numberOrNull, object, oneOf, st
 import { WgtuneError } from "./errors";
 import type {
   BorrowedInfo,
+  ComputePrecision,
   DispatchesInfo,
   FileInfo,
   Manifest,
+  ProgramInfo,
   SchedulersInfo,
   TableInfo,
   TunedInfo,
   WeightPrecision,
 } from "./generated/manifest";
 
-export type { FileInfo, Manifest, RunInfo, TableInfo } from "./generated/manifest";
+export type { ComputePrecision, FileInfo, Manifest, ProgramInfo, RunInfo, TableInfo } from "./generated/manifest";
 
 /** The format version that this runtime reads. */
-export const FORMAT = 1;
+export const FORMAT = 2;
 
+const PRECISIONS: readonly ComputePrecision[] = ["f32", "f16"];
 const WEIGHTS: readonly WeightPrecision[] = ["f32", "f16", "q8", "q4"];
 
 /** Reads manifest.json; throws a WgtuneError of kind `format` that names what is wrong. */
@@ -33,19 +36,22 @@ export function parseManifest(value: unknown): Manifest {
       "Build the bundle again with the “wgtune” that this page came with, or open it with the page of its own version.",
     );
   }
-  const { documents = [], dispatches = null } = root;
+  const { documents = [] } = root;
   const model = object(root["model"], "model");
-  const { weights = "f32" } = model;
   const image = object(root["image"], "image");
-  const requires = object(root["requires"], "requires");
   const prompt = object(root["prompt"], "prompt");
+  const files = entries(root["files"], "files", parseFile);
+  const programs = parsePrograms(root["programs"], files);
+  for (const [path, { plans = [] }] of Object.entries(files)) {
+    if (!plans.every((plan) => programs.some((program) => program.plan === plan)))
+      throw wrong(`files.${path}.plans`, "a list of programs' plans");
+  }
   return {
     format: FORMAT,
     wgtune: string(root["wgtune"], "wgtune"),
     model: {
       name: string(model["name"], "model.name"),
-      capture: string(model["capture"], "model.capture"),
-      weights: oneOf(weights, WEIGHTS, "model.weights"),
+      weights: oneOf(model["weights"], WEIGHTS, "model.weights"),
     },
     image: {
       width: count(image["width"], "image.width"),
@@ -55,11 +61,7 @@ export function parseManifest(value: unknown): Manifest {
       latent: triple(image["latent"], "image.latent"),
     },
     tier: string(root["tier"], "tier"),
-    requires: {
-      limits: entries(requires["limits"], "requires.limits", (item, where) => count(item, where)),
-      features: array(requires["features"], "requires.features").map((name) => string(name, "requires.features")),
-    },
-    tuned: parseTuned(root["tuned"]),
+    programs,
     prompt: {
       length: count(prompt["length"], "prompt.length"),
       bos: count(prompt["bos"], "prompt.bos"),
@@ -67,9 +69,8 @@ export function parseManifest(value: unknown): Manifest {
       pad: count(prompt["pad"], "prompt.pad"),
     },
     schedulers: parseSchedulers(root["schedulers"]),
-    files: entries(root["files"], "files", parseFile),
+    files,
     documents: array(documents, "documents").map((name, i) => string(name, `documents[${i}]`)),
-    dispatches: dispatches === null ? null : parseDispatches(dispatches),
   };
 }
 
@@ -90,26 +91,64 @@ export function schedulersOf(manifest: Manifest): Map<string, number[]> {
   return new Map(Object.entries(manifest.schedulers.tables).map(([name, table]) => [name, stepsOf(table)]));
 }
 
-function parseDispatches(value: unknown): DispatchesInfo {
-  const dispatches = object(value, "dispatches");
+/** Paths of the files that a runtime reads to run `program`: not those of other programs, nor what only tells of the bundle. */
+export function filesOf(manifest: Manifest, program: ProgramInfo): string[] {
+  const documents = new Set(manifest.documents);
+  return Object.entries(manifest.files).flatMap(([path, { plans = [] }]) =>
+    documents.has(path) || (plans.length > 0 && !plans.includes(program.plan)) ? [] : [path],
+  );
+}
+
+function parsePrograms(value: unknown, files: Record<string, FileInfo>): Manifest["programs"] {
+  const [first, ...others] = array(value, "programs").map((item, i) => parseProgram(item, `programs[${i}]`));
+  if (first === undefined) throw wrong("programs", "a list with a program");
+  const programs: Manifest["programs"] = [first, ...others];
+  for (const [i, { plan }] of programs.entries()) {
+    if (files[plan] === undefined) throw wrong(`programs[${i}].plan`, "a file that is listed");
+    if (programs.findIndex((program) => program.plan === plan) < i)
+      throw wrong(`programs[${i}].plan`, "another plan than that of the programs before");
+  }
+  return programs;
+}
+
+function parseProgram(value: unknown, where: string): ProgramInfo {
+  const program = object(value, where);
+  const requires = object(program["requires"], `${where}.requires`);
+  const features = `${where}.requires.features`;
   return {
-    longest_s: number(dispatches["longest_s"], "dispatches.longest_s"),
-    sliced: count(dispatches["sliced"], "dispatches.sliced"),
+    plan: string(program["plan"], `${where}.plan`),
+    compute: oneOf(program["compute"], PRECISIONS, `${where}.compute`),
+    capture: string(program["capture"], `${where}.capture`),
+    requires: {
+      limits: entries(requires["limits"], `${where}.requires.limits`, (item, at) => count(item, at)),
+      features: array(requires["features"], features).map((name) => string(name, features)),
+    },
+    tuned: parseTuned(program["tuned"], `${where}.tuned`),
+    dispatches: parseDispatches(program["dispatches"], `${where}.dispatches`),
   };
 }
 
-function parseTuned(value: unknown): TunedInfo {
-  const tuned = object(value, "tuned");
-  const { baseline_time_share: share = null, borrowed = [] } = tuned;
+function parseDispatches(value: unknown, where: string): DispatchesInfo {
+  const dispatches = object(value, where);
   return {
-    device: string(tuned["device"], "tuned.device"),
-    software: boolean(tuned["software"], "tuned.software"),
-    created: string(tuned["created"], "tuned.created"),
-    kernels: count(tuned["kernels"], "tuned.kernels"),
-    from_records: count(tuned["from_records"], "tuned.from_records"),
-    from_baseline: count(tuned["from_baseline"], "tuned.from_baseline"),
-    baseline_time_share: numberOrNull(share, "tuned.baseline_time_share"),
-    borrowed: array(borrowed, "tuned.borrowed").map((item, i) => parseBorrowed(item, `tuned.borrowed[${i}]`)),
+    longest_s: number(dispatches["longest_s"], `${where}.longest_s`),
+    sliced: count(dispatches["sliced"], `${where}.sliced`),
+  };
+}
+
+function parseTuned(value: unknown, where: string): TunedInfo {
+  const tuned = object(value, where);
+  return {
+    device: string(tuned["device"], `${where}.device`),
+    software: boolean(tuned["software"], `${where}.software`),
+    created: string(tuned["created"], `${where}.created`),
+    kernels: count(tuned["kernels"], `${where}.kernels`),
+    from_records: count(tuned["from_records"], `${where}.from_records`),
+    from_baseline: count(tuned["from_baseline"], `${where}.from_baseline`),
+    baseline_time_share: numberOrNull(tuned["baseline_time_share"], `${where}.baseline_time_share`),
+    borrowed: array(tuned["borrowed"], `${where}.borrowed`).map((item, i) =>
+      parseBorrowed(item, `${where}.borrowed[${i}]`),
+    ),
   };
 }
 
@@ -155,5 +194,10 @@ function parseFile(value: unknown, where: string, path: string): FileInfo {
     throw wrong(where, "a path inside the bundle");
   }
   const file = object(value, where);
-  return { bytes: count(file["bytes"], `${where}.bytes`), sha256: string(file["sha256"], `${where}.sha256`) };
+  const { plans = [] } = file;
+  return {
+    bytes: count(file["bytes"], `${where}.bytes`),
+    sha256: string(file["sha256"], `${where}.sha256`),
+    plans: array(plans, `${where}.plans`).map((plan) => string(plan, `${where}.plans`)),
+  };
 }

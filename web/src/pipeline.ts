@@ -12,9 +12,9 @@ import type {
 } from "./api";
 import { textOf, throwIfCancelled, WgtuneError } from "./errors";
 import { Executor } from "./executor";
-import { openGpu, type Gpu } from "./gpu";
+import { chooseProgram, openGpu, requestAdapter, type Gpu } from "./gpu";
 import { BundleFiles, fetchManifest } from "./loading/loader";
-import { nearestSteps, schedulersOf, type Manifest } from "./manifest";
+import { nearestSteps, schedulersOf, type ComputePrecision, type Manifest, type ProgramInfo } from "./manifest";
 import { randn } from "./noise";
 import { memoryBytes, parsePlan, type Plan, type StageName } from "./plan";
 import { SchedulerRun } from "./scheduler";
@@ -27,7 +27,8 @@ const TO_START: readonly StageName[] = ["clip", "schedule", "unet", "guide"];
 interface Bundle {
   folder: URL;
   manifest: Manifest;
-  plan: Plan;
+  /** The precision that was asked for. */
+  compute: ComputePrecision | undefined;
   tokenizer: PromptTokenizer;
   tables: Map<string, Uint8Array<ArrayBuffer>>;
 }
@@ -35,6 +36,8 @@ interface Bundle {
 /** What is on the GPU; replaced as a whole after a loss. */
 interface OnGpu {
   about: Omit<Gpu, "device">;
+  program: ProgramInfo;
+  plan: Plan;
   executor: Executor;
   complete: Promise<StorageReport>;
 }
@@ -55,17 +58,18 @@ export class Pipeline implements TextToImage {
     const manifest = await fetchManifest(folder, { signal: options.signal });
     options.onManifest?.(manifest);
     let bundle: Bundle | undefined;
-    const gpu = await start(folder, manifest, options, async (files, signal) => {
+    const { compute } = options;
+    const gpu = await start(folder, manifest, compute, options, async (files, program, signal) => {
       await options.beforeDownload?.(files.toDownload);
       throwIfCancelled(signal);
       // An older bundle's files would leave less room for this one's.
       await files.prune();
-      const plan = parsePlan(await files.readJson("plan.json"));
+      const plan = await readPlan(files, program);
       const rest = Promise.all([readTokenizer(files, manifest), readTables(files, manifest)]);
       return {
         plan,
         rest: rest.then(([tokenizer, tables]) => {
-          bundle = { folder, manifest, plan, tokenizer, tables };
+          bundle = { folder, manifest, compute, tokenizer, tables };
         }),
       };
     });
@@ -76,12 +80,16 @@ export class Pipeline implements TextToImage {
     return this.bundle.manifest;
   }
 
+  get program(): ProgramInfo {
+    return this.gpu.program;
+  }
+
   get device(): Omit<Gpu, "device"> {
     return this.gpu.about;
   }
 
   get memory(): number {
-    return memoryBytes(this.bundle.plan);
+    return memoryBytes(this.gpu.plan);
   }
 
   get complete(): Promise<StorageReport> {
@@ -107,9 +115,12 @@ export class Pipeline implements TextToImage {
   async recover(options: RecoverOptions = {}): Promise<void> {
     this.destroy();
     await this.running?.catch(() => undefined);
-    const { folder, manifest, plan } = this.bundle;
+    const { folder, manifest, compute } = this.bundle;
     await this.alone(async () => {
-      this.gpu = await start(folder, manifest, options, () => Promise.resolve({ plan, rest: Promise.resolve() }));
+      this.gpu = await start(folder, manifest, compute, options, async (files, program) => {
+        const known = program.plan === this.program.plan;
+        return { plan: known ? this.gpu.plan : await readPlan(files, program), rest: Promise.resolve() };
+      });
     });
   }
 
@@ -245,7 +256,7 @@ export class Pipeline implements TextToImage {
 }
 
 /**
- * Opens the GPU, then the bundle's files, and makes the plan's stages ready.
+ * Opens the GPU for the first program that it can run, then that program's files, and makes its stages ready.
  *
  * @param open gives the plan, once it is known, and a promise of what else drawing needs
  * @returns what is on the GPU as soon as drawing may start
@@ -253,17 +264,24 @@ export class Pipeline implements TextToImage {
 async function start(
   folder: URL,
   manifest: Manifest,
+  compute: ComputePrecision | undefined,
   options: RecoverOptions,
-  open: (files: BundleFiles, signal: AbortSignal) => Promise<{ plan: Plan; rest: Promise<unknown> }>,
+  open: (
+    files: BundleFiles,
+    program: ProgramInfo,
+    signal: AbortSignal,
+  ) => Promise<{ plan: Plan; rest: Promise<unknown> }>,
 ): Promise<OnGpu> {
   // Aborts the other downloads when one fails.
   const failed = new AbortController();
   const signal = AbortSignal.any(options.signal ? [options.signal, failed.signal] : [failed.signal]);
   // The device is opened before the download, which is of no use on a GPU that is too small.
-  const { device, ...about } = await openGpu(manifest);
+  const adapter = await requestAdapter();
+  const program = chooseProgram(adapter, manifest, compute);
+  const { device, ...about } = await openGpu(adapter, program);
   try {
-    const files = await BundleFiles.open(folder, manifest, { onProgress: options.onProgress, signal });
-    const { plan, rest } = await open(files, signal);
+    const files = await BundleFiles.open(folder, manifest, program, { onProgress: options.onProgress, signal });
+    const { plan, rest } = await open(files, program, signal);
     rest.catch(() => undefined); // Where the GPU fails first, nobody waits for it.
     const executor = await Executor.create(device, plan, files, options.onShader ?? (() => undefined));
     const complete = Promise.all([executor.complete(), rest]).then((): StorageReport => ({
@@ -272,7 +290,7 @@ async function start(
     }));
     complete.catch(() => failed.abort());
     await Promise.race([Promise.all([executor.ready(TO_START), rest]), complete]);
-    return { about, executor, complete };
+    return { about, program, plan, executor, complete };
   } catch (error) {
     failed.abort();
     device.destroy();
@@ -290,6 +308,10 @@ function checkedSeed(seed: number): number {
 function finite(guidance: number): number {
   if (!Number.isFinite(guidance)) throw new WgtuneError("usage", `The guidance ${guidance} is not a number.`);
   return guidance;
+}
+
+async function readPlan(files: BundleFiles, { plan }: ProgramInfo): Promise<Plan> {
+  return parsePlan(await files.readJson(plan), plan);
 }
 
 async function readTokenizer(files: BundleFiles, manifest: Manifest): Promise<PromptTokenizer> {

@@ -1,5 +1,5 @@
 /**
- * Reads plan.json (docs/bundle.md): buffers, and per stage a straight line of dispatches. The types are generated from
+ * Reads a plan (docs/bundle.md): buffers, and per stage a straight line of dispatches. The types are generated from
  * the JSON Schema that Python's types give; tests compare the verdicts of both sides.
  */
 
@@ -36,9 +36,9 @@ export interface Plan extends PlanDocument {
   stages: Record<StageName, PlanDispatch[]>;
 }
 
-/** Reads plan.json; throws a WgtuneError of kind `format` that names what is wrong. */
-export function parsePlan(value: unknown): Plan {
-  const root = object(value, "plan.json");
+/** Reads the plan in `file`; throws a WgtuneError of kind `format` that names what is wrong. */
+export function parsePlan(value: unknown, file = "plan.json"): Plan {
+  const root = object(value, file);
   const buffers = array(root["buffers"], "buffers").map((item, i) => parseBuffer(item, `buffers[${i}]`));
   const shaders = array(root["shaders"], "shaders").map((item, i) => parseShader(item, `shaders[${i}]`));
   const range = (item: unknown, where: string): BufferRange => parseRange(item, where, buffers);
@@ -48,9 +48,9 @@ export function parsePlan(value: unknown): Plan {
   );
   return {
     buffers,
-    names: pick(names, NAMES, "names"),
+    names: pick(names, NAMES, `${file}: names`),
     shaders,
-    stages: pick(stages, STAGES, "stages"),
+    stages: pick(stages, STAGES, `${file}: stages`),
   };
 }
 
@@ -132,7 +132,7 @@ function pick<K extends string, T>(found: Record<string, T>, wanted: readonly K[
   const picked = {} as Record<K, T>;
   for (const name of wanted) {
     const item = found[name];
-    if (item === undefined) throw new WgtuneError("format", `plan.json: ${where} has no “${name}”.`);
+    if (item === undefined) throw new WgtuneError("format", `${where} has no “${name}”.`);
     picked[name] = item;
   }
   return picked;

@@ -1,7 +1,7 @@
 import { beforeEach, expect, test } from "vitest";
 import { BundleFiles, fetchManifest } from "../src/loading/loader";
 import type { LoadProgress } from "../src/loading/progress";
-import type { Manifest } from "../src/manifest";
+import type { Manifest, ProgramInfo } from "../src/manifest";
 import { FakeBrowser, FakeCache } from "./fakes";
 
 async function hash(data: Uint8Array<ArrayBuffer>): Promise<string> {
@@ -23,16 +23,18 @@ beforeEach(() => {
 });
 
 /** A manifest of as much as the loader reads. */
-function manifest(files: Record<string, { bytes: number; sha256: string }>): Manifest {
+function manifest(files: Record<string, { bytes: number; sha256: string; plans?: string[] }>): Manifest {
   return { files } as Manifest;
 }
+
+const program = { plan: "plan.json" } as ProgramInfo;
 
 const oneShard = manifest({ [SHARD]: { bytes: bytes.length, sha256 } });
 
 function open(
   options: { onProgress?: (progress: LoadProgress) => void; signal?: AbortSignal } = {},
 ): Promise<BundleFiles> {
-  return BundleFiles.open(BASE, oneShard, { ...options, environment: host });
+  return BundleFiles.open(BASE, oneShard, program, { ...options, environment: host });
 }
 
 /** A response whose body comes in the given pieces. */
@@ -68,11 +70,32 @@ test("what only tells about the bundle is not waited for", async () => {
   };
   host.serve(SHARD_URL, () => new Response(bytes));
   const options = { environment: host, onProgress: (now: LoadProgress) => progress.push(now) };
-  const files = await BundleFiles.open(BASE, told, options);
+  const files = await BundleFiles.open(BASE, told, program, options);
   expect(files.toDownload).toBe(bytes.length);
   await files.read(SHARD);
   expect(progress.at(-1)).toMatchObject({ bytes: bytes.length, total: bytes.length });
   expect(files.keptBytes).toBe(bytes.length);
+});
+
+test("another program's files are neither counted nor read, and what is stored of them stays", async () => {
+  const other = await hash(bytes.slice(1));
+  const two = manifest({
+    [SHARD]: { bytes: bytes.length, sha256 },
+    "kernels/a.wgsl": { bytes: bytes.length - 1, sha256: other, plans: ["plan-f16.json"] },
+  });
+  const store = new FakeCache();
+  host.stores.set(STORE, store);
+  const kept = `https://sha256.wgtune.invalid/${other}`;
+  await store.put(kept, new Response(bytes.slice(1)));
+  host.serve(SHARD_URL, () => new Response(bytes));
+  const files = await BundleFiles.open(BASE, two, program, { environment: host });
+  expect([files.total, files.toDownload, files.keptBytes]).toEqual([4000, 4000, 0]);
+  await files.prune();
+  await files.read(SHARD);
+  await expect(files.read("kernels/a.wgsl")).rejects.toMatchObject({ kind: "format" });
+  expect([...store.files.keys()].sort()).toEqual([kept, key].sort());
+  const half = await BundleFiles.open(BASE, two, { plan: "plan-f16.json" } as ProgramInfo, { environment: host });
+  expect([half.total, half.toDownload]).toEqual([7999, 0]);
 });
 
 test("a file with the right hash is returned and stored", async () => {
@@ -138,7 +161,10 @@ test("speed is the average of the last seconds", async () => {
   for (const name of ["a", "b", "c"]) host.serve(new URL(name, BASE).href, () => new Response(bytes));
   host.storage = false; // the three files have the same content: each is to be downloaded
   const progress: LoadProgress[] = [];
-  const files = await BundleFiles.open(BASE, three, { environment: host, onProgress: (now) => progress.push(now) });
+  const files = await BundleFiles.open(BASE, three, program, {
+    environment: host,
+    onProgress: (now) => progress.push(now),
+  });
   for (const name of ["a", "b", "c"]) await files.read(name);
   expect(progress.at(0)).toMatchObject({ bytesPerSecond: 0, secondsLeft: undefined });
   // The fake clock goes on by a second with each request.
@@ -244,7 +270,7 @@ test("six files are read at a time", async () => {
     );
   }
   host.storage = false;
-  const files = await BundleFiles.open(BASE, all, { environment: host });
+  const files = await BundleFiles.open(BASE, all, program, { environment: host });
   const reading = Promise.all(names.map((name) => files.read(name)));
   const settled = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 5));
   await settled();
@@ -263,14 +289,14 @@ test("JSON and text", async () => {
   const text = '{"a": [1, 2]}';
   const entry = { bytes: text.length, sha256: await hash(new TextEncoder().encode(text)) };
   host.serve(new URL("plan.json", BASE).href, () => new Response(text));
-  const files = await BundleFiles.open(BASE, manifest({ "plan.json": entry }), { environment: host });
+  const files = await BundleFiles.open(BASE, manifest({ "plan.json": entry }), program, { environment: host });
   expect(await files.readText("plan.json")).toBe(text);
   expect(await files.readJson("plan.json")).toEqual({ a: [1, 2] });
 });
 
 test.each([
   ["a web page", "<!doctype html>", "damaged-file", "manifest.json is not a bundle's manifest."],
-  ["another format", '{"format": 2}', "format", "The bundle has format 2"],
+  ["another format", '{"format": 1}', "format", "The bundle has format 1"],
 ])("%s instead of a manifest", async (_, body, kind, words) => {
   host.serve(new URL("manifest.json", BASE).href, () => new Response(body));
   const error: unknown = await fetchManifest(BASE, { environment: host }).catch((reason: unknown) => reason);

@@ -4,7 +4,7 @@ import { beforeAll, beforeEach, expect, test } from "vitest";
 import { BundleFiles } from "../src/loading/loader";
 import type { LoadProgress } from "../src/loading/progress";
 import { sha256 } from "../src/loading/hash";
-import type { Manifest } from "../src/manifest";
+import type { Manifest, ProgramInfo } from "../src/manifest";
 import { FakeBrowser, FakeCache, withRanges } from "./fakes";
 
 const BASE = new URL("https://host.example/bundle/");
@@ -29,7 +29,11 @@ beforeEach(() => {
 });
 
 function open(onProgress?: (progress: LoadProgress) => void): Promise<BundleFiles> {
-  return BundleFiles.open(BASE, manifest, { environment: host, onProgress, pieceBytes: PIECE_BYTES });
+  return BundleFiles.open(BASE, manifest, { plan: "plan.json" } as ProgramInfo, {
+    environment: host,
+    onProgress,
+    pieceBytes: PIECE_BYTES,
+  });
 }
 
 /** Reads the file and says whether it is right. */

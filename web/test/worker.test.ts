@@ -3,7 +3,7 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import type { GenerateOptions, GenerateResult, LoadOptions, StorageReport, TextToImage } from "../src/api";
 import { cancelled, WgtuneError } from "../src/errors";
-import type { Manifest } from "../src/manifest";
+import type { Manifest, ProgramInfo } from "../src/manifest";
 import { NoWorker, WorkerPipeline, type WorkerPort } from "../src/worker/client";
 import { Host } from "../src/worker/host";
 import type { Reply, Request } from "../src/worker/protocol";
@@ -18,6 +18,7 @@ const progress = { bytes: 1, total: 2, downloaded: 1, toDownload: 2, bytesPerSec
 /** A pipeline whose ends the test decides. */
 class FakePipeline implements TextToImage {
   readonly manifest = manifest;
+  readonly program = { plan: "plan-f16.json", compute: "f16" } as ProgramInfo;
   readonly device = { name: "fake", software: true };
   readonly memory = 123;
   readonly schedulers = new Map<string, number[]>();
@@ -113,12 +114,14 @@ function load(options: LoadOptions = {}): Promise<WorkerPipeline> {
 test("a bundle is loaded, with what the page wants to know on the way", async () => {
   const seen: unknown[] = [];
   loading = async (options) => {
+    seen.push(options.compute);
     options.onManifest!(manifest);
     await options.beforeDownload!(700);
     options.onProgress!(progress);
     options.onShader!(1, 5);
   };
   const pipeline = await load({
+    compute: "f16",
     onManifest: (manifest) => seen.push(Object.keys(manifest)),
     beforeDownload: async (bytes) => {
       await new Promise((resolve) => setTimeout(resolve, 5));
@@ -127,7 +130,8 @@ test("a bundle is loaded, with what the page wants to know on the way", async ()
     onProgress: (progress) => seen.push(progress.bytes),
     onShader: (done, all) => seen.push([done, all]),
   });
-  expect(seen).toEqual([["schedulers"], 700, 1, [1, 5]]);
+  expect(seen).toEqual(["f16", ["schedulers"], 700, 1, [1, 5]]);
+  expect(pipeline.program).toEqual(fake.program);
   expect([pipeline.device, pipeline.memory]).toEqual([fake.device, 123]);
   expect(pipeline.schedulers).toEqual(new Map([["ddim", [4, 20]]]));
   fake.finish({ kept: 1, total: 2 });

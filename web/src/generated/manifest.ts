@@ -9,12 +9,16 @@
  * How the weights lie in the shards and in GPU memory.
  */
 export type WeightPrecision = "f32" | "f16" | "q8" | "q4";
+/**
+ * Which floats kernels pass on to each other.
+ */
+export type ComputePrecision = "f32" | "f16";
 
 /**
  * The whole of manifest.json.
  */
 export interface Manifest {
-  format: 1;
+  format: 2;
   /**
    * Version of wgtune that built the bundle.
    */
@@ -22,8 +26,12 @@ export interface Manifest {
   model: ModelInfo;
   image: ImageInfo;
   tier: string;
-  requires: Requirements;
-  tuned: TunedInfo;
+  /**
+   * A runtime takes the first one that the device can run.
+   *
+   * @minItems 1
+   */
+  programs: [ProgramInfo, ...ProgramInfo[]];
   prompt: PromptInfo;
   schedulers: SchedulersInfo;
   /**
@@ -36,18 +44,13 @@ export interface Manifest {
    * Those of the files that only tell about the bundle: no runtime reads them.
    */
   documents?: string[];
-  /**
-   * Null in bundles of versions that did not look.
-   */
-  dispatches?: DispatchesInfo | null;
 }
 /**
- * The model, by its name and the key of its capture.
+ * The model, by its name.
  */
 export interface ModelInfo {
   name: string;
-  capture: string;
-  weights?: WeightPrecision;
+  weights: WeightPrecision;
 }
 /**
  * What one run of the plan draws.
@@ -76,6 +79,23 @@ export interface ImageInfo {
    * @maxItems 3
    */
   latent: [number, number, number];
+}
+/**
+ * One way to draw: a plan over the bundle's weights, what it needs, and where its kernels come from.
+ */
+export interface ProgramInfo {
+  /**
+   * File of the plan, which also names the program.
+   */
+  plan: string;
+  compute: ComputePrecision;
+  /**
+   * Key of the capture that the plan was made of.
+   */
+  capture: string;
+  requires: Requirements;
+  tuned: TunedInfo;
+  dispatches: DispatchesInfo;
 }
 /**
  * What a WebGPU device must offer.
@@ -120,8 +140,8 @@ export interface TunedInfo {
   /**
    * Estimated share of an image's time that the untuned kernels take; null where nothing was measured.
    */
-  baseline_time_share?: number | null;
-  borrowed?: BorrowedInfo[];
+  baseline_time_share: number | null;
+  borrowed: BorrowedInfo[];
 }
 /**
  * Kernels that run schedules of another device, or of another program, not verified where the bundle is for.
@@ -140,6 +160,19 @@ export interface BorrowedInfo {
    * Estimated share of an image's time that these kernels take; null where nothing was measured.
    */
   time_share: number | null;
+}
+/**
+ * How long single dispatches take, of which Windows allows about two seconds.
+ */
+export interface DispatchesInfo {
+  /**
+   * Estimated seconds of the longest on a slow integrated GPU, or by the device's records where that is longer.
+   */
+  longest_s: number;
+  /**
+   * Kernels whose dispatches run in slices of their grids, because they would take longer.
+   */
+  sliced: number;
 }
 /**
  * Token ids per prompt, and the ids that frame and fill them.
@@ -201,7 +234,7 @@ export interface RunInfo {
   calls: number;
 }
 /**
- * Size and hash of a file.
+ * Size and hash of a file, and which programs use it.
  */
 export interface FileInfo {
   bytes: number;
@@ -209,17 +242,8 @@ export interface FileInfo {
    * Lower-case hexadecimal.
    */
   sha256: string;
-}
-/**
- * How long single dispatches take, of which Windows allows about two seconds.
- */
-export interface DispatchesInfo {
   /**
-   * Estimated seconds of the longest on a slow integrated GPU, or by the device's records where that is longer.
+   * The programs that use the file, by their plans; none for one that all use.
    */
-  longest_s: number;
-  /**
-   * Kernels whose dispatches run in slices of their grids, because they would take longer.
-   */
-  sliced: number;
+  plans?: string[];
 }

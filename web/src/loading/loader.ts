@@ -2,7 +2,7 @@
 
 import { textOf, throwIfCancelled, WgtuneError } from "../errors";
 import { TaskLimiter } from "../limiter";
-import { parseManifest, type FileInfo, type Manifest } from "../manifest";
+import { filesOf, parseManifest, type FileInfo, type Manifest, type ProgramInfo } from "../manifest";
 import { Download } from "./download";
 import { sha256, StreamingSha256 } from "./hash";
 import { ProgressMeter, type LoadProgress } from "./progress";
@@ -45,7 +45,7 @@ export async function fetchManifest(base: URL, options: FetchOptions = {}): Prom
 }
 
 /**
- * The files of one bundle.
+ * The files of one program of a bundle.
  *
  * When a read has resolved, all its bytes had the size and SHA-256 that the manifest gives. Of a file that is streamed, two
  * pieces are in memory at a time.
@@ -53,38 +53,43 @@ export async function fetchManifest(base: URL, options: FetchOptions = {}): Prom
 export class BundleFiles {
   private readonly limiter = new TaskLimiter(PARALLEL);
   private readonly meter: ProgressMeter;
-  /** Bytes of all files that a runtime reads, and of those that are still to be fetched: counted when the bundle was opened. */
+  /** Bytes of all files that the program needs, and of those that are still to be fetched: counted at the beginning. */
   readonly total: number;
   readonly toDownload: number;
 
   private constructor(
     private readonly base: URL,
-    private readonly manifest: Manifest,
-    private readonly toRead: readonly FileInfo[],
+    private readonly toRead: ReadonlyMap<string, FileInfo>,
     private readonly store: PieceStore,
     private readonly requests: Requests,
     onProgress: (progress: LoadProgress) => void,
   ) {
-    this.total = sum(toRead.map((file) => file.bytes));
+    this.total = sum([...toRead.values()].map((file) => file.bytes));
     this.toDownload = this.total - this.keptBytes;
     this.meter = new ProgressMeter(this.total, this.toDownload, () => requests.environment.now(), onProgress);
   }
 
   /** Opens the browser's store for the bundle at `base`, a folder's URL; without a store, each visit downloads. */
-  static async open(base: URL, manifest: Manifest, options: OpenOptions = {}): Promise<BundleFiles> {
+  static async open(
+    base: URL,
+    manifest: Manifest,
+    program: ProgramInfo,
+    options: OpenOptions = {},
+  ): Promise<BundleFiles> {
     const environment = options.environment ?? browser;
-    const toRead = filesToRead(manifest);
-    const store = await PieceStore.open(base, toRead, environment, options.pieceBytes);
+    const toRead = new Map(filesOf(manifest, program).map((path) => [path, manifest.files[path]!]));
+    // What was stored of the bundle's other programs stays: another visit may run one of them.
+    const store = await PieceStore.open(base, Object.values(manifest.files), environment, options.pieceBytes);
     const requests = new Requests(environment, options.signal);
-    return new BundleFiles(base, manifest, toRead, store, requests, options.onProgress ?? (() => undefined));
+    return new BundleFiles(base, toRead, store, requests, options.onProgress ?? (() => undefined));
   }
 
   /** Bytes that the next visit need not download. */
   get keptBytes(): number {
-    return sum(this.toRead.map((file) => this.store.keptBytes(file)));
+    return sum([...this.toRead.values()].map((file) => this.store.keptBytes(file)));
   }
 
-  /** The size of the file at `path`; throws where the manifest does not list it. */
+  /** The size of the file at `path`; throws where the program has no such file. */
   size(path: string): number {
     return this.info(path).bytes;
   }
@@ -127,11 +132,11 @@ export class BundleFiles {
   }
 
   private info(path: string): FileInfo {
-    const file = this.manifest.files[path];
+    const file = this.toRead.get(path);
     if (file !== undefined) return file;
     throw new WgtuneError(
       "format",
-      `The manifest does not list ${path}.`,
+      `The manifest does not list ${path} for this program.`,
       "Build the bundle again with “wgtune build”.",
     );
   }
@@ -280,12 +285,6 @@ class FileStream {
     this.meter.advance(-this.counted.bytes, -this.counted.downloaded);
     this.counted = { bytes: 0, downloaded: 0 };
   }
-}
-
-/** Every file but those that only tell about the bundle. */
-function filesToRead(manifest: Manifest): FileInfo[] {
-  const documents = new Set(manifest.documents);
-  return Object.entries(manifest.files).flatMap(([path, file]) => (documents.has(path) ? [] : [file]));
 }
 
 function sum(numbers: number[]): number {

@@ -1,9 +1,13 @@
-/** The page: loads the bundle in its own folder (or at `?bundle=URL`) and generates what the form says. */
+/**
+ * The page: loads the bundle in its own folder (or at `?bundle=URL`) and generates what the form says. `?compute=f32`
+ * runs the bundle's program of that precision.
+ */
 
 import { WgtuneError } from "../errors";
 import type { LoadProgress } from "../loading/progress";
 import type { GenerateOptions, GenerateResult, RecoverOptions, TextToImage } from "../api";
 import { loadPipeline } from "../load";
+import type { ComputePrecision } from "../manifest";
 import { elements as page } from "./elements";
 import { Form } from "./form";
 import * as format from "./format";
@@ -58,8 +62,11 @@ page.save.addEventListener("click", () => void save());
 page.link.addEventListener("click", () => void copyLink());
 
 async function load(): Promise<TextToImage> {
-  const folder = new URL(new URLSearchParams(location.search).get("bundle") ?? ".", location.href);
+  const asked = new URLSearchParams(location.search);
+  const folder = new URL(asked.get("bundle") ?? ".", location.href);
   const { pipeline: loaded, noWorker } = await loadPipeline(folder, {
+    // Whether there is such a program is told when the bundle is known.
+    compute: (asked.get("compute") ?? undefined) as ComputePrecision | undefined,
     onManifest: (manifest) => {
       view.showManifest(manifest);
       form.offer(manifest);
@@ -101,6 +108,7 @@ function showLoading(title: string): RecoverOptions {
 async function becomeReady(loaded: TextToImage): Promise<void> {
   const stored = await loaded.complete;
   view.hideProgress();
+  view.showManifest(loaded.manifest, loaded.program);
   view.showDevice(loaded, inPageReason);
   view.showStorage(stored);
   void heapSize().then((heap) => view.showDevice(loaded, inPageReason, heap));

@@ -2,7 +2,7 @@
 
 import { WgtuneError, textOf, type FaultKind } from "../errors";
 import type { LoadProgress } from "../loading/progress";
-import type { Manifest } from "../manifest";
+import type { Manifest, ProgramInfo } from "../manifest";
 import type { GenerateResult, GenerateProgress, Picture, StorageReport, TextToImage } from "../api";
 import { elements as page } from "./elements";
 import { estimate } from "./estimate";
@@ -27,16 +27,24 @@ const FAULT_TITLES: Record<FaultKind, string> = {
   cancelled: "Cancelled",
 };
 
-export function showManifest(manifest: Manifest): void {
-  const { image, tuned } = manifest;
+/** @param program the one that runs, once it is known */
+export function showManifest(manifest: Manifest, program?: ProgramInfo): void {
+  const { image } = manifest;
   page.model.textContent = manifest.model.name;
   page.model.hidden = false;
   document.title = `${manifest.model.name} · wgtune`;
   page.result.style.setProperty("--ratio", String(image.width / image.height));
-  const tunedFor = tuned.from_records > 0 ? `${tuned.from_records} tuned for ${tuned.device}` : "none tuned";
   page.bundleLine.textContent =
-    `Model: ${manifest.model.name}, ${image.width} × ${image.height}. ` +
-    `${tuned.kernels} kernels, ${tunedFor}${tuned.software ? " (software)" : ""}; tier “${manifest.tier}”.`;
+    `Model: ${manifest.model.name}, ${image.width} × ${image.height}; tier “${manifest.tier}”.` +
+    (program === undefined ? "" : ` ${programSentence(program)}`);
+}
+
+function programSentence({ compute, tuned }: ProgramInfo): string {
+  const tunedFor =
+    tuned.from_records > 0
+      ? `${tuned.from_records} tuned for ${tuned.device}${tuned.software ? " (software)" : ""}`
+      : "none tuned";
+  return `${tuned.kernels} kernels, ${tunedFor}; ${compute} between them.`;
 }
 
 /**

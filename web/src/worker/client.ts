@@ -3,7 +3,7 @@
 import type { GenerateOptions, GenerateResult, LoadOptions, RecoverOptions, StorageReport, TextToImage } from "../api";
 import { cancelled, throwIfCancelled, WgtuneError } from "../errors";
 import type { Gpu } from "../gpu";
-import { schedulersOf, type Manifest } from "../manifest";
+import { schedulersOf, type Manifest, type ProgramInfo } from "../manifest";
 import type { Tokens } from "../tokenizer";
 import { fromFault, type CallEvent, type Reply, type Request, type Results, type Started } from "./protocol";
 import workerUrl from "./worker?worker&url";
@@ -44,7 +44,7 @@ export class WorkerPipeline implements TextToImage {
     let manifest: Manifest | undefined;
     try {
       await pipeline.start(
-        { call: "load", id: 0, base: new URL(base, location.href).href },
+        { call: "load", id: 0, base: new URL(base, location.href).href, compute: options.compute },
         options,
         (event, id) => {
           if (event.event === "manifest") options.onManifest?.((manifest = event.manifest));
@@ -64,6 +64,10 @@ export class WorkerPipeline implements TextToImage {
 
   get manifest(): Manifest {
     return this.loaded.manifest;
+  }
+
+  get program(): ProgramInfo {
+    return this.loaded.started.program;
   }
 
   get device(): Omit<Gpu, "device"> {

@@ -72,6 +72,7 @@ export class Host {
       case "load":
         this.pipeline = await this.load(request.base, {
           ...whileLoading,
+          compute: request.compute,
           onManifest: (manifest) => events.now({ event: "manifest", manifest }),
           beforeDownload: (bytes) =>
             new Promise((resolve, reject) => {
@@ -102,8 +103,8 @@ export class Host {
 
   /** Tells that drawing may start, and of the device's loss when that comes; resolves when all of the bundle is there. */
   private started(events: EventSender): Promise<StorageReport> {
-    const { device, memory, lost, complete } = this.loaded;
-    events.now({ event: "started", started: { device, memory } });
+    const { program, device, memory, lost, complete } = this.loaded;
+    events.now({ event: "started", started: { program, device, memory } });
     void lost.then((error) => this.port.postMessage({ reply: "lost", fault: toFault(error) }, []));
     return complete;
   }

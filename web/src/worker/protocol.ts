@@ -4,12 +4,12 @@ import type { GenerateOptions, GenerateProgress, GenerateResult, StorageReport }
 import { WgtuneError, textOf, type FaultKind } from "../errors";
 import type { Gpu } from "../gpu";
 import type { LoadProgress } from "../loading/progress";
-import type { Manifest } from "../manifest";
+import type { ComputePrecision, Manifest, ProgramInfo } from "../manifest";
 import type { Tokens } from "../tokenizer";
 
 /** What the page asks for; `id` is its own for each call that is answered, and names a call that `abort` ends. */
 export type Request =
-  | { call: "load"; id: number; base: string }
+  | { call: "load"; id: number; base: string; compute: ComputePrecision | undefined }
   | { call: "recover"; id: number }
   | { call: "generate"; id: number; options: Omit<GenerateOptions, "onProgress" | "signal"> }
   | { call: "tokenize"; id: number; text: string }
@@ -28,6 +28,7 @@ export interface Results {
 
 /** What is known when drawing may start. */
 export interface Started {
+  program: ProgramInfo;
   device: Omit<Gpu, "device">;
   memory: number;
 }

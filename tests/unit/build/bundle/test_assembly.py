@@ -8,9 +8,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from wgtune.build.bundle.assembly import Assembled, assemble, find_pipeline_tensors
+from wgtune.build.bundle.assembly import Assembled, ShaderFiles, assemble, find_pipeline_tensors
 from wgtune.build.bundle.device_limits import check_plan, check_tensors, required_limits
-from wgtune.build.bundle.weights import layout_shards
+from wgtune.build.bundle.weights import layout_shards, stored_tensors
 from wgtune.build.format.plan import Plan
 from wgtune.devices.limits import TIERS
 from wgtune.devices.program import Buffer, Dispatch, Program, Requirements, Shader
@@ -90,9 +90,14 @@ def capture(unet_calls: list[Call] | None = None, temps: list[int] | None = None
 PROGRAMS = {"embed": program("rrw"), "two": program("rw"), "inplace": program("rw")}
 
 
-def assembled(found: Capture, programs: dict[str, Program] | None = None, max_calls: int = 5) -> Assembled:
-    tensors = find_pipeline_tensors(found)
-    return assemble(found, tensors, programs or PROGRAMS, layout_shards(found.stages), max_calls)
+def assembled(
+    found: Capture,
+    programs: dict[str, Program] | None = None,
+    max_calls: int = 5,
+    files: ShaderFiles | None = None,
+) -> Assembled:
+    tensors, layout = find_pipeline_tensors(found), layout_shards(stored_tensors(found.stages))
+    return assemble(found, tensors, programs or PROGRAMS, layout, max_calls, files or ShaderFiles())
 
 
 def test_a_chain_of_intermediates_takes_two_buffers() -> None:

@@ -78,7 +78,7 @@ def build(demo_folder: Path, database: Path, output: Path, *options: str) -> str
 def test_each_step_is_labelled_and_none_counts_as_verified(demo_folder: Path, database: Path, tmp_path: Path) -> None:
     told = build(demo_folder, database, tmp_path / "dist")
     manifest = Bundle.open(tmp_path / "dist").manifest
-    tuned = manifest.tuned
+    tuned = manifest.programs[0].tuned
     assert [(one.match, one.device, one.kernels) for one in tuned.borrowed] == [
         (match, device.key, 1) for match, device in LENDERS.items()
     ]
@@ -95,7 +95,7 @@ def test_each_step_is_labelled_and_none_counts_as_verified(demo_folder: Path, da
     for line, device, near in zip(lines, LENDERS.values(), words, strict=True):
         assert f"1 kernel from {device.key} ({near}), not verified here, about" in line
 
-    alone = json.loads(build(demo_folder, database, tmp_path / "alone", "--borrow", "exact", "--json"))
+    (alone,) = json.loads(build(demo_folder, database, tmp_path / "alone", "--borrow", "exact", "--json"))["programs"]
     assert (alone["borrowed"], alone["from_records"], alone["searched"]) == ([], 1, 1)
     assert alone["from_baseline"] == tuned.from_baseline + len(LENDERS)
     assert shaders(tmp_path / "alone") != shaders(tmp_path / "dist")
@@ -103,7 +103,7 @@ def test_each_step_is_labelled_and_none_counts_as_verified(demo_folder: Path, da
 
 def shaders(folder: Path) -> set[bytes]:
     bundle = Bundle.open(folder)
-    return {bundle.read(shader.file) for shader in bundle.plan.shaders}
+    return {bundle.read(shader.file) for shader in bundle.programs[0].plan.shaders}
 
 
 def test_the_record_of_every_kernel_is_named(demo_folder: Path, database: Path, tmp_path: Path) -> None:
@@ -111,11 +111,12 @@ def test_the_record_of_every_kernel_is_named(demo_folder: Path, database: Path, 
     bundle = Bundle.open(tmp_path / "dist")
     found = read_provenance(bundle)
     assert found is not None and bundle.manifest.documents == ("provenance.json",)
-    assert len(found.kernels) == bundle.manifest.tuned.kernels
-    own = [one for one in found.kernels if one.source == "record"]
-    borrowed = {one.match: one for one in found.kernels if one.source == "borrowed"}
-    untuned = [one for one in found.kernels if one.source == "baseline"]
-    assert (len(own), len(untuned)) == (1, bundle.manifest.tuned.from_baseline) and set(borrowed) == set(LENDERS)
+    (program,), (kernels,) = bundle.programs, found.programs.values()
+    assert list(found.programs) == [program.info.plan] and len(kernels) == program.info.tuned.kernels
+    own = [one for one in kernels if one.source == "record"]
+    borrowed = {one.match: one for one in kernels if one.source == "borrowed"}
+    untuned = [one for one in kernels if one.source == "baseline"]
+    assert (len(own), len(untuned)) == (1, program.info.tuned.from_baseline) and set(borrowed) == set(LENDERS)
     assert all(one.trial is None and one.match is None for one in untuned)
     with Store.open(str(database)) as store:
         sessions = {kept.uid: kept for kept in store.sessions()}
@@ -131,12 +132,12 @@ def test_the_record_of_every_kernel_is_named(demo_folder: Path, database: Path, 
     assert own[0].program == best.program_digest
     assert {session.database for session in found.sessions.values()} == {"records.db"}
     glue = {"kernels/schedule-0.wgsl", "kernels/guide-0.wgsl", "kernels/image-0.wgsl"}
-    assert {name for one in found.kernels for name in one.shaders} == {s.file for s in bundle.plan.shaders} - glue
+    assert {name for one in kernels for name in one.shaders} == {s.file for s in program.plan.shaders} - glue
 
     told = CliRunner().invoke(app, ["report", "bundle", str(tmp_path / "dist")])
     assert told.exit_code == 0, told.output
     rows = told.stdout.splitlines()
-    for one in found.kernels:
+    for one in kernels:
         (row,) = [row for row in rows if row.startswith(one.name)]
         if one.source == "record":
             assert " record " in row and "1.00 ms" in row and "records.db" in row
@@ -145,7 +146,7 @@ def test_the_record_of_every_kernel_is_named(demo_folder: Path, database: Path, 
         else:
             assert "baseline, never measured" in row
     shown = CliRunner().invoke(app, ["report", "bundle", str(tmp_path / "dist"), "--json"])
-    assert json.loads(shown.stdout)["provenance"]["kernels"] == plain(found.kernels)
+    assert json.loads(shown.stdout)["provenance"]["programs"]["plan.json"] == plain(kernels)
     uid = own[0].trial.session
     for name in (uid, uid[:8]):
         trial = CliRunner().invoke(app, ["db", "show", name, "1", "--db", str(database), "--json"])

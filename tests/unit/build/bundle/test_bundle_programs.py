@@ -41,12 +41,12 @@ def test_shaders_belong_to_the_kernel_that_they_are_named_after(tmp_path: Path) 
         {"means": "matmul_add_0123abcd-0", "unet": "matmul_add_0123abcd-1", "vae": "conv2d_89abcdef-0"},
     )
     work = {"matmul_add_0123abcd": KernelWork("an id", 5e9, {"unet": 3})}
-    found = {one.name: one for one in bundle_programs(bundle, 20, work)}
+    found = {one.name: one for one in bundle_programs(bundle, bundle.programs[0], 20, work)}
     assert list(found) == ["matmul_add_0123abcd", "conv2d_89abcdef"], "glue is left out"
     matmul, conv = found.values()
     assert (matmul.workload_id, matmul.flops, matmul.launches) == ("an id", 5e9, {"unet": 60})
     assert (conv.workload_id, conv.flops, conv.launches) == ("", None, {"vae": 1})
-    files = [shader for shader in bundle.plan.shaders if "matmul" in shader.file]
+    files = [shader for shader in bundle.programs[0].plan.shaders if "matmul" in shader.file]
     sources = [Shader(one.entry, bundle.read(one.file).decode(), (1, 1, 1)) for one in files]
     assert list(matmul.shaders) == [shader_digest(one) for one in sources] and matmul.before == ""
 
@@ -55,7 +55,7 @@ def test_what_runs_just_before_is_told(tmp_path: Path) -> None:
     """Where two kernels share a shader, it is named after the first of them."""
     make_bundle(tmp_path / "bundle")
     bundle = renamed(tmp_path / "bundle", {"means": "matmul_0123abcd-0", "unet": "matmul_add_89abcdef-0"})
-    first, second = bundle_programs(bundle, 20, {})
+    first, second = bundle_programs(bundle, bundle.programs[0], 20, {})
     assert second.before in first.shaders and first.before == ""
 
 
@@ -67,13 +67,13 @@ def test_a_bundle_tells_which_kernels_share_a_shader(tmp_path: Path) -> None:
     bundle = told(
         tmp_path / "bundle", {name: [f"kernels/{files[one]}.wgsl" for one in own] for name, own in names.items()}
     )
-    found = {one.name: one for one in bundle_programs(bundle, 20, {})}
+    found = {one.name: one for one in bundle_programs(bundle, bundle.programs[0], 20, {})}
     assert list(found) == list(names) and not any(one.before for one in found.values())
     first, second, _ = (list(one.shaders) for one in found.values())
     assert first[1:] == second and len(first) == 2
     damaged = told(tmp_path / "bundle", {"matmul_0123abcd": ["kernels/none.wgsl"]})
     with pytest.raises(BundleError, match="names shaders of matmul_0123abcd that the plan lacks"):
-        bundle_programs(damaged, 20, {})
+        bundle_programs(damaged, damaged.programs[0], 20, {})
 
 
 def told(folder: Path, kernels: dict[str, list[str]]) -> Bundle:
@@ -82,7 +82,7 @@ def told(folder: Path, kernels: dict[str, list[str]]) -> Bundle:
         {"name": name, "workload": "w", "program": "p", "shaders": shaders, "source": "baseline"}
         for name, shaders in kernels.items()
     ]
-    data = json.dumps({"sessions": {}, "kernels": made}).encode()
+    data = json.dumps({"sessions": {}, "programs": {"plan.json": made}}).encode()
     (folder / "provenance.json").write_bytes(data)
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["files"]["provenance.json"] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}

@@ -56,6 +56,20 @@ def test_a_shared_module_with_its_constants_is_each_kernels_own(products: dict[s
         assert (shared[key].needs, shared[key].scratch) == (own.needs, own.scratch)
 
 
+def test_the_constants_are_declared_behind_directives(products: dict[str, Program]) -> None:
+    """WGSL allows `enable f16` before declarations only."""
+
+    def half(program: Program) -> Program:
+        (shader,) = program.shaders
+        return replace(program, shaders=(replace(shader, source=f"enable f16;\n\n{shader.source}"),))
+
+    for key, shared in share_shaders({key: half(own) for key, own in products.items()}).items():
+        (shader,), (dispatch,) = shared.shaders, shared.dispatches
+        assert shader.source.startswith("enable f16;\n\nstruct Constants {") and dispatch.uniform
+        own = without_sizes(half(products[key]).shaders[0].source)
+        assert spelled_out(shader.source, dispatch.uniform) == own
+
+
 def test_what_stands_alone_keeps_its_shader(products: dict[str, Program]) -> None:
     alone = {"a": products["640"], "conv": program(conv2d())}
     assert share_shaders(alone) == alone

@@ -105,7 +105,7 @@ def test_cases(case: dict[str, Any]) -> None:
     [
         ("/image/guidance", "false", "image.guidance: Input should be a valid boolean, not 'false'"),
         ("/image/width", "128", "image.width: Input should be a valid integer, not '128'"),
-        ("/tuned/kernels", 6.0, "tuned.kernels: Input should be a valid integer, not 6.0"),
+        ("/programs/0/tuned/kernels", 6.0, r"programs\[0\].tuned.kernels: Input should be a valid integer, not 6.0"),
         ("/image/latent", [4, 8], r"image\.latent\[2\]: Field required"),
         ("/files/plan.json/bytes", None, "files.plan.json.bytes: Input should be a valid integer, not None"),
         ("/schedulers/tables/ddim/runs/20", {"offset": 1}, r"runs\.20\.calls: Field required"),

@@ -12,7 +12,7 @@ import pytest
 from handmade_bundle import write_bundle
 
 from wgtune.build.bundle.documents import store_measured
-from wgtune.build.format.documents import MEASURED, PROVENANCE, StageTime, read_measured, read_provenance
+from wgtune.build.format.documents import MEASURED, PROVENANCE, ProgramTimes, StageTime, read_measured, read_provenance
 from wgtune.build.format.manifest import MANIFEST
 from wgtune.build.format.reader import Bundle
 from wgtune.devices.device import Device
@@ -35,15 +35,15 @@ def test_a_bundle_without_documents_has_neither(folder: Path) -> None:
 
 def test_times_are_added_and_replaced_and_hashed_like_every_file(folder: Path) -> None:
     before = Bundle.open(folder)
-    store_measured(folder, GPU, [STEP], {"unet": 0.03})
+    store_measured(folder, GPU, {"plan.json": ProgramTimes((STEP,), {"unet": 0.03})})
     faster = replace(STEP, run_s=0.045)
-    store_measured(folder, GPU, [faster], {})
+    store_measured(folder, GPU, {"plan.json": ProgramTimes((faster,), {})})
     bundle = Bundle.open(folder)
     assert bundle.manifest.documents == (MEASURED,)
     assert {name: info for name, info in bundle.manifest.files.items() if name != MEASURED} == before.manifest.files
     read = read_measured(bundle)
-    assert read is not None and (read.device, read.driver, read.records_s) == ("vulkan:gpu-1", "Maker 7", {})
-    assert read.stages == (faster,) and read.stages[0].ratio == pytest.approx(0.04 / 0.045)
+    assert read is not None and (read.device, read.driver) == ("vulkan:gpu-1", "Maker 7")
+    assert read.programs == {"plan.json": ProgramTimes((faster,), {})} and faster.ratio == pytest.approx(0.04 / 0.045)
     assert not [path.name for path in folder.iterdir() if "partial" in path.name]
     (folder / MEASURED).write_bytes((folder / MEASURED).read_bytes().replace(b"0.045", b"0.001"))
     with pytest.raises(BundleError, match=r"measured\.json has the wrong SHA-256"):
@@ -52,7 +52,7 @@ def test_times_are_added_and_replaced_and_hashed_like_every_file(folder: Path) -
 
 def test_times_are_refused_where_there_is_no_bundle(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"no manifest\.json"):
-        store_measured(tmp_path, GPU, [STEP], {})
+        store_measured(tmp_path, GPU, {})
 
 
 def given(folder: Path, name: str, document: Any) -> Bundle:
@@ -71,19 +71,21 @@ def kernel(**changes: Any) -> dict[str, Any]:
 
 
 def test_what_is_not_known_is_ignored(folder: Path) -> None:
-    made = {"sessions": {}, "kernels": [kernel(later=1)], "later": 2}
+    made = {"sessions": {}, "programs": {"plan.json": [kernel(later=1)]}, "later": 2}
     read = read_provenance(given(folder, PROVENANCE, made))
-    assert read is not None and read.kernels[0].trial is None and read.kernels[0].match is None
+    assert read is not None
+    (found,) = read.programs["plan.json"]
+    assert found.trial is None and found.match is None
 
 
 @pytest.mark.parametrize(
     ("document", "message"),
     [
         ([], "provenance.json is damaged"),
-        ({"sessions": {}}, "kernels: Field required"),
-        ({"sessions": {}, "kernels": [kernel(source="heard")]}, r"kernels\[0\].source"),
-        ({"sessions": {}, "kernels": [kernel(shaders="a.wgsl")]}, r"kernels\[0\].shaders"),
-        ({"sessions": {"u": {}}, "kernels": []}, r"sessions.u.device: Field required"),
+        ({"sessions": {}}, "programs: Field required"),
+        ({"sessions": {}, "programs": {"p": [kernel(source="heard")]}}, r"programs\.p\[0\].source"),
+        ({"sessions": {}, "programs": {"p": [kernel(shaders="a.wgsl")]}}, r"programs\.p\[0\].shaders"),
+        ({"sessions": {"u": {}}, "programs": {}}, r"sessions.u.device: Field required"),
     ],
 )
 def test_a_damaged_document_is_refused_by_field(folder: Path, document: Any, message: str) -> None:

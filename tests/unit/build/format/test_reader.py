@@ -14,11 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from synthetic_bundle import make_bundle
 
-from wgtune.build.format.manifest import MANIFEST, PLAN, TOKENIZER, Manifest
-from wgtune.build.format.plan import Plan
+from wgtune.build.format.manifest import MANIFEST, TOKENIZER, Manifest
+from wgtune.build.format.plan import PLAN, Plan
 from wgtune.build.format.reader import Bundle, is_bundle
 from wgtune.build.format.sampler_tables import Sampler
 from wgtune.build.format.tokenizer import load_tokenizer, token_ids
+from wgtune.support.enums import ComputePrecision
 from wgtune.support.errors import BundleError
 
 
@@ -47,7 +48,7 @@ def test_a_whole_bundle_opens(folder: Path) -> None:
 def test_manifest_and_plan_survive_json(folder: Path) -> None:
     bundle = Bundle.open(folder)
     assert Manifest.from_json(bundle.manifest.to_json()) == bundle.manifest
-    assert Plan.from_json(bundle.plan.to_json()) == bundle.plan
+    assert [Plan.from_json(one.plan.to_json()) for one in bundle.programs] == [one.plan for one in bundle.programs]
 
 
 def test_no_bundle_at_all(tmp_path: Path) -> None:
@@ -66,9 +67,10 @@ def test_no_bundle_at_all(tmp_path: Path) -> None:
 
 
 def test_a_bundle_of_another_format_says_which(folder: Path) -> None:
-    edited(folder, MANIFEST, lambda m: m.update(format=2))
-    with pytest.raises(BundleError, match="format 2, this wgtune reads format 1"):
+    edited(folder, MANIFEST, lambda m: m.update(format=1))
+    with pytest.raises(BundleError, match="format 1, this wgtune reads format 2") as error:
         Bundle.open(folder)
+    assert "build it again" in error.value.hint
 
 
 @pytest.mark.parametrize(
@@ -100,8 +102,33 @@ def test_file_names_stay_inside_the_folder(folder: Path, name: str) -> None:
 @pytest.mark.parametrize("name", [TOKENIZER, "weights/shard-000.bin", "kernels/unet.wgsl"])
 def test_a_file_in_use_must_be_listed(folder: Path, name: str) -> None:
     edited(folder, MANIFEST, lambda m: m["files"].pop(name))
-    with pytest.raises(BundleError, match=f"{name} is used but not listed"):
+    with pytest.raises(BundleError, match=f"{name} is used by plan.json but not listed"):
         Bundle.open(folder)
+
+
+def test_a_program_uses_its_own_files_and_those_of_all(tmp_path: Path) -> None:
+    make_bundle(tmp_path, half=True)
+    bundle = Bundle.open(tmp_path)
+    half, full = bundle.programs
+    assert (half.info.plan, half.info.compute, half.info.requires.features) == (
+        "plan-f16.json",
+        ComputePrecision.F16,
+        ("shader-f16",),
+    )
+    assert (full.info.plan, full.info.compute, full.info.requires.features) == (PLAN, ComputePrecision.F32, ())
+    own = [set(bundle.manifest.files_of(one.info)) for one in (half, full)]
+    assert own[0] - own[1] == {"plan-f16.json", "kernels/means-f16.wgsl", "kernels/unet-f16.wgsl"}
+    assert own[1] - own[0] == {PLAN, "kernels/means.wgsl", "kernels/unet.wgsl"}
+    assert bundle.programs_of(ComputePrecision.F16) == (half,) and bundle.programs_of(None) == (half, full)
+    edited(tmp_path, MANIFEST, lambda m: m["files"]["kernels/unet-f16.wgsl"].update(plans=[PLAN]))
+    with pytest.raises(BundleError, match=r"kernels/unet-f16\.wgsl is used by plan-f16\.json but not listed"):
+        Bundle.open(tmp_path)
+
+
+def test_a_program_that_is_not_there_is_told(folder: Path) -> None:
+    with pytest.raises(BundleError, match="no program for f16") as error:
+        Bundle.open(folder).programs_of(ComputePrecision.F16)
+    assert "it has: f32" in error.value.hint
 
 
 def test_steps_and_schedulers_that_are_not_there_are_listed(folder: Path) -> None:
@@ -159,7 +186,7 @@ def test_no_json_makes_the_readers_fail_in_another_way(data: st.DataObject) -> N
         max_leaves=8,
     )
     keys = ["format", "wgtune", "model", "image", "files", "schedulers", "buffers", "names", "stages", "shaders"]
-    value = data.draw(values | st.dictionaries(st.sampled_from(keys), values) | st.just({"format": 1}))
+    value = data.draw(values | st.dictionaries(st.sampled_from(keys), values) | st.just({"format": 2}))
     for reader in (Manifest.from_json, Plan.from_json):
         with pytest.raises(BundleError):
             reader(json.dumps(value).encode())

@@ -44,7 +44,7 @@ def test_only_what_surely_loops_too_long_is_told(
 ) -> None:
     effect = Quirks(max_thread_iterations=limit)
     monkeypatch.setattr(quirks, "QUIRKS", (Quirk(DriverMatch(model), "what", "reason", "seen", "remedy", effect),))
-    warnings = driver_warnings(bundle, DEVICE)
+    warnings = driver_warnings(bundle, bundle.programs[0], DEVICE)
     assert len(warnings) == told
     assert all("99 iterations, and 1 shader of this bundle" in one and DEVICE.key in one for one in warnings)
 
@@ -58,13 +58,14 @@ def test_a_shared_shader_loops_as_long_as_its_constants_say(bundle: Bundle, monk
     data = path.read_bytes()
     info = FileInfo(len(data), hashlib.sha256(data).hexdigest())
     manifest = replace(bundle.manifest, files={**bundle.manifest.files, "kernels/vae.wgsl": info})
-    (decode,) = bundle.plan.stages["vae"]
+    (program,) = bundle.programs
+    (decode,) = program.plan.stages["vae"]
 
     def warned(*loops: int) -> int:
-        buffers = [*bundle.plan.buffers, *(PlanBuffer(16, "uniform", words=(1_000_000, count)) for count in loops)]
-        first = len(bundle.plan.buffers)
+        buffers = [*program.plan.buffers, *(PlanBuffer(16, "uniform", words=(1_000_000, count)) for count in loops)]
+        first = len(program.plan.buffers)
         vae = [replace(decode, bindings=(*decode.bindings, BufferRange(first + at, 0, 16))) for at in range(len(loops))]
-        plan = replace(bundle.plan, buffers=buffers, stages={**bundle.plan.stages, "vae": vae})
-        return len(driver_warnings(replace(bundle, manifest=manifest, plan=plan), DEVICE))
+        plan = replace(program.plan, buffers=buffers, stages={**program.plan.stages, "vae": vae})
+        return len(driver_warnings(replace(bundle, manifest=manifest), replace(program, plan=plan), DEVICE))
 
     assert warned(33) == 0 and warned(34) == 1 and warned(33, 34) == 1

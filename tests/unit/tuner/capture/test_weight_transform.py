@@ -15,7 +15,7 @@ import tvm
 from safetensors.torch import save_file
 from tvm import relax
 
-from wgtune.build.bundle.weights import ShardWriter, layout_shards
+from wgtune.build.bundle.weights import ShardWriter, layout_shards, stored_tensors
 from wgtune.database.tvm.graph_json import load_json
 from wgtune.support.enums import WeightPrecision
 from wgtune.support.errors import CaptureError
@@ -100,11 +100,12 @@ def write_all(files: list[str], into: str, count: int, side: int) -> None:
     process = psutil.Process()
     before = process.memory_info().rss
     most = [before]
+    (stored,) = stored_tensors({"unet": stage})
     # Resident memory counts the pages of mapped files too.
     with ShardWriter(
-        Path(into), layout_shards({"unet": stage}), lambda done: most.append(process.memory_info().rss)
+        Path(into), layout_shards([stored]), lambda done: most.append(process.memory_info().rss)
     ) as writer:
-        writer.write_stage(stage, transform_weights(stage, Checkpoint([Path(file) for file in files])))
+        writer.write_stage(stored, transform_weights(stage, Checkpoint([Path(file) for file in files])))
     assert len(most) == count + 1
     print(max(most) - before)
 
