@@ -125,7 +125,7 @@ class Kernel:
     nbytes: int
 
 
-DEFAULT_ATTENTION = AttentionForm.SPLIT
+DEFAULT_ATTENTION = AttentionForm.FUSED
 """How attention is captured unless something else is asked for."""
 
 

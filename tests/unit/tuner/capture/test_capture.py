@@ -48,8 +48,9 @@ def test_a_unet_computes_what_pytorch_does() -> None:
 
 def test_attention_over_a_bound_is_split_into_ranges_that_share_kernels_and_need_no_copies() -> None:
     source, bound = source_of(unet=SMALL_UNET), 16 * 1024
-    whole = capture_model(source, CaptureOptions(), use_cache=False)
-    split = assert_equals_pytorch(source, "unet", CaptureOptions(max_binding=bound))
+    options = CaptureOptions(attention=AttentionForm.SPLIT)
+    whole = capture_model(source, options, use_cache=False)
+    split = assert_equals_pytorch(source, "unet", replace(options, max_binding=bound))
     # 2 pictures × 2 heads × 64 × 64 scores of 4 bytes are 64 KiB, in 4 ranges of at most 16 KiB.
     assert largest_operand(whole) == 64 * 1024
     assert max(k.params[-1].nbytes for k in split.kernels.values() if "attention_scores" in k.name) == bound
