@@ -163,6 +163,11 @@ def _programs(store: Reader, choice: _Choice, chips: Sequence[Chip]) -> tuple[st
             )
         return f"Best records of {key} for {chosen.name}", programs
     assert choice.model is not None
+    if choice.compute is ComputePrecision.F16:
+        raise UsageError(
+            "Chromium's software GPU has no half floats (shader-f16), so it translates no WGSL of --compute f16",
+            f"name chips of NVIDIA, which compile TVM's CUDA: --chip {CUDA_CHIPS[0].name}",
+        )
     from ...tuner.remeasure.judged_programs import baseline_programs
 
     capture = _captured(choice, choice.model)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tuning_kernels import group_norm, layer_norm, softmax
+from tuning_kernels import group_norm, halved, layer_norm, softmax
 from tvm import te, topi
 
 from wgtune.devices.limits import TIERS
@@ -162,15 +162,6 @@ def stored(kernel: Kernel, precision: WeightPrecision, terms: tuple[int, int] = 
     weight = WeightFormat(kernel.params[1].shape, precision, terms)
     formats = [weight if n == 1 else None for n in range(len(kernel.params) - 1)]
     return make_kernel("kernel", with_stored(kernel.func, formats, [None]))
-
-
-def halved(kernel: Kernel) -> Kernel:
-    """The kernel with half floats where it reads and writes more than a vector."""
-    formats = [
-        WeightFormat(p.shape, F16) if p.dtype == "float32" and sum(n > 1 for n in p.shape) > 1 else None
-        for p in kernel.params
-    ]
-    return make_kernel("kernel", with_stored(kernel.func, formats[:-1], formats[-1:]))
 
 
 KERNELS = {

@@ -6,8 +6,10 @@ import hashlib
 
 from tvm import te, topi
 
+from wgtune.support.enums import WeightPrecision
 from wgtune.tuner.capture.kernel import make_kernel
-from wgtune.tuner.ir import Call, Capture, CaptureOptions, Kernel, Stage
+from wgtune.tuner.capture.weights.reads import with_stored
+from wgtune.tuner.ir import Call, Capture, CaptureOptions, Kernel, Stage, WeightFormat
 
 
 def matmul(m: int = 64, n: int = 96, k: int = 48) -> Kernel:
@@ -53,6 +55,15 @@ def three_elements() -> Kernel:
     """A kernel so small that there are half a dozen programs of it."""
     x = te.placeholder((3,))
     return make_kernel("exp", te.create_prim_func([x, topi.exp(x)]))
+
+
+def halved(kernel: Kernel) -> Kernel:
+    """The kernel with half floats where it reads and writes more than a vector, as between kernels of a model."""
+    formats = [
+        WeightFormat(p.shape, WeightPrecision.F16) if p.dtype == "float32" and sum(n > 1 for n in p.shape) > 1 else None
+        for p in kernel.params
+    ]
+    return make_kernel(kernel.name.rpartition("_")[0], with_stored(kernel.func, formats[:-1], formats[-1:]))
 
 
 def capture_of(*kernels: Kernel, calls: int = 1) -> Capture:

@@ -233,13 +233,18 @@ class Expressions:
         return self._choice(value.condition, value.true_value, value.false_value)
 
     def _choice(self, condition: Any, yes: Any, no: Any) -> Text:
+        if _widens_halves(yes) and _widens_halves(no):  # what is chosen is converted, not both
+            return self._converted(yes, yes.value, self._choice(condition, yes.value, no.value))
         # A scalar condition chooses between whole vectors.
         test, first, second = self.hoist(self._unsplatted(condition)), self.write(yes), self.write(no)
         return _join(f"select({second.text}, {first.text}, {test.text})", test, first, second, atom=True)
 
     def _write_cast(self, value: Any) -> Text:
-        inner = self.write(value.value)
-        if self.type_of(value) == self.type_of(value.value):
+        return self._converted(value, value.value, self.write(value.value))
+
+    def _converted(self, value: Any, given: Any, inner: Text) -> Text:
+        """Return ``inner``, the text of ``given``, in the type of ``value``."""
+        if self.type_of(value) == self.type_of(given):
             return inner
         return _join(f"{self.type_of(value)}({inner.text})", inner, atom=True)
 
@@ -286,6 +291,12 @@ class Expressions:
     def never_negative(self, value: Any) -> bool:
         """Return whether an integer is known to be 0 or more."""
         return int(self._analyzer.const_int_bound(value).min_value) >= 0
+
+
+def _widens_halves(value: Any) -> bool:
+    if type(value).__name__ != "Cast":
+        return False
+    return str(value.ty.dtype).startswith("float32") and str(value.value.ty.dtype).startswith("float16")
 
 
 def _vector(scalar: str, lanes: int) -> str:

@@ -64,6 +64,15 @@ def test_half_floats_that_are_computed_need_the_feature() -> None:
     assert source.startswith("enable f16;") and "array<vec4<f16>, 1024>" in source
 
 
+def test_the_chosen_one_of_two_half_floats_is_converted_and_not_both() -> None:
+    def chosen(x, i, j):
+        one, other = (x[(i + step) % 64, j].astype("float32") for step in (0, 32))
+        return tirx.Select(i < 32, one, other).astype("float16")
+
+    source = elementwise(chosen, dtype="float16")
+    assert len(re.findall(r"select\(b0\[", source)) == 1 and "vec4<f32>(b0" not in source
+
+
 def test_copies_of_half_floats_in_workgroup_memory_are_single_floats() -> None:
     """MetaSchedule's sketches copy what a kernel reads, before it is converted."""
     x = te.placeholder((64, 64), "float16")
