@@ -76,6 +76,12 @@ class BuildRequest:
     page: bool = True
     borrow: Match = Match.PORTABLE
 
+    @property
+    def precisions(self) -> tuple[ComputePrecision, ...]:
+        """Return the precisions of which the bundle has a program each, the one that needs the least first."""
+        asked = self.compute or (self.options.compute,)
+        return tuple(compute for compute in ComputePrecision if compute in asked)
+
 
 @dataclass(frozen=True)
 class BuildSummary:
@@ -197,8 +203,7 @@ def _prepare(
     progress("capture the model", 0.0)
     captures = [
         capture_model(source, replace(request.options, compute=compute), progress=lambda what: progress(what, 0.02))
-        for compute in ComputePrecision
-        if compute in (request.compute or (request.options.compute,))
+        for compute in request.precisions
     ]
     tensors = [find_pipeline_tensors(capture) for capture in captures]
     for capture in captures:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from typer.testing import CliRunner
 from wgtune.build.format.documents import read_measured, read_provenance
 from wgtune.build.format.reader import Bundle, BundleProgram
 from wgtune.build.format.sampler_tables import unpack_run
+from wgtune.build.runtime import stage_times
 from wgtune.build.runtime.pipeline import StableDiffusionPipeline
 from wgtune.build.runtime.program_selection import runnable_programs, select_program
 from wgtune.build.runtime.torch_noise import seeded_noise
@@ -98,10 +100,13 @@ def built_with_both(model: Path, output: Path) -> str:
     return result.stdout
 
 
-def test_a_real_model_in_both_programs(demo_folder: Path, demo_bundle: Path, device: Device, tmp_path: Path) -> None:
+def test_a_real_model_in_both_programs(
+    demo_folder: Path, demo_bundle: Path, device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The floats' program is that of a bundle without the other, and half floats draw nearly the same picture."""
     if "shader-f16" not in device.features:
         pytest.skip("this adapter has no half floats")
+    monkeypatch.setattr(stage_times, "measure_stages", partial(stage_times.measure_stages, rounds=1))
     both = tmp_path / "both"
     told = built_with_both(demo_folder, both)
     assert "program    plan-f16.json: f16 between kernels" in told and "needs      shader-f16; " in told
