@@ -100,7 +100,7 @@ def report_compiled(
         ComputePrecision | None,
         typer.Option(
             help="With --model what kernels pass on to each other, by default f32; with --bundle which of its "
-            "programs, by default the first."
+            "programs, by default the one that needs the least."
         ),
     ] = None,
     limit: LimitOption = None,
@@ -142,7 +142,8 @@ def _programs(store: Reader, choice: _Choice, chips: Sequence[Chip]) -> tuple[st
         from ...build.bundle.bundle_programs import bundle_programs
 
         opened = Bundle.open(choice.bundle)
-        program = opened.programs_of(choice.compute)[0]
+        # The last one needs no feature: Chromium's software GPU, which translates WGSL, has no half floats.
+        program = opened.programs_of(choice.compute)[-1]
         which = f" ({program.info.plan})" if len(opened.programs) > 1 else ""
         work = _work(store, opened, program, choice.model)
         return f"Shaders of {choice.bundle}{which}", bundle_programs(opened, program, choice.steps, work)

@@ -11,8 +11,12 @@ from synthetic_bundle import make_bundle
 
 from wgtune.build.bundle.bundle_programs import KernelWork, bundle_programs
 from wgtune.build.format.reader import Bundle
+from wgtune.cli.report import compiled as command
+from wgtune.database.store import Store
+from wgtune.devices.offline.chips import select_chips
 from wgtune.devices.offline.compiler import shader_digest
 from wgtune.devices.program import Shader
+from wgtune.support.enums import AttentionForm, ComputePrecision, WeightPrecision
 from wgtune.support.errors import BundleError
 
 
@@ -74,6 +78,22 @@ def test_a_bundle_tells_which_kernels_share_a_shader(tmp_path: Path) -> None:
     damaged = told(tmp_path / "bundle", {"matmul_0123abcd": ["kernels/none.wgsl"]})
     with pytest.raises(BundleError, match="names shaders of matmul_0123abcd that the plan lacks"):
         bundle_programs(damaged, damaged.programs[0], 20, {})
+
+
+def test_the_program_that_needs_the_least_is_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What translates WGSL has no half floats; who asks for them is told what it says."""
+    make_bundle(tmp_path / "bundle", half=True)
+    monkeypatch.setattr(command, "_work", lambda *_: {})
+
+    def subject(compute: ComputePrecision | None) -> str:
+        weights, attention = WeightPrecision.F32, AttentionForm.FUSED
+        choice = command._Choice(
+            tmp_path / "bundle", None, None, None, 20, "default", None, None, weights, attention, compute
+        )
+        with Store.memory() as store:
+            return command._programs(store, choice, select_chips([]))[0]
+
+    assert subject(None).endswith("(plan.json)") and subject(ComputePrecision.F16).endswith("(plan-f16.json)")
 
 
 def told(folder: Path, kernels: dict[str, list[str]]) -> Bundle:
