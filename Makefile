@@ -2,6 +2,7 @@
 # make test   set everything up, then run every check and test
 # make check  set everything up, then lint, types and fast tests: under two minutes
 # make bench  ratios, measured in one run
+# make bench-model  what bundles of SD 1.5 at full size weigh, need and launch
 # make shipped-release DB=… NAME=…  the release that comes with the program, from a database
 # make web    build the page that bundles carry
 # make dist   wheel and sdist, with the built page; make test-wheel tries the wheel in an empty environment
@@ -15,7 +16,7 @@ APT := $(shell command -v apt-get)
 WEB_SOURCES := $(shell find web/src web/lender web/public web/*.html web/*.json web/*.ts -type f 2>/dev/null)
 
 .DELETE_ON_ERROR:
-.PHONY: shipped-release demo test check lint dist test-wheel format-web test-web test-python bench web vulkan chromium postgresql openssl clean
+.PHONY: shipped-release demo test check lint dist test-wheel format-web test-web test-python bench bench-model web vulkan chromium postgresql openssl clean
 
 demo: $(VENV)/.installed web/app/index.html vulkan
 	$(BIN)/wgtune demo
@@ -70,6 +71,9 @@ shipped-release: $(VENV)/.installed
 
 bench: $(VENV)/.installed-dev vulkan
 	$(BIN)/python -m tests.bench
+
+bench-model: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.bench model
 
 web: web/app/index.html
 

@@ -1,7 +1,8 @@
-"""`make bench`: each benchmark prints its ratios, measured in one run.
+"""`make bench`: each benchmark prints its ratios, measured in one run. `make bench-model`: SD 1.5 at full size.
 
 `python -m tests.bench NAME …` runs only those named: overhead (4 minutes), scale (5 minutes), compiled (3 minutes),
-search (6 minutes), whole (1 minute), page (4 minutes, 4 GiB of memory and 8 GiB of disk).
+search (6 minutes), whole (1 minute), page (4 minutes, 4 GiB of memory and 8 GiB of disk); model (20 minutes, 8 GiB of
+disk), which only runs when named.
 """
 
 from __future__ import annotations
@@ -13,18 +14,19 @@ import tempfile
 from rich.console import Console
 
 NAMES = ("overhead", "scale", "compiled", "search", "whole", "page")
+NAMED = (*NAMES, "model")
 
 
 def main() -> None:
     """Run the benchmarks named on the command line, or all."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(NAMES)}; without, all")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(NAMED)}; without, all but model")
     parser.add_argument("--json", action="store_true", help="print JSON where the benchmark has it (scale)")
     parser.add_argument("--trials", type=int, help="search: trials per kernel, cold")
     parser.add_argument("--operators", nargs="+", help="search: beginnings of kernels' names, such as conv2d_add")
     parser.add_argument("--shards", type=int, help="page: shards of 64 MiB in the bundle")
     arguments = parser.parse_args()
-    if unknown := set(arguments.names) - set(NAMES):
+    if unknown := set(arguments.names) - set(NAMED):
         parser.error(f"no benchmark is called {', '.join(sorted(unknown))}")
     names = arguments.names or NAMES
     with tempfile.TemporaryDirectory(prefix="bench-cache-") as cache:
@@ -54,6 +56,10 @@ def main() -> None:
             from . import page
 
             page.run(Console(), arguments.shards or page.SHARDS)
+        if "model" in names:
+            from . import model
+
+            model.run(Console())
 
 
 if __name__ == "__main__":
