@@ -13,11 +13,9 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from rich.console import Console
-from safetensors.torch import save_file
 
 from wgtune.build.format.reader import Bundle
 from wgtune.cli.demo.model import write_clip_tokenizer
@@ -26,6 +24,9 @@ from wgtune.support.console import progress
 from wgtune.support.enums import WeightPrecision
 from wgtune.support.formatting import duration, size
 from wgtune.tuner.capture.sources import resolve_model
+
+if TYPE_CHECKING:
+    import torch
 
 WEIGHTS = (WeightPrecision.F16, WeightPrecision.Q8, WeightPrecision.Q4)
 
@@ -36,7 +37,9 @@ def run(console: Console) -> None:
     """Print a row for each precision of weights and program."""
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="bench-") as folder, progress("SD 1.5") as report:
-        model = write_model(Path(folder, "model"))
+        model = Path(folder, "model")
+        # In a process of its own: on Linux a build's largest memory begins with its parent's.
+        subprocess.run([sys.executable, "-m", "tests.bench.model", str(model)], check=True)
         for number, weights in enumerate(WEIGHTS):
             report(f"bundle of {weights.value} weights", number / len(WEIGHTS))
             output = Path(folder, f"bundle-{weights.value}")
@@ -56,9 +59,11 @@ def run(console: Console) -> None:
     print_rows(rows, columns, json=False, console=console, title="SD 1.5, 512 × 512, default tier, untuned")
 
 
-def write_model(folder: Path) -> Path:
-    """Write a diffusers folder of SD 1.5 with random half floats, as half-precision files; return it."""
+def write_model(folder: Path) -> None:
+    """Write a diffusers folder of SD 1.5 with random half floats, as half-precision files."""
+    import torch
     from diffusers import AutoencoderKL, UNet2DConditionModel
+    from safetensors.torch import save_file
     from transformers import CLIPTextConfig, CLIPTextModel
 
     source = resolve_model("sd-v1-5")
@@ -82,11 +87,12 @@ def write_model(folder: Path) -> Path:
     libraries = {"text_encoder": "transformers", "tokenizer": "transformers"}
     index = {name: [libraries.get(name, "diffusers"), kind] for name, kind in classes.items()}
     _write_json(folder / "model_index.json", {"_class_name": "StableDiffusionPipeline", **index})
-    return folder
 
 
 def _random(network: torch.nn.Module, generator: torch.Generator) -> Iterator[tuple[str, torch.Tensor]]:
     """Yield weights that keep the deviation of what they are applied to."""
+    import torch
+
     for name, like in network.state_dict().items():
         if not like.is_floating_point():
             continue
@@ -128,3 +134,7 @@ def _rows(bundle: Bundle, peak: int) -> Iterator[dict[str, Any]]:
             "longest_s": info.dispatches.longest_s,
             "peak": peak,
         }
+
+
+if __name__ == "__main__":
+    write_model(Path(sys.argv[1]))
