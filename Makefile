@@ -2,7 +2,7 @@
 # make test   set everything up, then run every check and test
 # make check  set everything up, then lint, types and fast tests: under two minutes
 # make bench  ratios, measured in one run
-# make bench-model  what bundles of SD 1.5 at full size weigh, need and launch
+# make bench-model  bundles of SD 1.5 at full size: what they weigh, need and launch, and a picture against PyTorch's
 # make shipped-release DB=… NAME=…  the release that comes with the program, from a database
 # make web    build the page that bundles carry
 # make dist   wheel and sdist, with the built page; make test-wheel tries the wheel in an empty environment
@@ -73,7 +73,7 @@ bench: $(VENV)/.installed-dev vulkan
 	$(BIN)/python -m tests.bench
 
 bench-model: $(VENV)/.installed-dev
-	$(BIN)/python -m tests.bench model
+	$(BIN)/python -m tests.bench model full_size
 
 web: web/app/index.html
 

@@ -72,10 +72,9 @@ class Requirements:
     @classmethod
     def from_json(cls, needs: Mapping[str, Any]) -> Requirements:
         """Return the inverse of `dataclasses.asdict`; raises KeyError, TypeError or ValueError on another shape."""
-        x, y, z = map(_count, needs["workgroup_size"])
         return cls(
             threads=_count(needs["threads"]),
-            workgroup_size=(x, y, z),
+            workgroup_size=_three(needs["workgroup_size"]),
             workgroup_bytes=_count(needs["workgroup_bytes"]),
             storage_buffers=_count(needs["storage_buffers"]),
             binding_bytes=_count(needs["binding_bytes"]),
@@ -108,6 +107,24 @@ class Program:
     def to_json(self) -> dict[str, Any]:
         """Return this program as JSON values, from which the digest is computed."""
         return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Program:
+        """Return the inverse of `to_json`; raises KeyError, TypeError or ValueError on another shape."""
+        return cls(
+            shaders=tuple(Shader(s["entry"], s["source"], _three(s["workgroup"])) for s in data["shaders"]),
+            dispatches=tuple(
+                Dispatch(
+                    shader=_count(d["shader"]),
+                    buffers=tuple(Buffer(b["kind"], _count(b["index"])) for b in d["buffers"]),
+                    grid=_three(d["grid"]),
+                    uniform=tuple(map(_count, d["uniform"])),
+                )
+                for d in data["dispatches"]
+            ),
+            scratch=tuple(map(_count, data["scratch"])),
+            needs=Requirements.from_json(data["needs"]),
+        )
 
     @property
     def digest(self) -> str:
@@ -146,3 +163,8 @@ def _count(value: Any) -> int:
     if type(value) is not int or value < 0:
         raise ValueError(f"{value!r} is no count")
     return value
+
+
+def _three(values: Any) -> tuple[int, int, int]:
+    x, y, z = map(_count, values)
+    return x, y, z

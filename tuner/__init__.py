@@ -6,7 +6,7 @@ packages: each may import those below it in this list, but not its neighbours on
 - `fleet`, `remeasure`, `interop`: sessions on several devices; stored schedules measured again; TVM's JSON databases.
 - `session`: one tuning session on one device. To follow `wgtune tune`, begin at `session.session.tune`.
 - `search`: which kernel gets the next trials, and which schedules are tried.
-- `compiled`: what the compilers of GPUs that are not here make of shaders.
+- `compiled`, `programs`: what the compilers of GPUs that are not here make of shaders; programs of schedules on disk.
 - `codegen`, `reference`, `capture`: schedules to WGSL or native code; expected outputs; models to kernels.
 - `schedule_rules`: the project's own schedules of products, convolutions and reductions.
 - `ir`, `kernel_names`: the captured model as plain data; the class of a kernel by its name.

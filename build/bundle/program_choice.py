@@ -168,12 +168,11 @@ def _from_record(
     warn: Callable[[str], None],
 ) -> ProgramChoice | None:
     """Return the device's own record as a program; None where it does not emit, or is another one that fails here."""
-    from ...tuner.codegen.traces import replay
-    from ...tuner.codegen.wgsl import emit_wgsl
+    from ...tuner.programs.cache import replayed_program
 
     record = found.record
     try:
-        program = emit_wgsl(replay(kernel, record.trace).mod, tier)
+        program = replayed_program(kernel, record.trace, tier)
     except WgtuneError as error:
         origin = store.origin(record)
         warn(f"{kernel.name}: {origin} no longer becomes WebGPU: {error.message} (`{origin.command}` shows it)")
@@ -194,13 +193,12 @@ def _from_relative(
     warn: Callable[[str], None],
 ) -> ProgramChoice | None:
     """Return another device's schedule as a program; None for a baseline, one that does not emit, or fails here."""
-    from ...tuner.codegen.traces import replay
-    from ...tuner.codegen.wgsl import emit_wgsl
+    from ...tuner.programs.cache import replayed_program
 
     if found.record.kind is TrialKind.BASELINE:
         return None
     try:
-        program = emit_wgsl(replay(kernel, found.record.trace).mod, tier)
+        program = replayed_program(kernel, found.record.trace, tier)
     except WgtuneError as error:
         warn(f"{kernel.name}: the schedule of {found.device.key} does not become WebGPU here: {error.message}")
         return None
@@ -243,14 +241,9 @@ def _baseline(kernel: Kernel, tier: Tier, faults: set[str], device: DeviceInfo |
 
 
 def _baselines(kernel: Kernel, tier: Tier, quirks: Quirks = NO_QUIRKS) -> Iterator[Program | WgtuneError]:
-    from ...tuner.codegen.baseline_schedules import baseline_schedules
-    from ...tuner.codegen.wgsl import EmitError, emit_wgsl
+    from ...tuner.programs.cache import untuned_programs  # it loads TVM
 
-    for schedule in baseline_schedules(kernel, tier, quirks):
-        try:
-            yield emit_wgsl(schedule.mod, tier)
-        except EmitError as error:
-            yield error
+    return untuned_programs(kernel, tier, quirks)
 
 
 def _way_out(kernel: Kernel, tier: Tier) -> str:

@@ -12,10 +12,9 @@ from ...devices.offline.compiler import shader_digest
 from ...devices.program import Program
 from ...support.enums import Runtime
 from ...support.errors import WgtuneError
-from ..codegen.baseline_schedules import baseline_schedules
-from ..codegen.wgsl import EmitError, emit_wgsl
 from ..compiled.kernel_program import KernelProgram
 from ..ir import Capture, Kernel
+from ..programs.cache import untuned_programs
 from ..session.trial import stored_attempt, stored_kernel
 
 Progress = Callable[[str, float], None]
@@ -40,11 +39,10 @@ def baseline_programs(capture: Capture, tier: Tier, steps: int, progress: Progre
 
 def _baseline(kernel: Kernel, tier: Tier) -> tuple[Program | None, str]:
     problem = "no untuned schedule applies to it"
-    for schedule in baseline_schedules(kernel, tier):
-        try:
-            return emit_wgsl(schedule.mod, tier), ""
-        except EmitError as error:
-            problem = error.message
+    for program in untuned_programs(kernel, tier):
+        if isinstance(program, Program):
+            return program, ""
+        problem = program.message
     return None, problem
 
 

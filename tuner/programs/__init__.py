@@ -1,0 +1,1 @@
+"""Programs that kernels become, kept between runs: `cache`."""
