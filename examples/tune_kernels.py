@@ -1,6 +1,6 @@
 """Tune some kernels of a model on this machine's best GPU.
 
-python examples/tune_kernels.py --model sd-v1-5 --kernels "softmax*" --trials 16
+python examples/tune_kernels.py --model sd-v1-5 --kernels "layer_norm*" --trials 16
 """
 
 import argparse

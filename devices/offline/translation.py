@@ -130,6 +130,9 @@ class Translator:
         try:
             if self._browser is None:
                 self._browser = Chromium(self._path, _FLAGS)
+                if self._ended:  # `end` may not have seen a browser that was just starting
+                    self.close()
+                    raise TranslationError("the translator was ended")
             problem = self._browser.evaluate(_OPEN_DEVICE, time.monotonic() + _SHADER_TIMEOUT_S)
         except (BrowserGone, PageError) as failure:
             self.close()
