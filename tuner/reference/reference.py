@@ -204,9 +204,12 @@ def _input(kernel: Kernel, index: int, seed: int, bound: int | None, spread: tup
         return random.integers(0, bound or _PLAIN_INTEGERS, param.shape).astype(param.dtype)
     values = random.standard_normal(param.shape, np.float32)
     if spread is None:
-        return (np.abs(values) + np.float32(0.5)).astype(param.dtype)
-    mean, deviation = spread if param.dtype == "float16" else _NORMAL
-    return (values * np.float32(deviation) + np.float32(mean)).astype(param.dtype)
+        values = np.abs(values) + np.float32(0.5)
+    else:
+        mean, deviation = spread if param.dtype == "float16" else _NORMAL
+        values = values * np.float32(deviation) + np.float32(mean)
+    # Arithmetic makes a scalar of an array without axes.
+    return np.asarray(values, param.dtype)
 
 
 def _wide(dtype: str) -> str:

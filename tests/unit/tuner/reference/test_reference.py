@@ -113,6 +113,15 @@ def test_integers_that_index_nothing_are_moved_exactly(tmp_path: Path) -> None:
     np.testing.assert_array_equal(data["expected1"], data["arg0"] + 1)
 
 
+def test_numbers_without_axes_are_inputs_and_outputs(tmp_path: Path) -> None:
+    number, scale = te.placeholder((), name="number"), te.placeholder((), name="scale")
+    product = te.compute((), lambda *_: number() * scale(), name="product")
+    kernel = make_kernel("kernel", te.create_prim_func([number, scale, product]))
+    arrays = load_file(make_case(kernel, 0, tmp_path).path)
+    assert arrays["arg0"].shape == arrays["expected2"].shape == ()
+    assert arrays["expected2"] == pytest.approx(arrays["arg0"] * arrays["arg1"])
+
+
 @pytest.mark.parametrize("operator", [topi.sqrt, topi.log, topi.rsqrt], ids=["sqrt", "log", "rsqrt"])
 def test_where_normal_inputs_have_no_result_positive_ones_do(tmp_path: Path, operator) -> None:
     data = load_file(make_case(unary(operator), 0, tmp_path).path)
