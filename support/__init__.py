@@ -5,7 +5,7 @@ Reading order:
 - `errors`: errors that the user can mend, with the exit status of each.
 - `enums`: enumerations that several packages share.
 - `console`: notes, warnings, errors and progress on the terminal.
-- `paths`: folders of caches and data.
+- `paths`: folders of caches and data; files of the cache, written whole and deleted when long unused.
 - `formatting`: numbers, durations and sizes as text.
 - `order_statistics`: medians and their confidence intervals.
 - `hashing`: SHA-256 digests.

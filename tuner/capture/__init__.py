@@ -18,6 +18,6 @@ weights. Reading order:
 - `sincos`: sine and cosine with a small error on every GPU.
 - `kernel`: one kernel's identity, name and work.
 - `stage_cache`: captured stages on disk.
-- `code_digest`: SHA-256 of the code that captures, a part of the cache's key.
+- `code_digest`: SHA-256 of a module and all that it imports, a part of the caches' keys.
 - `kernel_table`: the rows of ``wgtune kernels``.
 """

@@ -281,9 +281,5 @@ def _is_picture(value: Any) -> bool:
     return _is_tensor(value) and len(value.ty.shape) == 4
 
 
-def _item(value: relax.Expr) -> int:
-    return int(np.dtype(str(value.ty.dtype)).itemsize)
-
-
 def _nbytes(value: relax.Expr) -> int:
-    return math.prod(shape_of(value)) * _item(value)
+    return math.prod(shape_of(value)) * np.dtype(str(value.ty.dtype)).itemsize

@@ -1,4 +1,4 @@
-"""SHA-256 of the code that captures a model: a module, and all modules of wgtune that it imports.
+"""SHA-256 of the code behind what is cached: a module, and all modules of wgtune that it imports.
 
 The imports are read from the sources, so nothing is imported for it: a digest takes some 25 ms, once per process.
 """
@@ -32,7 +32,7 @@ def import_closure(module: str) -> dict[str, str]:
     """Return the sources, by full name, of ``module`` and of all modules of wgtune that it imports directly or not.
 
     Imports within functions count, those for type checking only do not. The ``__init__`` of a package counts only where
-    it is imported by name: that of a module's own package shapes no capture.
+    it is imported by name: that of a module's own package shapes nothing.
     """
     sources: dict[str, str] = {}
     waiting = [module]

@@ -8,8 +8,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
-import tempfile
 import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -20,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ...support.enums import WeightPrecision
-from ...support.paths import cache_dir
+from ...support.paths import cache_dir, replaced_file
 from ..ir import Call, CaptureOptions, Kernel, Operand, Stage, TensorSpec, WeightFormat
 from .code_digest import code_digest
 from .sources import ModelSource
@@ -56,27 +54,19 @@ def save(key: str, stage: Stage, kernels: dict[str, Kernel]) -> None:
     """Write a stage; readers see the complete file or none."""
     import tvm
 
-    path = _path(key)
-    path.parent.mkdir(parents=True, exist_ok=True)
     functions = tvm.IRModule({f"k{index}": kernel.func for index, kernel in enumerate(kernels.values())})
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    try:
-        with (
-            os.fdopen(handle, "wb") as file,
-            zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
-        ):
-            archive.writestr("stage.json", json.dumps(_stage_json(stage)))
-            archive.writestr("kernels.json", json.dumps([_kernel_json(kernel) for kernel in kernels.values()]))
-            archive.writestr("functions.json", tvm.ir.save_json(functions))
-            archive.writestr("weight_transform.json", stage.weight_transform)
-            for index, array in enumerate(stage.constants):
-                buffer = io.BytesIO()
-                np.save(buffer, array, allow_pickle=False)
-                archive.writestr(f"constants/{index}.npy", buffer.getvalue())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with (
+        replaced_file(_path(key)) as whole,
+        zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+    ):
+        archive.writestr("stage.json", json.dumps(_stage_json(stage)))
+        archive.writestr("kernels.json", json.dumps([_kernel_json(kernel) for kernel in kernels.values()]))
+        archive.writestr("functions.json", tvm.ir.save_json(functions))
+        archive.writestr("weight_transform.json", stage.weight_transform)
+        for index, array in enumerate(stage.constants):
+            buffer = io.BytesIO()
+            np.save(buffer, array, allow_pickle=False)
+            archive.writestr(f"constants/{index}.npy", buffer.getvalue())
 
 
 def load(key: str) -> tuple[Stage, dict[str, Kernel]] | None:

@@ -6,11 +6,12 @@ none becomes stale, and those that nothing uses any more are deleted once the fo
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import gzip
 import hashlib
 import json
-import os
-import tempfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import asdict
 from importlib.metadata import version
@@ -18,16 +19,17 @@ from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
+from tvm.s_tir import Schedule
+
 from ...devices.limits import Tier
 from ...devices.program import Program
 from ...devices.quirks import NO_QUIRKS, Quirks
-from ...support.paths import cache_dir
+from ...support.paths import cache_dir, evict, replaced_file, used
 from ..capture.code_digest import code_digest
 from ..codegen.baseline_schedules import baseline_schedules
 from ..codegen.traces import replay
 from ..codegen.wgsl import EmitError, emit_wgsl
 from ..ir import Kernel
-from ..reference.lru_files import evict, used
 
 _MOST_BYTES = 256 << 20
 """Bytes of the folder: some 25,000 programs, a hundred models."""
@@ -37,6 +39,9 @@ _LOOK_EVERY = 500
 
 _TOOLS = ("apache-tvm", "apache-tvm-ffi")
 
+_Kept = Program | EmitError | None
+"""What a schedule becomes; None stands for the end of a kernel's untuned schedules."""
+
 
 def replayed_program(kernel: Kernel, trace: str, tier: Tier) -> Program:
     """Return the program of a stored schedule.
@@ -44,12 +49,12 @@ def replayed_program(kernel: Kernel, trace: str, tier: Tier) -> Program:
     Raises:
         WgtuneError: the schedule does not apply to the kernel, or does not become WebGPU within the tier.
     """
-    key = _key(kernel, tier, {"trace": trace})
-    kept = _load(key)
-    if kept is not None:
-        return Program.from_json(kept["program"])
+    path = _path(kernel, tier, {"trace": trace})
+    with contextlib.suppress(_Missing):
+        if isinstance(kept := _load(path), Program):
+            return kept
     program = emit_wgsl(replay(kernel, trace).mod, tier)
-    _save(key, {"program": program.to_json()})
+    _save(path, program)
     return program
 
 
@@ -57,81 +62,72 @@ def untuned_programs(kernel: Kernel, tier: Tier, quirks: Quirks = NO_QUIRKS) -> 
     """Yield what each untuned schedule becomes, the best first: a program, or why it is none within the tier."""
     schedules = None
     for number in count():
-        key = _key(kernel, tier, {"untuned": number, "quirks": asdict(quirks)})
-        kept = _load(key)
-        if kept is None:
+        path = _path(kernel, tier, {"untuned": number, "quirks": asdict(quirks)})
+        try:
+            kept = _load(path)
+            if schedules is not None:
+                next(schedules, None)
+        except _Missing:
             if schedules is None:
                 schedules = islice(baseline_schedules(kernel, tier, quirks), number, None)
             kept = _lowered(next(schedules, None), tier)
-            _save(key, kept)
-        elif schedules is not None:
-            next(schedules, None)
-        if "program" in kept:
-            yield Program.from_json(kept["program"])
-        elif "error" in kept:
-            yield EmitError(kept["error"], kept["hint"])
-        else:
+            _save(path, kept)
+        if kept is None:
             return
+        yield kept
 
 
-def _lowered(schedule: Any, tier: Tier) -> dict[str, Any]:
-    """Return what is kept of a schedule; nothing of None, which stands for the end of the schedules."""
+def _lowered(schedule: Schedule | None, tier: Tier) -> _Kept:
     if schedule is None:
-        return {}
+        return None
     try:
-        return {"program": emit_wgsl(schedule.mod, tier).to_json()}
+        return emit_wgsl(schedule.mod, tier)
     except EmitError as error:
-        return {"error": error.message, "hint": error.hint}
+        return error
 
 
-def _key(kernel: Kernel, tier: Tier, schedule: dict[str, Any]) -> str:
-    shaped_by = {
-        "code": code_digest(__name__),
-        "tools": {name: version(name) for name in _TOOLS},
-        "kernel": kernel.id,
-        "limits": tier.limits,
-        "features": sorted(tier.features),
-        **schedule,
-    }
-    return hashlib.sha256(json.dumps(shaped_by, sort_keys=True).encode()).hexdigest()
+@functools.cache
+def _lowered_by() -> dict[str, Any]:
+    return {"code": code_digest(__name__), "tools": {name: version(name) for name in _TOOLS}}
 
 
-def _path(key: str) -> Path:
+def _path(kernel: Kernel, tier: Tier, schedule: dict[str, Any]) -> Path:
+    limits = {"limits": tier.limits, "features": sorted(tier.features)}
+    shaped_by = {**_lowered_by(), "kernel": kernel.id, **limits, **schedule}
+    key = hashlib.sha256(json.dumps(shaped_by, sort_keys=True).encode()).hexdigest()
     return cache_dir() / "programs" / f"{key}.json.gz"
 
 
-def _load(key: str) -> dict[str, Any] | None:
-    """Return what is kept under a key; None where the file is missing or damaged."""
-    path = _path(key)
+class _Missing(Exception):
+    """There is no such file, or it is damaged."""
+
+
+def _load(path: Path) -> _Kept:
     try:
         kept: dict[str, Any] = json.loads(gzip.decompress(path.read_bytes()))
+        used(path)
         if "program" in kept:
-            Program.from_json(kept["program"])
-    except (OSError, EOFError, ValueError, KeyError, TypeError):
-        return None
-    used(path)
-    return kept
+            return Program.from_json(kept["program"])
+        return EmitError(kept["error"], kept["hint"]) if kept else None
+    except (OSError, EOFError, ValueError, KeyError, TypeError, zlib.error) as error:
+        raise _Missing from error
 
 
-def _save(key: str, kept: dict[str, Any]) -> None:
-    """Write a file that readers see whole or not at all; without room for it, lowering again is all that it costs."""
+def _save(path: Path, kept: _Kept) -> None:
+    """Write a file; without room for it, lowering again is all that it costs."""
     global _saved
-    path = _path(key)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(gzip.compress(json.dumps(kept).encode(), 1))
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+    content: dict[str, Any] = {}
+    if isinstance(kept, Program):
+        content = {"program": kept.to_json()}
+    elif kept is not None:
+        content = {"error": kept.message, "hint": kept.hint}
+    with contextlib.suppress(OSError):
+        with replaced_file(path) as whole:
+            whole.write_bytes(gzip.compress(json.dumps(content).encode(), 1))
         if _saved % _LOOK_EVERY == 0:
             evict(path.parent, _MOST_BYTES)
         _saved += 1
-    except OSError:
-        return
 
 
 _saved = 0
+"""Files that this process wrote."""

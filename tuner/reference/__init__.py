@@ -4,6 +4,5 @@ May import ``devices.measure`` and ``support``. Reading order:
 
 - `reference`: inputs from a seed, exact outputs and tolerances, as files that the measuring worker reads.
 - `cpu_reference`: TensorIR run on the CPU, in double precision.
-- `lru_files`: a folder kept within a size by deleting the files that were not used for longest.
 - `roofline`: the shortest plausible time of a kernel on a device.
 """

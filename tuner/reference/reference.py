@@ -7,8 +7,6 @@ A case is computed once and kept as a file, which the measuring worker reads (se
 from __future__ import annotations
 
 import math
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +19,9 @@ from tvm.s_tir import SBlock
 
 from ...support import paths
 from ...support.errors import WgtuneError
+from ...support.paths import evict, replaced_file, used
 from ..ir import Kernel
 from .cpu_reference import in_double, run_on_cpu
-from .lru_files import evict, used
 
 _FORMAT = 1
 """Part of each file's name; raised when inputs or outputs are computed differently."""
@@ -346,23 +344,13 @@ def _load(kernel: Kernel, path: Path) -> tuple[list[np.ndarray], float] | None:
 
 
 def _save(arrays: dict[str, np.ndarray], rounding: float, path: Path) -> None:
-    """Write the file under another name, then rename it, so that a killed process leaves no partial file.
-
-    Raises OSError where it cannot be written.
-    """
+    """Write the file; raises OSError where it cannot be written."""
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=path.stem, suffix=".tmp", dir=path.parent)
-    os.close(handle)
+    tensors = {key: np.ascontiguousarray(array) for key, array in arrays.items()}
     try:
-        tensors = {key: np.ascontiguousarray(array) for key, array in arrays.items()}
-        save_file(tensors, name, {_ROUNDING_KEY: repr(rounding)})
-        os.replace(name, path)
+        with replaced_file(path) as whole:
+            save_file(tensors, whole, {_ROUNDING_KEY: repr(rounding)})
     except SafetensorError as failure:  # how safetensors reports any error of the disk
-        Path(name).unlink(missing_ok=True)
         raise OSError(str(failure)) from failure
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

@@ -11,7 +11,7 @@ from tuning_kernels import matmul, softmax
 
 from wgtune.support import paths
 from wgtune.support.errors import UsageError
-from wgtune.tuner.reference.lru_files import evict, used
+from wgtune.support.paths import evict, used
 from wgtune.tuner.reference.reference import make_case
 
 HOUR = 3600.0
