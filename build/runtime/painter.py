@@ -20,7 +20,7 @@ from ..format.reader import Bundle
 from ..format.sampler_tables import Sampler, SamplerRun, find_sampler
 from ..format.tokenizer import load_tokenizer, token_ids
 from .driver_warnings import driver_warnings
-from .program_selection import select_program
+from .program_selection import find_precision, select_program
 from .torch_noise import seeded_noise
 from .webgpu_runtime import RunTiming, WebGpuRuntime
 
@@ -93,7 +93,7 @@ def resolve_options(bundle: Bundle, options: GenerateOptions) -> ResolvedOptions
     sampler = bundle.default_sampler if options.scheduler is None else find_sampler(options.scheduler)
     run = bundle.run(sampler, options.steps)
     # As a child process is told it, it is a plain text.
-    compute = None if options.compute is None else ComputePrecision(options.compute)
+    compute = find_precision(options.compute)
     bundle.programs_of(compute)
     return ResolvedOptions(options.negative_prompt, sampler, options.steps, run, max(1.0, options.guidance), compute)
 

@@ -17,7 +17,7 @@ from ..format.reader import Bundle
 from ..format.sampler_tables import Sampler, find_sampler, model_scheduler, sampler_scheduler, scheduler_settings
 from ..format.tokenizer import load_tokenizer, token_ids
 from .driver_warnings import driver_warnings
-from .program_selection import select_program
+from .program_selection import find_precision, select_program
 from .torch_noise import generated_noise
 from .webgpu_runtime import RunStopped, WebGpuRuntime
 
@@ -76,10 +76,11 @@ class StableDiffusionPipeline:
         Raises:
             BundleError: the folder is not a complete bundle, or has no such program.
             DeviceError: the device is missing or too small.
+            UsageError: ``compute`` is no precision.
         """
         bundle = Bundle.open(path)
         found = find_device(device) if isinstance(device, str) else device
-        program = select_program(bundle, found, None if compute is None else ComputePrecision(compute))
+        program = select_program(bundle, found, find_precision(compute))
         for warning in driver_warnings(bundle, program, found):
             warnings.warn(warning, stacklevel=2)
         return cls(WebGpuRuntime(bundle, found, program=program))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ...support.enums import ComputePrecision
-from ...support.errors import DeviceError
+from ...support.errors import DeviceError, UsageError
 from ..format.manifest import Requirements
 from ..format.reader import Bundle, BundleProgram
 
@@ -29,6 +29,15 @@ def select_program(bundle: Bundle, device: Device, compute: ComputePrecision | N
     else:
         hint = f"this bundle was built for tier {bundle.manifest.tier!r}; build one with a smaller tier or image"
     raise DeviceError("; ".join(shortfalls(candidates[-1].info.requires, device)), hint)
+
+
+def find_precision(name: ComputePrecision | str | None) -> ComputePrecision | None:
+    """Return the precision with this name, None for None; UsageError lists the known ones."""
+    try:
+        return None if name is None else ComputePrecision(name)
+    except ValueError:
+        known = ", ".join(one.value for one in ComputePrecision)
+        raise UsageError(f"there is no precision {name!r} between kernels", f"known: {known}") from None
 
 
 def runnable_programs(programs: tuple[BundleProgram, ...], device: Device) -> tuple[BundleProgram, ...]:
