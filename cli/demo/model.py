@@ -98,6 +98,12 @@ def make_demo_pipeline(folder: Path, seed: int = 1) -> Path:
     for name, network in (("text_encoder", text_encoder), ("unet", unet), ("vae", vae)):
         network.eval().save_pretrained(folder / name)
     PNDMScheduler.from_config(SCHEDULER_CONFIG).save_pretrained(folder / "scheduler")
+    write_model_index(folder)
+    return folder
+
+
+def write_model_index(folder: Path) -> None:
+    """Write ``model_index.json`` of a pipeline of Stable Diffusion 1.x with the scheduler PNDM."""
     _write_json(
         folder / "model_index.json",
         {
@@ -113,7 +119,6 @@ def make_demo_pipeline(folder: Path, seed: int = 1) -> Path:
             "vae": ["diffusers", "AutoencoderKL"],
         },
     )
-    return folder
 
 
 def write_clip_tokenizer(folder: Path) -> None:

@@ -25,12 +25,11 @@ from wgtune.support.formatting import duration
 from wgtune.tuner.ir import CaptureOptions
 from wgtune.web.server import BundleServer
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
+from .page import GPU_FLAGS, while_loading
 
 SIZE = 256
 
 _ADAPTER = DeviceInfo("browser:chrome-google-swiftshader", "browser", "google", "swiftshader", "swiftshader", True)
-_GPU_FLAGS = ["--no-sandbox", "--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"]
 _PROMPT, _SEED = "a lighthouse at dusk", 7
 
 
@@ -76,21 +75,14 @@ def _draw_in_chromium(bundle: Path) -> tuple[np.ndarray, float, float]:
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(BundleServer(bundle))
         playwright = stack.enter_context(sync_playwright())
-        browser = playwright.chromium.launch(executable_path=find_chromium(), headless=True, args=_GPU_FLAGS)
+        browser = playwright.chromium.launch(executable_path=find_chromium(), headless=True, args=GPU_FLAGS)
         stack.callback(browser.close)
         page = browser.new_page()
         page.set_default_timeout(3600_000)
         began = time.perf_counter()
         page.goto(server.url)
-        page.evaluate(
-            "() => { globalThis.isLoaded = false;"
-            " wgtune.ready.then((p) => p.complete).then(() => (globalThis.isLoaded = true)); }"
-        )
-        while not page.evaluate("() => globalThis.isLoaded"):
-            consent = page.locator("#download")
-            if consent.is_visible():
-                consent.click()
-            page.wait_for_timeout(200)
+        for _ in while_loading(page):
+            pass
         loading_s = time.perf_counter() - began
         began = time.perf_counter()
         picture = generate(page, _PROMPT, scheduler="ddim", steps=1, seed=_SEED)[0, ..., :3]

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from wgtune.build.format.reader import Bundle
-from wgtune.cli.demo.model import write_clip_tokenizer
+from wgtune.cli.demo.model import write_clip_tokenizer, write_model_index
 from wgtune.reports.tables import Column, print_rows
 from wgtune.support.console import progress
 from wgtune.support.enums import WeightPrecision
@@ -82,11 +82,7 @@ def write_model(folder: Path) -> None:
         _write_json(path.parent / "config.json", configs[stage])
     _write_json(folder / "scheduler" / "scheduler_config.json", source.scheduler)
     write_clip_tokenizer(folder / "tokenizer")
-    classes = {"text_encoder": "CLIPTextModel", "tokenizer": "CLIPTokenizer", "unet": "UNet2DConditionModel"}
-    classes |= {"vae": "AutoencoderKL", "scheduler": str(source.scheduler["_class_name"])}
-    libraries = {"text_encoder": "transformers", "tokenizer": "transformers"}
-    index = {name: [libraries.get(name, "diffusers"), kind] for name, kind in classes.items()}
-    _write_json(folder / "model_index.json", {"_class_name": "StableDiffusionPipeline", **index})
+    write_model_index(folder)
 
 
 def _random(network: torch.nn.Module, generator: torch.Generator) -> Iterator[tuple[str, torch.Tensor]]:

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 
+from playwright.sync_api import Page
 from rich.console import Console
 
 from wgtune.reports.tables import Column, print_rows
@@ -110,14 +111,9 @@ def measure(folder: Path) -> tuple[list[Visit], float]:
             started = time.perf_counter()
             with _watch() as peak:
                 page.goto(server.url)
-                page.evaluate(_LOADED)
-                while not page.evaluate("() => globalThis.isLoaded"):
-                    consent = page.locator("#download")
-                    if consent.is_visible():
-                        consent.click()
+                for _ in while_loading(page):
                     heaps = [one.evaluate(_HEAP) for one in [page, *page.workers]]
                     peak["heap"] = max(peak["heap"], sum(heaps))
-                    page.wait_for_timeout(100)
             seconds = time.perf_counter() - started
             longest = page.evaluate("() => Math.max(0, ...globalThis.longTasks)")
             visits.append(Visit(name, peak["resident"], peak["proportional"], peak["heap"], seconds, longest))
@@ -127,6 +123,17 @@ def measure(folder: Path) -> tuple[list[Visit], float]:
             )
             page.close()
     return visits, median(drawn)
+
+
+def while_loading(page: Page) -> Iterator[None]:
+    """Yield ten times a second until the page has loaded its whole bundle, to which consent is given where asked."""
+    page.evaluate(_LOADED)
+    while not page.evaluate("() => globalThis.isLoaded"):
+        consent = page.locator("#download")
+        if consent.is_visible():
+            consent.click()
+        yield
+        page.wait_for_timeout(100)
 
 
 _LOADED = """
