@@ -27,7 +27,7 @@ def data_dir() -> Path:
 
 
 def cache_dir() -> Path:
-    """Return the folder of captures, references and programs, which can be made again; ``WGTUNE_CACHE`` overrides it."""
+    """Return the folder of captures, references and programs; ``WGTUNE_CACHE`` overrides it."""
     return Path(os.environ.get("WGTUNE_CACHE") or platformdirs.user_cache_dir("wgtune", appauthor=False))
 
 
