@@ -26,7 +26,7 @@ from wgtune.cli.app import app
 from wgtune.database.store import Store
 from wgtune.devices.device import Device
 from wgtune.support.enums import ComputePrecision
-from wgtune.support.errors import BundleError, DeviceError
+from wgtune.support.errors import BundleError, DeviceError, UsageError
 
 F16, F32 = ComputePrecision.F16, ComputePrecision.F32
 
@@ -85,7 +85,7 @@ def test_a_program_that_the_bundle_lacks(device: Device, tmp_path: Path) -> None
     make_bundle(tmp_path)
     with pytest.raises(BundleError, match="no program for f16"):
         StableDiffusionPipeline.from_bundle(tmp_path, device, compute=F16)
-    with pytest.raises(ValueError, match="f8"):
+    with pytest.raises(UsageError, match="f8"):
         StableDiffusionPipeline.from_bundle(tmp_path, device, compute="f8")
 
 

@@ -128,6 +128,15 @@ def concatenated(first: tuple[int, ...], second: tuple[int, ...], axis: int) -> 
     return kernel_of(x, y, topi.concatenate([x, y], axis))
 
 
+def norm_of_joined(groups: int, *shape: int) -> Kernel:
+    """A group norm over the channels of two pictures of ``shape``, then SiLU."""
+    x, y = te.placeholder(shape), te.placeholder(shape)
+    gain, bias = te.placeholder((2 * shape[1],)), te.placeholder((2 * shape[1],))
+    joined = topi.concatenate([x, y], 1)
+    normal = topi.nn.group_norm(joined, gain, bias, groups, 1, list(range(2, len(shape))))
+    return kernel_of(x, y, gain, bias, topi.multiply(normal, topi.sigmoid(normal)))
+
+
 def padded(*shape: int) -> Kernel:
     x = te.placeholder(shape)
     return kernel_of(x, topi.nn.pad(x, (0, 0, 1, 1), (0, 0, 1, 1)))
@@ -222,6 +231,8 @@ KERNELS = {
     "layer norm of one row": layer_norm(1, 1280),
     "group norm": group_norm(4, 2, 12, 8, 8),
     "group norm, odd size": group_norm(4, 2, 12, 5, 7),
+    "group norm of joined pictures": norm_of_joined(8, 2, 32, 16, 16),
+    "group norm across joined pictures": norm_of_joined(3, 1, 9, 5, 8),
     "group norm longer than registers": group_norm(2, 1, 4, 128, 128),
     "transpose": permuted((2, 64, 24), (0, 2, 1)),
     "transpose of 77": permuted((12, 77, 64), (1, 0, 2)),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 from tvm import tirx
 from tvm.ir import Range
 from tvm.sym import Analyzer
-from tvm_ffi import structural_equal
+from tvm_ffi import structural_equal, structural_walk
 
 from .wgsl_layout import EmitError, Layout, Space, choose_lanes, make_layout
 
@@ -36,6 +37,14 @@ def _inner_statements(statement: Any) -> list[Any]:
         return list(statement.seq)
     found = [getattr(statement, name, None) for name in ("body", "then_case", "else_case")]
     return [child for child in found if child is not None]
+
+
+def unread_value(body: Any) -> str:
+    """Return the name of a value that is computed and never read; empty where there is none."""
+    bound: list[Any] = []
+    occurrences: Counter[Any] = Counter()
+    structural_walk(body, [(tirx.Bind, bound.append), (tirx.Var, lambda var: occurrences.update([var]))])
+    return next((str(one.var.name) for one in bound if occurrences[one.var] == 1), "")
 
 
 def joined_branches(statements: Any) -> Iterator[Any]:

@@ -16,10 +16,12 @@ import tvm
 from tvm import tirx
 from tvm.ir import register_op_attr
 from tvm.ir.instrument import pass_instrument
+from tvm_ffi import structural_map, structural_walk
 
 from ...devices.limits import Tier
 from ...devices.program import Buffer, Dispatch, Program, Requirements, Shader
 from ..schedule_rules import BOUNDED_GRID, expanded
+from .lowered_kernel import unread_value
 from .targets import emit_target
 from .wgsl_layout import EmitError
 from .wgsl_printer import Grid, PrintedKernel, print_kernel
@@ -53,6 +55,10 @@ def emit_wgsl(mod: tvm.IRModule, tier: Tier) -> Program:
         raise EmitError(f"the schedule cannot be expanded: {error}") from error
     bounded = bool(func.attrs.get(BOUNDED_GRID, False))
     host, kernels = _lower(func, tier)
+    if _loses_lanes(kernels):
+        host, kernels = _lower(_without_vectors(func), tier)
+        if _loses_lanes(kernels):
+            raise EmitError("TVM stores one lane of a vector as all of them")
     reader = _HostReader(func, host)
     shaders: list[Shader] = []
     printed: list[PrintedKernel] = []
@@ -97,6 +103,30 @@ def _lower(func: tirx.PrimFunc, tier: Tier) -> tuple[tirx.PrimFunc, tvm.IRModule
             return host, tvm.IRModule({var: f for var, f in module.functions_items() if var.name_hint != "main"})
     except Exception as error:
         raise EmitError(f"TVM cannot lower this schedule: {_first_line(error)}") from error
+
+
+def _loses_lanes(kernels: tvm.IRModule) -> bool:
+    """Return whether TVM's vectoriser went wrong.
+
+    Where the lanes of a value depend on a choice that it cannot vectorise, it computes them one after the other, each
+    in a variable of its own, and then stores the last one as all of them. So the others are never read.
+    """
+    return any(unread_value(func.body) for func in kernels.functions.values())
+
+
+def _without_vectors(func: tirx.PrimFunc) -> tirx.PrimFunc:
+    """Return ``func`` with the vectorised loops unrolled in which TVM's vectoriser may go wrong: they name a value."""
+
+    def unrolled(loop: tirx.For) -> tirx.For:
+        if loop.kind != tirx.ForKind.VECTORIZED:
+            return loop
+        values: list[Any] = []
+        structural_walk(loop.body, [(tirx.Bind, values.append)])
+        if not values:
+            return loop
+        return tirx.For(loop.loop_var, loop.min, loop.extent, tirx.ForKind.UNROLLED, loop.body)
+
+    return func.with_body(structural_map(func.body, [(tirx.For, unrolled)]))
 
 
 @pass_instrument
