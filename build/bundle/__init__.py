@@ -1,6 +1,7 @@
 """The builder: from a model and a database of tuning records to a bundle folder.
 
-May import `wgtune.tuner`, `wgtune.database`, `wgtune.devices` and `wgtune.build.format`; not `wgtune.build.runtime`.
+May import `wgtune.tuner`, `wgtune.database`, `wgtune.devices`, `wgtune.build.memory` and `wgtune.build.format`; not
+`wgtune.build.runtime`.
 
 Modules, in reading order:
 
@@ -10,7 +11,6 @@ Modules, in reading order:
 - `dispatch_times`: how long dispatches may take, and programs that keep to it
 - `planned_program`: one of the bundle's programs: its kernels, its plan, and what it needs
 - `assembly`: captured stages and programs to one plan
-- `call_order`: the order of a stage's calls that takes the least memory
 - `glue`: the hand-written shaders between the networks
 - `device_limits`: the WebGPU limits that a plan needs, checked against a tier
 - `weights`: packs weights and constants into shards

@@ -16,9 +16,9 @@ from ...devices.wgsl_bindings import binding_types
 from ...support.errors import BundleError
 from ...support.paths import cache_dir
 from ...tuner.ir import Capture, Stage, TensorSpec
-from ..format.buffer_sharing import Lifetime, MemoryPlan, aligned, assign_storages
-from ..format.plan import STAGES, BufferRange, Plan, PlanBuffer, PlanDispatch, PlanShader
-from .call_order import order_calls
+from ..format.plan import STAGES, BufferRange, Plan, PlanBuffer, PlanDispatch, PlanShader, aligned
+from ..memory.buffer_sharing import Lifetime, MemoryPlan, assign_storages
+from ..memory.call_order import order_calls
 from .glue import ENTRY, THREADS, glue_grid, glue_source
 from .weights import ShardLayout
 
@@ -319,18 +319,30 @@ class _Assembler:
     def _place(self) -> MemoryPlan:
         """Assign buffers to the shared tensors, and add the dispatches to the plan."""
         alive = [i for i, tensor in enumerate(self._tensors) if tensor.first >= 0]
+        number = {tensor: place for place, tensor in enumerate(alive)}
+        apart: dict[int, set[int]] = {}
+        for launch in (one for launches in self._launches.values() for one in launches):
+            bound: tuple[set[int], set[int]] = (set(), set())
+            for place, written in zip(launch.bindings, self._writable[launch.shader], strict=True):
+                if isinstance(place, _Shared):
+                    bound[written].add(number[place.tensor])
+            for tensor in bound[True]:
+                apart.setdefault(tensor, set()).update(bound[False])
         memory = assign_storages(
-            [Lifetime(self._tensors[i].nbytes, self._tensors[i].first, self._tensors[i].last) for i in alive]
+            [Lifetime(self._tensors[i].nbytes, self._tensors[i].first, self._tensors[i].last) for i in alive], apart
         )
         buffers = [self._buffer(PlanBuffer(size, "storage")) for size in memory.storages]
-        buffer_of = {tensor: buffers[storage] for tensor, storage in zip(alive, memory.storage_of, strict=True)}
+
+        def range_of(place: BufferRange | _Shared) -> BufferRange:
+            if isinstance(place, BufferRange):
+                return place
+            storage, start = memory.places[number[place.tensor]]
+            return BufferRange(buffers[storage], start + place.offset, -(-place.nbytes // 4) * 4)
+
         for stage, launches in self._launches.items():
             self.plan.stages[stage] = []
             for launch in launches:
-                ranges = tuple(
-                    BufferRange(buffer_of[p.tensor], p.offset, -(-p.nbytes // 4) * 4) if isinstance(p, _Shared) else p
-                    for p in launch.bindings
-                )
+                ranges = tuple(map(range_of, launch.bindings))
                 self._check_aliasing(launch, ranges)
                 self.plan.stages[stage].append(PlanDispatch(launch.shader, ranges, launch.grid))
         return memory

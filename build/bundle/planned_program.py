@@ -15,6 +15,7 @@ from ...support.formatting import duration
 from ...tuner.ir import Capture
 from ..format.manifest import BorrowedInfo, DispatchesInfo, ProgramInfo, Requirements, TunedInfo
 from ..format.plan import PLAN
+from ..memory.in_place import add_in_place
 from .assembly import Assembled, PipelineTensors, ShaderFiles, assemble
 from .device_limits import check_plan, required_limits
 from .dispatch_times import LONGEST_S, limit_dispatches
@@ -147,8 +148,10 @@ def plan_program(
     Raises:
         BundleError: the plan does not fit the tier.
     """
-    capture, choices = kernels.capture, kernels.choices
-    programs = share_shaders({kernel: choice.program for kernel, choice in choices.items()})
+    capture, programs = add_in_place(
+        kernels.capture, {kernel: choice.program for kernel, choice in kernels.choices.items()}
+    )
+    programs = share_shaders(programs)
     assembled = assemble(capture, tensors, programs, layout, max_calls, files)
     limits = required_limits(assembled.plan, programs.values())
     check_plan(limits, selection.tier)

@@ -12,7 +12,7 @@ import numpy as np
 
 from ...support.errors import BundleError
 from ...tuner.ir import Operand, Stage, TensorSpec
-from ..format.buffer_sharing import aligned
+from ..format.plan import aligned
 
 SHARD_BYTES = 64 << 20
 """Largest shard, unless a single tensor is larger: small enough to show progress while it is fetched and hashed."""

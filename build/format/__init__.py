@@ -14,5 +14,4 @@ Modules, in reading order:
 - `reader`: opens a bundle folder and checks every file against the manifest
 - `sampler_tables`: diffusers' schedulers as tables of coefficients
 - `tokenizer`: prompts to token ids
-- `buffer_sharing`: assigns tensors to buffers by their lifetimes
 """

@@ -12,7 +12,6 @@ from pydantic.dataclasses import dataclass
 from pydantic_core import core_schema
 
 from ...support.errors import BundleError
-from .buffer_sharing import ALIGNMENT
 from .strict_json import STRICT, Count, read_document, write_document
 
 PLAN = "plan.json"
@@ -32,6 +31,14 @@ NAMES = (
     "pixels",
 )
 """The named ranges that every plan has."""
+
+ALIGNMENT = 256
+"""Bytes of which offsets are multiples: WebGPU's default ``minStorageBufferOffsetAlignment``."""
+
+
+def aligned(nbytes: int) -> int:
+    """Return ``nbytes`` rounded up to `ALIGNMENT`."""
+    return -(-nbytes // ALIGNMENT) * ALIGNMENT
 
 
 class BufferRange(NamedTuple):

@@ -1,4 +1,4 @@
-"""Kernels that share a shader draw what they draw with shaders of their own, to the bit."""
+"""Kernels that share a shader, and sums in the place of a summand, draw what kernels as measured draw, to the bit."""
 
 from __future__ import annotations
 
@@ -37,9 +37,14 @@ def test_the_picture_is_the_same_to_the_bit(
 
     shared = built("shared")
     monkeypatch.setattr(planned_program, "share_shaders", dict)
+    placed = built("placed")
+    monkeypatch.setattr(planned_program, "add_in_place", lambda capture, programs: (capture, dict(programs)))
     plain = built("plain")
-    plans = [bundle.programs[0].plan for bundle in (shared, plain)]
+    plans = [bundle.programs[0].plan for bundle in (shared, placed, plain)]
     assert len(plans[0].shaders) < len(plans[1].shaders)
+    bindings = [sum(len(call.bindings) for stage in plan.stages.values() for call in stage) for plan in plans]
+    assert bindings[1] < bindings[2]
     dispatches = [[len(one) for one in plan.stages.values()] for plan in plans]
-    assert dispatches[0] == dispatches[1]
-    assert np.array_equal(drawn("shared"), drawn("plain"))
+    assert dispatches[0] == dispatches[1] == dispatches[2]
+    picture = drawn("plain")
+    assert np.array_equal(drawn("placed"), picture) and np.array_equal(drawn("shared"), picture)

@@ -17,9 +17,9 @@ from tvm import relax, te, topi
 from ...support.enums import AttentionForm, ComputePrecision
 from ..ir import CaptureOptions
 from ..schedule_rules.attention.definition import Attention, attention_of
-from .relax_values import UnsupportedOperator, argument, dtype_of, permuted, range_of
+from .relax_values import UnsupportedOperator, argument, dtype_of, permuted
 from .rewrites.graph import shape_of
-from .rewrites.markers import ALIGNMENT, CONCAT, HALF
+from .rewrites.markers import ALIGNMENT, CONCAT, HALF, range_of
 
 
 def _sequence_first(builder: relax.BlockBuilder, value: relax.Expr) -> relax.Expr:

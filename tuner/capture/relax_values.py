@@ -1,4 +1,4 @@
-"""What converters of PyTorch's operators share: marks that become byte offsets, and views of Relax values."""
+"""What converters of PyTorch's operators share: arguments of calls, and views of Relax values."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 from tvm import relax
 
 from .rewrites.graph import operator_name
-from .rewrites.markers import SLICE
 
 
 class UnsupportedOperator(Exception):
@@ -34,11 +33,3 @@ def permuted(builder: relax.BlockBuilder, value: relax.Expr, axes: list[int]) ->
     if axes == list(range(len(axes))):
         return value
     return builder.emit(relax.op.permute_dims(value, axes))
-
-
-def range_of(
-    builder: relax.BlockBuilder, value: relax.Expr, start: int, shape: tuple[int, ...], *tied: relax.Expr
-) -> relax.Expr:
-    """Return the elements of ``value`` from ``start`` on as ``shape``, without a copy, dependent on ``tied`` too."""
-    arguments = relax.Tuple([value, relax.ShapeExpr([start]), *tied])
-    return builder.emit(relax.op.call_dps_packed(SLICE, arguments, relax.TensorType(shape, dtype_of(value))))

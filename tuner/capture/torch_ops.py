@@ -12,9 +12,9 @@ from ...support.enums import WeightPrecision
 from ...support.errors import CaptureError
 from ..ir import CaptureOptions
 from .attention import attention
-from .relax_values import argument, dtype_of, permuted, range_of
+from .relax_values import argument, dtype_of, permuted
 from .rewrites.graph import shape_of
-from .rewrites.markers import ALIGNMENT, upsample_nearest
+from .rewrites.markers import ALIGNMENT, range_of, upsample_nearest
 
 Converter = Callable[[Any, Any], relax.Expr]
 

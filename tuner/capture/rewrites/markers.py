@@ -1,6 +1,6 @@
 """What converters mark in a graph, for its rewrites and for lowering."""
 
-from tvm import te
+from tvm import relax, te
 
 SLICE = "wgtune.slice"
 """Marker ``SLICE(x, (start,), …)``: the elements of ``x`` from ``start`` on, without a copy."""
@@ -23,3 +23,11 @@ def upsample_nearest(image: te.Tensor, height: int, width: int) -> te.Tensor:
         lambda b, c, y, x: image[b, c, y * rows // height, x * columns // width],
         name="upsample",
     )
+
+
+def range_of(
+    builder: relax.BlockBuilder, value: relax.Expr, start: int, shape: tuple[int, ...], *tied: relax.Expr
+) -> relax.Expr:
+    """Return the elements of ``value`` from ``start`` on as ``shape``, without a copy, dependent on ``tied`` too."""
+    arguments = relax.Tuple([value, relax.ShapeExpr([start]), *tied])
+    return builder.emit(relax.op.call_dps_packed(SLICE, arguments, relax.TensorType(shape, str(value.ty.dtype))))

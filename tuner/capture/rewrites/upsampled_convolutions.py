@@ -8,7 +8,7 @@ from typing import Any
 import tvm
 from tvm import relax, te, topi
 
-from .graph import Graph, shape_of
+from .graph import Graph, operator_name, shape_of
 from .markers import upsample_nearest
 
 
@@ -21,11 +21,11 @@ def fold_upsampling(module: tvm.IRModule) -> tvm.IRModule:
     graph = Graph(module)
     for var in graph.order:
         upsampling = graph.call(var, "relax.image.resize2d")
-        if upsampling is None or upsampling.attrs.method != "nearest_neighbor" or upsampling.attrs.layout != "NCHW":
+        if upsampling is None or not upsamples_nearest(upsampling):
             continue
         height, width = shape_of(var)[2:]
         readers = graph.uses(var) or []
-        if readers and all(_convolves(graph, reader, var) for reader in readers):
+        if readers and all(reads_picture(graph.value(reader), var) for reader in readers):
             for reader in readers:
                 call = graph.value(reader)
                 convolve = partial(_convolution, attrs=call.attrs, height=height, width=width)
@@ -34,9 +34,14 @@ def fold_upsampling(module: tvm.IRModule) -> tvm.IRModule:
     return graph.module()
 
 
-def _convolves(graph: Graph, reader: relax.Var, picture: relax.Var) -> bool:
-    call = graph.call(reader, "relax.nn.conv2d")
-    return call is not None and call.args[0].same_as(picture) and int(call.attrs.groups) == 1
+def upsamples_nearest(call: relax.Call) -> bool:
+    """Whether a ``resize2d`` repeats pixels of a picture [batch, channels, height, width]."""
+    return call.attrs.method == "nearest_neighbor" and call.attrs.layout == "NCHW"
+
+
+def reads_picture(call: relax.Expr, picture: relax.Var) -> bool:
+    """Whether ``call`` is a convolution of all channels of ``picture``."""
+    return operator_name(call) == "relax.nn.conv2d" and call.args[0].same_as(picture) and int(call.attrs.groups) == 1
 
 
 def _convolution(picture: te.Tensor, weight: te.Tensor, *, attrs: Any, height: int, width: int) -> te.Tensor:

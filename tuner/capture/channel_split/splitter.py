@@ -1,49 +1,33 @@
-"""Pictures larger than a binding, computed in groups of channels.
-
-WebGPU grants a storage binding of 128 MiB by default; the last level of Stable Diffusion's decoder holds pictures of
-256 MiB at 512². A picture [batch, channels, height, width] over the limit becomes several tensors of fewer channels,
-and operators work on these:
-
-- element-wise operators and upsampling on each part by itself;
-- group norm likewise, where no part ends within a group: its means are of one group, so nothing changes;
-- a convolution computes each part of its result from all parts of its input, adding one after the other.
-
-Pictures are measured as float32, also where they will be stored as half floats: the weights are then the same.
-
-All of it is exact but for the order in which a convolution adds. Weights are sliced with the parts; the slices move
-into the weight transform. An operator that cannot work on parts reads them in sequence as one tensor (`CONCAT`).
-"""
+"""Emits a stage with its large pictures in parts, each a range of channels of one entry of the batch."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import tvm
 from tvm import relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
-from .relax_values import range_of
-from .rewrites.graph import operator_name, shape_of
-from .rewrites.markers import ALIGNMENT, CONCAT, HALF
+from ..rewrites.graph import operator_name, shape_of
+from ..rewrites.markers import ALIGNMENT, CONCAT, HALF, range_of
+from .readers import ELEMENTWISE, Readers, is_picture, is_tensor, nbytes_of
 
-_ELEMENTWISE = frozenset(
-    {f"relax.{name}" for name in ("add", "subtract", "multiply", "divide", "maximum", "minimum", "clip", "astype")}
-    | {f"relax.{name}" for name in ("negative", "abs", "square", "sqrt", "exp", "tanh", "sigmoid")}
-    | {f"relax.nn.{name}" for name in ("silu", "relu", "gelu", "gelu_tanh", "leakyrelu")}
-)
+_WIDE = 64
+"""Channels that a part of a convolution's result keeps when it is made smaller than a binding."""
+_SUMMED = 32
+"""Channels that a part of a convolution's input keeps."""
 
 
 def split_channels(module: tvm.IRModule, max_binding: int) -> tvm.IRModule:
     """Return ``module`` with the pictures of ``main`` over ``max_binding`` bytes in parts; itself where none is."""
     main = module["main"]
     bindings = [binding for block in main.body.blocks for binding in block.bindings]
-    if not any(_is_picture(binding.var) and _nbytes(binding.var) > max_binding for binding in bindings):
+    if not any(is_picture(binding.var) and 2 * nbytes_of(binding.var) > max_binding for binding in bindings):
         return module
-    splitter = _Splitter(module, max_binding)
+    splitter = _Splitter(module, max_binding, bindings)
     splitter.builder_.update_func(module.get_global_var("main"), splitter.visit_expr(main))
     return splitter.builder_.get()
 
@@ -73,14 +57,22 @@ class _Part:
 class _Splitter(PyExprMutator):
     """Emits ``main`` anew; keeps the parts of each variable of the old function that is not emitted as one tensor."""
 
-    def __init__(self, module: tvm.IRModule, limit: int) -> None:
+    def __init__(self, module: tvm.IRModule, limit: int, bindings: Sequence[relax.VarBinding]) -> None:
         super().__init__(module)
         self._limit = limit
+        self._bindings = {binding.var: binding for binding in bindings}
+        self._readers = Readers(bindings)
+        self._emitted: set[relax.Var] = set()
+        self._included: dict[relax.Var, relax.Var] = {}
+        """Sums of a convolution with another picture, from which it began: the variable that has its value already."""
         self._parts: dict[relax.Var, list[_Part]] = {}
         self._slices: dict[tuple[relax.Expr, tuple[tuple[int, int, int], ...]], relax.Expr] = {}
 
     def visit_var_binding_(self, binding: relax.VarBinding) -> None:
         """Emit a binding in parts where it has to be and can be, else as it is."""
+        if binding.var in self._emitted:
+            return
+        self._emitted.add(binding.var)
         value = binding.value
         parts = self._split(binding.var, value) if isinstance(value, relax.Call) else None
         if parts is None:
@@ -95,39 +87,61 @@ class _Splitter(PyExprMutator):
 
     def _split(self, var: relax.Var, call: relax.Call) -> list[_Part] | None:
         """Return the parts of a result; None where it is computed as one tensor."""
+        if var in self._included:
+            same = self._included[var]
+            return self._parts.get(same) or [_Part(_Range(0, 0, shape_of(var)[1]), self.visit_expr(same))]
         # A result of the function is one tensor.
-        if not _is_picture(var) or not isinstance(var, relax.DataflowVar):
-            return None
-        if _nbytes(var) <= self._limit and not any(argument in self._parts for argument in _variables(call)):
+        if not is_picture(var) or not isinstance(var, relax.DataflowVar):
             return None
         name = operator_name(call)
+        whole = not any(argument in self._parts for argument in _variables(call))
+        if whole and nbytes_of(var) <= self._limit and not (name == "relax.nn.group_norm" and self._is_summed(var)):
+            return None
         if name == "relax.nn.conv2d":
             return self._convolution(var, call)
         if name == "relax.nn.group_norm":
             return self._group_norm(var, call)
         if name == "relax.image.resize2d":
-            return self._each(self._ranges(var), [call.args[0]], lambda x: self._again(call, [x, call.args[1]]))
-        if name in _ELEMENTWISE:
+            batch, channels = shape_of(var)[:2]
+            entries = [_Range(b, 0, channels) for b in range(batch)]
+            ranges = entries if whole and self._readers.folds_upsampling(var, call) else self._ranges(var)
+            return self._each(ranges, [call.args[0]], lambda x: self._again(call, [x, call.args[1]]))
+        if name in ELEMENTWISE:
             return self._elementwise(var, call)
         return None
 
     def _again(self, call: relax.Call, arguments: list[relax.Expr]) -> relax.Expr:
         return self.builder_.emit(relax.Call(call.op, arguments, call.attrs))
 
+    def _is_summed(self, norm: relax.Var) -> bool:
+        """Whether the result of a norm is large, and convolutions alone read it, behind element-wise operators."""
+        # Pictures of a batch would become parts, and so would all that is computed from them.
+        nbytes, batch = nbytes_of(norm), shape_of(norm)[0]
+        if 2 * nbytes <= self._limit or (nbytes <= self._limit and batch > 1):
+            return False
+        return self._readers.only_convolutions(norm)
+
     def _ranges(self, picture: relax.Expr) -> list[_Range] | None:
-        """Return the ranges in which a picture is computed: the fewest of equal size; None where a row is too large."""
+        """Return the ranges in which a picture is computed, of equal size; None where a row is too large."""
         batch, channels = shape_of(picture)[:2]
-        one = _nbytes(picture) // (batch * channels)
+        whole = _Range(0, 0, channels)
+        found = self._divided(picture, whole, self._limit)
+        if found is not None and len(found) > 1:
+            smaller = self._divided(picture, whole, self._limit // 2)
+            found = smaller if smaller is not None and smaller[0].channels >= _WIDE else found
+        return found and [_Range(b, r.start, r.stop) for b in range(batch) for r in found]
+
+    def _divided(self, picture: relax.Expr, range_: _Range, most: int) -> list[_Range] | None:
+        """Return a range of a picture as the fewest equal ones of at most so many bytes; None where there are none."""
+        one = nbytes_of(picture) // math.prod(shape_of(picture)[:2])
+        # Halves of halves keep groups of channels whole.
         counts = sorted(
-            # Halves of halves keep groups of channels whole.
-            (n for n in range(1, channels + 1) if channels % n == 0),
-            key=lambda n: (n & (n - 1) != 0, n),
+            (n for n in range(1, range_.channels + 1) if range_.channels % n == 0), key=lambda n: (n & (n - 1) != 0, n)
         )
-        count = next((n for n in counts if channels // n * one <= self._limit), None)
-        if count is None:
+        size = next((range_.channels // n for n in counts if range_.channels // n * one <= most), None)
+        if size is None:
             return None
-        size = channels // count
-        return [_Range(b, start, start + size) for b in range(batch) for start in range(0, channels, size)]
+        return [_Range(range_.batch, start, start + size) for start in range(range_.start, range_.stop, size)]
 
     def _each(self, ranges: list[_Range] | None, pictures: list[relax.Expr], compute: Any) -> list[_Part] | None:
         """Return what ``compute`` makes of the same ranges of ``pictures``."""
@@ -142,14 +156,14 @@ class _Splitter(PyExprMutator):
         if ranges is None:
             return None
         for argument in call.args:
-            if _is_tensor(argument) and shape_of(argument) == shape:
+            if is_tensor(argument) and shape_of(argument) == shape:
                 if not all(self._can_take(argument, r) for r in ranges):
                     return None
             elif argument in self._parts:
                 return None
 
         def argument_of(argument: relax.Expr, wanted: _Range) -> relax.Expr:
-            if not _is_tensor(argument):
+            if not is_tensor(argument):
                 return argument
             if shape_of(argument) == shape:
                 return self._take(argument, wanted)
@@ -175,6 +189,8 @@ class _Splitter(PyExprMutator):
         size = shape_of(data)[1] // int(attrs.num_groups)
         split = self._parts.get(data)
         ranges = [part.range for part in split] if split else self._ranges(var)
+        if ranges is not None and self._is_summed(var):
+            ranges = [smaller for range_ in ranges for smaller in self._summands(data, range_, size)]
         if int(attrs.channel_axis) != 1 or ranges is None or any(r.start % size or r.stop % size for r in ranges):
             return None
         if not all(self._can_take(data, r) for r in ranges):
@@ -200,6 +216,13 @@ class _Splitter(PyExprMutator):
 
         return [_Part(r, normalized(r)) for r in ranges]
 
+    def _summands(self, data: relax.Expr, range_: _Range, group: int) -> list[_Range]:
+        """Return the ranges in which the norm of ``range_`` is computed for a convolution."""
+        found = self._divided(data, range_, self._limit // 4)
+        if not found or found[0].channels < _SUMMED or found[0].channels % group:
+            return [range_]
+        return found if all(self._can_take(data, one) for one in found) else [range_]
+
     def _convolution(self, var: relax.Var, call: relax.Call) -> list[_Part] | None:
         data, kernel = call.args
         attrs = call.attrs
@@ -212,7 +235,7 @@ class _Splitter(PyExprMutator):
         if not all(self._can_take(data, r) for r in inputs):
             return None
         kernel = self.visit_expr(kernel)
-        sums: dict[_Range, relax.Expr] = {}
+        sums: dict[_Range, relax.Expr] = self._begun(var, ranges) if len(inputs) > batch else {}
         for given in inputs:
             picture = self._take(data, given)
             for wanted in ranges:
@@ -221,8 +244,37 @@ class _Splitter(PyExprMutator):
                 weights = self._sliced(kernel, [0, 1], [wanted.start, given.start], [wanted.stop, given.stop])
                 made = self._again(call, [picture, weights])
                 before = sums.get(wanted)
-                sums[wanted] = made if before is None else self.builder_.emit(relax.op.add(made, before))
+                if before is not None:
+                    # Read as a range, what was added before belongs to a kernel of its own: else the first convolution
+                    # would add all the others.
+                    earlier = range_of(self.builder_, before, 0, shape_of(before))
+                    made = self.builder_.emit(relax.op.add(made, earlier))
+                sums[wanted] = made
         return [_Part(r, sums[r]) for r in ranges]
+
+    def _begun(self, convolution: relax.Var, ranges: list[_Range]) -> dict[_Range, relax.Expr]:
+        """Return the parts of the picture that a convolution and its bias are added to, to begin its sums with them.
+
+        Then one picture holds them all: what each summand is added to is not needed any more.
+        """
+        found = self._readers.residual(convolution)
+        # One of both summands begins with the other one.
+        if found is None or found.total in self._included:
+            return {}
+        self._included[found.total] = found.biased
+        self._emit_early(found.other)
+        if not all(self._can_take(found.other, wanted) for wanted in ranges):
+            del self._included[found.total]
+            return {}
+        return {wanted: self._take(found.other, wanted) for wanted in ranges}
+
+    def _emit_early(self, var: relax.Var) -> None:
+        binding = self._bindings.get(var)
+        if binding is None or var in self._emitted:
+            return
+        for needed in relax.analysis.free_vars(binding.value):
+            self._emit_early(needed)
+        self.visit_var_binding_(binding)
 
     def _can_take(self, picture: relax.Expr, wanted: _Range) -> bool:
         """Whether a range of a picture can be read without a copy."""
@@ -271,15 +323,3 @@ def _variables(call: relax.Call) -> Iterator[relax.Var]:
 
 def _within(inner: _Range, outer: _Range) -> bool:
     return outer.start <= inner.start and inner.stop <= outer.stop
-
-
-def _is_tensor(value: Any) -> bool:
-    return isinstance(getattr(value, "ty", None), relax.TensorType)
-
-
-def _is_picture(value: Any) -> bool:
-    return _is_tensor(value) and len(value.ty.shape) == 4
-
-
-def _nbytes(value: relax.Expr) -> int:
-    return math.prod(shape_of(value)) * np.dtype(str(value.ty.dtype)).itemsize

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wgtune.build.bundle.call_order import order_calls
+from wgtune.build.memory.call_order import order_calls
 from wgtune.tuner.ir import Call, Operand, Stage, TensorSpec
 
 KERNELS: Any = {f"k{inputs}": SimpleNamespace(outputs=(inputs,)) for inputs in range(5)}
@@ -44,6 +44,21 @@ def test_a_shortcut_is_computed_where_it_lets_memory_go() -> None:
     ordered = order_calls(residual, KERNELS)
     assert [call.operands[-1].index for call in ordered] == [0, 3, 1, 2, 4]
     assert (peak(residual, residual.calls), peak(residual, ordered)) == (16, 13)
+
+
+def test_parts_of_a_sum_are_added_as_they_are_made() -> None:
+    # Four parts of one tensor, each made by two calls and added in place to a sum, which is as large as all of them.
+    parts = range(4)
+    calls = [([], 0)] + [([0], 1 + part) for part in parts] + [([1 + part], 5 + part) for part in parts]
+    made = stage([2, *[4] * 8, 16], calls)
+    sums = [Call("k1", (Operand("temp", 5, 0, 4), Operand("temp", 9, 0, 16)))]
+    sums += [
+        Call("k2", (Operand("temp", 5 + part, 0, 4), Operand("temp", 9, 0, 16), Operand("temp", 9, 0, 16)))
+        for part in parts[1:]
+    ]
+    made.calls.extend(sums)
+    assert peak(made, made.calls) == 4 * 4 + 16
+    assert peak(made, order_calls(made, KERNELS)) == 2 + 4 + 4 + 16
 
 
 def test_an_order_that_cannot_be_better_stays() -> None:

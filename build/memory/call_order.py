@@ -18,8 +18,10 @@ WIDTH = 8
 def order_calls(stage: Stage, kernels: Mapping[str, Kernel]) -> list[Call]:
     """Return the calls of ``stage`` in an order that takes less memory at the peak; as they are where none is found.
 
-    A beam search over what has run, by the peak so far, then by what is alive. ``kernels`` tell which operands a call
-    writes. What is alive is counted in bytes of temps; a temp lives from its first write to its last use.
+    A beam search over what has run, by the peak so far, then by what is alive; and depth first, where each tensor is
+    used as soon as it can be, since sums over parts of a picture take memory early to save more later. ``kernels`` tell
+    which operands a call writes. What is alive is counted in bytes of temps; a temp lives from its first write to its
+    last use.
     """
     graph = _Graph.of(stage, kernels)
     states = [_State(0, 0, 0, (), graph.first)]
@@ -35,7 +37,14 @@ def order_calls(stage: Stage, kernels: Mapping[str, Kernel]) -> list[Call]:
     given = _State(0, 0, 0, (), graph.first)
     for number in range(len(stage.calls)):
         given = graph.run(given, number)
-    return [stage.calls[number] for number in min(given, states[0], key=lambda state: state.peak).order]
+    best = min(given, states[0], key=lambda state: state.peak)
+    # Each time under the peak before. At the same peak, less is alive in between, which shares memory better.
+    while (deep := graph.depth_first(best.peak - 1)).peak <= best.peak:
+        reached = deep.peak == best.peak
+        best = deep
+        if reached:
+            break
+    return [stage.calls[number] for number in best.order]
 
 
 @dataclass(frozen=True)
@@ -93,10 +102,27 @@ class _Graph:
         first = frozenset(number for number, needed in enumerate(needs) if not needed)
         return cls(sizes, touched, users, needs, needed_by, first)
 
+    def depth_first(self, most: int) -> _State:
+        """Run each time the call that uses what was written last; one that takes over ``most`` bytes only if all do."""
+        state = _State(0, 0, 0, (), self.first)
+
+        def newest(number: int) -> int:
+            needed = (step for step, done in enumerate(state.order) if self.needs[number] >> done & 1)
+            return max(needed, default=-1)
+
+        while state.ready:
+            number = min(state.ready, key=lambda n: (self._alive(state, n) > most, -newest(n), n))
+            state = self.run(state, number)
+        return state
+
+    def _alive(self, state: _State, number: int) -> int:
+        """Return the bytes alive while call ``number`` runs."""
+        return state.alive + sum(self.sizes[t] for t in self.touched[number] if not self.users[t] & state.done)
+
     def run(self, state: _State, number: int) -> _State:
         """Return the state after call ``number``."""
         done = state.done | 1 << number
-        alive = state.alive + sum(self.sizes[t] for t in self.touched[number] if not self.users[t] & state.done)
+        alive = self._alive(state, number)
         peak = max(state.peak, alive)
         alive -= sum(self.sizes[t] for t in self.touched[number] if not self.users[t] & ~done)
         enabled = (n for n in self.needed_by[number] if not self.needs[n] & ~done)
