@@ -1,4 +1,4 @@
-"""Coverage report: which kernels of a model are tuned on a device, and their share of an image's time."""
+"""Coverage report: what is known of each kernel of a model on a device, and its share of an image's time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.text import Text
 
 from ..database.queries.transfer_lookup import lookup
 from ..database.reader import Reader
-from ..database.schema.records import ModelInfo, TrialKind
+from ..database.schema.records import ModelInfo, Record, TrialKind
 from ..support.enums import Match, Runtime, TrialState
 from ..support.formatting import percent
 from ..support.serialization import plain
@@ -22,26 +22,34 @@ from .tables import Column, print_left_out, print_rows
 
 
 class Coverage(str, Enum):
-    """Tuning status of a kernel on a device."""
+    """What is known of a kernel on a device."""
 
-    TUNED = "tuned"
-    """At least one schedule that a search found, here or elsewhere, was verified, whether or not it is the fastest."""
-    BASELINE_ONLY = "baseline only"
+    IMPROVED = "improved"
+    """A schedule that a search found, here or elsewhere, is the fastest that was verified."""
+    BASELINE_WON = "baseline won"
+    """Schedules that a search found were verified, and the untuned one is faster."""
+    MEASURED = "measured"
     """Only the untuned schedule was measured and verified."""
     STALE = "stale"
     """There are records, but the installed TVM cannot apply any of them."""
     FAILED = "failed"
     """There were trials, and all of them failed."""
-    MISSING = "missing"
+    NEVER_MEASURED = "never measured"
     """No trial has ended."""
+
+    @property
+    def searched(self) -> bool:
+        """Whether a schedule that a search found was verified."""
+        return self in (Coverage.IMPROVED, Coverage.BASELINE_WON)
 
 
 COLOURS = {
-    Coverage.TUNED: "green",
-    Coverage.BASELINE_ONLY: "yellow",
+    Coverage.IMPROVED: "green",
+    Coverage.BASELINE_WON: "green",
+    Coverage.MEASURED: "yellow",
     Coverage.STALE: "red",
     Coverage.FAILED: "red",
-    Coverage.MISSING: "red",
+    Coverage.NEVER_MEASURED: "red",
 }
 
 
@@ -131,11 +139,13 @@ class CoverageReport:
     def sentences(self) -> list[str]:
         """Return sentences on what is missing, and the command to run next."""
         device = self.provenance.device.key
-        open_rows = [row for row in self.rows if row.status is not Coverage.TUNED]
+        open_rows = [row for row in self.rows if not row.status.searched]
         if not self.rows:
             return ["The model has no kernels."]
         if not open_rows:
-            return [f"All {len(self.rows)} kernels are tuned on {device}."]
+            improved, won = self.count(Coverage.IMPROVED), self.count(Coverage.BASELINE_WON)
+            found = f"{improved} improved, {won} where the baseline won"
+            return [f"All {len(self.rows)} kernels were searched on {device}: {found}."]
         lines = []
         without = sum(row.time_share is None for row in self.rows)
         if without:
@@ -144,9 +154,9 @@ class CoverageReport:
             )
         if stale := self.count(Coverage.STALE):
             lines.append(f"{stale} of them have records that the installed TVM does not apply: see wgtune db replay.")
-        if only := self.count(Coverage.BASELINE_ONLY):
-            share = percent(self.time_share(Coverage.BASELINE_ONLY))
-            lines.append(f"{only} of {len(self.rows)} kernels, {share} of the known time, have only their baseline.")
+        if only := self.count(Coverage.MEASURED):
+            share = percent(self.time_share(Coverage.MEASURED))
+            lines.append(f"{only} of {len(self.rows)} kernels, {share} of the known time, were measured, not searched.")
         if lent := Counter(str(row.lender) for row in self.rows if row.lender is not None):
             named = "; ".join(f"{count} from {lender}" for lender, count in lent.items())
             lines.append(f"Could be borrowed, verified there and not here: {named}.")
@@ -226,7 +236,7 @@ def coverage(
             workload_id=key,
             stages=tuple(kernel.stages),
             launches=kernel.total,
-            status=_status(trials, usable.get(key, {}), searched.get(key, {}), key in best),
+            status=_status(trials, usable.get(key, {}), searched.get(key, {}), best.get(key)),
             time_share=seconds[key] / all_seconds if key in seconds and all_seconds else None,
             work_share=work[key] / all_work if all_work else None,
             trials={state: trials[state] for state in TrialState if state in trials},
@@ -238,15 +248,15 @@ def coverage(
 
 
 def _status(
-    trials: dict[TrialState, int], usable: dict[TrialState, int], searched: dict[TrialState, int], has_record: bool
+    trials: dict[TrialState, int], usable: dict[TrialState, int], searched: dict[TrialState, int], best: Record | None
 ) -> Coverage:
-    if searched.get(TrialState.OK):
-        return Coverage.TUNED
-    if has_record:
-        return Coverage.BASELINE_ONLY
+    if best is not None and best.kind is not TrialKind.BASELINE:
+        return Coverage.IMPROVED
+    if best is not None:
+        return Coverage.BASELINE_WON if searched.get(TrialState.OK) else Coverage.MEASURED
     if trials.get(TrialState.OK, 0) > usable.get(TrialState.OK, 0):
         return Coverage.STALE
-    return Coverage.FAILED if any(state.fault for state in trials) else Coverage.MISSING
+    return Coverage.FAILED if any(state.fault for state in trials) else Coverage.NEVER_MEASURED
 
 
 _COLUMNS = [

@@ -23,7 +23,7 @@ from .program_choice import (
     ProgramChoice,
     borrowed_kernels,
     choose_programs,
-    count_searched,
+    count_improved,
     measured_seconds,
     stage_seconds,
     untuned_share,
@@ -73,8 +73,8 @@ class PlannedProgram:
 class ProgramSummary:
     """What is known of one of a bundle's programs when it is built.
 
-    - ``from_records`` kernels run a schedule verified on the device, of which ``searched`` were found by search; for
-      the others the baseline is as fast as any
+    - ``from_records`` kernels run a schedule verified on the device, of which ``improved`` were found by search; for
+      the others the baseline won
     - ``borrowed``: kernels that run schedules verified on another device only
     - ``from_baseline`` kernels run their untuned baseline, unmeasured, and take ``baseline_time_share`` of an image's
       time (estimated; None where nothing was measured)
@@ -89,7 +89,7 @@ class ProgramSummary:
     compute: ComputePrecision
     kernels: int
     from_records: int
-    searched: int
+    improved: int
     from_baseline: int
     baseline_time_share: float | None
     borrowed: tuple[BorrowedInfo, ...]
@@ -179,6 +179,7 @@ def _tuned_info(kernels: ChosenKernels, selection: Selection) -> TunedInfo:
         created=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
         kernels=len(choices),
         from_records=from_records,
+        improved=count_improved(choices),
         from_baseline=len(choices) - from_records - sum(group.kernels for group in borrowed),
         baseline_time_share=untuned_share(kernels.capture, choices, selection.steps),
         borrowed=borrowed,
@@ -193,7 +194,7 @@ def summarise(planned: PlannedProgram, steps: int) -> ProgramSummary:
         compute=info.compute,
         kernels=info.tuned.kernels,
         from_records=info.tuned.from_records,
-        searched=count_searched(kernels.choices),
+        improved=info.tuned.improved,
         from_baseline=info.tuned.from_baseline,
         baseline_time_share=info.tuned.baseline_time_share,
         borrowed=info.tuned.borrowed,

@@ -329,6 +329,6 @@ def stage_seconds(capture: Capture, choices: Mapping[str, ProgramChoice]) -> dic
     return sums
 
 
-def count_searched(choices: Mapping[str, ProgramChoice]) -> int:
+def count_improved(choices: Mapping[str, ProgramChoice]) -> int:
     """Count the kernels whose own record is of a schedule found by search, not of a baseline."""
     return sum(1 for c in choices.values() if c.record is not None and c.record.kind is not TrialKind.BASELINE)

@@ -127,6 +127,8 @@ class TunedInfo:
     kernels: Count
     from_records: Count
     """Kernels that run a schedule measured and verified on the device."""
+    improved: Count
+    """Of these, those whose schedule a search found; for the others the untuned one won."""
     from_baseline: Count
     """Kernels that have no record and run untuned."""
     baseline_time_share: float | None

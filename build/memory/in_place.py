@@ -23,6 +23,8 @@ _BINDING = re.compile(
     r"var<storage, (?P<access>read|read_write)> (?P<name>\w+) : (?P<type>.+);\n",
     re.MULTILINE,
 )
+_NUMBER = re.compile(r"@binding\((\d+)\)")
+"""Numbers of all bindings: a sliced grid has a uniform, too."""
 
 
 def add_in_place(capture: Capture, programs: Mapping[str, Program]) -> tuple[Capture, dict[str, Program]]:
@@ -165,14 +167,14 @@ def _reading_its_result(shader: Shader, summand: int, result: int) -> Shader | N
     if (read["access"], written["access"], read["type"]) != ("read", "read_write", written["type"]):
         return None
     name = re.compile(rf"\b{read['name']}\b")
-    body = shader.source[max(found.end() for found in bindings.values()) :]
-    for line in filter(name.search, body.splitlines()):
+    source = shader.source.replace(read[0], "", 1)
+    for line in filter(name.search, source.splitlines()):
         place = re.match(rf"\s*{written['name']}(\[.*?\]) = ", line)
         if place is None or len(name.findall(line)) != line.count(read["name"] + place[1]):
             return None
-    lines = []
-    for number, found in sorted(bindings.items()):
-        if number != summand:
-            lines.append(found[0].replace(f"@binding({number})", f"@binding({number - (number > summand)})", 1))
-    start = min(found.start() for found in bindings.values())
-    return replace(shader, source=shader.source[:start] + "".join(lines) + name.sub(written["name"], body))
+
+    def renumbered(found: re.Match[str]) -> str:
+        number = int(found[1])
+        return f"@binding({number - (number > summand)})"
+
+    return replace(shader, source=_NUMBER.sub(renumbered, name.sub(written["name"], source)))

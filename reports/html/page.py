@@ -23,11 +23,12 @@ _DRAWN = 20
 """Kernels with bars of their own; the rest, together a small part of the time, share one."""
 
 _COLOURS = {
-    Coverage.TUNED: "good",
-    Coverage.BASELINE_ONLY: "warn",
+    Coverage.IMPROVED: "good",
+    Coverage.BASELINE_WON: "good",
+    Coverage.MEASURED: "warn",
     Coverage.STALE: "bad",
     Coverage.FAILED: "bad",
-    Coverage.MISSING: "bad",
+    Coverage.NEVER_MEASURED: "bad",
 }
 
 
@@ -91,7 +92,7 @@ def _tiles(times: LatencyReport, covered: CoverageReport) -> list[tuple[str, str
         (least + duration(image.best_s) if known else MISSING, f"per {times.per_what}, tuned"),
         (least + duration(image.baseline_s) if known else MISSING, f"per {times.per_what}, untuned"),
         (ratio(image.speedup), "speed-up"),
-        (f"{covered.count(Coverage.TUNED)} of {len(covered.rows)}", "kernels tuned"),
+        (f"{covered.count(Coverage.IMPROVED)} of {len(covered.rows)}", "kernels improved"),
         (
             f"{sum(row.tried for row in covered.rows):,}",
             f"trials, {sum(row.failures for row in covered.rows):,} failed",

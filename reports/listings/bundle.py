@@ -55,8 +55,8 @@ def print_built(
 
 def _program_lines(one: ProgramSummary, times: ProgramTimes | None) -> list[str]:
     lines = [
-        f"kernels    {one.kernels} in {one.dispatches} dispatches: {one.searched} tuned, "
-        f"{one.from_records - one.searched} where the baseline won, "
+        f"kernels    {one.kernels} in {one.dispatches} dispatches: {one.improved} improved, "
+        f"{one.from_records - one.improved} where the baseline won, "
         f"{sum(lender.kernels for lender in one.borrowed)} borrowed, {one.from_baseline} never measured",
         f"needs      {', '.join(one.features) or 'no features'}; "
         + ", ".join(f"{name} {value}" for name, value in one.limits.items()),

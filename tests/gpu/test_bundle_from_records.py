@@ -89,7 +89,7 @@ def test_records_are_built_in_and_the_picture_stays_the_same(
         lambda what, done: seen.append(done),
     )
     (told,) = summary.programs
-    assert (told.from_records, told.searched) == (len(clip), len(clip))
+    assert (told.from_records, told.improved) == (len(clip), len(clip))
     assert told.from_baseline == told.kernels - len(clip)
     assert told.baseline_time_share is not None and 0 < told.baseline_time_share < 1
     assert told.measured_s == pytest.approx(1e-3 * 2 * sum(clip.values())), "both prompts"

@@ -146,7 +146,7 @@ def write_bundle(folder: Path, *, guidance: bool = True, limits: dict[str, int] 
         compute=ComputePrecision.F32,
         capture="none",
         requires=Requirements(needs, ()),
-        tuned=TunedInfo("", False, "2026-01-01T00:00:00Z", 3, 0, 3, None, ()),
+        tuned=TunedInfo("", False, "2026-01-01T00:00:00Z", 3, 0, 0, 3, None, ()),
         dispatches=DispatchesInfo(0.01, 0),
     )
     manifest = Manifest(

@@ -295,6 +295,7 @@ def _program(plan: str, compute: str, limits: dict[str, int], features: tuple[st
             "created": "2026-11-21T02:00:00Z",
             "kernels": 8,
             "from_records": 6 if compute == "f32" else 5,
+            "improved": 4,
             "from_baseline": 2,
             "baseline_time_share": 0.1,
             "borrowed": [],

@@ -144,6 +144,7 @@ function parseTuned(value: unknown, where: string): TunedInfo {
     created: string(tuned["created"], `${where}.created`),
     kernels: count(tuned["kernels"], `${where}.kernels`),
     from_records: count(tuned["from_records"], `${where}.from_records`),
+    improved: count(tuned["improved"], `${where}.improved`),
     from_baseline: count(tuned["from_baseline"], `${where}.from_baseline`),
     baseline_time_share: numberOrNull(tuned["baseline_time_share"], `${where}.baseline_time_share`),
     borrowed: array(tuned["borrowed"], `${where}.borrowed`).map((item, i) =>

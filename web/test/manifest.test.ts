@@ -13,6 +13,7 @@ function program(plan: string, compute: string, features: string[]): any {
       created: "",
       kernels: 3,
       from_records: 1,
+      improved: 1,
       from_baseline: 2,
       baseline_time_share: null,
       borrowed: [],

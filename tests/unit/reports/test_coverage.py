@@ -1,4 +1,4 @@
-"""Coverage: every kernel is tuned, baseline only, failed or missing, with its share of the image's time."""
+"""Coverage: every kernel is improved, at its baseline, failed or never measured, with its share of the image's time."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ def rows(report):
 def test_every_kernel_has_its_status(store):
     found = rows(coverage(store, CAPTURE, LLVMPIPE.key, 20))
     assert {key: row.status for key, row in found.items()} == {
-        MATMUL.id: Coverage.TUNED,
-        CONV.id: Coverage.TUNED,
-        SOFTMAX.id: Coverage.BASELINE_ONLY,
+        MATMUL.id: Coverage.IMPROVED,
+        CONV.id: Coverage.BASELINE_WON,
+        SOFTMAX.id: Coverage.MEASURED,
         EMBED.id: Coverage.FAILED,
-        CLAMP.id: Coverage.MISSING,
+        CLAMP.id: Coverage.NEVER_MEASURED,
     }
     assert found[MATMUL.id].trials == {TrialState.OK: 4, TrialState.BUILD_ERROR: 2, TrialState.RUN_TIMEOUT: 1}
     assert (found[MATMUL.id].tried, found[MATMUL.id].failures) == (7, 3)
@@ -80,10 +80,22 @@ def test_what_has_no_time_comes_first_then_the_longest(store):
 def test_json(store):
     data = json.loads(json.dumps(coverage(store, CAPTURE, LLVMPIPE.key, 20).to_json()))
     assert data["report"] == "coverage" and data["steps"] == 20
-    assert data["summary"]["tuned"]["kernels"] == 2 and data["summary"]["missing"] == {"kernels": 1, "time_share": 0.0}
+    assert {status: one["kernels"] for status, one in data["summary"].items() if one["kernels"]} == {
+        "improved": 1,
+        "baseline won": 1,
+        "measured": 1,
+        "failed": 1,
+        "never measured": 1,
+    }
     assert data["trials"] == {"ok": 7, "build_error": 2, "run_timeout": 1, "wrong_result": 1, "abandoned": 1}
     assert data["provenance"]["device"]["software"] is True
-    assert [kernel["status"] for kernel in data["kernels"]] == ["missing", "failed", "tuned", "tuned", "baseline only"]
+    assert [kernel["status"] for kernel in data["kernels"]] == [
+        "never measured",
+        "failed",
+        "baseline won",
+        "improved",
+        "measured",
+    ]
 
 
 @pytest.mark.parametrize(("width", "terminal"), [(80, True), (160, True), (80, False)])
@@ -93,7 +105,16 @@ def test_the_printed_report(store, width, terminal):
     text = console.file.getvalue()
     if terminal:
         assert all(len(line) <= width for line in text.splitlines()[1:])
-    for word in ("baseline only", "missing", "failed", "57.1", "2 of 5 kernels have no time", "software adapter"):
+    for word in (
+        "baseline won",
+        "improved",
+        "measured",
+        "never measured",
+        "failed",
+        "57.1",
+        "2 of 5 kernels have no time",
+        "software adapter",
+    ):
         assert word in text
     assert "wgtune tune --device vulkan:llvmpipe" in text
 
@@ -104,7 +125,7 @@ def test_another_device_or_runtime_is_not_counted(store):
         coverage(store, CAPTURE, RADEON.key, 20),
         coverage(store, CAPTURE, LLVMPIPE.key, 20, Runtime.BROWSER),
     ):
-        assert report.count(Coverage.MISSING) == 5 and report.states == {}
+        assert report.count(Coverage.NEVER_MEASURED) == 5 and report.states == {}
     assert "software" not in " ".join(coverage(store, CAPTURE, RADEON.key, 20).sentences())
 
 
@@ -114,8 +135,10 @@ def test_a_model_that_is_done(tmp_path):
         session_id = store.begin_session(session())
         for kernel in (EMBED, SOFTMAX, MATMUL, CONV, CLAMP):
             baseline(store, session_id, kernel, ok(1e-3))
-            measure(store, session_id, kernel, ok(1e-3), "searched")
-        assert coverage(store, CAPTURE, LLVMPIPE.key, 20).sentences() == ["All 5 kernels are tuned on vulkan:llvmpipe."]
+            measure(store, session_id, kernel, ok(2e-3 if kernel is CLAMP else 5e-4), "searched")
+        assert coverage(store, CAPTURE, LLVMPIPE.key, 20).sentences() == [
+            "All 5 kernels were searched on vulkan:llvmpipe: 4 improved, 1 where the baseline won."
+        ]
 
 
 def test_unknown_names_are_refused(store):
@@ -131,7 +154,7 @@ def test_what_could_be_borrowed_is_named_and_changes_no_status(store):
     measure(store, number, CLAMP, ok(1e-3), "lent")
     report = coverage(store, CAPTURE, LLVMPIPE.key, 20)
     row = rows(report)[CLAMP.id]
-    assert row.status is Coverage.MISSING and row.time_share is None
+    assert row.status is Coverage.NEVER_MEASURED and row.time_share is None
     assert str(row.lender) == "model: gl:llvmpipe" and rows(report)[MATMUL.id].lender is None
     assert any("1 from model: gl:llvmpipe" in line for line in report.sentences())
 
@@ -141,9 +164,9 @@ def test_a_kernel_whose_records_are_all_stale_is_not_tuned(store):
         book(store, [ReplayRecord(kernel.id, one, installed_tvm(), ReplayStatus.STALE, "why") for one in traces])
 
     stale(MATMUL, "good 1")
-    assert rows(coverage(store, CAPTURE, LLVMPIPE.key, 20))[MATMUL.id].status is Coverage.TUNED
+    assert rows(coverage(store, CAPTURE, LLVMPIPE.key, 20))[MATMUL.id].status is Coverage.IMPROVED
     stale(MATMUL, "good 0", "good 2")
-    assert rows(coverage(store, CAPTURE, LLVMPIPE.key, 20))[MATMUL.id].status is Coverage.BASELINE_ONLY
+    assert rows(coverage(store, CAPTURE, LLVMPIPE.key, 20))[MATMUL.id].status is Coverage.MEASURED
     stale(MATMUL, "")
     report = coverage(store, CAPTURE, LLVMPIPE.key, 20)
     found = rows(report)[MATMUL.id]

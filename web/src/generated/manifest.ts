@@ -134,6 +134,10 @@ export interface TunedInfo {
    */
   from_records: number;
   /**
+   * Of these, those whose schedule a search found; for the others the untuned one won.
+   */
+  improved: number;
+  /**
    * Kernels that have no record and run untuned.
    */
   from_baseline: number;

@@ -40,11 +40,16 @@ export function showManifest(manifest: Manifest, program?: ProgramInfo): void {
 }
 
 function programSentence({ compute, tuned }: ProgramInfo): string {
-  const tunedFor =
-    tuned.from_records > 0
-      ? `${tuned.from_records} tuned for ${tuned.device}${tuned.software ? " (software)" : ""}`
-      : "none tuned";
-  return `${tuned.kernels} kernels, ${tunedFor}; ${compute} between them.`;
+  const device = tuned.from_records > 0 ? ` on ${tuned.device}${tuned.software ? " (software)" : ""}` : "";
+  const borrowed = tuned.borrowed.reduce((sum, lender) => sum + lender.kernels, 0);
+  const counts: [number, string][] = [
+    [tuned.improved, `improved by search${device}`],
+    [tuned.from_records - tuned.improved, `where the baseline won${tuned.improved > 0 ? "" : device}`],
+    [borrowed, "with a schedule of another GPU"],
+    [tuned.from_baseline, "never measured"],
+  ];
+  const told = counts.filter(([kernels]) => kernels > 0).map(([kernels, words]) => `${kernels} ${words}`);
+  return `${tuned.kernels} kernels: ${told.join(", ")}; ${compute} between them.`;
 }
 
 /**

@@ -89,14 +89,14 @@ def test_each_step_is_labelled_and_none_counts_as_verified(demo_folder: Path, da
     assert tuned.baseline_time_share is not None
     assert sum(share or 0 for share in shares) + tuned.baseline_time_share < 1
     assert Manifest.from_json(manifest.to_json()) == manifest
-    assert f"1 tuned, 0 where the baseline won, 4 borrowed, {tuned.from_baseline} never measured" in told
+    assert f"1 improved, 0 where the baseline won, 4 borrowed, {tuned.from_baseline} never measured" in told
     lines = [line for line in told.splitlines() if line.startswith("borrowed")]
     words = ["the same model", "the same architecture", "the same vendor", "another GPU"]
     for line, device, near in zip(lines, LENDERS.values(), words, strict=True):
         assert f"1 kernel from {device.key} ({near}), not verified here, about" in line
 
     (alone,) = json.loads(build(demo_folder, database, tmp_path / "alone", "--borrow", "exact", "--json"))["programs"]
-    assert (alone["borrowed"], alone["from_records"], alone["searched"]) == ([], 1, 1)
+    assert (alone["borrowed"], alone["from_records"], alone["improved"]) == ([], 1, 1)
     assert alone["from_baseline"] == tuned.from_baseline + len(LENDERS)
     assert shaders(tmp_path / "alone") != shaders(tmp_path / "dist")
 

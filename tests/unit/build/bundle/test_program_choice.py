@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from wgtune.build.bundle.program_choice import (
     borrowed_kernels,
     choose_programs,
-    count_searched,
+    count_improved,
     measured_seconds,
     untuned_share,
 )
@@ -101,7 +101,7 @@ def test_the_fastest_verified_record_wins(store: Store) -> None:
     choices, told = choose(store, kernel)
     assert choices[kernel.id].program == fast[1]
     assert choices[kernel.id].record is not None and choices[kernel.id].record.latency_s == 2e-3
-    assert not told and count_searched(choices) == 1
+    assert not told and count_improved(choices) == 1
 
 
 def timed(seconds: float, compile_s: float) -> TrialEnd:
@@ -167,7 +167,7 @@ def test_without_a_record_the_baseline_stands_in(store: Store) -> None:
     for source in (store, None):
         choices, _ = choose(source, kernel)
         assert choices[kernel.id].program == expected and choices[kernel.id].record is None
-        assert count_searched(choices) == 0
+        assert count_improved(choices) == 0
 
 
 def long_product() -> Kernel:
@@ -250,7 +250,7 @@ def test_schedules_of_other_programs_are_used_and_told_once_as_not_verified(stor
         choice = choices[kernel.id]
         assert choice.program == threads(kernel, 64)[1] and choice.record is None
         assert choice.borrowed is not None and choice.borrowed.match is Match.EXACT
-    assert choices[current.id].record is not None and count_searched(choices) == 1
+    assert choices[current.id].record is not None and count_improved(choices) == 1
     [itself] = borrowed_kernels(capture_of(first, second, current), choices, 20)
     assert (itself.match, itself.device, itself.kernels) == ("exact", LLVMPIPE.key, 2)
     assert (
@@ -346,7 +346,7 @@ def test_a_kernel_without_a_record_borrows_and_does_not_count_as_verified(store:
     borrowed = choices[other.id]
     assert borrowed.program == threads(other, 128)[1] and borrowed.record is None
     assert borrowed.borrowed is not None and borrowed.borrowed.match is Match.MODEL
-    assert count_searched(choices) == 1 and measured_seconds(capture_of(own, other), choices, 20) == pytest.approx(
+    assert count_improved(choices) == 1 and measured_seconds(capture_of(own, other), choices, 20) == pytest.approx(
         20e-3
     )
     [lender] = borrowed_kernels(capture_of(own, other), choices, 20)

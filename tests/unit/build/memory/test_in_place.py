@@ -11,7 +11,7 @@ from wgtune.devices.program import Buffer, Dispatch, Program, Requirements, Shad
 from wgtune.tuner.ir import Call, Capture, CaptureOptions, Kernel, Operand, Stage, TensorSpec
 
 SHADER = """enable f16;
-
+@group(0) @binding(4) var<uniform> words : vec4<u32>;
 @group(0) @binding(0) var<storage, read> x : array<vec4<f32>, 4>;
 @group(0) @binding(1) var<storage, read> bias : array<f32, 2>;
 @group(0) @binding(2) var<storage, read> rest : array<vec4<f32>, 4>;
@@ -69,7 +69,9 @@ def test_a_residual_is_read_where_the_sum_is_written() -> None:
     assert made.dispatches[0].buffers == (Buffer("arg", 0), Buffer("arg", 1), Buffer("arg", 3))
     assert made.needs.storage_buffers == 3
     source = made.shaders[0].source
-    assert source.startswith("enable f16;\n\n@group(0) @binding(0)")
+    assert source.startswith(
+        "enable f16;\n@group(0) @binding(3) var<uniform> words : vec4<u32>;\n@group(0) @binding(0)"
+    )
     assert "@binding(2) var<storage, read_write> y : array<vec4<f32>, 4>;" in source
     assert "y[(i * 2u) + 1u] = (x[i] + y[(i * 2u) + 1u]) + t;" in source
     assert "rest_shared" in source and "rest[" not in source

@@ -132,7 +132,7 @@ def test_nothing_measured(store, tmp_path):
     add_demo(store)
     store.begin_session(session())
     write_page(tmp_path / "page.html", store, CAPTURE, LLVMPIPE.key, 20)
-    assert "5 missing" in read(tmp_path / "page.html").text
+    assert "5 never measured" in read(tmp_path / "page.html").text
 
 
 def test_many_kernels_share_the_last_bar(store, tmp_path):
