@@ -7,6 +7,7 @@ May import `wgtune.tuner` and the packages below it. Imported by `wgtune.cli` on
 Packages, in reading order:
 
 - `format`: the bundle's files as data, reading and writing them
+- `samplers`: diffusers' schedulers as recurrences
 - `bundle`: from a model and a database to a bundle
 - `runtime`: from a bundle and a prompt to an image, through wgpu
 """

@@ -64,7 +64,11 @@ def build(
     device: KnownDeviceOption = None,
     tier: TierOption = "default",
     scheduler: Annotated[
-        list[str] | None, typer.Option("--scheduler", help="Only this sampler; may be repeated; by default all.")
+        list[str] | None,
+        typer.Option(
+            "--scheduler",
+            help=f"Only this sampler; may be repeated; by default all: {', '.join(s.value for s in Sampler)}.",
+        ),
     ] = None,
     max_steps: Annotated[
         int, typer.Option(min=1, max=1000, help="Largest number of inference steps that the bundle offers.")

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from ..build.format.reader import Bundle
+from ..build.format.sampler_tables import Sampler
 from ..build.runtime.batch import generate_batch
 from ..build.runtime.contact_sheet import CONTACT_SHEET, write_contact_sheet
 from ..build.runtime.driver_warnings import driver_warnings
@@ -45,7 +46,8 @@ def generate(
     steps: Annotated[int, typer.Option(min=1, help="Inference steps.")] = 20,
     guidance: Annotated[float, typer.Option(help="Guidance scale; 1 means none.")] = 7.5,
     scheduler: Annotated[
-        str | None, typer.Option(help="ddim, euler, pndm or dpmsolver; by default the model's.")
+        str | None,
+        typer.Option(help=f"{', '.join(s.value for s in Sampler)}, or a class of diffusers; by default the model's."),
     ] = None,
     compute: ProgramOption = None,
     device: DevicesOption = None,

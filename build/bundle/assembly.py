@@ -152,7 +152,7 @@ def assemble(
     tensors: PipelineTensors,
     programs: Mapping[str, Program],
     layout: ShardLayout,
-    max_calls: int,
+    states: int,
     files: ShaderFiles,
 ) -> Assembled:
     """Assemble the plan of a pipeline.
@@ -162,13 +162,13 @@ def assemble(
         tensors: the tensors between its networks, from `find_pipeline_tensors`.
         programs: each kernel's program, by kernel id.
         layout: where each weight and constant lies.
-        max_calls: UNet calls of the longest scheduler run.
+        states: latents that a sampler remembers at most.
         files: the shaders of the bundle's other plans, to which this one's are added.
 
     Raises:
         BundleError: a dispatch would bind one buffer both read-only and writable, or reads what nothing has written.
     """
-    return _Assembler(capture, tensors, programs, layout, max_calls, files).run()
+    return _Assembler(capture, tensors, programs, layout, states, files).run()
 
 
 @dataclass
@@ -177,7 +177,7 @@ class _Assembler:
     tensors: PipelineTensors
     programs: Mapping[str, Program]
     layout: ShardLayout
-    max_calls: int
+    states: int
     files: ShaderFiles
     plan: Plan = field(default_factory=lambda: Plan([], {}, [], {}))
 
@@ -200,8 +200,8 @@ class _Assembler:
             "token_ids": self._storage(io.token_ids.nbytes),
             "text_embedding": self._storage(io.text_embedding.nbytes),
             "context": self._storage(io.context.nbytes),
-            "history": self._storage((self.max_calls + 1) * io.vae_latents.nbytes),
-            "coefficients": self._storage(4 * (self.max_calls + 1)),
+            "state": self._storage((2 + self.states) * io.vae_latents.nbytes),
+            "coefficients": self._storage(4 * self.states * (2 + self.states)),
             "step": self._whole(PlanBuffer(16, usage="uniform")),
             "timestep": self._storage(io.timestep.nbytes),
             "pixels": self._storage(io.image.nbytes // 3),
@@ -225,11 +225,11 @@ class _Assembler:
             if stage in self.capture.stages:
                 self._network(self.capture.stages[stage], by_spec, shards)
             elif stage == "schedule":
-                ranges = [names["history"], names["coefficients"], unet_latents, names["latents"], names["step"]]
+                ranges = [names["state"], names["coefficients"], unet_latents, names["latents"], names["step"]]
                 self._glue(stage, "schedule", ranges, latent_elements)
             elif stage == "guide":
                 kind = "guide" if self.capture.options.guidance else "keep"
-                self._glue(stage, kind, [noise, names["history"], names["step"]], latent_elements)
+                self._glue(stage, kind, [noise, names["state"], names["step"]], latent_elements)
             else:
                 _, _, height, width = io.image.shape
                 ranges = [names["image"], names["pixels"], self._uniform((height * width,))]

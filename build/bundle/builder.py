@@ -22,6 +22,7 @@ from ..format.documents import MEASURED, PROVENANCE
 from ..format.manifest import (
     FORMAT,
     MANIFEST,
+    MOST_STATES,
     FileInfo,
     ImageInfo,
     Manifest,
@@ -29,7 +30,8 @@ from ..format.manifest import (
     SchedulersInfo,
     TableInfo,
 )
-from ..format.sampler_tables import Sampler, SamplerTable, make_tables, pack_table
+from ..format.sampler_tables import Sampler, SamplerTable, pack_table
+from ..samplers.tables import make_tables
 from .assembly import ShaderFiles, find_pipeline_tensors
 from .atomic_folder import check_target, replace_folder
 from .device_limits import check_tensors
@@ -132,7 +134,7 @@ def build_bundle(request: BuildRequest, store: Reader | None, progress: Progress
     for sampler, table in prepared.tables.items():
         name = f"schedulers/{sampler.value}.bin"
         files[name], runs = pack_table(table)
-        tables[sampler.value] = TableInfo(name, sampler.class_name, runs)
+        tables[sampler.value] = TableInfo(name, table.label, sampler.class_name, runs)
     files[PROVENANCE] = make_provenance(prepared.programs, store).to_json()
     of_programs = _program_files(prepared.programs)
     files |= {name: data for name, (data, _) in of_programs.items()}
@@ -222,10 +224,9 @@ def _prepare(
         chosen.append(choose_kernels(capture, selection, report, warn))
     stored = stored_tensors(*(capture.stages for capture in captures))
     layout = layout_shards(stored)
-    max_calls = max(run.calls for table in tables.values() for run in table.runs.values())
     files = ShaderFiles()
     programs = [
-        plan_program(kernels, io, selection, layout, max_calls, files)
+        plan_program(kernels, io, selection, layout, MOST_STATES, files)
         for kernels, io in zip(chosen, tensors, strict=True)
     ]
     _warn_of_untuned(programs, request.model, warn)

@@ -140,7 +140,7 @@ def plan_program(
     tensors: PipelineTensors,
     selection: Selection,
     layout: ShardLayout,
-    max_calls: int,
+    states: int,
     files: ShaderFiles,
 ) -> PlannedProgram:
     """Assemble the plan of a program; arguments as for `assemble`.
@@ -152,7 +152,7 @@ def plan_program(
         kernels.capture, {kernel: choice.program for kernel, choice in kernels.choices.items()}
     )
     programs = share_shaders(programs)
-    assembled = assemble(capture, tensors, programs, layout, max_calls, files)
+    assembled = assemble(capture, tensors, programs, layout, states, files)
     limits = required_limits(assembled.plan, programs.values())
     check_plan(limits, selection.tier)
     features = {feature for program in programs.values() for feature in program.needs.features}

@@ -12,6 +12,6 @@ Modules, in reading order:
 - `strict_json`: what the two documents' types have in common; reading and writing JSON
 - `json_schema`: the JSON Schemas from which the page's TypeScript types are generated
 - `reader`: opens a bundle folder and checks every file against the manifest
-- `sampler_tables`: diffusers' schedulers as tables of coefficients
+- `sampler_tables`: samplers' runs as tables of coefficients
 - `tokenizer`: prompts to token ids
 """

@@ -29,6 +29,9 @@ from .strict_json import STRICT, Count, not_json, read_document, write_document
 FORMAT: Final = 2
 """Version of the bundle format that is written and read here."""
 
+MOST_STATES: Final = 8
+"""States that a sampler's recurrence may have."""
+
 MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer/tokenizer.json"
 
@@ -179,6 +182,8 @@ class RunInfo:
     """float32 elements from the file's start."""
     calls: Count
     """Calls of the UNet."""
+    states: Annotated[Count, Field(ge=1, le=MOST_STATES)]
+    """Latents that the sampler remembers from one call to the next, that of the call itself included."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -186,6 +191,8 @@ class TableInfo:
     """The file of one scheduler's tables."""
 
     file: str
+    label: str
+    """The name that people know the sampler by."""
     class_name: Annotated[str, Field(alias="class")]
     """Name of the diffusers class."""
     runs: dict[Steps, RunInfo]

@@ -24,7 +24,7 @@ NAMES = (
     "token_ids",
     "text_embedding",
     "context",
-    "history",
+    "state",
     "coefficients",
     "step",
     "timestep",

@@ -6,6 +6,7 @@ Modules, in reading order:
 
 - `program_selection`: which of a bundle's programs a device runs
 - `webgpu_runtime`: loads a program of a bundle onto a device and walks its plan
+- `sampling`: a sampler's run, from the bundle's tables or computed
 - `driver_warnings`: where a driver's quirk may spoil the picture
 - `stage_times`: times each stage as a whole and dispatch by dispatch
 - `torch_noise`: the noise that torch's CPU generator gives for a seed

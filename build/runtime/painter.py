@@ -21,6 +21,7 @@ from ..format.sampler_tables import Sampler, SamplerRun, find_sampler
 from ..format.tokenizer import load_tokenizer, token_ids
 from .driver_warnings import driver_warnings
 from .program_selection import find_precision, select_program
+from .sampling import named_run
 from .torch_noise import seeded_noise
 from .webgpu_runtime import RunTiming, WebGpuRuntime
 
@@ -35,8 +36,8 @@ ProgressCallback = Callable[[str, float], None]
 class GenerateOptions:
     """Options of all images of a run.
 
-    ``scheduler`` is a name or diffusers class, None for the model's own. ``compute`` chooses among the bundle's
-    programs; without it the first that the device can run is taken.
+    ``scheduler`` is a sampler's name or diffusers class, None for the model's own. ``compute`` chooses among the
+    bundle's programs; without it the first that the device can run is taken.
     """
 
     negative_prompt: str = ""
@@ -84,14 +85,14 @@ def resolve_options(bundle: Bundle, options: GenerateOptions) -> ResolvedOptions
 
     Raises:
         UsageError: the guidance scale is not a number, or the bundle has no guidance.
-        BundleError: the bundle lacks the scheduler, the number of steps, or a program of the precision.
+        BundleError: the sampler does not offer the number of steps, or the bundle lacks a program of the precision.
     """
     if not math.isfinite(options.guidance):
         raise UsageError(f"{options.guidance} is no guidance scale", "7.5 is usual; 1 means none")
     if options.guidance > 1 and not bundle.manifest.image.guidance:
         raise UsageError("the bundle was built without guidance", "add --guidance 1, or build one with guidance")
     sampler = bundle.default_sampler if options.scheduler is None else find_sampler(options.scheduler)
-    run = bundle.run(sampler, options.steps)
+    run = named_run(bundle, sampler, options.steps)
     # As a child process is told it, it is a plain text.
     compute = find_precision(options.compute)
     bundle.programs_of(compute)
@@ -152,7 +153,7 @@ class Painter:
             DeviceError: the GPU fails.
         """
         image, settings = self._bundle.manifest.image, self._settings
-        noise = seeded_noise(seed, 1, image.latent).repeat(image.batch, axis=0)
+        noise = seeded_noise(seed, int(settings.run.draws.sum()), image.latent).repeat(image.batch, axis=1)
         texts = [self._ids(prompt)] * image.batch
         if image.guidance:
             texts = [self._ids(settings.negative_prompt)] * image.batch + texts

@@ -14,10 +14,12 @@ from ...devices.discovery.discovery import find_device
 from ...support.enums import ComputePrecision
 from ...support.errors import BundleError, UsageError
 from ..format.reader import Bundle
-from ..format.sampler_tables import Sampler, find_sampler, model_scheduler, sampler_scheduler, scheduler_settings
+from ..format.sampler_tables import Sampler, SamplerRun, find_sampler
 from ..format.tokenizer import load_tokenizer, token_ids
+from ..samplers.schedulers import check_linear, own_sampler
 from .driver_warnings import driver_warnings
 from .program_selection import find_precision, select_program
+from .sampling import bundle_scheduler, named_run, scheduler_run
 from .torch_noise import generated_noise
 from .webgpu_runtime import RunStopped, WebGpuRuntime
 
@@ -110,37 +112,30 @@ class StableDiffusionPipeline:
 
     @property
     def scheduler(self) -> Any:
-        """The diffusers scheduler whose table draws; set it to another of the bundle's, as an object or by name.
+        """The diffusers scheduler that draws. Set it to another one with any settings, or to the name of a sampler.
 
-        Setting raises BundleError where the bundle has no table of that class, or was built for other settings of it.
+        By name a sampler has the settings of the bundle's model and never clips. Setting raises BundleError for a
+        scheduler that no bundle can follow.
         """
-        if self._scheduler is None:
-            self._scheduler = self._built(self._sampler)
-        return self._scheduler
+        return self._scheduler or bundle_scheduler(self._bundle, self._sampler)
 
     @scheduler.setter
     def scheduler(self, value: Any) -> None:
-        sampler = find_sampler(value if isinstance(value, str) else type(value).__name__)
-        tables = self._bundle.manifest.schedulers.tables
-        if sampler.value not in tables:
-            raise BundleError(f"the bundle has no scheduler {sampler.value!r}", f"it has: {', '.join(tables)}")
         if isinstance(value, str):
-            self._sampler, self._scheduler = sampler, None
+            self._sampler, self._scheduler = find_sampler(value), None
             return
-        built, given = scheduler_settings(self._built(sampler)), scheduler_settings(value)
-        changed = [f"{k} = {given.get(k)!r} (built: {v!r})" for k, v in built.items() if given.get(k) != v]
-        if changed:
-            raise BundleError(
-                f"the bundle's table of {sampler.class_name} was made with other settings: {', '.join(changed)}",
-                f"use {sampler.class_name}.from_config(pipe.scheduler.config), or build the bundle from a model whose "
-                "scheduler_config.json says so",
-            )
-        self._sampler, self._scheduler = sampler, value
+        if own_sampler(value) is None:
+            known = ", ".join(dict.fromkeys(sampler.class_name for sampler in Sampler))
+            raise BundleError(f"no bundle draws with {type(value).__name__}", f"choose one of: {known}")
+        check_linear(value)
+        self._scheduler = value
 
-    def _built(self, sampler: Sampler) -> Any:
-        """Return ``sampler``'s scheduler with the settings that the builder used."""
-        base = model_scheduler(self._bundle.manifest.schedulers.config)
-        return base if type(base).__name__ == sampler.class_name else sampler_scheduler(base, sampler)
+    def _run(
+        self, steps: int, timesteps: Sequence[int] | None, sigmas: Sequence[float] | None, eta: float
+    ) -> SamplerRun:
+        if self._scheduler is None and timesteps is None and sigmas is None and not eta:
+            return named_run(self._bundle, self._sampler, steps)
+        return scheduler_run(self.scheduler, steps, timesteps, sigmas, eta)
 
     def __call__(
         self,
@@ -171,23 +166,20 @@ class StableDiffusionPipeline:
         """Draw pictures; parameters mean what they mean in diffusers, in the same order.
 
         ``generator`` lives on the CPU; without one torch's global generator is used. ``callback_on_step_end`` is
-        called with (pipeline, step, timestep, {}) after each model call: tensors stay on the device, so it can watch
+        called with (pipeline, call, timestep, {}) after each model call: tensors stay on the device, so it can watch
         the run, and end it by setting ``pipeline._interrupt``, but not change it. ``output_type`` is "pil", "np"
         (float32 [n, height, width, 3] in 0..1), "pt" (the same as a tensor [n, 3, height, width]) or "latent".
 
-        Raises UsageError for a parameter that a bundle cannot follow, BundleError for steps that it does not have, and
-        DeviceError where the GPU fails.
+        Raises UsageError for a parameter that a bundle cannot follow, BundleError for a schedule that the sampler
+        refuses, and DeviceError where the GPU fails.
         """
         refused = {
-            "timesteps": timesteps,
-            "sigmas": sigmas,
             "prompt_embeds": prompt_embeds,
             "negative_prompt_embeds": negative_prompt_embeds,
             "ip_adapter_image": ip_adapter_image,
             "ip_adapter_image_embeds": ip_adapter_image_embeds,
             "cross_attention_kwargs": cross_attention_kwargs,
             "clip_skip": clip_skip,
-            "eta": eta or None,
             "guidance_rescale": guidance_rescale or None,
             "callback_on_step_end_tensor_inputs": callback_on_step_end_tensor_inputs or None,
         }
@@ -205,10 +197,10 @@ class StableDiffusionPipeline:
         texts = _texts(prompt, negative_prompt, num_images_per_prompt or 1)
         count = len(texts)
         guidance = self._guidance(guidance_scale)
-        run = self._bundle.run(self._sampler, num_inference_steps)
-        noise = (
-            generated_noise(generator, count, image.latent) if latents is None else _given(latents, count, image.latent)
-        )
+        run = self._run(num_inference_steps, timesteps, sigmas, eta)
+        start = [] if latents is None else [_given(latents, count, image.latent)]
+        rest = range(int(run.draws.sum()) - len(start))
+        noise = np.stack([*start, *(generated_noise(generator, count, image.latent) for _ in rest)])
 
         batches = range(0, count, image.batch)
         parts = []
@@ -228,7 +220,14 @@ class StableDiffusionPipeline:
                 if image.guidance:
                     rows = [self._ids(texts[i][1]) for i in chosen] + rows
                 try:
-                    self._runtime.draw(rows, noise[chosen], run, guidance, on_step, decode=output_type != "latent")
+                    self._runtime.draw(
+                        rows,
+                        np.ascontiguousarray(noise[:, chosen]),
+                        run,
+                        guidance,
+                        on_step,
+                        decode=output_type != "latent",
+                    )
                 except RunStopped:
                     raise UsageError("the callback ended the run before the picture was made") from None
                 parts.append(self._result(output_type)[: count - first])

@@ -85,7 +85,8 @@ def _draw(bundle: Bundle, runtime: WebGpuRuntime) -> None:
     offered = bundle.manifest.schedulers.tables[bundle.default_sampler.value].runs
     steps = min((number for number in offered if number >= _CALLS), default=max(offered))
     run = bundle.run(bundle.default_sampler, steps)
-    noise = np.random.default_rng(0).standard_normal((image.batch, *image.latent), dtype=np.float32)
+    shape = (int(run.draws.sum()), image.batch, *image.latent)
+    noise = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
     ids = token_ids(load_tokenizer(bundle.read(TOKENIZER)), bundle.manifest.prompt, "a fox in the snow")
     runtime.draw([ids] * image.batch * (2 if image.guidance else 1), noise, run, 7.5 if image.guidance else 1.0)
 

@@ -1,4 +1,4 @@
-"""Initial latents: the noise that diffusers draws for a seed with a generator on the CPU."""
+"""The noise that diffusers draws for a seed with a generator on the CPU: initial latents, and that of the steps."""
 
 from __future__ import annotations
 
@@ -22,18 +22,22 @@ def check_seed(seed: int) -> None:
         raise UsageError(f"{seed} is no seed", f"choose 0 to {MAX_SEED}")
 
 
-def seeded_noise(seed: int, count: int, latent: tuple[int, int, int]) -> np.ndarray:
-    """Return float32 [count, channels, height, width] of unit variance; UsageError for a seed that torch refuses."""
+def seeded_noise(seed: int, draws: int, latent: tuple[int, int, int]) -> np.ndarray:
+    """Return what one picture draws, one after another: float32 [draws, 1, channels, height, width] of unit variance.
+
+    Raises UsageError for a seed that torch refuses.
+    """
     import torch
 
     check_seed(seed)
-    return generated_noise(torch.Generator("cpu").manual_seed(seed), count, latent)
+    generator = torch.Generator("cpu").manual_seed(seed)
+    return np.stack([generated_noise(generator, 1, latent) for _ in range(draws)])
 
 
 def generated_noise(
     generator: torch.Generator | Sequence[torch.Generator] | None, count: int, latent: tuple[int, int, int]
 ) -> np.ndarray:
-    """Return float32 [count, channels, height, width] as diffusers' ``randn_tensor`` draws it.
+    """Return float32 [count, channels, height, width] as diffusers' ``randn_tensor`` draws it next.
 
     One generator (None for torch's global one) draws all latents at once; a list has one for each.
 

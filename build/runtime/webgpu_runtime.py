@@ -117,34 +117,37 @@ class WebGpuRuntime:
         Args:
             texts: token ids, one row per slot of the context: the batch's prompts, with guidance preceded by as many
                 negative ones.
-            noise: float32 [batch, channels, height, width] of unit variance.
-            run: the scheduler's table.
+            noise: float32 [draws, batch, channels, height, width] of unit variance: what the run draws, in order.
+            run: the sampler's recurrence.
             guidance: the guidance scale, 1 for none.
             on_step: receives the number of UNet calls done, and of all; may return False to stop.
             decode: whether to run the VAE; without it only the latents are computed.
 
         Raises:
             RunStopped: ``on_step`` returned False.
+            BundleError: the bundle was built for samplers that remember fewer latents.
             DeviceError: the GPU fails.
         """
         image = self.bundle.manifest.image
         slots = image.batch * (2 if image.guidance else 1)
         if len(texts) != slots:
             raise ValueError(f"{len(texts)} texts for {slots} slots")
-        if noise.shape != (image.batch, *image.latent) or noise.dtype != np.float32:
+        if noise.shape != (run.draws.sum(), image.batch, *image.latent) or noise.dtype != np.float32:
             raise ValueError(f"the noise is {noise.dtype} {noise.shape}")
+        if run.rows[0].nbytes > self._names["coefficients"].nbytes:
+            raise BundleError(f"the bundle has no room for a sampler of {run.states} latents", "build it again")
         with _translated_errors(self.device):
             started = time.perf_counter()
             self._encode_texts(texts)
             self._wait()
             texts_done = time.perf_counter()
-            self._write("history", noise)
+            drawn = iter(noise)
             step_s = []
             commands = self._encode("schedule", "unet", "guide")
             for call in range(run.calls):
                 step_started = time.perf_counter()
                 self._write("timestep", run.timesteps[call : call + 1])
-                self._write_row(run.rows[call, : call + 1], slot=call + 1, guidance=guidance)
+                self._write_row(run, call, drawn, guidance)
                 self._gpu.queue.submit([commands])
                 if call + 1 < run.calls:
                     commands = self._encode("schedule", "unet", "guide")
@@ -153,7 +156,7 @@ class WebGpuRuntime:
                 if on_step is not None and on_step(call + 1, run.calls) is False:
                     raise RunStopped
             steps_done = time.perf_counter()
-            self._write_row(run.rows[run.calls], slot=0, guidance=guidance)
+            self._write_row(run, run.calls, drawn, guidance)
             self._gpu.queue.submit([self._encode("schedule", "vae", "image") if decode else self._encode("schedule")])
             self._wait()
             self.timing = RunTiming(texts_done - started, tuple(step_s), time.perf_counter() - steps_done)
@@ -241,11 +244,13 @@ class WebGpuRuntime:
                     )
             self._gpu.queue.submit([self._encode("clip"), copies.finish()])
 
-    def _write_row(self, row: np.ndarray, slot: int, guidance: float) -> None:
-        self._write("coefficients", row)
+    def _write_row(self, run: SamplerRun, row: int, drawn: Iterator[np.ndarray], guidance: float) -> None:
+        if run.draws[row]:
+            self._write("state", next(drawn))  # slot 0
+        self._write("coefficients", run.rows[row])
         step = np.zeros(4, np.uint32)
-        step[:2] = len(row), slot
-        step[2:3] = np.array([guidance], np.float32).view(np.uint32)
+        step[0] = run.states
+        step[1:2] = np.array([guidance], np.float32).view(np.uint32)
         self._write("step", step)
 
     def _encode(self, *stages: str) -> Any:

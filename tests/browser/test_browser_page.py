@@ -26,7 +26,7 @@ def ready(page: Page, bundle: SyntheticBundle, serve: Serve) -> Page:
 def test_draws_what_the_form_says(ready: Page, bundle: SyntheticBundle) -> None:
     ready.get_by_label("Prompt", exact=True).fill("a red boat")
     ready.get_by_label("Negative prompt").fill("rain")
-    ready.get_by_label("Scheduler").select_option("mixed")
+    ready.get_by_label("Sampler").select_option("mixed")
     ready.get_by_label("Steps").select_option("3")
     ready.get_by_label("Guidance").fill("4.5")
     ready.get_by_label("Seed", exact=True).fill("77")
@@ -59,7 +59,7 @@ def test_link_with_nonsense_leaves_the_defaults(page: Page, bundle: SyntheticBun
     page.goto(serve(bundle.folder) + "#steps=99&scheduler=none&seed=-1&guidance=abc&prompt=ok")
     wait_until_ready(page)
     assert page.get_by_label("Prompt", exact=True).input_value() == "ok"
-    assert page.get_by_label("Scheduler").input_value() == "plain"
+    assert page.get_by_label("Sampler").input_value() == "plain"
     assert page.get_by_label("Steps").input_value() == "20"
     assert page.get_by_label("Guidance").input_value() == "7.5"
     assert int(page.get_by_label("Seed", exact=True).input_value()) >= 0
@@ -71,10 +71,10 @@ def test_only_the_steps_that_the_scheduler_has(ready: Page) -> None:
 
     assert steps() == ["2", "4", "20"]
     assert ready.get_by_label("Steps").input_value() == "20"
-    ready.get_by_label("Scheduler").select_option("mixed")
+    ready.get_by_label("Sampler").select_option("mixed")
     assert steps() == ["3", "4"]
     assert ready.get_by_label("Steps").input_value() == "4"
-    ready.get_by_label("Scheduler").select_option("plain")
+    ready.get_by_label("Sampler").select_option("plain")
     # What was asked for comes back with the scheduler that can give it.
     assert ready.get_by_label("Steps").input_value() == "20"
 

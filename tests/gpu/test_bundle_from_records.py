@@ -196,8 +196,9 @@ def test_generate_writes_a_png_that_says_how_it_was_made(demo_bundle: Path, devi
     ("arguments", "error", "what"),
     [
         ({"seed": -1}, UsageError, "-1 is no seed"),
-        ({"options": GenerateOptions(steps=999)}, BundleError, "no run of 999 steps"),
-        ({"options": GenerateOptions(scheduler="heun")}, BundleError, "heun"),
+        ({"options": GenerateOptions(steps=1001, scheduler="ddim")}, BundleError, "cannot make 1001 steps"),
+        ({"options": GenerateOptions(steps=0)}, UsageError, "0 steps"),
+        ({"options": GenerateOptions(scheduler="restart")}, BundleError, "restart"),
         ({"options": GenerateOptions(guidance=float("nan"))}, UsageError, "guidance"),
         ({"output": Path("picture.jpg")}, UsageError, "not the name of a PNG"),
         ({"output": Path("/nowhere/picture.png")}, UsageError, "no folder"),

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from wgtune.build.bundle.glue import ENTRY, glue_grid, glue_source
+from wgtune.build.format.manifest import MOST_STATES
 from wgtune.devices.device import Device
 from wgtune.devices.webgpu.gpu import (
     Step,
@@ -38,50 +39,55 @@ def run(
     ]
 
 
-def step(terms: int, slot: int, guidance: float) -> tuple[int, ...]:
-    return (terms, slot, int(np.float32(guidance).view(np.uint32)), 0)
+def step(states: int, guidance: float) -> tuple[int, ...]:
+    return (states, int(np.float32(guidance).view(np.uint32)), 0, 0)
 
 
 @pytest.mark.parametrize("copies", [1, 2])
 @pytest.mark.parametrize("shape", [(1, 4, 3, 5), (3, 4, 16, 24)])
-def test_schedule_is_a_weighted_sum_into_every_half(device: Device, shape: tuple[int, ...], copies: int) -> None:
+def test_schedule_applies_a_row_to_every_state(device: Device, shape: tuple[int, ...], copies: int) -> None:
     random = np.random.default_rng(0)
-    history = random.standard_normal((52, *shape)).astype(np.float32)
-    coefficients = random.uniform(-15, 15, 52).astype(np.float32)
     poison = np.full((copies, *shape), np.nan, np.float32)
-    for terms in (1, 2, 51):
-        _, _, latents, decoded = run(
+    for states in (1, 2, MOST_STATES):
+        state = random.standard_normal((2 + MOST_STATES, *shape)).astype(np.float32)
+        row = random.uniform(-15, 15, (states, 2 + states)).astype(np.float32)
+        # What counts for nothing may be anything, and states that the sampler does not have stay as they are.
+        row[:, 1] = 0
+        state[1] = np.nan
+        got, _, latents, decoded = run(
             device,
             "schedule",
-            [history, coefficients, poison, poison[0]],
-            step(terms, 0, 0),
-            glue_grid(history[0].size),
+            [state, row, poison, poison[0]],
+            step(states, 0),
+            glue_grid(state[0].size),
         )
-        exact = np.tensordot(coefficients[:terms].astype(np.float64), history[:terms].astype(np.float64), 1)
-        scale = np.abs(coefficients[:terms]).sum()
-        np.testing.assert_allclose(decoded, exact, atol=1e-6 * scale, rtol=0)
+        used = np.delete(np.arange(2 + states), 1)
+        exact = np.tensordot(row[:, used].astype(np.float64), state[used].astype(np.float64), 1)
+        np.testing.assert_allclose(got[2 : 2 + states], exact, atol=1e-6 * np.abs(row).sum(), rtol=0)
+        assert np.array_equal(got[[0, *range(2 + states, 2 + MOST_STATES)]], state[[0, *range(2 + states, 10)]])
+        assert np.array_equal(decoded, got[2])
         for copy in latents:
             assert np.array_equal(copy, decoded)
 
 
-def test_guide_writes_one_slot_of_the_history(device: Device) -> None:
+def test_guide_writes_the_output_of_the_call(device: Device) -> None:
     random = np.random.default_rng(1)
     noise = random.standard_normal((2, 3, 4, 7, 9)).astype(np.float32)
-    history = random.standard_normal((5, *noise.shape[1:])).astype(np.float32)
-    for slot, guidance in ((1, 7.5), (4, 1.0)):
-        _, got = run(device, "guide", [noise, history], step(0, slot, guidance), glue_grid(history[0].size))
-        expected = history.copy()
-        expected[slot] = noise[0] + np.float32(guidance) * (noise[1] - noise[0])
+    state = random.standard_normal((5, *noise.shape[1:])).astype(np.float32)
+    for guidance in (7.5, 1.0):
+        _, got = run(device, "guide", [noise, state], step(3, guidance), glue_grid(state[0].size))
+        expected = state.copy()
+        expected[1] = noise[0] + np.float32(guidance) * (noise[1] - noise[0])
         np.testing.assert_allclose(got, expected, atol=1e-5, rtol=0)
 
 
 def test_keep_writes_the_output_as_it_is(device: Device) -> None:
     random = np.random.default_rng(2)
     noise = random.standard_normal((3, 4, 7, 9)).astype(np.float32)
-    history = random.standard_normal((5, *noise.shape)).astype(np.float32)
-    _, got = run(device, "keep", [noise, history], step(0, 2, 7.5), glue_grid(noise.size))
-    expected = history.copy()
-    expected[2] = noise
+    state = random.standard_normal((5, *noise.shape)).astype(np.float32)
+    _, got = run(device, "keep", [noise, state], step(3, 7.5), glue_grid(noise.size))
+    expected = state.copy()
+    expected[1] = noise
     assert np.array_equal(got, expected)
 
 
@@ -105,5 +111,5 @@ def test_a_grid_longer_than_one_dimension_reaches_every_element(device: Device) 
     x, y, z = glue_grid(elements, most=100)
     assert x <= 100 and y <= 100 and z == 1 and x * y * 256 >= elements
     noise = np.arange(elements, dtype=np.float32)
-    _, got = run(device, "keep", [noise, np.zeros(2 * elements, np.float32)], step(0, 1, 0), (x, y, z))
+    _, got = run(device, "keep", [noise, np.zeros(2 * elements, np.float32)], step(1, 0), (x, y, z))
     assert np.array_equal(got[elements:], noise)

@@ -25,22 +25,29 @@ from wgtune.build.runtime.webgpu_runtime import RunStopped, WebGpuRuntime
 from wgtune.devices.device import Device
 from wgtune.support.errors import BundleError, DeviceError
 
-NOISE = np.random.default_rng(0).standard_normal((BATCH, CHANNELS, LATENT_HEIGHT, LATENT_WIDTH)).astype(np.float32)
+NOISE = np.random.default_rng(0).standard_normal((3, BATCH, CHANNELS, LATENT_HEIGHT, LATENT_WIDTH)).astype(np.float32)
 NEGATIVE, FOX, DOG = [10, 11, 12, 12, 12, 12], [10, 1, 3, 11, 12, 12], [10, 1, 5, 11, 12, 12]
 
 
 def expected_latents(run: SamplerRun, texts: list[list[int]], guidance: float | None) -> np.ndarray:
     """The final latents as docs/bundle.md says, in numpy."""
-    history = [NOISE]
-    for call in range(run.calls):
-        latents = sum(c * h for c, h in zip(run.rows[call], history, strict=False))
+    slots = np.zeros((2 + run.states, *NOISE.shape[1:]), np.float32)
+    drawn = iter(NOISE)
+    for call in range(run.calls + 1):
+        if run.draws[call]:
+            slots[0] = next(drawn)
+        slots[2:] = np.tensordot(run.rows[call], slots, 1)
+        latents = slots[2]
+        if call == run.calls:
+            break
         batch = latents if guidance is None else np.concatenate([latents, latents])
         output = unet(batch, run.timesteps[call], np.stack([embedded(t) for t in texts]))
         if guidance is not None:
             negative, positive = output[:BATCH], output[BATCH:]
             output = negative + np.float32(guidance) * (positive - negative)
-        history.append(output)
-    return sum(c * h for c, h in zip(run.rows[run.calls], history, strict=True))
+        slots[1] = output
+    assert not list(drawn)
+    return latents
 
 
 @pytest.mark.parametrize("guided", [True, False])
@@ -79,6 +86,13 @@ def test_a_run_can_be_stopped(device: Device, tmp_path: Path) -> None:
         with pytest.raises(RunStopped):
             runtime.draw([NEGATIVE, NEGATIVE, FOX, DOG], NOISE, bundle.run(Sampler.EULER, 3), 1.0, stop)
         assert calls == [1, 2]
+
+
+def test_a_sampler_that_remembers_more_than_the_bundle_has_room_for(device: Device, tmp_path: Path) -> None:
+    bundle = Bundle.open(write_bundle(tmp_path / "bundle"))
+    run = SamplerRun(np.ones(1, np.float32), np.array([True, False]), np.zeros((2, 3, 5), np.float32))
+    with WebGpuRuntime(bundle, device) as runtime, pytest.raises(BundleError, match="no room for a sampler of 3"):
+        runtime.draw([NEGATIVE, NEGATIVE, FOX, DOG], NOISE[:1], run, 1.0)
 
 
 def test_too_small_a_device_is_told_apart_by_limit_and_feature(device: Device, tmp_path: Path) -> None:

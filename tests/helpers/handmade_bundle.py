@@ -31,7 +31,7 @@ from wgtune.support.enums import ComputePrecision, WeightPrecision
 
 BATCH, CHANNELS, LATENT_HEIGHT, LATENT_WIDTH, LENGTH, WIDTH = 2, 4, 3, 5, 6, 8
 HEIGHT_PIXELS, WIDTH_PIXELS = 24, 40
-MAX_CALLS = 3
+STATES = 2
 COPY = """
 @group(0) @binding(0) var<storage, read> x: array<f32>;
 @group(0) @binding(1) var<storage, read_write> y: array<f32>;
@@ -87,8 +87,8 @@ def write_bundle(folder: Path, *, guidance: bool = True, limits: dict[str, int] 
         "token_ids": 4 * LENGTH,
         "text_embedding": 4 * LENGTH * WIDTH,
         "context": 4 * copies * BATCH * LENGTH * WIDTH,
-        "history": (MAX_CALLS + 1) * latent,
-        "coefficients": 4 * (MAX_CALLS + 1),
+        "state": (2 + STATES) * latent,
+        "coefficients": 4 * STATES * (2 + STATES),
         "timestep": 4,
         "pixels": image // 3,
         "latents": latent,
@@ -124,20 +124,23 @@ def write_bundle(folder: Path, *, guidance: bool = True, limits: dict[str, int] 
     stage(
         "schedule",
         glue_source("schedule"),
-        [p["history"], p["coefficients"], p["unet_latents"], p["latents"], p["step"]],
+        [p["state"], p["coefficients"], p["unet_latents"], p["latents"], p["step"]],
         glue_grid(latent // 4),
     )
     stage(
         "unet", UNET, [p["unet_latents"], p["timestep"], p["context"], p["noise"]], (copies * latent // 256 + 1, 1, 1)
     )
     guide = "guide" if guidance else "keep"
-    stage("guide", glue_source(guide), [p["noise"], p["history"], p["step"]], glue_grid(latent // 4))
+    stage("guide", glue_source(guide), [p["noise"], p["state"], p["step"]], glue_grid(latent // 4))
     stage("vae", COPY, [p["latents"], p["image"]], (image // 256 + 1, 1, 1))
     stage("image", glue_source("image"), [p["image"], p["pixels"], plane], glue_grid(image // 12))
 
-    rows = np.tril(np.linspace(-0.7, 0.9, (MAX_CALLS + 1) ** 2).reshape(MAX_CALLS + 1, MAX_CALLS + 1))
-    table = np.concatenate([np.float32([900, 500.5, 100]), rows.astype(np.float32).reshape(-1)])
-    files["schedulers/euler.bin"] = np.concatenate([np.float32([1, 2]), table]).astype("<f4").tobytes()
+    # Three calls, and noise before the second row and the last.
+    rows = np.linspace(-0.7, 0.9, 4 * STATES * (2 + STATES)).reshape(4, STATES, 2 + STATES)
+    rows[0, :, 1:] = 0
+    heads = [[900, 1], [500.5, 1], [100, 0], [0, 1]]
+    table = np.concatenate([heads, rows.reshape(4, -1)], axis=1).reshape(-1)
+    files["schedulers/euler.bin"] = np.concatenate([[1, 2], table]).astype("<f4").tobytes()
     files[PLAN] = plan.to_json()
     files[TOKENIZER] = json.dumps(_tokenizer()).encode()
     needs = limits or {"maxComputeInvocationsPerWorkgroup": 256, "maxStorageBuffersPerShaderStage": 4}
@@ -160,7 +163,7 @@ def write_bundle(folder: Path, *, guidance: bool = True, limits: dict[str, int] 
         schedulers=SchedulersInfo(
             "euler",
             {"_class_name": "EulerDiscreteScheduler"},
-            {"euler": TableInfo("schedulers/euler.bin", "EulerDiscreteScheduler", {3: RunInfo(2, 3)})},
+            {"euler": TableInfo("schedulers/euler.bin", "Euler", "EulerDiscreteScheduler", {3: RunInfo(2, 3, STATES)})},
         ),
         files={name: FileInfo(len(data), hashlib.sha256(data).hexdigest()) for name, data in files.items()},
     )

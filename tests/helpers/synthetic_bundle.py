@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
+from wgtune.build.format.sampler_tables import Sampler, SamplerRun, SamplerTable, pack_table
+
 CHANNELS, SIDE, SCALE, LENGTH = 4, 8, 8, 12
 WIDTH = SIDE * SCALE
 BOS, EOS = 256, 257
@@ -32,8 +34,8 @@ CLIP = """
 """
 
 SCHEDULE = """
-struct Step { terms: u32, slot: u32, guidance: f32, unused: u32 }
-@group(0) @binding(0) var<storage, read> history: array<f32>;
+struct Step { states: u32, guidance: f32 }
+@group(0) @binding(0) var<storage, read_write> state: array<f32>;
 @group(0) @binding(1) var<storage, read> coefficients: array<f32>;
 @group(0) @binding(2) var<storage, read_write> latents: array<f32>;
 @group(0) @binding(3) var<storage, read_write> decoded: array<f32>;
@@ -41,10 +43,20 @@ struct Step { terms: u32, slot: u32, guidance: f32, unused: u32 }
 @compute @workgroup_size(64) fn schedule(@builtin(global_invocation_id) at: vec3u) {
     let count = arrayLength(&decoded);
     if (at.x >= count) { return; }
-    var sum = 0.0;
-    for (var k = 0u; k < step.terms; k++) { sum += coefficients[k] * history[k * count + at.x]; }
-    decoded[at.x] = sum;
-    for (var i = at.x; i < arrayLength(&latents); i += count) { latents[i] = sum; }
+    let slots = step.states + 2u;
+    var before: array<f32, 10>;
+    for (var k = 0u; k < slots; k++) { before[k] = state[k * count + at.x]; }
+    for (var row = 0u; row < step.states; row++) {
+        var sum = 0.0;
+        for (var k = 0u; k < slots; k++) {
+            let factor = coefficients[row * slots + k];
+            if (factor != 0.0) { sum += factor * before[k]; }
+        }
+        state[(row + 2u) * count + at.x] = sum;
+    }
+    let latent = state[2u * count + at.x];
+    decoded[at.x] = latent;
+    for (var i = at.x; i < arrayLength(&latents); i += count) { latents[i] = latent; }
 }
 """
 
@@ -78,26 +90,26 @@ struct Shape { area: u32 }
 """
 
 GUIDE = """
-struct Step { terms: u32, slot: u32, guidance: f32, unused: u32 }
+struct Step { states: u32, guidance: f32 }
 @group(0) @binding(0) var<storage, read> noise: array<f32>;
-@group(0) @binding(1) var<storage, read_write> history: array<f32>;
+@group(0) @binding(1) var<storage, read_write> state: array<f32>;
 @group(0) @binding(2) var<uniform> step: Step;
 @compute @workgroup_size(64) fn guide(@builtin(global_invocation_id) at: vec3u) {
     let count = arrayLength(&noise) / 2u;
     if (at.x >= count) { return; }
     let negative = noise[at.x];
-    history[step.slot * count + at.x] = negative + step.guidance * (noise[count + at.x] - negative);
+    state[count + at.x] = negative + step.guidance * (noise[count + at.x] - negative);
 }
 """
 
 KEEP = """
-struct Step { terms: u32, slot: u32, guidance: f32, unused: u32 }
+struct Step { states: u32, guidance: f32 }
 @group(0) @binding(0) var<storage, read> noise: array<f32>;
-@group(0) @binding(1) var<storage, read_write> history: array<f32>;
+@group(0) @binding(1) var<storage, read_write> state: array<f32>;
 @group(0) @binding(2) var<uniform> step: Step;
 @compute @workgroup_size(64) fn keep(@builtin(global_invocation_id) at: vec3u) {
     if (at.x >= arrayLength(&noise)) { return; }
-    history[step.slot * arrayLength(&noise) + at.x] = noise[at.x];
+    if (step.states > 0u) { state[arrayLength(&noise) + at.x] = noise[at.x]; }
 }
 """
 
@@ -154,7 +166,7 @@ class SyntheticBundle:
     guidance: bool
     table: np.ndarray
     weights: np.ndarray
-    matrices: dict[tuple[str, int], tuple[np.ndarray, np.ndarray]]
+    runs: dict[tuple[str, int], SamplerRun]
     tokenizer: Tokenizer
 
     def token_ids(self, text: str) -> list[int]:
@@ -175,30 +187,30 @@ class SyntheticBundle:
         texts = [negative] * self.batch + [prompt] * self.batch if self.guidance else [prompt] * self.batch
         places = 1.0 + 0.25 * np.arange(LENGTH)[:, None]
         means = np.stack([(self.table[self.token_ids(text)] * places).mean(0) for text in texts])
-        timesteps, matrix = self.matrices[scheduler, steps]
+        run = self.runs[scheduler, steps]
         generator = torch.Generator("cpu").manual_seed(seed)
-        noise = torch.randn((self.batch, CHANNELS, SIDE, SIDE), generator=generator)
-        history = [noise.double().numpy()]
-        for call, timestep in enumerate(timesteps):
-            latent = _weighted(matrix[call], history)
+        slots = np.zeros((2 + run.states, self.batch, CHANNELS, SIDE, SIDE))
+        for call in range(run.calls + 1):
+            if run.draws[call]:
+                slots[0] = torch.randn(slots.shape[1:], generator=generator).double().numpy()
+            slots[2:] = np.tensordot(run.rows[call].astype(np.float64), slots, 1)
+            latent = slots[2]
+            if call == run.calls:
+                break
+            timestep = run.timesteps[call]
             both = np.concatenate([latent] * (len(texts) // self.batch))
             value = both * self.weights[:, None, None] + means[:, :, None, None] + timestep * 0.0005
             output = value / (1 + np.abs(value))
             if self.guidance:
                 first, second = np.split(output, 2)
                 output = first + max(1.0, guidance) * (second - first)
-            history.append(output)
-        latent = _weighted(matrix[-1], history)
+            slots[1] = output
         cells = np.arange(WIDTH) // SCALE
         large = latent[:, :, cells][:, :, :, cells]
         within = np.arange(WIDTH) % SCALE
         image = 0.5 + 0.25 * large[:, :3] + (within[:, None] + within[None, :]) / 64 * large[:, 3:]
         levels = np.round(np.clip(image, 0, 1) * 255).astype(np.uint8).transpose(0, 2, 3, 1)
         return np.concatenate([levels, np.full_like(levels[..., :1], 255)], axis=-1)
-
-
-def _weighted(row: np.ndarray, history: list[np.ndarray]) -> np.ndarray:
-    return sum(factor * term for factor, term in zip(row, history, strict=False))
 
 
 def make_bundle(
@@ -224,7 +236,7 @@ def make_bundle(
     weights = np.array([0.5, -0.4, 0.3, 0.2], np.float32)
     tokenizer = _make_tokenizer()
     writer = _Writer(folder)
-    matrices = _write_schedulers(writer, random)
+    runs = _write_schedulers(writer, random)
     writer.file("tokenizer/tokenizer.json", tokenizer.to_str().encode())
     writer.file("tokenizer/tokenizer_config.json", json.dumps({"tokenizer_class": "CLIPTokenizer"}).encode())
     # Two shards; the first starts with padding, so that offsets matter.
@@ -251,6 +263,7 @@ def make_bundle(
     tables = {
         name: {
             "file": f"schedulers/{name}.bin",
+            "label": name.capitalize(),
             "class": f"{name.capitalize()}DiscreteScheduler",
             "runs": writer.runs[name],
         }
@@ -274,7 +287,7 @@ def make_bundle(
             "schedulers": {"default": "plain", "config": {}, "tables": tables},
         }
     )
-    return SyntheticBundle(folder, batch, guidance, table, weights, matrices, tokenizer)
+    return SyntheticBundle(folder, batch, guidance, table, weights, runs, tokenizer)
 
 
 def _with_half_means(source: str) -> str:
@@ -329,31 +342,35 @@ def _make_tokenizer() -> Tokenizer:
     return tokenizer
 
 
-def _write_schedulers(
-    writer: _Writer, random: np.random.Generator
-) -> dict[tuple[str, int], tuple[np.ndarray, np.ndarray]]:
-    """Tables of made-up coefficients: each row mixes what came before."""
-    matrices = {}
-    for name, steps in (("plain", (2, 4, 20)), ("mixed", (3, 4))):
-        parts: list[np.ndarray] = []
-        writer.runs[name] = {}
-        for count in steps:
+def _write_schedulers(writer: _Writer, random: np.random.Generator) -> dict[tuple[str, int], SamplerRun]:
+    """Made-up recurrences: one of a single state, and one of three that draws noise after every other call."""
+    made = {}
+    for name, states, numbers in (("plain", 1, (2, 4, 20)), ("mixed", 3, (3, 4))):
+        table = SamplerTable(Sampler.EULER, name)
+        for count in numbers:
             # One scheduler calls the UNet once more than it has steps, as PNDM does.
             calls = count + (name == "mixed")
-            timesteps = np.linspace(999, 1, calls).astype(np.float32)
-            matrix = np.tril(random.normal(0, 0.3, (calls + 1, calls + 1))).astype(np.float32)
-            matrix[:, 0] = np.linspace(1, 0.7, calls + 1)
-            writer.runs[name][str(count)] = {"offset": sum(part.size for part in parts), "calls": calls}
-            parts += [timesteps, matrix.ravel()]
-            matrices[name, count] = (timesteps, matrix)
-        writer.file(f"schedulers/{name}.bin", np.concatenate(parts).tobytes())
-    return matrices
+            rows = random.normal(0, 0.3, (calls + 1, states, 2 + states)).astype(np.float32)
+            rows[0, :, 1:] = 0
+            rows[0, 0, 0] = 1
+            draws = np.arange(calls + 1) % 2 == 0 if name == "mixed" else np.arange(calls + 1) == 0
+            rows[1:, :, 0][~draws[1:]] = 0
+            table.runs[count] = made[name, count] = SamplerRun(
+                np.linspace(999, 1, calls).astype(np.float32), draws, rows
+            )
+        data, places = pack_table(table)
+        writer.file(f"schedulers/{name}.bin", data)
+        writer.runs[name] = {
+            str(count): {"offset": place.offset, "calls": place.calls, "states": place.states}
+            for count, place in places.items()
+        }
+    return made
 
 
 def _make_plan(
     writer: _Writer, batch: int, guidance: bool, shaders: dict[str, str], unet_repeats: int, half: bool
 ) -> dict[str, Any]:
-    latent, copies, most_calls = batch * CHANNELS * SIDE * SIDE * 4, 2 if guidance else 1, 20
+    latent, copies, most_states = batch * CHANNELS * SIDE * SIDE * 4, 2 if guidance else 1, 3
     embedding = LENGTH * 4 * 4
     buffers: list[dict[str, Any]] = []
 
@@ -367,7 +384,7 @@ def _make_plan(
     ids, text = buffer(LENGTH * 4), buffer(embedding)
     # The context is a range in the middle of its buffer.
     context = [buffer(512 + copies * batch * embedding)[0], 256, copies * batch * embedding]
-    history, coefficients = buffer((most_calls + 1) * latent), buffer((most_calls + 1) * 4)
+    state, coefficients = buffer((most_states + 2) * latent), buffer(most_states * (most_states + 2) * 4)
     step, timestep = buffer(16, usage="uniform"), buffer(4)
     latents, noise, decoded = buffer(copies * latent), buffer(copies * latent), buffer(latent)
     means = buffer(copies * batch * CHANNELS * (2 if half else 4))
@@ -407,10 +424,10 @@ def _make_plan(
     stages = {
         "clip": [dispatch("clip", "clip", CLIP, 1, ids, table, text)],
         "schedule": [
-            dispatch("schedule", "schedule", SCHEDULE, groups(decoded), history, coefficients, latents, decoded, step)
+            dispatch("schedule", "schedule", SCHEDULE, groups(decoded), state, coefficients, latents, decoded, step)
         ],
         "unet": unet * unet_repeats,
-        "guide": [dispatch(glue[0], glue[0], glue[1], groups(decoded), noise, history, step)],
+        "guide": [dispatch(glue[0], glue[0], glue[1], groups(decoded), noise, state, step)],
         "vae": [dispatch("vae", "vae", VAE, groups(image), decoded, image, uniform(SIDE, SCALE))],
         "image": [dispatch("image", "image_of", IMAGE, groups(pixels), image, pixels, uniform(WIDTH * WIDTH))],
     }
@@ -418,7 +435,7 @@ def _make_plan(
         "token_ids": ids,
         "text_embedding": text,
         "context": context,
-        "history": history,
+        "state": state,
         "coefficients": coefficients,
         "step": step,
         "timestep": timestep,

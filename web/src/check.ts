@@ -49,9 +49,9 @@ export function count(value: unknown, where: string, most = Number.MAX_SAFE_INTE
 }
 
 /** A `count` that is not 0. */
-export function positive(value: unknown, where: string, unit = 1): number {
+export function positive(value: unknown, where: string, unit = 1, most = Number.MAX_SAFE_INTEGER): number {
   if (value === 0) throw wrong(where, "above 0");
-  return count(value, where, Number.MAX_SAFE_INTEGER, unit);
+  return count(value, where, most, unit);
 }
 
 export function number(value: unknown, where: string): number {

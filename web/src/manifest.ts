@@ -3,7 +3,20 @@
  * compiler finds a field that is not checked here; tests compare the verdicts of both sides.
  */
 
-import { array, boolean, count, entries, number, numberOrNull, object, oneOf, string, triple, wrong } from "./check";
+import {
+  array,
+  boolean,
+  count,
+  entries,
+  number,
+  numberOrNull,
+  object,
+  oneOf,
+  positive,
+  string,
+  triple,
+  wrong,
+} from "./check";
 import { WgtuneError } from "./errors";
 import type {
   BorrowedInfo,
@@ -22,6 +35,9 @@ export type { ComputePrecision, FileInfo, Manifest, ProgramInfo, RunInfo, TableI
 
 /** The format version that this runtime reads. */
 export const FORMAT = 2;
+
+/** Latents that a sampler may remember. */
+const MOST_STATES = 8;
 
 const PRECISIONS: readonly ComputePrecision[] = ["f32", "f16"];
 const WEIGHTS: readonly WeightPrecision[] = ["f32", "f16", "q8", "q4"];
@@ -180,11 +196,16 @@ function parseTable(value: unknown, where: string): TableInfo {
   const table = object(value, where);
   return {
     file: string(table["file"], `${where}.file`),
+    label: string(table["label"], `${where}.label`),
     class: string(table["class"], `${where}.class`),
     runs: entries(table["runs"], `${where}.runs`, (item, at, steps) => {
       if (!/^[1-9][0-9]{0,8}$/.test(steps)) throw wrong(at, "a number of steps in decimal");
       const run = object(item, at);
-      return { offset: count(run["offset"], `${at}.offset`), calls: count(run["calls"], `${at}.calls`) };
+      return {
+        offset: count(run["offset"], `${at}.offset`),
+        calls: count(run["calls"], `${at}.calls`),
+        states: positive(run["states"], `${at}.states`, 1, MOST_STATES),
+      };
     }),
   };
 }

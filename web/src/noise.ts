@@ -1,8 +1,9 @@
 /**
- * `torch.randn` on the CPU: a seed gives the same picture here as in diffusers with a CPU generator.
+ * `torch.randn` on the CPU, draw after draw: a seed gives the same picture here as in diffusers with a CPU generator.
  *
  * PyTorch uses a Mersenne Twister (MT19937, Matsumoto and Nishimura 1998), seeded with the low 32 bits of the seed. For 16
- * numbers or more it transforms groups of 16 by Box–Muller in single precision, for fewer it computes pairs in double.
+ * numbers or more it transforms groups of 16 by Box–Muller in single precision. For fewer it computes pairs in double, and
+ * keeps the second number of a pair for the next such draw.
  */
 
 const STATE = 624;
@@ -53,27 +54,37 @@ class MersenneTwister {
   }
 }
 
-/**
- * `torch.randn(size, generator=torch.Generator("cpu").manual_seed(seed))`, within 1e-6.
- *
- * @param seed a whole number from 0 to 2^53 − 1
- */
-export function randn(seed: number, size: number): Float32Array<ArrayBuffer> {
-  if (!Number.isSafeInteger(seed) || seed < 0)
-    throw new RangeError(`a seed is a whole number from 0 to 2^53 − 1, not ${seed}`);
-  const twister = new MersenneTwister(seed);
-  return size < GROUP ? oneByOne(twister, size) : inGroups(twister, size);
+/** `torch.Generator("cpu").manual_seed(seed)` for normal numbers. */
+export class TorchNoise {
+  private readonly twister: MersenneTwister;
+  private kept: number | undefined;
+
+  /** @param seed a whole number from 0 to 2^53 − 1 */
+  constructor(seed: number) {
+    if (!Number.isSafeInteger(seed) || seed < 0)
+      throw new RangeError(`a seed is a whole number from 0 to 2^53 − 1, not ${seed}`);
+    this.twister = new MersenneTwister(seed);
+  }
+
+  /** `torch.randn(size, generator=…)`, within 1e-6; the next call goes on in the stream. */
+  normal(size: number): Float32Array<ArrayBuffer> {
+    return size < GROUP ? Float32Array.from({ length: size }, () => this.one()) : inGroups(this.twister, size);
+  }
+
+  private one(): number {
+    const kept = this.kept;
+    this.kept = undefined;
+    if (kept !== undefined) return kept;
+    const angle = 2 * Math.PI * this.twister.uniform53();
+    const radius = Math.sqrt(-2 * Math.log1p(-this.twister.uniform53()));
+    this.kept = radius * Math.sin(angle);
+    return radius * Math.cos(angle);
+  }
 }
 
-function oneByOne(twister: MersenneTwister, size: number): Float32Array<ArrayBuffer> {
-  const out = new Float32Array(size);
-  for (let i = 0; i < size; i += 2) {
-    const angle = 2 * Math.PI * twister.uniform53();
-    const radius = Math.sqrt(-2 * Math.log1p(-twister.uniform53()));
-    out[i] = radius * Math.cos(angle);
-    if (i + 1 < size) out[i + 1] = radius * Math.sin(angle);
-  }
-  return out;
+/** The first `size` numbers of a seed's stream. */
+export function randn(seed: number, size: number): Float32Array<ArrayBuffer> {
+  return new TorchNoise(seed).normal(size);
 }
 
 function inGroups(twister: MersenneTwister, size: number): Float32Array<ArrayBuffer> {

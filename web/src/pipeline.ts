@@ -15,7 +15,7 @@ import { Executor } from "./executor";
 import { chooseProgram, openGpu, requestAdapter, type Gpu } from "./gpu";
 import { BundleFiles, fetchManifest } from "./loading/loader";
 import { nearestSteps, schedulersOf, type ComputePrecision, type Manifest, type ProgramInfo } from "./manifest";
-import { randn } from "./noise";
+import { TorchNoise } from "./noise";
 import { memoryBytes, parsePlan, type Plan, type StageName } from "./plan";
 import { SchedulerRun } from "./scheduler";
 import { PromptTokenizer, type Tokens } from "./tokenizer";
@@ -173,15 +173,14 @@ export class Pipeline implements TextToImage {
 
     const droppedTokens = await this.embed([...negatives, ...positives], () => stage("text", ["clip"]));
     const text = elapsed();
-    const [channels, rows, columns] = image.latent;
-    this.gpu.executor.write("history", randn(seed, image.batch * channels * rows * columns));
+    const noise = new TorchNoise(seed);
     for (let call = 0; call < run.calls; call++) {
-      this.setStep(run, call, guidance);
+      this.setStep(run, call, noise, guidance);
       this.gpu.executor.write("timestep", run.timestep(call));
       callSeconds.push(await stage("denoise", ["schedule", "unet", "guide"]));
       encode.push(encoded);
     }
-    this.setStep(run, run.calls, guidance);
+    this.setStep(run, run.calls, noise, guidance);
     const decode = await stage("decode", ["schedule", "vae", "image"]);
     throwIfCancelled(options.signal);
     const pixels = await this.gpu.executor.readPixels();
@@ -208,12 +207,14 @@ export class Pipeline implements TextToImage {
     return dropped;
   }
 
-  private setStep(run: SchedulerRun, call: number, guidance: number): void {
+  /** Writes what `schedule` needs for row `call`: the noise in slot 0 of `state`, where some is drawn, and the coefficients. */
+  private setStep(run: SchedulerRun, call: number, noise: TorchNoise, guidance: number): void {
+    const { batch, latent } = this.manifest.image;
+    if (run.draws(call)) this.gpu.executor.write("state", noise.normal(batch * latent[0] * latent[1] * latent[2]));
     this.gpu.executor.write("coefficients", run.row(call));
     const words = new DataView(new ArrayBuffer(16));
-    words.setUint32(0, call + 1, true);
-    words.setUint32(4, call + 1, true);
-    words.setFloat32(8, guidance, true);
+    words.setUint32(0, run.states, true);
+    words.setFloat32(4, guidance, true);
     this.gpu.executor.write("step", new Uint32Array(words.buffer));
   }
 

@@ -19,7 +19,7 @@ export const NAMES = [
   "token_ids",
   "text_embedding",
   "context",
-  "history",
+  "state",
   "coefficients",
   "step",
   "timestep",

@@ -35,7 +35,12 @@ function manifest(): any {
       default: "ddim",
       config: {},
       tables: {
-        ddim: { file: "schedulers/ddim.bin", class: "DDIMScheduler", runs: { "20": { offset: 9, calls: 20 } } },
+        ddim: {
+          file: "schedulers/ddim.bin",
+          label: "DDIM",
+          class: "DDIMScheduler",
+          runs: { "20": { offset: 9, calls: 20, states: 1 } },
+        },
       },
     },
     files: {
@@ -57,7 +62,7 @@ test("a sound manifest", () => {
     ["f32", []],
   ]);
   expect(parsed.programs[0].requires.limits["maxBufferSize"]).toBe(1024);
-  expect(parsed.schedulers.tables["ddim"]?.runs["20"]).toEqual({ offset: 9, calls: 20 });
+  expect(parsed.schedulers.tables["ddim"]?.runs["20"]).toEqual({ offset: 9, calls: 20, states: 1 });
   expect(parsed.files["kernels/b.wgsl"]).toEqual({ bytes: 8, sha256: "ef", plans: [] });
 });
 

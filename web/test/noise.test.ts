@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { randn } from "../src/noise";
+import { randn, TorchNoise } from "../src/noise";
 
 // First and last numbers of torch.randn(size, generator=torch.Generator("cpu").manual_seed(seed)), PyTorch 2.13.
 const TORCH: [seed: number, size: number, first: number[], last: number[]][] = [
@@ -33,6 +33,25 @@ test.each(TORCH)("randn(%d, %d) is torch's", (seed, size, first, last) => {
     const at = i < first.length ? i : size - last.length + i - first.length;
     expect(Math.abs(numbers[at]! - wanted)).toBeLessThanOrEqual(1e-6);
   });
+});
+
+// Draws of 3, 3, 20, 4, 17 and 5 numbers from one generator with the seed 7: the first and the last of each.
+const DRAWS: [size: number, first: number, last: number][] = [
+  [3, -0.1467950940132141, 0.9468216300010681],
+  [3, -1.1143440008163452, -0.8948279023170471],
+  [20, 0.609473466873169, 0.2600362002849579],
+  [4, 1.2798781394958496, -0.6028482913970947],
+  [17, -0.3821159303188324, -0.3984588384628296],
+  [5, -1.3749719858169556, 0.3777991235256195],
+];
+
+test("a stream goes on as torch's does", () => {
+  const noise = new TorchNoise(7);
+  for (const [size, first, last] of DRAWS) {
+    const numbers = noise.normal(size);
+    expect(Math.abs(numbers[0]! - first)).toBeLessThanOrEqual(1e-6);
+    expect(Math.abs(numbers[size - 1]! - last)).toBeLessThanOrEqual(1e-6);
+  }
 });
 
 test("no numbers", () => expect(randn(1, 0)).toHaveLength(0));

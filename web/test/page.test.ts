@@ -72,11 +72,6 @@ test("time left", () =>
     "1 h 00 min",
   ]));
 
-test("schedulers' names", () => {
-  const classes = ["DDIMScheduler", "EulerDiscreteScheduler", "PNDMScheduler", "DPMSolverMultistepScheduler"];
-  expect(classes.map(format.schedulerLabel)).toEqual(["DDIM", "Euler Discrete", "PNDM", "DPM Solver Multistep"]);
-});
-
 const progress: GenerateProgress = {
   stage: "denoise",
   call: 0,

@@ -72,7 +72,7 @@ test.each<[string, Change]>([
   ["buffers[1].usage is neither", (p) => (p.buffers[1].usage = "vertex")],
   ["names.pixels reaches outside buffer 0", (p) => (p.names.pixels = [0, 256, 257])],
   ["names.step reaches outside buffer 2", (p) => (p.names.step = [2, 0, 16])],
-  ["names has no “history”", (p) => delete p.names.history],
+  ["names has no “state”", (p) => delete p.names.state],
   ["stages has no “vae”", (p) => delete p.stages.vae],
   ["stages.clip[0] names shader 1 of 1", (p) => (p.stages.clip[0].shader = 1)],
   ["stages.unet[0].grid is not a list of three", (p) => p.stages.unet[0].grid.push(1)],

@@ -1,10 +1,10 @@
 // Classifier-free guidance (Ho and Salimans, 2022): `noise` holds the UNet's output for the negative prompts, then for the
-// positive ones; slot `step.slot` of `history` receives u + guidance * (c - u).
+// positive ones; slot 1 of `state` receives u + guidance * (c - u).
 
-struct Step { terms: u32, slot: u32, guidance: f32, unused: u32 }
+struct Step { states: u32, guidance: f32, unused0: u32, unused1: u32 }
 
 @group(0) @binding(0) var<storage, read> noise: array<f32>;
-@group(0) @binding(1) var<storage, read_write> history: array<f32>;
+@group(0) @binding(1) var<storage, read_write> state: array<f32>;
 @group(0) @binding(2) var<uniform> step: Step;
 
 @compute @workgroup_size(256)
@@ -19,5 +19,5 @@ fn main(
         return;
     }
     let negative = noise[i];
-    history[step.slot * count + i] = negative + step.guidance * (noise[count + i] - negative);
+    state[count + i] = negative + step.guidance * (noise[count + i] - negative);
 }

@@ -1,9 +1,9 @@
-// Without guidance the UNet's output goes into slot `step.slot` of `history` as it is.
+// Without guidance the UNet's output goes into slot 1 of `state` as it is.
 
-struct Step { terms: u32, slot: u32, guidance: f32, unused: u32 }
+struct Step { states: u32, guidance: f32, unused0: u32, unused1: u32 }
 
 @group(0) @binding(0) var<storage, read> noise: array<f32>;
-@group(0) @binding(1) var<storage, read_write> history: array<f32>;
+@group(0) @binding(1) var<storage, read_write> state: array<f32>;
 @group(0) @binding(2) var<uniform> step: Step;
 
 @compute @workgroup_size(256)
@@ -17,5 +17,5 @@ fn main(
     if (i >= count) {
         return;
     }
-    history[step.slot * count + i] = noise[i];
+    state[count + i] = noise[i];
 }

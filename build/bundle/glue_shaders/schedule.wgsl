@@ -1,9 +1,12 @@
-// The latent that the networks receive: a weighted sum over the slots of `history`, the first of which is the noise.
-// `latents` holds the result once, or twice in a row where the UNet sees the negative and the positive prompt together.
+// One row of a sampler's recurrence. Slot 0 of `state` holds noise, slot 1 the last output of the UNet, the others the sampler's
+// states, of which each becomes a weighted sum over all slots. State 0 is the latent that the networks receive: `latents` holds
+// it once, or twice in a row where the UNet sees the negative and the positive prompt together.
 
-struct Step { terms: u32, slot: u32, guidance: f32, unused: u32 }
+struct Step { states: u32, guidance: f32, unused0: u32, unused1: u32 }
 
-@group(0) @binding(0) var<storage, read> history: array<f32>;
+const MOST = 10u;
+
+@group(0) @binding(0) var<storage, read_write> state: array<f32>;
 @group(0) @binding(1) var<storage, read> coefficients: array<f32>;
 @group(0) @binding(2) var<storage, read_write> latents: array<f32>;
 @group(0) @binding(3) var<storage, read_write> decoded: array<f32>;
@@ -20,12 +23,26 @@ fn main(
     if (i >= count) {
         return;
     }
-    var sum = 0.0;
-    for (var k = 0u; k < step.terms; k++) {
-        sum += coefficients[k] * history[k * count + i];
+    let slots = min(step.states + 2u, MOST);
+    var before: array<f32, MOST>;
+    for (var slot = 0u; slot < slots; slot++) {
+        before[slot] = state[slot * count + i];
     }
-    decoded[i] = sum;
-    for (var at = i; at < arrayLength(&latents); at += count) {
-        latents[at] = sum;
+    for (var row = 0u; row + 2u < slots; row++) {
+        var sum = 0.0;
+        for (var slot = 0u; slot < slots; slot++) {
+            let factor = coefficients[row * slots + slot];
+            // A slot that counts for nothing may hold what an earlier picture left there, NaN too.
+            if (factor != 0.0) {
+                sum += factor * before[slot];
+            }
+        }
+        state[(row + 2u) * count + i] = sum;
+        if (row == 0u) {
+            decoded[i] = sum;
+            for (var at = i; at < arrayLength(&latents); at += count) {
+                latents[at] = sum;
+            }
+        }
     }
 }

@@ -211,6 +211,10 @@ export interface SchedulersInfo {
 export interface TableInfo {
   file: string;
   /**
+   * The name that people know the sampler by.
+   */
+  label: string;
+  /**
    * Name of the diffusers class.
    */
   class: string;
@@ -236,6 +240,10 @@ export interface RunInfo {
    * Calls of the UNet.
    */
   calls: number;
+  /**
+   * Latents that the sampler remembers from one call to the next, that of the call itself included.
+   */
+  states: number;
 }
 /**
  * Size and hash of a file, and which programs use it.

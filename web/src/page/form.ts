@@ -3,7 +3,6 @@
 import type { TextToImage } from "../api";
 import { nearestSteps, stepsOf, type Manifest } from "../manifest";
 import { elements as page } from "./elements";
-import { schedulerLabel } from "./format";
 import { fromHash, toHash, type Settings } from "./settings";
 
 const STEPS = 20;
@@ -42,9 +41,7 @@ export class Form {
     this.manifest = manifest;
     const asked = fromHash(location.hash);
     page.scheduler.replaceChildren(
-      ...Object.entries(manifest.schedulers.tables).map(
-        ([name, table]) => new Option(schedulerLabel(table.class), name),
-      ),
+      ...Object.entries(manifest.schedulers.tables).map(([name, table]) => new Option(table.label, name)),
     );
     page.scheduler.value = manifest.schedulers.default;
     page.scheduler.disabled = page.steps.disabled = false;

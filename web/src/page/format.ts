@@ -26,8 +26,3 @@ function clock(value: number): string {
   if (whole < 3600) return `${Math.floor(whole / 60)} min ${two(whole % 60)} s`;
   return `${Math.floor(whole / 3600)} h ${two(Math.floor((whole % 3600) / 60))} min`;
 }
-
-/** `DPMSolverMultistepScheduler` as `DPM Solver Multistep`. */
-export function schedulerLabel(className: string): string {
-  return className.replace(/Scheduler$/, "").replace(/(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])/g, " ");
-}

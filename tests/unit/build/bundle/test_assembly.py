@@ -93,11 +93,11 @@ PROGRAMS = {"embed": program("rrw"), "two": program("rw"), "inplace": program("r
 def assembled(
     found: Capture,
     programs: dict[str, Program] | None = None,
-    max_calls: int = 5,
+    states: int = 5,
     files: ShaderFiles | None = None,
 ) -> Assembled:
     tensors, layout = find_pipeline_tensors(found), layout_shards(stored_tensors(found.stages))
-    return assemble(found, tensors, programs or PROGRAMS, layout, max_calls, files or ShaderFiles())
+    return assemble(found, tensors, programs or PROGRAMS, layout, states, files or ShaderFiles())
 
 
 def test_a_chain_of_intermediates_takes_two_buffers() -> None:
@@ -131,8 +131,8 @@ def test_named_places_have_the_sizes_of_the_format() -> None:
         sizes = {name: place.nbytes for name, place in plan.names.items()}
         n = 2 if guidance else 1
         assert sizes["token_ids"] == 4 * 6 and sizes["text_embedding"] == 4 * 6 * 8
-        assert sizes["context"] == n * 4 * 6 * 8 and sizes["history"] == 6 * 4 * LATENT
-        assert sizes["coefficients"] == 4 * 6 and sizes["step"] == 16 and sizes["timestep"] == 4
+        assert sizes["context"] == n * 4 * 6 * 8 and sizes["state"] == 7 * 4 * LATENT
+        assert sizes["coefficients"] == 4 * 5 * 7 and sizes["step"] == 16 and sizes["timestep"] == 4
         assert sizes["pixels"] == 4 * 16 * 16 and sizes["image"] == 3 * sizes["pixels"]
         assert {s.file for s in plan.shaders} >= {"kernels/schedule-0.wgsl", "kernels/image-0.wgsl"}
         assert ("kernels/guide-0.wgsl" if guidance else "kernels/keep-0.wgsl") in {s.file for s in plan.shaders}

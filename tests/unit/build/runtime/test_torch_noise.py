@@ -12,10 +12,12 @@ from wgtune.support.errors import UsageError
 
 
 @pytest.mark.parametrize("seed", [0, 7, 2**32 - 1, 2**53 + 1, MAX_SEED])
-@pytest.mark.parametrize("count", [1, 3])
-def test_seeds(seed: int, count: int) -> None:
-    expected = randn_tensor((count, 4, 8, 6), generator=torch.Generator("cpu").manual_seed(seed))
-    assert np.array_equal(seeded_noise(seed, count, (4, 8, 6)), expected.numpy())
+@pytest.mark.parametrize("draws", [1, 3])
+@pytest.mark.parametrize("latent", [(4, 8, 6), (1, 3, 3), (4, 3, 5)])
+def test_seeds(seed: int, draws: int, latent: tuple[int, int, int]) -> None:
+    generator = torch.Generator("cpu").manual_seed(seed)
+    expected = [randn_tensor((1, *latent), generator=generator).numpy() for _ in range(draws)]
+    assert np.array_equal(seeded_noise(seed, draws, latent), np.stack(expected))
 
 
 def test_a_list_has_one_generator_for_each_image() -> None:

@@ -1,0 +1,132 @@
+"""Runs a diffusers scheduler on unit vectors, which gives every model input as coefficients of all that went in.
+
+A sampler is linear in the first latent, the model's outputs and the noise that it draws, unless it clips. A few columns
+of random numbers are run along: where the coefficients do not reproduce these, the sampler is not linear.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+from .schedulers import SamplerError, check_linear
+
+PROBES = 16
+"""Number of random columns that check linearity."""
+
+LINEAR_TOLERANCE = 1e-6
+"""Largest difference between the coefficients applied to the probes and the probes' own run, relative to its largest
+magnitude."""
+
+_LOCK = threading.Lock()
+"""Held while names of a scheduler's module are replaced."""
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """A run of C model calls.
+
+    - ``timesteps``: float64 [C]
+    - ``draws``: bool [C], whether the step after call i draws noise
+    - ``inputs``: float64 [C + 1, 1 + 3 C]; row i is what call i receives, row C the final latent. Columns 3 i, 3 i + 1
+      and 3 i + 2 are for what is added to the latent of call i (for i = 0 the unit-variance noise that all starts
+      from, otherwise nothing), the output of call i, and the noise drawn in the step after it.
+    """
+
+    timesteps: np.ndarray
+    draws: np.ndarray
+    inputs: np.ndarray
+
+
+def trace_run(scheduler: Any, prepare: Callable[[Any], None], step_options: dict[str, Any] | None = None) -> Trace:
+    """Run ``scheduler`` after ``prepare``, which calls its ``set_timesteps``, in double precision.
+
+    Args:
+        scheduler: a diffusers scheduler, whose state is overwritten.
+        prepare: sets its timesteps.
+        step_options: more arguments of its ``step``, such as ``eta``; those that it does not take are left out.
+
+    Raises:
+        SamplerError: the scheduler clips or adapts, draws noise in a way that is not known, or does not end in finite
+            numbers.
+        Exception: the scheduler's own error for timesteps that it refuses.
+    """
+    import torch
+
+    check_linear(scheduler)
+    prepare(scheduler)
+    calls = len(scheduler.timesteps)
+    width = 1 + 3 * calls
+    probes = 3 * torch.randn(width, PROBES, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    # Schedulers only look at the number of dimensions: batch, channels, height, width.
+    columns = torch.cat([torch.eye(width, dtype=torch.float64), probes], dim=1).reshape(width, 1, 1, 1, -1)
+    accepted = inspect.signature(scheduler.step).parameters
+    options = {name: value for name, value in (step_options or {}).items() if name in accepted}
+    draws = np.zeros(calls, np.int64)
+    rows = []
+    latent = columns[0] * scheduler.init_noise_sigma
+    for call, timestep in enumerate(scheduler.timesteps):
+        with _stand_ins(scheduler, columns[3 * call + 2]) as drawn:
+            rows.append(scheduler.scale_model_input(latent, timestep))
+            latent = scheduler.step(columns[3 * call + 1], timestep, latent, **options).prev_sample
+        draws[call] = len(drawn)
+        latent = latent + columns[3 * call + 3]
+    rows.append(latent)
+    whole = torch.cat([row.reshape(1, -1).double() for row in rows]).numpy()
+    inputs, probed = whole[:, :width], whole[:, width:]
+    _check(scheduler, draws, inputs, probed, inputs @ probes.numpy())
+    return Trace(scheduler.timesteps.double().numpy(), draws > 0, inputs)
+
+
+def _check(scheduler: Any, draws: np.ndarray, inputs: np.ndarray, probed: np.ndarray, expected: np.ndarray) -> None:
+    name = type(scheduler).__name__
+    if not np.isfinite(inputs).all() or not np.isfinite(probed).all():
+        raise SamplerError(
+            f"{name} divides by zero with these settings and timesteps",
+            'a model whose noise levels end in pure noise (rescale_betas_zero_snr) needs prediction_type="v_prediction"'
+            if scheduler.config.get("rescale_betas_zero_snr")
+            else "choose other steps, or another sampler",
+        )
+    difference = float(np.abs(expected - probed).max())
+    if difference > LINEAR_TOLERANCE * max(1.0, float(np.abs(probed).max())):
+        raise SamplerError(f"{name} is not linear in its inputs (off by {difference:.1e})", "choose another sampler")
+    if draws.max(initial=0) > 1:
+        raise SamplerError(f"{name} draws noise {draws.max()} times in a step", "choose another sampler")
+
+
+class _DoubleTorch:
+    """Stands in for torch in a scheduler's module: what it would round to single precision stays in double."""
+
+    def __init__(self, torch: Any) -> None:
+        self._torch = torch
+        self.float32 = torch.float64
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._torch, name)
+
+
+@contextmanager
+def _stand_ins(scheduler: Any, noise: Any) -> Iterator[list[Sequence[int]]]:
+    """Let ``scheduler`` compute in double precision and draw ``noise``; yields the shapes that it has drawn."""
+    import torch
+
+    drawn: list[Sequence[int]] = []
+
+    def draw(shape: Sequence[int], *_: Any, **__: Any) -> Any:
+        drawn.append(shape)
+        return noise
+
+    module = sys.modules[type(scheduler).__module__]
+    with _LOCK, ExitStack() as replaced:
+        replaced.enter_context(mock.patch.object(module, "torch", _DoubleTorch(torch)))
+        if hasattr(module, "randn_tensor"):
+            replaced.enter_context(mock.patch.object(module, "randn_tensor", draw))
+        yield drawn
