@@ -177,8 +177,8 @@ class FileStream {
   private async readKnown(digests: string[]): Promise<boolean> {
     for (let i = 0; i < this.pieces; i++) {
       throwIfCancelled(this.requests.signal);
-      const kept = await this.store.read(this.file, i, digests[i]);
-      if (kept !== undefined) {
+      const kept = this.piece(i);
+      if (await this.store.read(this.file, i, kept, digests[i])) {
         await this.deliver(kept, i, false);
         continue;
       }
@@ -214,8 +214,8 @@ class FileStream {
     while (digests.length < this.pieces) {
       throwIfCancelled(this.requests.signal);
       const at = digests.length;
-      const piece = await this.store.read(this.file, at);
-      if (piece !== undefined) {
+      const piece = this.piece(at);
+      if (await this.store.read(this.file, at, piece)) {
         kept++;
         await take(piece, false);
         continue;
@@ -246,8 +246,7 @@ class FileStream {
     for await (let chunk of this.download.read(range)) {
       this.count(chunk.byteLength, chunk.byteLength);
       while (chunk.byteLength > 0) {
-        const { from, to } = this.store.pieceRange(this.file, index);
-        const piece = this.buffer(index).subarray(0, to - from);
+        const piece = this.piece(index);
         const part = chunk.subarray(0, piece.byteLength - filled);
         piece.set(part, filled);
         filled += part.byteLength;
@@ -265,14 +264,17 @@ class FileStream {
   private async deliver(piece: Uint8Array<ArrayBuffer>, index: number, isNew: boolean): Promise<void> {
     if (!isNew) this.count(piece.byteLength, 0);
     await this.sink(piece, index * this.store.pieceBytes);
-    if (!isNew) return;
     // At most one piece is being stored, and the next one lies in the other buffer.
     await this.storing;
+    if (!isNew) return;
     this.storing = this.store.write(this.file, index, piece);
   }
 
-  private buffer(index: number): Uint8Array<ArrayBuffer> {
-    return (this.buffers[index % 2] ??= new Uint8Array(Math.min(this.store.pieceBytes, this.file.bytes)));
+  /** The memory for piece `index`, in one of the two buffers. */
+  private piece(index: number): Uint8Array<ArrayBuffer> {
+    const { from, to } = this.store.pieceRange(this.file, index);
+    const buffer = (this.buffers[index % 2] ??= new Uint8Array(Math.min(this.store.pieceBytes, this.file.bytes)));
+    return buffer.subarray(0, to - from);
   }
 
   private count(bytes: number, downloaded: number): void {

@@ -95,22 +95,20 @@ export class PieceStore {
   }
 
   /**
-   * The bytes of piece `index`; undefined where it is missing, has another length, or not the SHA-256 `digest`. A copy
-   * that is wrong is deleted.
+   * Reads piece `index` into `piece`, which is as long as it; false where it is missing, has another length, or not the
+   * SHA-256 `digest`. A copy that is wrong is deleted.
    */
-  async read(file: FileInfo, index: number, digest?: string): Promise<Uint8Array<ArrayBuffer> | undefined> {
+  async read(file: FileInfo, index: number, piece: Uint8Array<ArrayBuffer>, digest?: string): Promise<boolean> {
     const key = this.pieceKey(file, index);
     try {
       const response = await this.match(key);
-      if (response === undefined) return undefined;
-      const data = new Uint8Array(await response.arrayBuffer());
-      const { from, to } = this.pieceRange(file, index);
-      if (data.byteLength === to - from && (digest === undefined || (await sha256(data)) === digest)) return data;
+      if (response === undefined) return false;
+      if ((await readInto(piece, response)) && (digest === undefined || (await sha256(piece)) === digest)) return true;
       await this.delete(key);
     } catch {
       // A piece that cannot be read counts as missing.
     }
-    return undefined;
+    return false;
   }
 
   /** Keeps `data`; where there is no room, sets `refused`. */
@@ -168,6 +166,26 @@ export class PieceStore {
     const keys = Array.from({ length: this.pieceCount(file) }, (_, i) => this.pieceKey(file, i));
     return keys.length > 1 ? [...keys, digestsKey(file)] : keys;
   }
+}
+
+/**
+ * Reads a body into `piece`; false where it is of another length. A new array for each piece would wait for the garbage
+ * collector, which counts few of these bytes: hundreds of MiB of them.
+ */
+async function readInto(piece: Uint8Array<ArrayBuffer>, response: Response): Promise<boolean> {
+  let filled = 0;
+  const reader = response.body?.getReader();
+  if (reader === undefined) return piece.byteLength === 0;
+  try {
+    for (let part = await reader.read(); !part.done; part = await reader.read()) {
+      if (filled + part.value.byteLength > piece.byteLength) return false;
+      piece.set(part.value, filled);
+      filled += part.value.byteLength;
+    }
+  } finally {
+    await reader.cancel().catch(() => undefined);
+  }
+  return filled === piece.byteLength;
 }
 
 function digestsKey(file: FileInfo): string {
