@@ -134,7 +134,7 @@ def build_bundle(request: BuildRequest, store: Reader | None, progress: Progress
     for sampler, table in prepared.tables.items():
         name = f"schedulers/{sampler.value}.bin"
         files[name], runs = pack_table(table)
-        tables[sampler.value] = TableInfo(name, table.label, sampler.class_name, runs)
+        tables[sampler.value] = TableInfo(name, table.label, sampler.class_name, table.noise, runs)
     files[PROVENANCE] = make_provenance(prepared.programs, store).to_json()
     of_programs = _program_files(prepared.programs)
     files |= {name: data for name, (data, _) in of_programs.items()}

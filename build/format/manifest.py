@@ -195,6 +195,8 @@ class TableInfo:
     """The name that people know the sampler by."""
     class_name: Annotated[str, Field(alias="class")]
     """Name of the diffusers class."""
+    noise: Literal["stream", "brownian"]
+    """What rows draw: the next numbers of the seed's stream, or increments of a Brownian motion."""
     runs: dict[Steps, RunInfo]
     """By number of inference steps."""
 

@@ -82,7 +82,7 @@ class Bundle:
                 f"it has: {format_ranges(sorted(table.runs))}",
             )
         run = table.runs[steps]
-        return unpack_run(np.frombuffer(self.read(table.file), "<f4"), run)
+        return unpack_run(np.frombuffer(self.read(table.file), "<f4"), run, table.noise == "brownian")
 
     def programs_of(self, compute: ComputePrecision | None) -> tuple[BundleProgram, ...]:
         """Return the programs with kernels of this precision, all for None; BundleError names what the bundle has."""

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Literal
 
 import numpy as np
 
@@ -28,6 +29,7 @@ class Sampler(str, Enum):
     DPMPP_2S = "dpmpp-2s"
     DPMPP_2M = "dpmpp-2m"
     DPMPP_2M_SDE = "dpmpp-2m-sde"
+    DPMPP_SDE = "dpmpp-sde"
     UNIPC = "unipc"
     DEIS = "deis"
     LCM = "lcm"
@@ -57,6 +59,7 @@ _SAMPLERS = {
     Sampler.DPMPP_2S: ("DPM++ 2S", "DPMSolverSinglestepScheduler"),
     Sampler.DPMPP_2M: ("DPM++ 2M", "DPMSolverMultistepScheduler"),
     Sampler.DPMPP_2M_SDE: ("DPM++ 2M SDE", "DPMSolverMultistepScheduler"),
+    Sampler.DPMPP_SDE: ("DPM++ SDE", "DPMSolverSDEScheduler"),
     Sampler.UNIPC: ("UniPC", "UniPCMultistepScheduler"),
     Sampler.DEIS: ("DEIS", "DEISMultistepScheduler"),
     Sampler.LCM: ("LCM", "LCMScheduler"),
@@ -73,6 +76,9 @@ class SamplerRun:
 
     - ``timesteps``: float32 [C], the UNet's inputs
     - ``draws``: bool [C + 1]: before row i is applied, a latent's worth of standard normal numbers is drawn
+    - ``intervals``: None where all come from the seed's stream. Otherwise float32 [C + 1, 2]: row 0, which draws from
+      the stream, has the ends of a Brownian motion, each other row that draws the two times between which it draws the
+      increment, the later one first
     - ``rows``: float32 [C + 1, S, 2 + S]: row i gives the states of call i from the numbers drawn last, the output of
       call i - 1 and the states of call i - 1. State 0 is what call i receives, and after row C the final latent.
     """
@@ -80,6 +86,7 @@ class SamplerRun:
     timesteps: np.ndarray
     draws: np.ndarray
     rows: np.ndarray
+    intervals: np.ndarray | None = None
 
     @property
     def calls(self) -> int:
@@ -100,6 +107,11 @@ class SamplerTable:
     label: str
     runs: dict[int, SamplerRun] = field(default_factory=dict)
     refused: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def noise(self) -> Literal["stream", "brownian"]:
+        """What its rows draw."""
+        return "stream" if all(run.intervals is None for run in self.runs.values()) else "brownian"
 
 
 def find_sampler(name: str) -> Sampler:
@@ -123,25 +135,28 @@ def pack_table(table: SamplerTable) -> tuple[bytes, dict[int, RunInfo]]:
     parts, places, position = [], {}, 0
     for steps, run in sorted(table.runs.items()):
         places[steps] = RunInfo(position, run.calls, run.states)
-        heads = np.stack([np.append(run.timesteps, 0), run.draws], axis=1)
-        parts.append(np.concatenate([heads, run.rows.reshape(run.calls + 1, -1)], axis=1).reshape(-1))
+        columns = [np.stack([np.append(run.timesteps, 0), run.draws], axis=1)]
+        columns += [] if run.intervals is None else [run.intervals]
+        parts.append(np.concatenate([*columns, run.rows.reshape(run.calls + 1, -1)], axis=1).reshape(-1))
         position += parts[-1].size
     return np.concatenate(parts).astype("<f4").tobytes(), places
 
 
-def unpack_run(data: np.ndarray, info: RunInfo) -> SamplerRun:
-    """Return the run at ``info`` of a table file's float32 elements.
+def unpack_run(data: np.ndarray, info: RunInfo, brownian: bool = False) -> SamplerRun:
+    """Return the run at ``info`` of a table file's float32 elements; ``brownian`` as `TableInfo.noise` says.
 
     Raises:
         BundleError: the file ends before the run does.
     """
-    width = 2 + info.states * (info.states + 2)
+    head = 4 if brownian else 2
+    width = head + info.states * (info.states + 2)
     end = info.offset + (info.calls + 1) * width
     if end > data.size:
         raise BundleError(f"a scheduler table has {data.size} numbers where {end} are needed", "build it again")
     rows = data[info.offset : end].astype(np.float32).reshape(info.calls + 1, width)
-    coefficients = np.ascontiguousarray(rows[:, 2:]).reshape(-1, info.states, info.states + 2)
-    return SamplerRun(np.ascontiguousarray(rows[:-1, 0]), rows[:, 1] != 0, coefficients)
+    coefficients = np.ascontiguousarray(rows[:, head:]).reshape(-1, info.states, info.states + 2)
+    intervals = rows[:, 2:4] if brownian else None
+    return SamplerRun(np.ascontiguousarray(rows[:-1, 0]), rows[:, 1] != 0, coefficients, intervals)
 
 
 def format_ranges(numbers: Sequence[int]) -> str:

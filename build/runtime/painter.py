@@ -21,7 +21,7 @@ from ..format.sampler_tables import Sampler, SamplerRun, find_sampler
 from ..format.tokenizer import load_tokenizer, token_ids
 from .driver_warnings import driver_warnings
 from .program_selection import find_precision, select_program
-from .sampling import named_run
+from .sampling import named_run, noise_seed_of
 from .torch_noise import seeded_noise
 from .webgpu_runtime import RunTiming, WebGpuRuntime
 
@@ -153,7 +153,8 @@ class Painter:
             DeviceError: the GPU fails.
         """
         image, settings = self._bundle.manifest.image, self._settings
-        noise = seeded_noise(seed, int(settings.run.draws.sum()), image.latent).repeat(image.batch, axis=1)
+        noise_seed = noise_seed_of(self._bundle.manifest.schedulers.config)
+        noise = seeded_noise(settings.run, seed, image.latent, noise_seed).repeat(image.batch, axis=1)
         texts = [self._ids(prompt)] * image.batch
         if image.guidance:
             texts = [self._ids(settings.negative_prompt)] * image.batch + texts

@@ -19,8 +19,8 @@ from ..format.tokenizer import load_tokenizer, token_ids
 from ..samplers.schedulers import check_linear, own_sampler
 from .driver_warnings import driver_warnings
 from .program_selection import find_precision, select_program
-from .sampling import bundle_scheduler, named_run, scheduler_run
-from .torch_noise import generated_noise
+from .sampling import bundle_scheduler, named_run, noise_seed_of, scheduler_run
+from .torch_noise import run_noise
 from .webgpu_runtime import RunStopped, WebGpuRuntime
 
 if TYPE_CHECKING:
@@ -198,9 +198,9 @@ class StableDiffusionPipeline:
         count = len(texts)
         guidance = self._guidance(guidance_scale)
         run = self._run(num_inference_steps, timesteps, sigmas, eta)
-        start = [] if latents is None else [_given(latents, count, image.latent)]
-        rest = range(int(run.draws.sum()) - len(start))
-        noise = np.stack([*start, *(generated_noise(generator, count, image.latent) for _ in rest)])
+        start = None if latents is None else _given(latents, count, image.latent)
+        config = self._bundle.manifest.schedulers.config if self._scheduler is None else self._scheduler.config
+        noise = run_noise(run, generator, count, image.latent, noise_seed_of(config), start)
 
         batches = range(0, count, image.batch)
         parts = []

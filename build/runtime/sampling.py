@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...support.errors import UsageError
@@ -17,6 +17,12 @@ def bundle_scheduler(bundle: Bundle, sampler: Sampler) -> Any:
     """Return ``sampler``'s diffusers scheduler with the settings of the bundle's model."""
     base = model_scheduler(bundle.manifest.schedulers.config)
     return base if own_sampler(base) is sampler else sampler_scheduler(base, sampler)
+
+
+def noise_seed_of(config: Mapping[str, Any]) -> int | None:
+    """Return the seed of a Brownian motion that a scheduler's configuration names; None for the picture's own."""
+    seed = config.get("noise_sampler_seed")
+    return seed if isinstance(seed, int) else None
 
 
 def named_run(bundle: Bundle, sampler: Sampler, steps: int) -> SamplerRun:

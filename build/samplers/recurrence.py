@@ -46,7 +46,7 @@ def find_recurrence(trace: Trace) -> SamplerRun:
     if not np.abs(_unrolled(rows, calls) - _without_additions(inputs)).max() <= _TOLERANCE * largest:
         raise SamplerError("the sampler remembers more than can be followed", "choose another one")
     draws = np.append(True, trace.draws)
-    return SamplerRun(trace.timesteps.astype(np.float32), draws, rows.astype(np.float32))
+    return SamplerRun(trace.timesteps.astype(np.float32), draws, rows.astype(np.float32), trace.intervals)
 
 
 def _states(inputs: np.ndarray, call: int, tolerance: float) -> np.ndarray:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -39,11 +39,13 @@ class Trace:
     - ``inputs``: float64 [C + 1, 1 + 3 C]; row i is what call i receives, row C the final latent. Columns 3 i, 3 i + 1
       and 3 i + 2 are for what is added to the latent of call i (for i = 0 the unit-variance noise that all starts
       from, otherwise nothing), the output of call i, and the noise drawn in the step after it.
+    - ``intervals``: as `SamplerRun.intervals`
     """
 
     timesteps: np.ndarray
     draws: np.ndarray
     inputs: np.ndarray
+    intervals: np.ndarray | None
 
 
 def trace_run(scheduler: Any, prepare: Callable[[Any], None], step_options: dict[str, Any] | None = None) -> Trace:
@@ -71,19 +73,24 @@ def trace_run(scheduler: Any, prepare: Callable[[Any], None], step_options: dict
     accepted = inspect.signature(scheduler.step).parameters
     options = {name: value for name, value in (step_options or {}).items() if name in accepted}
     draws = np.zeros(calls, np.int64)
+    intervals = np.zeros((calls + 1, 2), np.float32)
+    noise = _Noise()
     rows = []
     latent = columns[0] * scheduler.init_noise_sigma
     for call, timestep in enumerate(scheduler.timesteps):
-        with _stand_ins(scheduler, columns[3 * call + 2]) as drawn:
+        noise.prepare(columns[3 * call + 2])
+        with noise.within(scheduler):
             rows.append(scheduler.scale_model_input(latent, timestep))
             latent = scheduler.step(columns[3 * call + 1], timestep, latent, **options).prev_sample
-        draws[call] = len(drawn)
+        draws[call] = noise.draws
+        intervals[call + 1] = noise.interval
         latent = latent + columns[3 * call + 3]
     rows.append(latent)
     whole = torch.cat([row.reshape(1, -1).double() for row in rows]).numpy()
     inputs, probed = whole[:, :width], whole[:, width:]
     _check(scheduler, draws, inputs, probed, inputs @ probes.numpy())
-    return Trace(scheduler.timesteps.double().numpy(), draws > 0, inputs)
+    intervals[0] = noise.ends or 0
+    return Trace(scheduler.timesteps.double().numpy(), draws > 0, inputs, intervals if noise.ends else None)
 
 
 def _check(scheduler: Any, draws: np.ndarray, inputs: np.ndarray, probed: np.ndarray, expected: np.ndarray) -> None:
@@ -113,20 +120,50 @@ class _DoubleTorch:
         return getattr(self._torch, name)
 
 
-@contextmanager
-def _stand_ins(scheduler: Any, noise: Any) -> Iterator[list[Sequence[int]]]:
-    """Let ``scheduler`` compute in double precision and draw ``noise``; yields the shapes that it has drawn."""
-    import torch
+class _Noise:
+    """What a scheduler draws from: hands out ``next``, and keeps how often, and between which times of a motion.
 
-    drawn: list[Sequence[int]] = []
+    ``ends`` are those of the motion.
+    """
 
-    def draw(shape: Sequence[int], *_: Any, **__: Any) -> Any:
-        drawn.append(shape)
-        return noise
+    def __init__(self) -> None:
+        self.next: Any = None
+        self.draws = 0
+        self.interval = (0.0, 0.0)
+        self.ends: tuple[float, float] | None = None
 
-    module = sys.modules[type(scheduler).__module__]
-    with _LOCK, ExitStack() as replaced:
-        replaced.enter_context(mock.patch.object(module, "torch", _DoubleTorch(torch)))
-        if hasattr(module, "randn_tensor"):
-            replaced.enter_context(mock.patch.object(module, "randn_tensor", draw))
-        yield drawn
+    def prepare(self, values: Any) -> None:
+        """Hand out ``values`` in the next step."""
+        self.next, self.draws, self.interval = values, 0, (0.0, 0.0)
+
+    def draw(self, *_: Any, **__: Any) -> Any:
+        """Stand in for diffusers' ``randn_tensor``."""
+        self.draws += 1
+        return self.next
+
+    def sampler(self, _sample: Any, sigma_min: float, sigma_max: float, *_: Any, **__: Any) -> Callable[..., Any]:
+        """Stand in for diffusers' ``BrownianTreeNoiseSampler``, whose increments are scaled to unit variance."""
+        self.ends = (sigma_max, sigma_min)
+
+        def draw(sigma: Any, sigma_next: Any) -> Any:
+            self.interval = (float(sigma), float(sigma_next))
+            return self.draw()
+
+        return draw
+
+    @contextmanager
+    def within(self, scheduler: Any) -> Iterator[None]:
+        """Let ``scheduler`` draw from here, and compute in double precision."""
+        import torch
+
+        module = sys.modules[type(scheduler).__module__]
+        stand_ins = {
+            "torch": _DoubleTorch(torch),
+            "randn_tensor": self.draw,
+            "BrownianTreeNoiseSampler": self.sampler,
+        }
+        with _LOCK, ExitStack() as replaced:
+            for name, stand_in in stand_ins.items():
+                if hasattr(module, name):
+                    replaced.enter_context(mock.patch.object(module, name, stand_in))
+            yield

@@ -25,6 +25,7 @@ CASES = [
     {"prompt": "a red fox", "scheduler": "euler-a", "steps": 5, "seed": 2**31 + 1},
     {"prompt": "boats", "negative": "fog", "scheduler": "dpmpp-2m-sde", "steps": 4, "seed": 5},
     {"prompt": "boats", "scheduler": "dpm2-a", "steps": 3, "seed": 6},
+    {"prompt": "boats", "scheduler": "dpmpp-sde", "steps": 3, "seed": 2**34 + 7},
     {"prompt": "snow", "scheduler": "unipc", "steps": 6, "seed": 8},
     {"prompt": "snow", "scheduler": "lms", "steps": 6, "seed": 8},
     {"prompt": "a mill", "scheduler": "lcm", "steps": 4, "guidance": 1.0, "seed": 9},

@@ -68,7 +68,7 @@ def drawn(bundle: SyntheticBundle, device: Device, program: BundleProgram) -> np
     texts = [bundle.token_ids(text) for text in ("", "boats")]
     with WebGpuRuntime(opened, device, program=program) as runtime:
         run = unpack_run(data, table.runs[2])
-        runtime.draw(texts, seeded_noise(3, 1, opened.manifest.image.latent), run, 7.5)
+        runtime.draw(texts, seeded_noise(run, 3, opened.manifest.image.latent), run, 7.5)
         return runtime.pixels().astype(int)
 
 

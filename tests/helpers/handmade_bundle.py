@@ -163,7 +163,11 @@ def write_bundle(folder: Path, *, guidance: bool = True, limits: dict[str, int] 
         schedulers=SchedulersInfo(
             "euler",
             {"_class_name": "EulerDiscreteScheduler"},
-            {"euler": TableInfo("schedulers/euler.bin", "Euler", "EulerDiscreteScheduler", {3: RunInfo(2, 3, STATES)})},
+            {
+                "euler": TableInfo(
+                    "schedulers/euler.bin", "Euler", "EulerDiscreteScheduler", "stream", {3: RunInfo(2, 3, STATES)}
+                )
+            },
         ),
         files={name: FileInfo(len(data), hashlib.sha256(data).hexdigest()) for name, data in files.items()},
     )

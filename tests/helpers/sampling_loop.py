@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from wgtune.build.format.sampler_tables import SamplerRun
+from wgtune.build.runtime.torch_noise import run_noise
 
 SHAPE = (1, 4, 6, 6)
 
@@ -25,6 +26,9 @@ SD15: dict[str, Any] = {
     "steps_offset": 1,
 }
 """The scheduler's configuration of Stable Diffusion 1.5."""
+
+NOISE_SEED = 2**40 + 5
+"""Seed of the Brownian motion that one of the samplers draws from."""
 
 
 def model(latent: torch.Tensor, call: int) -> torch.Tensor:
@@ -56,12 +60,12 @@ def diffusers_run(
 
 def recurrence_run(run: SamplerRun) -> list[np.ndarray]:
     """The same by the recurrence, in float32."""
-    generator = torch.Generator().manual_seed(1)
+    noise = iter(run_noise(run, torch.Generator().manual_seed(1), SHAPE[0], SHAPE[1:], NOISE_SEED))
     slots = np.full((2 + run.states, *SHAPE), np.nan, np.float32)
     seen = []
     for row in range(run.calls + 1):
         if run.draws[row]:
-            slots[0] = torch.randn(SHAPE, generator=generator).numpy()
+            slots[0] = next(noise)
         if row:
             slots[1] = model(torch.from_numpy(seen[-1]), row - 1).numpy()
         used = np.where(np.isnan(slots), 0, slots) if row == 0 else slots

@@ -265,6 +265,7 @@ def make_bundle(
             "file": f"schedulers/{name}.bin",
             "label": name.capitalize(),
             "class": f"{name.capitalize()}DiscreteScheduler",
+            "noise": "stream",
             "runs": writer.runs[name],
         }
         for name in ("plain", "mixed")

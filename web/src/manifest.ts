@@ -40,6 +40,7 @@ export const FORMAT = 2;
 const MOST_STATES = 8;
 
 const PRECISIONS: readonly ComputePrecision[] = ["f32", "f16"];
+const NOISES: readonly TableInfo["noise"][] = ["stream", "brownian"];
 const WEIGHTS: readonly WeightPrecision[] = ["f32", "f16", "q8", "q4"];
 
 /** Reads manifest.json; throws a WgtuneError of kind `format` that names what is wrong. */
@@ -198,6 +199,7 @@ function parseTable(value: unknown, where: string): TableInfo {
     file: string(table["file"], `${where}.file`),
     label: string(table["label"], `${where}.label`),
     class: string(table["class"], `${where}.class`),
+    noise: oneOf(table["noise"], NOISES, `${where}.noise`),
     runs: entries(table["runs"], `${where}.runs`, (item, at, steps) => {
       if (!/^[1-9][0-9]{0,8}$/.test(steps)) throw wrong(at, "a number of steps in decimal");
       const run = object(item, at);

@@ -15,7 +15,7 @@ import { Executor } from "./executor";
 import { chooseProgram, openGpu, requestAdapter, type Gpu } from "./gpu";
 import { BundleFiles, fetchManifest } from "./loading/loader";
 import { nearestSteps, schedulersOf, type ComputePrecision, type Manifest, type ProgramInfo } from "./manifest";
-import { TorchNoise } from "./noise";
+import { PictureNoise } from "./picture_noise";
 import { memoryBytes, parsePlan, type Plan, type StageName } from "./plan";
 import { SchedulerRun } from "./scheduler";
 import { PromptTokenizer, type Tokens } from "./tokenizer";
@@ -173,7 +173,8 @@ export class Pipeline implements TextToImage {
 
     const droppedTokens = await this.embed([...negatives, ...positives], () => stage("text", ["clip"]));
     const text = elapsed();
-    const noise = new TorchNoise(seed);
+    const { config } = this.manifest.schedulers;
+    const noise = new PictureNoise(run, seed, config["noise_sampler_seed"], image.batch * product(image.latent));
     for (let call = 0; call < run.calls; call++) {
       this.setStep(run, call, noise, guidance);
       this.gpu.executor.write("timestep", run.timestep(call));
@@ -208,9 +209,9 @@ export class Pipeline implements TextToImage {
   }
 
   /** Writes what `schedule` needs for row `call`: the noise in slot 0 of `state`, where some is drawn, and the coefficients. */
-  private setStep(run: SchedulerRun, call: number, noise: TorchNoise, guidance: number): void {
-    const { batch, latent } = this.manifest.image;
-    if (run.draws(call)) this.gpu.executor.write("state", noise.normal(batch * latent[0] * latent[1] * latent[2]));
+  private setStep(run: SchedulerRun, call: number, noise: PictureNoise, guidance: number): void {
+    const drawn = noise.draw(call);
+    if (drawn !== undefined) this.gpu.executor.write("state", drawn);
     this.gpu.executor.write("coefficients", run.row(call));
     const words = new DataView(new ArrayBuffer(16));
     words.setUint32(0, run.states, true);
@@ -237,7 +238,7 @@ export class Pipeline implements TextToImage {
         `It has ${this.schedulers.get(name)!.join(", ")}.`,
       );
     }
-    return new SchedulerRun(this.bundle.tables.get(name)!, run, name);
+    return new SchedulerRun(this.bundle.tables.get(name)!, run, name, table);
   }
 
   private texts(given: string | string[], what: string): string[] {
@@ -304,6 +305,10 @@ function checkedSeed(seed: number): number {
     throw new WgtuneError("usage", `The seed ${seed} is not a whole number from 0 to ${Number.MAX_SAFE_INTEGER}.`);
   }
   return seed;
+}
+
+function product(sizes: number[]): number {
+  return sizes.reduce((whole, size) => whole * size, 1);
 }
 
 function finite(guidance: number): number {

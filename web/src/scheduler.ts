@@ -1,10 +1,10 @@
 /** A sampler's recurrence for one number of steps (docs/bundle.md, "Scheduler tables"). */
 
 import { WgtuneError } from "./errors";
-import type { RunInfo } from "./manifest";
+import type { RunInfo, TableInfo } from "./manifest";
 
-/** Numbers before a row's coefficients: the timestep, and whether noise is drawn. */
-const HEAD = 2;
+/** What a row draws: nothing, the next numbers of the seed's stream, or a Brownian motion's increment between two times. */
+export type Draw = undefined | "stream" | { later: number; earlier: number };
 
 export class SchedulerRun {
   /** Number of UNet calls, C. */
@@ -13,11 +13,14 @@ export class SchedulerRun {
   readonly states: number;
   private readonly table: Float32Array<ArrayBuffer>;
   private readonly width: number;
+  /** Numbers before a row's coefficients: the timestep, whether noise is drawn, and the times of a Brownian motion. */
+  private readonly head: number;
 
-  /** `file` holds the table file's bytes; throws where it is too short for `run`. */
-  constructor(file: Uint8Array<ArrayBuffer>, run: RunInfo, name: string) {
+  /** `file` holds the bytes of the file of `table`; throws where it is too short for `run`. */
+  constructor(file: Uint8Array<ArrayBuffer>, run: RunInfo, name: string, { noise }: Pick<TableInfo, "noise">) {
     const { offset, calls, states } = run;
-    this.width = HEAD + states * (states + 2);
+    this.head = noise === "brownian" ? 4 : 2;
+    this.width = this.head + states * (states + 2);
     const end = offset + (calls + 1) * this.width;
     if (end * 4 > file.byteLength) {
       throw new WgtuneError("format", `The scheduler table ${name} is shorter than its runs.`);
@@ -33,14 +36,22 @@ export class SchedulerRun {
     return this.part(call, 0, 1);
   }
 
-  /** Whether noise is drawn before row `call` is applied. */
-  draws(call: number): boolean {
-    return this.part(call, 1, HEAD)[0] !== 0;
+  /** What is drawn before row `call` is applied. */
+  draw(call: number): Draw {
+    const [draws, later, earlier] = this.part(call, 1, this.head);
+    if (draws === 0) return undefined;
+    return call === 0 || later === undefined ? "stream" : { later, earlier: earlier! };
+  }
+
+  /** The ends of the Brownian motion; undefined where there is none. */
+  get motion(): { start: number; end: number } | undefined {
+    const [, end, start] = this.part(0, 1, this.head);
+    return end === undefined ? undefined : { start: start!, end };
   }
 
   /** The S × (2 + S) coefficients of row `call`, which makes what call `call` receives; row C makes the final latent. */
   row(call: number): Float32Array<ArrayBuffer> {
-    return this.part(call, HEAD, this.width);
+    return this.part(call, this.head, this.width);
   }
 
   private part(row: number, from: number, to: number): Float32Array<ArrayBuffer> {

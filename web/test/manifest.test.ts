@@ -39,6 +39,7 @@ function manifest(): any {
           file: "schedulers/ddim.bin",
           label: "DDIM",
           class: "DDIMScheduler",
+          noise: "stream",
           runs: { "20": { offset: 9, calls: 20, states: 1 } },
         },
       },

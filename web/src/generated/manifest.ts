@@ -219,6 +219,10 @@ export interface TableInfo {
    */
   class: string;
   /**
+   * What rows draw: the next numbers of the seed's stream, or increments of a Brownian motion.
+   */
+  noise: "stream" | "brownian";
+  /**
    * By number of inference steps.
    */
   runs: {

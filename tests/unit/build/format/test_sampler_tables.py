@@ -17,10 +17,11 @@ from wgtune.build.format.sampler_tables import (
 from wgtune.support.errors import BundleError
 
 
-def made_run(calls: int, states: int) -> SamplerRun:
+def made_run(calls: int, states: int, brownian: bool = False) -> SamplerRun:
     random = np.random.default_rng(calls)
+    intervals = random.standard_normal((calls + 1, 2)).astype(np.float32) if brownian else None
     rows = random.standard_normal((calls + 1, states, 2 + states)).astype(np.float32)
-    return SamplerRun(np.linspace(999, 1, calls, dtype=np.float32), random.random(calls + 1) < 0.5, rows)
+    return SamplerRun(np.linspace(999, 1, calls, dtype=np.float32), random.random(calls + 1) < 0.5, rows, intervals)
 
 
 def test_tables_survive_their_file() -> None:
@@ -34,6 +35,17 @@ def test_tables_survive_their_file() -> None:
         assert np.array_equal(again.draws, run.draws) and again.draws.dtype == bool
     with pytest.raises(BundleError, match="numbers"):
         unpack_run(numbers, RunInfo(places[7].offset, 8, 2))
+
+
+def test_a_table_may_have_the_times_of_a_motion() -> None:
+    runs = {1: made_run(1, 2, True), 2: made_run(3, 2, True)}
+    table = SamplerTable(Sampler.DPMPP_SDE, "DPM++ SDE", runs)
+    assert table.noise == "brownian"
+    data, places = pack_table(table)
+    for steps, run in runs.items():
+        again = unpack_run(np.frombuffer(data, "<f4"), places[steps], brownian=True)
+        assert again.intervals is not None and np.array_equal(again.intervals, run.intervals)
+        assert np.array_equal(again.rows, run.rows) and np.array_equal(again.draws, run.draws)
 
 
 def test_samplers_are_found_by_name_label_and_class() -> None:
