@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..build.format.reader import Bundle
-from ..build.format.sampler_tables import Sampler, find_sampler
+from ..build.format.sampler_tables import USUAL_SAMPLERS, find_sampler
 from ..database.queries.layers import open_layers
 from ..database.schema.records import DeviceInfo
 from ..devices.device import Device
@@ -67,7 +67,8 @@ def build(
         list[str] | None,
         typer.Option(
             "--scheduler",
-            help=f"Only this sampler; may be repeated; by default all: {', '.join(s.value for s in Sampler)}.",
+            help=f"Only this sampler; may be repeated; by default {', '.join(s.value for s in USUAL_SAMPLERS)}. "
+            "A name may end in -karras, -exponential or -beta.",
         ),
     ] = None,
     max_steps: Annotated[
@@ -123,7 +124,7 @@ def build(
             options=capture_options(width, height, batch, guidance, weights, attention, tier),
             compute=compute.precisions,
             tier=find_tier(tier),
-            samplers=tuple(map(find_sampler, scheduler)) if scheduler else tuple(Sampler),
+            samplers=tuple(map(find_sampler, scheduler)) if scheduler else USUAL_SAMPLERS,
             max_steps=max_steps,
             steps=steps,
             page=page,

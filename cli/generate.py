@@ -47,7 +47,10 @@ def generate(
     guidance: Annotated[float, typer.Option(help="Guidance scale; 1 means none.")] = 7.5,
     scheduler: Annotated[
         str | None,
-        typer.Option(help=f"{', '.join(s.value for s in Sampler)}, or a class of diffusers; by default the model's."),
+        typer.Option(
+            help=f"{', '.join(s.value for s in Sampler)}, or a class of diffusers; by default the model's. A name may "
+            "end in -karras, -exponential or -beta."
+        ),
     ] = None,
     compute: ProgramOption = None,
     device: DevicesOption = None,

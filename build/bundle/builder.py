@@ -30,7 +30,7 @@ from ..format.manifest import (
     SchedulersInfo,
     TableInfo,
 )
-from ..format.sampler_tables import Sampler, SamplerTable, pack_table
+from ..format.sampler_tables import USUAL_SAMPLERS, AnySampler, SamplerTable, pack_table
 from ..samplers.tables import make_tables
 from .assembly import ShaderFiles, find_pipeline_tensors
 from .atomic_folder import check_target, replace_folder
@@ -72,7 +72,7 @@ class BuildRequest:
     options: CaptureOptions = field(default_factory=CaptureOptions)
     compute: tuple[ComputePrecision, ...] = ()
     tier: Tier = field(default_factory=lambda: find_tier("default"))
-    samplers: tuple[Sampler, ...] = tuple(Sampler)
+    samplers: tuple[AnySampler, ...] = USUAL_SAMPLERS
     max_steps: int = 50
     steps: int = 20
     page: bool = True
@@ -172,8 +172,8 @@ class _Prepared:
 
     captures: list[Capture]
     image: ImageInfo
-    default: Sampler
-    tables: dict[Sampler, SamplerTable]
+    default: AnySampler
+    tables: dict[AnySampler, SamplerTable]
     stored: list[StoredTensors]
     layout: ShardLayout
     programs: list[PlannedProgram]

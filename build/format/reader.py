@@ -14,7 +14,7 @@ from ...support.enums import ComputePrecision
 from ...support.errors import BundleError
 from .manifest import MANIFEST, TOKENIZER, Manifest, ProgramInfo
 from .plan import Plan
-from .sampler_tables import Sampler, SamplerRun, find_sampler, format_ranges, unpack_run
+from .sampler_tables import AnySampler, SamplerRun, find_sampler, format_ranges, unpack_run
 
 CHUNK = 16 << 20
 """Bytes that are read and hashed at a time."""
@@ -70,7 +70,7 @@ class Bundle:
         if digest.hexdigest() != self.manifest.files[name].sha256:
             raise _damaged(self.folder, name, "has the wrong SHA-256")
 
-    def run(self, sampler: Sampler, steps: int) -> SamplerRun:
+    def run(self, sampler: AnySampler, steps: int) -> SamplerRun:
         """Return the table of ``sampler`` for ``steps`` inference steps; BundleError lists what the bundle offers."""
         table = self.manifest.schedulers.tables.get(sampler.value)
         if table is None:
@@ -96,7 +96,7 @@ class Bundle:
         return found
 
     @property
-    def default_sampler(self) -> Sampler:
+    def default_sampler(self) -> AnySampler:
         """The sampler of the model's own scheduler."""
         return find_sampler(self.manifest.schedulers.default)
 

@@ -32,6 +32,7 @@ class Sampler(str, Enum):
     DPMPP_SDE = "dpmpp-sde"
     UNIPC = "unipc"
     DEIS = "deis"
+    SA_SOLVER = "sa-solver"
     LCM = "lcm"
     TCD = "tcd"
 
@@ -62,12 +63,65 @@ _SAMPLERS = {
     Sampler.DPMPP_SDE: ("DPM++ SDE", "DPMSolverSDEScheduler"),
     Sampler.UNIPC: ("UniPC", "UniPCMultistepScheduler"),
     Sampler.DEIS: ("DEIS", "DEISMultistepScheduler"),
+    Sampler.SA_SOLVER: ("SA-Solver", "SASolverScheduler"),
     Sampler.LCM: ("LCM", "LCMScheduler"),
     Sampler.TCD: ("TCD", "TCDScheduler"),
 }
 """Each sampler's label and diffusers class."""
 
 _OTHER_NAMES = {"dpmsolver": Sampler.DPMPP_2M, "plms": Sampler.PNDM}
+
+
+class NoiseLevels(str, Enum):
+    """How a sampler may space its noise levels, other than by the model's training steps."""
+
+    KARRAS = "karras"
+    EXPONENTIAL = "exponential"
+    BETA = "beta"
+
+    @property
+    def label(self) -> str:
+        """The word that labels end in."""
+        return "Karras" if self is NoiseLevels.KARRAS else self.value
+
+    @property
+    def setting(self) -> str:
+        """Name of the setting in diffusers' configurations."""
+        return f"use_{self.value}_sigmas"
+
+
+@dataclass(frozen=True)
+class SamplerVariant:
+    """A sampler with noise levels of its own, whatever the model's configuration says of them."""
+
+    sampler: Sampler
+    levels: NoiseLevels
+
+    @property
+    def value(self) -> str:
+        """The name in manifests and on the command line."""
+        return f"{self.sampler.value}-{self.levels.value}"
+
+    @property
+    def label(self) -> str:
+        """The name that people know it by."""
+        return f"{self.sampler.label} {self.levels.label}"
+
+    @property
+    def class_name(self) -> str:
+        """Name of the diffusers class."""
+        return self.sampler.class_name
+
+
+AnySampler = Sampler | SamplerVariant
+
+_OFTEN_KARRAS = (Sampler.DPMPP_2M, Sampler.DPMPP_2M_SDE, Sampler.DPMPP_SDE)
+
+USUAL_SAMPLERS: tuple[AnySampler, ...] = (
+    *Sampler,
+    *(SamplerVariant(sampler, NoiseLevels.KARRAS) for sampler in _OFTEN_KARRAS),
+)
+"""The samplers of a bundle where none are chosen: all, and those with Karras' noise levels that people choose most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +157,7 @@ class SamplerRun:
 class SamplerTable:
     """All runs of one sampler, by number of inference steps; ``refused`` says why a number of steps has none."""
 
-    sampler: Sampler
+    sampler: AnySampler
     label: str
     runs: dict[int, SamplerRun] = field(default_factory=dict)
     refused: dict[int, str] = field(default_factory=dict)
@@ -114,20 +168,33 @@ class SamplerTable:
         return "stream" if all(run.intervals is None for run in self.runs.values()) else "brownian"
 
 
-def find_sampler(name: str) -> Sampler:
+def find_sampler(name: str) -> AnySampler:
     """Return the sampler with this name, label or diffusers class name; BundleError lists the known ones.
 
-    Spelling is free: ``DPM++ 2M``, ``dpmpp_2m`` and ``dpmpp-2m`` are one.
+    A name may end in ``-karras``, ``-exponential`` or ``-beta``. Spelling is free: ``DPM++ 2M Karras``,
+    ``dpmpp_2m_karras`` and ``dpmpp-2m-karras`` are one.
     """
     plain = re.sub(r"[\s_]+", "-", name.strip().lower().replace("++", "pp")).removeprefix("k-")
     plain = plain.replace("dpm-2", "dpm2").replace("-ancestral", "-a")
+    for levels in NoiseLevels:
+        if plain.endswith(f"-{levels.value}"):
+            found = find_sampler(plain.removesuffix(f"-{levels.value}"))
+            if isinstance(found, Sampler):
+                return SamplerVariant(found, levels)
     for sampler in Sampler:
         if plain == sampler.value or name == sampler.class_name:
             return sampler
     if plain in _OTHER_NAMES:
         return _OTHER_NAMES[plain]
     known = ", ".join(s.value for s in Sampler)
-    raise BundleError(f"there is no sampler {name!r}", f"known samplers: {known}")
+    raise BundleError(
+        f"there is no sampler {name!r}", f"known samplers: {known}; some also with -karras behind the name"
+    )
+
+
+def class_sampler(class_name: str) -> Sampler | None:
+    """Return the first sampler of a diffusers class; None where there is none."""
+    return next((sampler for sampler in Sampler if sampler.class_name == class_name), None)
 
 
 def pack_table(table: SamplerTable) -> tuple[bytes, dict[int, RunInfo]]:
@@ -172,9 +239,14 @@ def format_ranges(numbers: Sequence[int]) -> str:
 
 __all__ = [
     "MOST_STATES",
+    "USUAL_SAMPLERS",
+    "AnySampler",
+    "NoiseLevels",
     "Sampler",
     "SamplerRun",
     "SamplerTable",
+    "SamplerVariant",
+    "class_sampler",
     "find_sampler",
     "format_ranges",
     "pack_table",

@@ -17,7 +17,7 @@ from ...support.enums import ComputePrecision
 from ...support.errors import UsageError
 from ..format.manifest import TOKENIZER
 from ..format.reader import Bundle
-from ..format.sampler_tables import Sampler, SamplerRun, find_sampler
+from ..format.sampler_tables import AnySampler, SamplerRun, find_sampler
 from ..format.tokenizer import load_tokenizer, token_ids
 from .driver_warnings import driver_warnings
 from .program_selection import find_precision, select_program
@@ -73,7 +73,7 @@ class ResolvedOptions:
     """`GenerateOptions` resolved for one bundle; ``guidance`` is 1 for none."""
 
     negative_prompt: str
-    sampler: Sampler
+    sampler: AnySampler
     steps: int
     run: SamplerRun
     guidance: float

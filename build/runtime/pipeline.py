@@ -112,7 +112,7 @@ class StableDiffusionPipeline:
 
     @property
     def scheduler(self) -> Any:
-        """The diffusers scheduler that draws. Set it to another one with any settings, or to the name of a sampler.
+        """The diffusers scheduler that draws. Set it to another one with any settings, or to a name: "DPM++ 2M Karras".
 
         By name a sampler has the settings of the bundle's model and never clips. Setting raises BundleError for a
         scheduler that no bundle can follow.

@@ -8,12 +8,12 @@ from typing import Any
 
 from ...support.errors import UsageError
 from ..format.reader import Bundle
-from ..format.sampler_tables import Sampler, SamplerRun
+from ..format.sampler_tables import AnySampler, SamplerRun
 from ..samplers.schedulers import model_scheduler, own_sampler, sampler_scheduler
 from ..samplers.tables import sampler_run
 
 
-def bundle_scheduler(bundle: Bundle, sampler: Sampler) -> Any:
+def bundle_scheduler(bundle: Bundle, sampler: AnySampler) -> Any:
     """Return ``sampler``'s diffusers scheduler with the settings of the bundle's model."""
     base = model_scheduler(bundle.manifest.schedulers.config)
     return base if own_sampler(base) is sampler else sampler_scheduler(base, sampler)
@@ -25,7 +25,7 @@ def noise_seed_of(config: Mapping[str, Any]) -> int | None:
     return seed if isinstance(seed, int) else None
 
 
-def named_run(bundle: Bundle, sampler: Sampler, steps: int) -> SamplerRun:
+def named_run(bundle: Bundle, sampler: AnySampler, steps: int) -> SamplerRun:
     """Return ``sampler``'s run of ``steps`` inference steps: the bundle's, or one that is computed now.
 
     Raises:

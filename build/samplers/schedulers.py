@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...support.errors import BundleError
-from ..format.sampler_tables import Sampler, find_sampler
+from ..format.sampler_tables import AnySampler, NoiseLevels, Sampler, SamplerVariant, class_sampler
 
 _SETTINGS = {
     Sampler.DPMPP_2S: {"algorithm_type": "dpmsolver++"},
     Sampler.DPMPP_2M: {"algorithm_type": "dpmsolver++"},
     Sampler.DPMPP_2M_SDE: {"algorithm_type": "sde-dpmsolver++"},
     Sampler.DEIS: {"algorithm_type": "deis"},
+    Sampler.SA_SOLVER: {"algorithm_type": "data_prediction"},
 }
 """A setting of this name means something else for each of these classes, so it does not carry over."""
 
@@ -45,19 +46,30 @@ def model_scheduler(config: Mapping[str, Any]) -> Any:
 
 def own_sampler(scheduler: Any) -> Sampler | None:
     """Return the sampler that a diffusers scheduler is; None for a class that a bundle does not know."""
-    name = type(scheduler).__name__
-    if not any(name == sampler.class_name for sampler in Sampler):
-        return None
-    found = find_sampler(name)
+    found = class_sampler(type(scheduler).__name__)
     stochastic = str(scheduler.config.get("algorithm_type")).startswith("sde-")
     return Sampler.DPMPP_2M_SDE if found is Sampler.DPMPP_2M and stochastic else found
 
 
-def sampler_scheduler(base: Any, sampler: Sampler) -> Any:
-    """Return ``sampler``'s diffusers scheduler with the configuration of ``base``, such as its prediction type."""
+def sampler_scheduler(base: Any, sampler: AnySampler) -> Any:
+    """Return ``sampler``'s diffusers scheduler with the configuration of ``base``, such as its prediction type.
+
+    Raises SamplerError where the sampler cannot have the noise levels of a variant.
+    """
     cls = getattr(importlib.import_module("diffusers"), sampler.class_name)
-    changes = {} if own_sampler(base) is sampler else _SETTINGS.get(sampler, {})
+    plain = sampler.sampler if isinstance(sampler, SamplerVariant) else sampler
+    changes: dict[str, Any] = {} if own_sampler(base) is plain else dict(_SETTINGS.get(plain, {}))
+    if isinstance(sampler, SamplerVariant):
+        if not _has_levels(plain, sampler.levels):
+            able = ", ".join(one.value for one in Sampler if _has_levels(one, sampler.levels))
+            raise SamplerError(f"{plain.label} has no {sampler.levels.label} noise levels", f"these have: {able}")
+        changes |= {one.setting: one is sampler.levels for one in NoiseLevels if _has_levels(plain, one)}
     return _as_pipeline_holds(cls.from_config(base.config, **changes))
+
+
+def _has_levels(sampler: Sampler, levels: NoiseLevels) -> bool:
+    cls = getattr(importlib.import_module("diffusers"), sampler.class_name)
+    return levels.setting in inspect.signature(cls.__init__).parameters
 
 
 def _as_pipeline_holds(scheduler: Any) -> Any:
@@ -79,12 +91,12 @@ def scheduler_settings(scheduler: Any) -> dict[str, Any]:
     return {name: scheduler.config[name] for name in sorted(names & set(scheduler.config))}
 
 
-def sampler_label(sampler: Sampler, scheduler: Any) -> str:
+def sampler_label(sampler: AnySampler, scheduler: Any) -> str:
     """Return the name that people know ``scheduler``, one of ``sampler``, by: with its kind of noise levels."""
-    for kind in ("karras", "exponential", "beta"):
-        if scheduler_settings(scheduler).get(f"use_{kind}_sigmas"):
-            return f"{sampler.label} {kind.capitalize() if kind == 'karras' else kind}"
-    return sampler.label
+    plain = sampler.sampler if isinstance(sampler, SamplerVariant) else sampler
+    settings = scheduler_settings(scheduler)
+    levels = next((one for one in NoiseLevels if settings.get(one.setting)), None)
+    return plain.label if levels is None else SamplerVariant(plain, levels).label
 
 
 def check_linear(scheduler: Any) -> None:

@@ -11,7 +11,14 @@ from contextlib import contextmanager
 from typing import Any
 
 from ...support.errors import BundleError, first_line
-from ..format.sampler_tables import Sampler, SamplerRun, SamplerTable, format_ranges
+from ..format.sampler_tables import (
+    AnySampler,
+    Sampler,
+    SamplerRun,
+    SamplerTable,
+    SamplerVariant,
+    format_ranges,
+)
 from .recurrence import find_recurrence
 from .schedulers import SamplerError, model_scheduler, own_sampler, sampler_label, sampler_scheduler, scheduler_settings
 from .tracing import trace_run
@@ -88,7 +95,7 @@ def _told_settings(scheduler: Any) -> str:
     return ", ".join(f"{key} = {settings[key]!r}" for key in (*asked, *kinds) if key in settings)
 
 
-def make_table(base: Any, sampler: Sampler, steps: Iterable[int]) -> SamplerTable:
+def make_table(base: Any, sampler: AnySampler, steps: Iterable[int]) -> SamplerTable:
     """Compute the runs of ``sampler``, configured as ``base``, for each of ``steps``; note those that it refuses."""
     try:
         with _quiet():
@@ -106,19 +113,28 @@ def make_table(base: Any, sampler: Sampler, steps: Iterable[int]) -> SamplerTabl
     return table
 
 
+def _is_plain(base: Any, variant: SamplerVariant) -> bool:
+    with _quiet():
+        both = [scheduler_settings(sampler_scheduler(base, one)) for one in (variant, variant.sampler)]
+    return both[0] == both[1]
+
+
 def make_tables(
     config: Mapping[str, Any],
-    samplers: Iterable[Sampler],
+    samplers: Sequence[AnySampler],
     max_steps: int,
     warn: Callable[[str], None],
-) -> tuple[Sampler, dict[Sampler, SamplerTable]]:
+) -> tuple[AnySampler, dict[AnySampler, SamplerTable]]:
     """The default sampler and the tables of a model with this scheduler configuration, for 1 to ``max_steps`` steps.
 
-    What is left out is told through ``warn``. Raises BundleError when nothing is left.
+    A variant that is the same as its sampler, because the model's configuration has such noise levels, is no table of
+    its own. What is left out is told through ``warn``. Raises BundleError when nothing is left.
     """
     base = model_scheduler(config)
-    tables: dict[Sampler, SamplerTable] = {}
+    tables: dict[AnySampler, SamplerTable] = {}
     for sampler in samplers:
+        if isinstance(sampler, SamplerVariant) and sampler.sampler in samplers and _is_plain(base, sampler):
+            continue
         table = make_table(base, sampler, range(1, max_steps + 1))
         if table.refused:
             reason = next(iter(table.refused.values()))
@@ -130,8 +146,8 @@ def make_tables(
             "no scheduler can be turned into a table for this model",
             "the model's scheduler_config.json asks for clipping or thresholding in every sampler chosen",
         )
-    own = own_sampler(base)
-    if own not in tables:
+    own: AnySampler | None = own_sampler(base)
+    if own is None or own not in tables:
         own = Sampler.EULER if Sampler.EULER in tables else next(iter(tables))
         warn(f"the model's own scheduler {type(base).__name__} is not in the bundle; the default is {own.class_name}")
     return own, tables

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -98,15 +98,21 @@ def _check(scheduler: Any, draws: np.ndarray, inputs: np.ndarray, probed: np.nda
     if not np.isfinite(inputs).all() or not np.isfinite(probed).all():
         raise SamplerError(
             f"{name} divides by zero with these settings and timesteps",
-            'a model whose noise levels end in pure noise (rescale_betas_zero_snr) needs prediction_type="v_prediction"'
-            if scheduler.config.get("rescale_betas_zero_snr")
-            else "choose other steps, or another sampler",
+            _advice_on_infinity(scheduler.config),
         )
     difference = float(np.abs(expected - probed).max())
     if difference > LINEAR_TOLERANCE * max(1.0, float(np.abs(probed).max())):
         raise SamplerError(f"{name} is not linear in its inputs (off by {difference:.1e})", "choose another sampler")
     if draws.max(initial=0) > 1:
         raise SamplerError(f"{name} draws noise {draws.max()} times in a step", "choose another sampler")
+
+
+def _advice_on_infinity(config: Mapping[str, Any]) -> str:
+    if config.get("rescale_betas_zero_snr") and config.get("prediction_type") == "epsilon":
+        return 'where training ends in pure noise (rescale_betas_zero_snr), it takes prediction_type="v_prediction"'
+    if config.get("final_sigmas_type") == "zero":
+        return 'these settings may need final_sigmas_type="sigma_min"'
+    return "choose other steps, or another sampler"
 
 
 class _DoubleTorch:

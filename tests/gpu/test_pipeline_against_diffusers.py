@@ -146,6 +146,21 @@ def test_the_callers_own_schedule(pipeline: Any, reference: Any, class_name: str
     assert largest_difference(*images) <= 1
 
 
+def test_noise_levels_by_name(pipeline: Any, reference: Any) -> None:
+    """From the bundle's table, and computed."""
+    config = reference.scheduler.config
+    for name, levels in (("DPM++ 2M Karras", "karras"), ("dpmpp-2m-exponential", "exponential")):
+        pipeline.scheduler = name
+        reference.scheduler = diffusers.DPMSolverMultistepScheduler.from_config(
+            config, **{f"use_{levels}_sigmas": True}
+        )
+        pictures = [
+            pipe("a red fox", num_inference_steps=4, generator=seeded(3)).images for pipe in (pipeline, reference)
+        ]
+        assert largest_difference(*pictures) <= 1
+    assert "dpmpp-2m-karras" in pipeline.bundle.manifest.schedulers.tables
+
+
 def test_any_number_of_steps_can_be_drawn(pipeline: Any, reference: Any) -> None:
     assert 23 not in pipeline.bundle.manifest.schedulers.tables["pndm"].runs
     images = [pipe("a red fox", num_inference_steps=23, generator=seeded(2)).images for pipe in (pipeline, reference)]

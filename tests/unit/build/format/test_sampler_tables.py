@@ -10,6 +10,7 @@ from wgtune.build.format.sampler_tables import (
     Sampler,
     SamplerRun,
     SamplerTable,
+    SamplerVariant,
     find_sampler,
     pack_table,
     unpack_run,
@@ -70,6 +71,24 @@ def test_samplers_are_found_by_name_label_and_class() -> None:
 )
 def test_names_that_others_use(name: str, sampler: Sampler) -> None:
     assert find_sampler(name) is sampler
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "label"),
+    [
+        ("DPM++ 2M Karras", "dpmpp-2m-karras", "DPM++ 2M Karras"),
+        ("dpmpp_2m_sde_karras", "dpmpp-2m-sde-karras", "DPM++ 2M SDE Karras"),
+        ("euler-beta", "euler-beta", "Euler beta"),
+        ("Heun exponential", "heun-exponential", "Heun exponential"),
+    ],
+)
+def test_names_with_noise_levels(name: str, value: str, label: str) -> None:
+    found = find_sampler(name)
+    assert isinstance(found, SamplerVariant) and (found.value, found.label) == (value, label)
+    assert find_sampler(value) == find_sampler(label) == found
+    for twice in (f"{value}-karras", "karras"):
+        with pytest.raises(BundleError, match="no sampler"):
+            find_sampler(twice)
 
 
 def test_an_unknown_sampler_is_told_the_known_ones() -> None:

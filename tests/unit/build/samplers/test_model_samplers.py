@@ -6,10 +6,11 @@ import warnings
 from typing import Any
 
 import diffusers
+import numpy as np
 import pytest
 from sampling_loop import SD15
 
-from wgtune.build.format.sampler_tables import Sampler
+from wgtune.build.format.sampler_tables import USUAL_SAMPLERS, Sampler, find_sampler
 from wgtune.build.samplers.schedulers import model_scheduler, own_sampler, sampler_scheduler, scheduler_settings
 from wgtune.build.samplers.tables import make_table, make_tables
 from wgtune.support.errors import BundleError
@@ -32,9 +33,27 @@ def test_settings_of_the_model_carry_over() -> None:
 def test_the_models_own_sampler_is_the_default(sampler: Sampler) -> None:
     changes = {"algorithm_type": "sde-dpmsolver++"} if sampler is Sampler.DPMPP_2M_SDE else {}
     config = {**SD15, "_class_name": sampler.class_name, **changes}
-    own, tables = make_tables(config, Sampler, 2, pytest.fail)
+    own, tables = make_tables(config, list(Sampler), 2, pytest.fail)
     assert own is sampler and list(tables) == list(Sampler)
     assert own_sampler(model_scheduler(config)) is sampler
+
+
+def test_noise_levels_by_name() -> None:
+    karras = find_sampler("DPM++ 2M Karras")
+    scheduler = sampler_scheduler(model_scheduler({**SD15, "use_beta_sigmas": True}), karras)
+    assert scheduler.config.use_karras_sigmas and not scheduler.config.use_beta_sigmas
+    own, tables = make_tables(SD15, USUAL_SAMPLERS, 2, pytest.fail)
+    assert own is Sampler.PNDM and tables[karras].label == "DPM++ 2M Karras"
+    assert not np.array_equal(tables[karras].runs[2].rows, tables[Sampler.DPMPP_2M].runs[2].rows)
+    # Where the model's configuration has such levels, the plain name means the same.
+    _, tables = make_tables({**SD15, "use_karras_sigmas": True}, USUAL_SAMPLERS, 2, pytest.fail)
+    assert karras not in tables and tables[Sampler.DPMPP_2M].label == "DPM++ 2M Karras"
+
+
+def test_a_sampler_without_such_noise_levels_says_which_have() -> None:
+    with pytest.raises(BundleError, match="DDIM has no Karras noise levels") as error:
+        sampler_scheduler(model_scheduler(SD15), find_sampler("ddim-karras"))
+    assert "euler" in error.value.hint and "ddim" not in error.value.hint
 
 
 def test_a_default_that_is_not_in_the_bundle_is_told() -> None:

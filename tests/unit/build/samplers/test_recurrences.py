@@ -28,6 +28,7 @@ STATES = {
     Sampler.DPMPP_SDE: 2,
     Sampler.UNIPC: 3,
     Sampler.DEIS: 2,
+    Sampler.SA_SOLVER: 3,
 }
 """Latents that a sampler remembers; the others remember the one that they work on."""
 
@@ -37,6 +38,7 @@ STOCHASTIC = {
     Sampler.DPM2_A,
     Sampler.DPMPP_2M_SDE,
     Sampler.DPMPP_SDE,
+    Sampler.SA_SOLVER,
     Sampler.LCM,
 }
 
@@ -210,6 +212,14 @@ def test_noise_alone_needs_v_prediction() -> None:
         with pytest.raises(SamplerError, match="divides by zero") as error:
             sampler_run(model_scheduler(config), 4)
     assert "v_prediction" in error.value.hint
+
+
+def test_noise_levels_that_end_in_zero_do_not_suit_all_settings() -> None:
+    config = {**SD15, "_class_name": "UniPCMultistepScheduler", "predict_x0": False}
+    with pytest.raises(SamplerError, match="divides by zero") as error:
+        sampler_run(model_scheduler(config), 4)
+    assert 'final_sigmas_type="sigma_min"' in error.value.hint
+    assert sampler_run(model_scheduler({**config, "final_sigmas_type": "sigma_min"}), 4).calls == 4
 
 
 def test_the_schedulers_own_errors_stay_inside() -> None:
