@@ -51,6 +51,9 @@ from .weights import ShardLayout, ShardWriter, StoredTensors, layout_shards, sto
 ProgressCallback = Callable[[str, float], None]
 """Receives the current step and the share of the whole that is done, from 0 to 1."""
 
+_TABLES = "schedulers/tables.bin"
+"""File of all samplers' tables."""
+
 _WEIGHTS_FROM = 0.5
 """Share of a build that is done when its weights are written."""
 
@@ -130,11 +133,7 @@ def build_bundle(request: BuildRequest, store: Reader | None, progress: Progress
     prepared = _prepare(request, source, store, progress, warnings.append)
     weights = _open_weights(prepared.captures[0], source)
     files, prompt = tokenizer_files(model_folder / "tokenizer", source.token_length)
-    tables = {}
-    for sampler, table in prepared.tables.items():
-        name = f"schedulers/{sampler.value}.bin"
-        files[name], runs = pack_table(table)
-        tables[sampler.value] = TableInfo(name, table.label, sampler.class_name, table.noise, runs)
+    files[_TABLES], tables = _pack_tables(prepared.tables)
     files[PROVENANCE] = make_provenance(prepared.programs, store).to_json()
     of_programs = _program_files(prepared.programs)
     files |= {name: data for name, (data, _) in of_programs.items()}
@@ -164,6 +163,16 @@ def build_bundle(request: BuildRequest, store: Reader | None, progress: Progress
         _write(folder / MANIFEST, manifest.to_json())
     progress("done", 1.0)
     return _summary(request, manifest, prepared, warnings, time.perf_counter() - started)
+
+
+def _pack_tables(tables: Mapping[AnySampler, SamplerTable]) -> tuple[bytes, dict[str, TableInfo]]:
+    """Return the file of all tables, one request for a visitor, and what the manifest says of each."""
+    data, infos = b"", {}
+    for sampler, table in tables.items():
+        packed, runs = pack_table(table, len(data) // 4)
+        data += packed
+        infos[sampler.value] = TableInfo(_TABLES, table.label, sampler.class_name, table.noise, runs)
+    return data, infos
 
 
 @dataclass

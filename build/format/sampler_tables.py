@@ -197,9 +197,9 @@ def class_sampler(class_name: str) -> Sampler | None:
     return next((sampler for sampler in Sampler if sampler.class_name == class_name), None)
 
 
-def pack_table(table: SamplerTable) -> tuple[bytes, dict[int, RunInfo]]:
-    """Return the bytes of the table's file, and where each run lies in it."""
-    parts, places, position = [], {}, 0
+def pack_table(table: SamplerTable, position: int = 0) -> tuple[bytes, dict[int, RunInfo]]:
+    """Return a table's bytes, and where each run lies in a file that has them from float32 element ``position`` on."""
+    parts, places = [], {}
     for steps, run in sorted(table.runs.items()):
         places[steps] = RunInfo(position, run.calls, run.states)
         columns = [np.stack([np.append(run.timesteps, 0), run.draws], axis=1)]

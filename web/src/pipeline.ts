@@ -30,6 +30,7 @@ interface Bundle {
   /** The precision that was asked for. */
   compute: ComputePrecision | undefined;
   tokenizer: PromptTokenizer;
+  /** The files of the schedulers' tables. */
   tables: Map<string, Uint8Array<ArrayBuffer>>;
 }
 
@@ -238,7 +239,7 @@ export class Pipeline implements TextToImage {
         `It has ${this.schedulers.get(name)!.join(", ")}.`,
       );
     }
-    return new SchedulerRun(this.bundle.tables.get(name)!, run, name, table);
+    return new SchedulerRun(this.bundle.tables.get(table.file)!, run, name, table);
   }
 
   private texts(given: string | string[], what: string): string[] {
@@ -335,8 +336,6 @@ async function readTokenizer(files: BundleFiles, manifest: Manifest): Promise<Pr
 }
 
 async function readTables(files: BundleFiles, manifest: Manifest): Promise<Map<string, Uint8Array<ArrayBuffer>>> {
-  const read = Object.entries(manifest.schedulers.tables).map(
-    async ([name, { file }]) => [name, await files.read(file)] as const,
-  );
-  return new Map(await Promise.all(read));
+  const names = new Set(Object.values(manifest.schedulers.tables).map(({ file }) => file));
+  return new Map(await Promise.all([...names].map(async (file) => [file, await files.read(file)] as const)));
 }

@@ -38,6 +38,18 @@ def test_tables_survive_their_file() -> None:
         unpack_run(numbers, RunInfo(places[7].offset, 8, 2))
 
 
+def test_tables_may_share_a_file() -> None:
+    tables = [
+        SamplerTable(Sampler.HEUN, "Heun", {2: made_run(3, 2)}),
+        SamplerTable(Sampler.LMS, "LMS", {2: made_run(2, 4), 5: made_run(5, 4)}),
+    ]
+    first, _ = pack_table(tables[0])
+    second, places = pack_table(tables[1], len(first) // 4)
+    numbers = np.frombuffer(first + second, "<f4")
+    for steps, run in tables[1].runs.items():
+        assert np.array_equal(unpack_run(numbers, places[steps]).rows, run.rows)
+
+
 def test_a_table_may_have_the_times_of_a_motion() -> None:
     runs = {1: made_run(1, 2, True), 2: made_run(3, 2, True)}
     table = SamplerTable(Sampler.DPMPP_SDE, "DPM++ SDE", runs)
