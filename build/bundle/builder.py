@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,6 +18,7 @@ from ...tuner.capture.sources import ModelSource, resolve_model
 from ...tuner.capture.weights.checkpoint import Checkpoint
 from ...tuner.ir import Capture, CaptureOptions
 from ..format.documents import MEASURED, PROVENANCE
+from ..format.file_digest import file_info
 from ..format.manifest import (
     FORMAT,
     MANIFEST,
@@ -137,10 +137,7 @@ def build_bundle(request: BuildRequest, store: Reader | None, progress: Progress
     files[PROVENANCE] = make_provenance(prepared.programs, store).to_json()
     of_programs = _program_files(prepared.programs)
     files |= {name: data for name, (data, _) in of_programs.items()}
-    infos = {
-        name: FileInfo(len(data), hashlib.sha256(data).hexdigest(), of_programs[name][1] if name in of_programs else ())
-        for name, data in files.items()
-    }
+    infos = {name: file_info(data, of_programs[name][1] if name in of_programs else ()) for name, data in files.items()}
     with replace_folder(request.output) as folder:
         for name, data in files.items():
             _write(folder / name, data)
@@ -328,10 +325,7 @@ def _write_weights(
         for stored in prepared.stored:
             stage = prepared.captures[0].stages[stored.stage]
             writer.write_stage(stored, transform_weights(stage, weights[stage.name]))
-    return {
-        ShardLayout.file(shard): FileInfo(nbytes, digest)
-        for shard, (nbytes, digest) in enumerate(zip(prepared.layout.sizes, writer.digests, strict=True))
-    }
+    return {ShardLayout.file(shard): info for shard, info in enumerate(writer.written)}
 
 
 def _summary(

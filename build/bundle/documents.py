@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -23,7 +22,8 @@ from ..format.documents import (
     SourceSession,
     SourceTrial,
 )
-from ..format.manifest import MANIFEST, FileInfo
+from ..format.file_digest import file_info
+from ..format.manifest import MANIFEST
 from ..format.reader import Bundle
 from .planned_program import PlannedProgram
 
@@ -102,7 +102,7 @@ def store_measured(folder: Path, device: Device, programs: Mapping[str, ProgramT
     made = MeasuredDocument(device.key, device.driver, _utc(datetime.now(timezone.utc)), dict(programs))
     manifest = Bundle.open(folder).manifest
     data = made.to_json()
-    info = FileInfo(len(data), hashlib.sha256(data).hexdigest())
+    info = file_info(data)
     listed = replace(
         manifest,
         files=dict(sorted({**manifest.files, MEASURED: info}.items())),

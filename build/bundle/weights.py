@@ -12,6 +12,8 @@ import numpy as np
 
 from ...support.errors import BundleError
 from ...tuner.ir import Operand, Stage, TensorSpec
+from ..format.file_digest import FileDigest
+from ..format.manifest import FileInfo
 from ..format.plan import aligned
 
 SHARD_BYTES = 64 << 20
@@ -107,7 +109,7 @@ def layout_shards(stored: Iterable[StoredTensors], shard_bytes: int = SHARD_BYTE
 class ShardWriter:
     """Writes and hashes the shards of a layout in order; a context manager.
 
-    ``digests`` holds the SHA-256 of each finished shard; it is complete when the context has ended without an error.
+    ``written`` holds size and digests of each finished shard; it is complete when the context ended without an error.
     ``progress`` receives after each tensor the bytes of the shards that are done.
     """
 
@@ -117,7 +119,7 @@ class ShardWriter:
         self._progress = progress
         self._shard = -1
         self._position = 0
-        self.digests: list[str] = []
+        self.written: list[FileInfo] = []
 
     def __enter__(self) -> ShardWriter:
         (self._folder / "weights").mkdir(parents=True, exist_ok=True)
@@ -128,8 +130,8 @@ class ShardWriter:
     ) -> None:
         if kind is None:
             self._finish()
-            if len(self.digests) != len(self._layout.sizes):
-                raise ValueError(f"{len(self.digests)} of {len(self._layout.sizes)} shards were written")
+            if len(self.written) != len(self._layout.sizes):
+                raise ValueError(f"{len(self.written)} of {len(self._layout.sizes)} shards were written")
         elif self._shard >= 0:
             self._file.close()
 
@@ -159,7 +161,7 @@ class ShardWriter:
             self._finish()
             self._shard = slot.shard
             self._file = open(self._folder / ShardLayout.file(slot.shard), "wb")  # noqa: SIM115
-            self._hash = hashlib.sha256()
+            self._digest = FileDigest()
             self._position = 0
         self._append(b"\0" * (slot.offset - self._position))
         self._append(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
@@ -167,7 +169,7 @@ class ShardWriter:
 
     def _append(self, data: bytes | memoryview) -> None:
         self._file.write(data)
-        self._hash.update(data)
+        self._digest.update(data)
         self._position += len(data)
 
     def _finish(self) -> None:
@@ -175,7 +177,7 @@ class ShardWriter:
             return
         self._append(b"\0" * (self._layout.sizes[self._shard] - self._position))
         self._file.close()
-        self.digests.append(self._hash.hexdigest())
+        self.written.append(self._digest.info())
         self._shard = -1
 
 

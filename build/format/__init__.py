@@ -6,6 +6,7 @@ wgtune `wgtune.support` only.
 Modules, in reading order:
 
 - `manifest`: manifest.json, what a bundle is and the hashes of its files
+- `file_digest`: SHA-256 of a file and of its pieces
 - `plan`: plan.json, buffers and dispatches
 - `documents`: provenance.json and measured.json, which no runtime reads
 - `shader_constants`: the uniform of constants of a shader that several kernels share

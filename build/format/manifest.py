@@ -29,6 +29,9 @@ from .strict_json import STRICT, Count, not_json, read_document, write_document
 FORMAT: Final = 2
 """Version of the bundle format that is written and read here."""
 
+PIECE_BYTES: Final = 4 << 20
+"""Bytes of the pieces in which a browser keeps and checks files."""
+
 MOST_STATES: Final = 8
 """States that a sampler's recurrence may have."""
 
@@ -214,17 +217,19 @@ class SchedulersInfo:
 
 @dataclass(frozen=True, config=STRICT)
 class FileInfo:
-    """Size and hash of a file, and which programs use it."""
+    """Size and hashes of a file, and which programs use it."""
 
     nbytes: Annotated[Count, Field(alias="bytes")]
     sha256: str
     """Lower-case hexadecimal."""
+    pieces: tuple[str, ...] = ()
+    """SHA-256 of each piece of 4 MiB, the last one shorter, of a file that is longer than one piece."""
     plans: tuple[str, ...] = ()
     """The programs that use the file, by their plans; none for one that all use."""
 
     @model_serializer(mode="wrap")
     def _without_empty(self, handler: Any) -> dict[str, Any]:
-        return {name: value for name, value in handler(self).items() if name != "plans" or value}
+        return {name: value for name, value in handler(self).items() if name not in ("pieces", "plans") or value}
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -293,6 +298,9 @@ class Manifest:
         for name, info in self.files.items():
             if not set(info.plans) <= set(plans):
                 raise _damaged(f"files.{name}.plans names a plan that no program has")
+            count = -(-info.nbytes // PIECE_BYTES) if info.nbytes > PIECE_BYTES else 0
+            if len(info.pieces) != count:
+                raise _damaged(f"files.{name}.pieces has {len(info.pieces)} digests, not {count}")
             # A bundle may come from anywhere: its file names must not lead out of its folder.
             path = PurePosixPath(name)
             if path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name:

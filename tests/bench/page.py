@@ -21,6 +21,7 @@ from statistics import median
 from playwright.sync_api import Page
 from rich.console import Console
 
+from wgtune.build.format.file_digest import file_info
 from wgtune.reports.tables import Column, print_rows
 from wgtune.support.formatting import duration
 from wgtune.web.server import BundleServer
@@ -82,7 +83,8 @@ def make_bundle_of_shards(folder: Path, shards: int, shard_bytes: int = SHARD_BY
         path = f"weights/more-{i:03d}.bin"
         (folder / path).write_bytes(noise)
         plan["buffers"].append({"bytes": shard_bytes, "usage": "storage", "shard": path})
-        manifest["files"][path] = {"bytes": shard_bytes, "sha256": hashlib.sha256(noise).hexdigest()}
+        info = file_info(bytes(noise))
+        manifest["files"][path] = {"bytes": info.nbytes, "sha256": info.sha256, "pieces": info.pieces}
     text = json.dumps(plan).encode()
     (folder / "plan.json").write_bytes(text)
     manifest["files"]["plan.json"] = {"bytes": len(text), "sha256": hashlib.sha256(text).hexdigest()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import re
 from collections.abc import Iterator
@@ -142,7 +143,8 @@ async (name) => {
 def test_flipped_bit_costs_one_piece(context: BrowserContext, large: SyntheticBundle, server: FaultyServer) -> None:
     page = context.new_page()
     load(page, server)
-    page.evaluate(_CHANGE_STORED, "/1")
+    second = (large.folder / SHARD).read_bytes()[PIECE : 2 * PIECE]
+    page.evaluate(_CHANGE_STORED, hashlib.sha256(second).hexdigest())
     page.close()
     page = context.new_page()
     load(page, server)

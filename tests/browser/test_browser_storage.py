@@ -112,7 +112,8 @@ def test_asks_before_a_large_download(page: Page, serve: Serve, tmp_path: Path) 
         """const json = Response.prototype.json;
         Response.prototype.json = async function () {
           const value = await json.call(this);
-          if (value.files) value.files["weights/far.bin"] = { bytes: 4.1e9, sha256: "" };
+          const pieces = Array(Math.ceil(4.1e9 / 2 ** 22)).fill("");
+          if (value.files) value.files["weights/far.bin"] = { bytes: 4.1e9, sha256: "", pieces };
           return value;
         };""",
     )

@@ -6,7 +6,6 @@ so that the page is tested without a model, a tuner or a builder.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
+from wgtune.build.format.file_digest import file_info
 from wgtune.build.format.sampler_tables import Sampler, SamplerRun, SamplerTable, pack_table
 
 CHANNELS, SIDE, SCALE, LENGTH = 4, 8, 8, 12
@@ -328,7 +328,8 @@ class _Writer:
         target = self.folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(data)
-        self.files[path] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        info = file_info(data)
+        self.files[path] = {"bytes": info.nbytes, "sha256": info.sha256, "pieces": info.pieces}
 
     def manifest(self, content: dict[str, Any]) -> None:
         (self.folder / "manifest.json").write_text(json.dumps({**content, "files": self.files}), encoding="utf-8")

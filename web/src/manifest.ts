@@ -36,6 +36,9 @@ export type { ComputePrecision, FileInfo, Manifest, ProgramInfo, RunInfo, TableI
 /** The format version that this runtime reads. */
 export const FORMAT = 2;
 
+/** Bytes of the pieces in which files are kept and checked. */
+export const PIECE_BYTES = 4 << 20;
+
 /** Latents that a sampler may remember. */
 const MOST_STATES = 8;
 
@@ -212,6 +215,13 @@ function parseTable(value: unknown, where: string): TableInfo {
   };
 }
 
+function parsePieces(value: unknown, bytes: number, where: string): string[] {
+  const pieces = array(value ?? [], where).map((digest) => string(digest, where));
+  const wanted = bytes > PIECE_BYTES ? Math.ceil(bytes / PIECE_BYTES) : 0;
+  if (pieces.length !== wanted) throw wrong(where, `${wanted} digests`);
+  return pieces;
+}
+
 function parseFile(value: unknown, where: string, path: string): FileInfo {
   // A bundle may come from anywhere: its file names must not lead out of its folder.
   if (path.startsWith("/") || path.split("/").includes("..") || /[\\:]/.test(path)) {
@@ -222,6 +232,7 @@ function parseFile(value: unknown, where: string, path: string): FileInfo {
   return {
     bytes: count(file["bytes"], `${where}.bytes`),
     sha256: string(file["sha256"], `${where}.sha256`),
+    pieces: parsePieces(file["pieces"], count(file["bytes"], `${where}.bytes`), `${where}.pieces`),
     plans: array(plans, `${where}.plans`).map((plan) => string(plan, `${where}.plans`)),
   };
 }

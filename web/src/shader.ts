@@ -38,7 +38,10 @@ export class ShaderCompiler {
   async compile(source: string, entryPoint: string, label: string): Promise<CompiledShader> {
     const kinds = bindingKinds(source);
     const layout = this.layout(kinds);
+    // A refused module also refuses its pipeline, which tells why; uncaptured, it might be told first, as any error of the GPU.
+    this.device.pushErrorScope("validation");
     const module = this.device.createShaderModule({ code: source, label });
+    this.device.popErrorScope().catch(() => undefined);
     try {
       const pipeline = await this.device.createComputePipelineAsync({
         label,

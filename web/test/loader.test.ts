@@ -24,7 +24,8 @@ beforeEach(() => {
 
 /** A manifest of as much as the loader reads. */
 function manifest(files: Record<string, { bytes: number; sha256: string; plans?: string[] }>): Manifest {
-  return { files } as Manifest;
+  const listed = Object.entries(files).map(([name, file]) => [name, { pieces: [], ...file }] as const);
+  return { files: Object.fromEntries(listed) } as unknown as Manifest;
 }
 
 const program = { plan: "plan.json" } as ProgramInfo;

@@ -64,7 +64,7 @@ test("a sound manifest", () => {
   ]);
   expect(parsed.programs[0].requires.limits["maxBufferSize"]).toBe(1024);
   expect(parsed.schedulers.tables["ddim"]?.runs["20"]).toEqual({ offset: 9, calls: 20, states: 1 });
-  expect(parsed.files["kernels/b.wgsl"]).toEqual({ bytes: 8, sha256: "ef", plans: [] });
+  expect(parsed.files["kernels/b.wgsl"]).toEqual({ bytes: 8, sha256: "ef", pieces: [], plans: [] });
 });
 
 test("a program's files are its own and those of all programs", () => {

@@ -14,22 +14,26 @@ const PIECE_BYTES = 4096;
 /** Two whole pieces and a short one. */
 const bytes = Uint8Array.from({ length: 2 * PIECE_BYTES + 1000 }, (_, i) => (i * 7) ^ (i >> 9));
 const LAST = bytes.length - 1;
-let key: string;
+/** Keys of the pieces. */
+let keys: string[];
 let manifest: Manifest;
 let host: FakeBrowser;
 
 beforeAll(async () => {
-  const digest = await sha256(bytes);
-  key = `https://sha256.wgtune.invalid/${digest}`;
-  manifest = { files: { shard: { bytes: bytes.length, sha256: digest } } } as unknown as Manifest;
+  const starts = [0, PIECE_BYTES, 2 * PIECE_BYTES];
+  const pieces = await Promise.all(starts.map((from) => sha256(bytes.slice(from, from + PIECE_BYTES))));
+  keys = pieces.map((digest) => `https://sha256.wgtune.invalid/${digest}`);
+  manifest = {
+    files: { shard: { bytes: bytes.length, sha256: await sha256(bytes), pieces } },
+  } as unknown as Manifest;
 });
 
 beforeEach(() => {
   host = new FakeBrowser();
 });
 
-function open(onProgress?: (progress: LoadProgress) => void): Promise<BundleFiles> {
-  return BundleFiles.open(BASE, manifest, { plan: "plan.json" } as ProgramInfo, {
+function open(onProgress?: (progress: LoadProgress) => void, listed = manifest): Promise<BundleFiles> {
+  return BundleFiles.open(BASE, listed, { plan: "plan.json" } as ProgramInfo, {
     environment: host,
     onProgress,
     pieceBytes: PIECE_BYTES,
@@ -42,13 +46,15 @@ async function reads(files: Promise<BundleFiles>): Promise<boolean> {
   return read.length === bytes.length && read.every((byte, i) => byte === bytes[i]);
 }
 
-function stored(): string[] {
-  return [...host.stores.get(STORE)!.files.keys()].map((name) => name.replace(key, "")).sort();
+/** Numbers of the pieces that are kept. */
+function stored(): number[] {
+  return [...host.stores.get(STORE)!.files.keys()].map((name) => keys.indexOf(name)).sort();
 }
 
-async function change(name: string, edit: (data: Uint8Array<ArrayBuffer>) => Uint8Array<ArrayBuffer>): Promise<void> {
+async function change(piece: number, edit: (data: Uint8Array<ArrayBuffer>) => Uint8Array<ArrayBuffer>): Promise<void> {
   const { files } = host.stores.get(STORE)!;
-  files.set(key + name, new Response(edit(new Uint8Array(await files.get(key + name)!.arrayBuffer()))));
+  const key = keys[piece]!;
+  files.set(key, new Response(edit(new Uint8Array(await files.get(key)!.arrayBuffer()))));
 }
 
 function flipped(data: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
@@ -70,10 +76,10 @@ function cut(body: Uint8Array): ReadableStream<Uint8Array> {
   });
 }
 
-test("pieces and their digests are kept; the next visit fetches nothing", async () => {
+test("pieces are kept; the next visit fetches nothing", async () => {
   host.serve(URL_, withRanges(bytes));
   expect(await reads(open())).toBe(true);
-  expect(stored()).toEqual(["/0", "/1", "/2", "/digests"]);
+  expect(stored()).toEqual([0, 1, 2]);
   const progress: LoadProgress[] = [];
   const files = await open((now) => progress.push(now));
   expect([files.toDownload, files.keptBytes]).toEqual([0, bytes.length]);
@@ -112,34 +118,33 @@ test("the next visit goes on with a file of which a part has arrived", async () 
     () => Promise.reject(new TypeError("connection refused")),
   );
   await expect((await open()).read("shard")).rejects.toMatchObject({ kind: "network" });
-  expect(stored()).toEqual(["/0"]);
+  expect(stored()).toEqual([0]);
   host.serve(URL_, withRanges(bytes));
   host.ranges.length = 0;
   const files = await open();
   expect(files.toDownload).toBe(PIECE_BYTES + 1000);
   expect(await reads(Promise.resolve(files))).toBe(true);
   expect(host.ranges).toEqual([`bytes=${PIECE_BYTES}-${LAST}`]);
-  expect(stored()).toEqual(["/0", "/1", "/2", "/digests"]);
+  expect(stored()).toEqual([0, 1, 2]);
 });
 
 test("a gap in the middle is fetched alone, also from a server without ranges", async () => {
   host.serve(URL_, () => new Response(bytes));
   await reads(open());
-  host.stores.get(STORE)!.files.delete(`${key}/1`);
-  host.stores.get(STORE)!.files.delete(`${key}/digests`);
+  host.stores.get(STORE)!.files.delete(keys[1]!);
   host.ranges.length = 0;
   expect(await reads(open())).toBe(true);
   expect(host.ranges).toEqual([`bytes=${PIECE_BYTES}-${2 * PIECE_BYTES - 1}`]);
 });
 
 test.each([
-  ["one bit is flipped", "/1", flipped],
-  ["it is half-written", "/1", (data: Uint8Array<ArrayBuffer>) => data.slice(0, 1000)],
-  ["it is a web page", "/1", () => new TextEncoder().encode("<!doctype html>")],
-])("of a stored file only the wrong piece is fetched again: %s", async (_, name, edit) => {
+  ["one bit is flipped", 1, flipped],
+  ["it is half-written", 1, (data: Uint8Array<ArrayBuffer>) => data.slice(0, 1000)],
+  ["it is a web page", 1, () => new TextEncoder().encode("<!doctype html>")],
+])("of a stored file only the wrong piece is fetched again: %s", async (_, piece, edit) => {
   host.serve(URL_, withRanges(bytes));
   await reads(open());
-  await change(name, edit);
+  await change(piece, edit);
   host.ranges.length = 0;
   expect(await reads(open())).toBe(true);
   expect(host.ranges).toEqual([`bytes=${PIECE_BYTES}-${2 * PIECE_BYTES - 1}`]);
@@ -148,25 +153,27 @@ test.each([
   expect(host.ranges).toEqual([]);
 });
 
-test("digests that are damaged: the file is checked by its own", async () => {
-  host.serve(URL_, withRanges(bytes));
-  await reads(open());
-  await change("/digests", () => new TextEncoder().encode('["no", "digests", "here"]'));
-  await change("/0", flipped);
-  host.ranges.length = 0;
-  expect(await reads(open())).toBe(true);
-  expect(host.ranges).toEqual([undefined]); // which piece is wrong is not known
-  expect(stored()).toEqual(["/0", "/1", "/2", "/digests"]);
-});
-
-test("a part that came from a wrong file heals with the next load", async () => {
-  host.serve(URL_, withRanges(flipped(bytes), cut), () => Promise.reject(new TypeError("connection refused")));
-  await expect((await open()).read("shard")).rejects.toMatchObject({ kind: "network" });
-  expect(stored()).toEqual(["/0"]);
+test("a wrong piece is not kept, and no one gets it; those before it are", async () => {
+  const wrong = bytes.slice();
+  wrong[PIECE_BYTES + 5]! ^= 1;
+  host.serve(URL_, withRanges(wrong));
+  const taken: number[] = [];
+  const reading = (await open()).stream("shard", (data, offset) => void taken.push(offset, data.byteLength));
+  await expect(reading).rejects.toMatchObject({ kind: "damaged-file" });
+  expect([taken, stored()]).toEqual([[0, PIECE_BYTES], [0]]);
   host.serve(URL_, withRanges(bytes));
   const progress: LoadProgress[] = [];
   expect(await reads(open((now) => progress.push(now)))).toBe(true);
   expect(progress.at(-1)!.bytes).toBe(bytes.length);
+});
+
+test("a piece that two files have is fetched once", async () => {
+  const first = { bytes: PIECE_BYTES, sha256: keys[0]!.split("/").at(-1)!, pieces: [] };
+  const both = { files: { ...manifest.files, other: first } } as unknown as Manifest;
+  host.serve(URL_, withRanges(bytes));
+  expect(await reads(open())).toBe(true);
+  const other = await (await open(undefined, both)).read("other");
+  expect([other.length, host.requested]).toEqual([PIECE_BYTES, [URL_]]);
 });
 
 test.each([
@@ -184,10 +191,10 @@ test.each([
 test("a server that has changed to other bytes while a piece was missing", async () => {
   host.serve(URL_, withRanges(bytes));
   await reads(open());
-  host.stores.get(STORE)!.files.delete(`${key}/2`);
+  host.stores.get(STORE)!.files.delete(keys[2]!);
   host.serve(URL_, withRanges(new Uint8Array(bytes.length)));
   await expect((await open()).read("shard")).rejects.toMatchObject({ kind: "damaged-file" });
-  expect(stored()).toEqual([]);
+  expect(stored()).toEqual([0, 1]);
 });
 
 test("HTML with status 200 is refused before any of it is kept", async () => {
@@ -209,7 +216,7 @@ test("where storage fills up, what fits is kept and the rest is fetched on each 
   const files = await open();
   expect(await reads(Promise.resolve(files))).toBe(true);
   expect(files.keptBytes).toBe(2 * PIECE_BYTES);
-  expect(stored()).toEqual(["/0", "/1"]);
+  expect(stored()).toEqual([0, 1]);
   host.ranges.length = 0;
   expect(await reads(open())).toBe(true);
   expect(host.ranges).toEqual([`bytes=${2 * PIECE_BYTES}-${LAST}`]);

@@ -250,7 +250,7 @@ export interface RunInfo {
   states: number;
 }
 /**
- * Size and hash of a file, and which programs use it.
+ * Size and hashes of a file, and which programs use it.
  */
 export interface FileInfo {
   bytes: number;
@@ -258,6 +258,10 @@ export interface FileInfo {
    * Lower-case hexadecimal.
    */
   sha256: string;
+  /**
+   * SHA-256 of each piece of 4 MiB, the last one shorter, of a file that is longer than one piece.
+   */
+  pieces?: string[];
   /**
    * The programs that use the file, by their plans; none for one that all use.
    */

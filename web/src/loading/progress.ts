@@ -29,7 +29,7 @@ export class ProgressMeter {
     private readonly onProgress: (progress: LoadProgress) => void,
   ) {}
 
-  /** Adds bytes, and how many of them came over the network; both are negative where data is to come again. */
+  /** Adds bytes, and how many of them came over the network. */
   advance(bytes: number, downloaded: number): void {
     this.bytes += bytes;
     this.downloaded += downloaded;

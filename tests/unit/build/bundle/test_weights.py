@@ -51,9 +51,9 @@ def test_shards_hold_the_tensors_and_their_hashes(tmp_path: Path) -> None:
     with ShardWriter(tmp_path, layout) as writer:
         for each in stored:
             writer.write_stage(each, values[each.stage])
-    for shard, (size, digest) in enumerate(zip(layout.sizes, writer.digests, strict=True)):
+    for shard, (size, info) in enumerate(zip(layout.sizes, writer.written, strict=True)):
         data = (tmp_path / ShardLayout.file(shard)).read_bytes()
-        assert len(data) == size and hashlib.sha256(data).hexdigest() == digest
+        assert len(data) == size == info.nbytes and hashlib.sha256(data).hexdigest() == info.sha256
     for name, one in stages.items():
         for operand in one.calls[0].operands:
             slot = layout.slot(one, operand)
