@@ -10,10 +10,9 @@ import inspect
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
-from unittest import mock
 
 import numpy as np
 
@@ -168,8 +167,12 @@ class _Noise:
             "randn_tensor": self.draw,
             "BrownianTreeNoiseSampler": self.sampler,
         }
-        with _LOCK, ExitStack() as replaced:
-            for name, stand_in in stand_ins.items():
-                if hasattr(module, name):
-                    replaced.enter_context(mock.patch.object(module, name, stand_in))
-            yield
+        with _LOCK:
+            replaced = {name: getattr(module, name) for name in stand_ins if hasattr(module, name)}
+            try:
+                for name in replaced:
+                    setattr(module, name, stand_ins[name])
+                yield
+            finally:
+                for name, own in replaced.items():
+                    setattr(module, name, own)
