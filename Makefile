@@ -4,6 +4,7 @@
 # make bench  ratios, measured in one run
 # make bench-model  bundles of SD 1.5 at full size: what they weigh, need and launch, and a picture against PyTorch's
 # make shipped-release DB=… NAME=…  the release that comes with the program, from a database
+# make demo-model  trains the model of the demo anew, from nothing
 # make web    build the page that bundles carry
 # make dist   wheel and sdist, with the built page; make test-wheel tries the wheel in an empty environment
 
@@ -16,7 +17,7 @@ APT := $(shell command -v apt-get)
 WEB_SOURCES := $(shell find web/src web/lender web/public web/*.html web/*.json web/*.ts -type f 2>/dev/null)
 
 .DELETE_ON_ERROR:
-.PHONY: shipped-release demo test check lint dist test-wheel format-web test-web test-python bench bench-model web vulkan chromium postgresql openssl clean
+.PHONY: shipped-release demo demo-model test check lint dist test-wheel format-web test-web test-python bench bench-model web vulkan chromium postgresql openssl clean
 
 demo: $(VENV)/.installed web/app/index.html vulkan
 	$(BIN)/wgtune demo
@@ -63,6 +64,10 @@ test-wheel:
 	  WGTUNE_DATA="$$PWD/empty" wheel-test/bin/wgtune report coverage --limit 3 && \
 	  wheel-test/bin/python -c "from wgtune.web.built_pages import app_dir, lender_dir; print(app_dir(), lender_dir())"
 	rm -rf .cache/wheel-test
+
+# Checkpoints are in .cache/demo-model: an interrupted training goes on, and a finished one is done again only after `rm -r`.
+demo-model: $(VENV)/.installed
+	$(BIN)/python -m wgtune.cli.demo.training $(DEMO_MODEL)
 
 shipped-release: $(VENV)/.installed
 	@test -n "$(DB)" -a -n "$(NAME)" || { echo "usage: make shipped-release DB=tuned.db NAME=2026.11"; exit 2; }

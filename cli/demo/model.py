@@ -10,9 +10,13 @@ import gzip
 import importlib.util
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...support.errors import CaptureError
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextModel
 
 VOCABULARY_PACKAGE = "open_clip"
 VOCABULARY_FILE = "bpe_simple_vocab_16e6.txt.gz"
@@ -70,30 +74,45 @@ SCHEDULER_CONFIG: dict[str, Any] = {
 }
 
 
+def make_networks() -> tuple[CLIPTextModel, UNet2DConditionModel, AutoencoderKL]:
+    """Make the text encoder, the denoiser and the autoencoder, with the weights that torch's own generator draws."""
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    text_encoder = CLIPTextModel(CLIPTextConfig(**TEXT_CONFIG))
+    return text_encoder, UNet2DConditionModel(**UNET_CONFIG), AutoencoderKL(**VAE_CONFIG)
+
+
 def make_demo_pipeline(folder: Path, seed: int = 1) -> Path:
-    """Write the demo pipeline into ``folder``, which is created where missing, and return ``folder``.
+    """Write the pipeline with random weights into ``folder``, which is created where missing, and return ``folder``.
 
     The same ``seed`` gives the same weights. Raises CaptureError where CLIP's vocabulary is not installed.
     """
     import torch
-    from diffusers import AutoencoderKL, PNDMScheduler, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel
-    from transformers.utils import logging
 
     from .weights import colour, pass_latents_through, randomize
+
+    generator = torch.Generator().manual_seed(seed)
+    text_encoder, unet, vae = make_networks()
+    randomize(text_encoder, generator)
+    randomize(unet, generator)
+    pass_latents_through(unet, generator)
+    randomize(vae, generator)
+    colour(vae, generator)
+    return write_pipeline(folder, text_encoder, unet, vae)
+
+
+def write_pipeline(folder: Path, text_encoder: CLIPTextModel, unet: UNet2DConditionModel, vae: AutoencoderKL) -> Path:
+    """Write the networks as a pipeline into ``folder``, which is created where missing, and return ``folder``.
+
+    Raises CaptureError where CLIP's vocabulary is not installed.
+    """
+    from diffusers import PNDMScheduler
+    from transformers.utils import logging
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_clip_tokenizer(folder / "tokenizer")
-    generator = torch.Generator().manual_seed(seed)
-    text_encoder = CLIPTextModel(CLIPTextConfig(**TEXT_CONFIG))
-    randomize(text_encoder, generator)
-    unet = UNet2DConditionModel(**UNET_CONFIG)
-    randomize(unet, generator)
-    pass_latents_through(unet, generator)
-    vae = AutoencoderKL(**VAE_CONFIG)
-    randomize(vae, generator)
-    colour(vae, generator)
     logging.disable_progress_bar()  # for files that are written in no time
     for name, network in (("text_encoder", text_encoder), ("unet", unet), ("vae", vae)):
         network.eval().save_pretrained(folder / name)

@@ -1,0 +1,48 @@
+"""The demo model's trained weights: half floats beside this module, made by `training` (`make demo-model`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .model import make_networks, write_pipeline
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from torch import nn
+    from transformers import CLIPTextModel
+
+TRAINED = Path(__file__).parent / "trained_weights"
+"""The folder of the weights, their model card and their licence."""
+
+_NETWORKS = ("text_encoder", "unet", "vae")
+
+
+def make_trained_pipeline(folder: Path, trained: Path = TRAINED) -> Path:
+    """Write the pipeline with the weights of ``trained`` into ``folder``, created where missing; return ``folder``.
+
+    Raises CaptureError where CLIP's vocabulary is not installed.
+    """
+    from safetensors.torch import load_file
+
+    networks = make_networks()
+    for name, network in zip(_NETWORKS, networks, strict=True):
+        network.load_state_dict(load_file(_file(trained, name)))
+    return write_pipeline(folder, *networks)
+
+
+def write_trained(folder: Path, text_encoder: CLIPTextModel, unet: UNet2DConditionModel, vae: AutoencoderKL) -> None:
+    """Write the networks' weights into ``folder`` as half floats, one file for each."""
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    networks: tuple[nn.Module, ...] = (text_encoder, unet, vae)
+    for name, network in zip(_NETWORKS, networks, strict=True):
+        weights = {
+            key: value.half().contiguous() for key, value in network.state_dict().items() if value.is_floating_point()
+        }
+        save_file(weights, _file(folder, name))
+
+
+def _file(folder: Path, network: str) -> Path:
+    return folder / f"{network}.safetensors"
