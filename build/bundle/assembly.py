@@ -81,6 +81,12 @@ def find_pipeline_tensors(capture: Capture) -> PipelineTensors:
             f"{found.vae_latents.shape}: the runtimes need the same channels throughout",
             "inpainting and learned-variance UNets cannot be built",
         )
+    if found.image.shape[1] != 3:
+        raise BundleError(
+            f"the VAE of {capture.model} draws pictures of {found.image.shape[1]} channels; "
+            "a page shows red, green and blue",
+            "give a model whose vae/config.json has out_channels 3",
+        )
     if found.context.shape != (latents[0], *found.text_embedding.shape[1:]):
         raise BundleError(
             f"the text encoder of {capture.model} gives {found.text_embedding.shape}, "

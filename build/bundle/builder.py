@@ -130,6 +130,8 @@ def build_bundle(request: BuildRequest, store: Reader | None, progress: Progress
     check_target(request.output)
     page = _page_files() if request.page else []
     source, model_folder = _weighted_source(request.model)
+    if source.left_out:
+        warnings.append(f"the bundle leaves out the model's {', '.join(source.left_out)}")
     prepared = _prepare(request, source, store, progress, warnings.append)
     weights = _open_weights(prepared.captures[0], source)
     files, prompt = tokenizer_files(model_folder / "tokenizer", source.token_length)

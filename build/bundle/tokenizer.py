@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ...support.errors import BundleError, first_line
+from ...tuner.capture.model_files.git_lfs import check_not_pointer
 from ..format.manifest import PromptInfo
 
 
@@ -19,11 +20,14 @@ def tokenizer_files(folder: Path, length: int) -> tuple[dict[str, bytes], Prompt
 
     Raises:
         BundleError: transformers cannot read the folder, or the tokenizer has no begin, end or padding token.
+        CaptureError: a file of it is a Git LFS pointer.
     """
     from transformers import AutoTokenizer
 
     if not folder.is_dir():
         raise BundleError(f"the model has no folder {folder}", "give a diffusers folder with its tokenizer")
+    for path in sorted(folder.iterdir()):
+        check_not_pointer(path)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, use_fast=True)
         with tempfile.TemporaryDirectory() as temporary:

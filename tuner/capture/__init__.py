@@ -6,6 +6,7 @@ weights. Reading order:
 
 - `model_capture`: `capture_model`, the entry point; stages come from the cache, or are captured one by one.
 - `sources`: where a model's configuration and weights come from.
+- `model_files`: what a pipeline's files say of themselves.
 - `networks`: the networks of a pipeline as PyTorch modules with tensors in and out.
 - `exporter`: one stage from PyTorch to Relax.
 - `torch_ops`: converters for PyTorch operators that TVM's importer lacks or converts badly.

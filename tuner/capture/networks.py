@@ -10,7 +10,7 @@ from torch import nn
 
 from ...support.errors import CaptureError
 from ..ir import CaptureOptions, TensorSpec
-from .sources import ModelSource
+from .sources import ModelSource, Padding
 
 
 @dataclass(frozen=True)
@@ -75,16 +75,39 @@ def vae_factor(source: ModelSource) -> int:
     return 2 ** (len(channels) - 1)
 
 
+_MASKED = 1e4
+"""Taken from a masked score: far more than any score, and a half float."""
+
+
 class _TextEncoder(nn.Module):
     """Token ids [1, length] → the text embedding that the UNet takes [1, length, width]."""
 
-    def __init__(self, network: nn.Module, penultimate: bool, pooled: bool) -> None:
+    def __init__(self, network: nn.Module, penultimate: bool, pooled: bool, padding: Padding | None) -> None:
         super().__init__()
         self.network: Any = network
         self.penultimate = penultimate
         self.pooled = pooled
+        self.padding = padding
+
+    def _attention_mask(self, token_ids: torch.Tensor, padding: Padding) -> torch.Tensor:
+        """Return what is added to scores [1, 1, length, length]: none sees padding, CLIP's none what comes after it.
+
+        The tokenizer's mask follows from the ids: the end marker closes a prompt, and what comes behind it is padding.
+        Where padding is the end marker too, the first of those at the end is the marker.
+        """
+        # Floats throughout: between kernels WGSL has neither truth values nor integers of 64 bits.
+        positions = torch.arange(token_ids.shape[1], device=token_ids.device, dtype=torch.float32)
+        not_before = (positions + float(padding.ends) >= positions[:, None]).float()
+        words = (token_ids != padding.pad).float()
+        seen = (not_before * words[:, None, :]).sum(-1).clamp(0.0, 1.0)[:, None, None, :]
+        rows = torch.ones_like(not_before)
+        causal = rows.tril() if self.network.config.model_type == "clip_text_model" else rows
+        return (seen * causal - 1.0) * _MASKED
 
     def forward(self, token_ids: torch.Tensor) -> Any:
+        if self.padding is not None:
+            mask = self._attention_mask(token_ids, self.padding)
+            return self.network(token_ids, attention_mask=mask, return_dict=True)[0]
         if not self.penultimate:
             return self.network(token_ids, return_dict=True)[0]
         output = self.network(token_ids, output_hidden_states=True, return_dict=True)
@@ -113,7 +136,7 @@ def _build_text(source: ModelSource, options: CaptureOptions, stage: str) -> Net
     model = model_class._from_config(model_class.config_class(**settings), attn_implementation="sdpa")
     two_encoders = "clip2" in source.configs
     pooled = two_encoders and hasattr(model, "text_projection")
-    module = _TextEncoder(model, penultimate=two_encoders, pooled=pooled)
+    module = _TextEncoder(model, two_encoders, pooled, source.padding)
     outputs = ["text_embedding", "pooled_text"] if pooled else ["text_embedding"]
     return Network(module, [TensorSpec("token_ids", (1, source.token_length), "int32")], outputs)
 

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from ...support.errors import CaptureError, first_line
+from .model_files.git_lfs import check_not_pointer
+from .model_files.pipeline_parts import check_architecture, left_out
 from .weights.checkpoint import Checkpoint, choose_files
 
 COMPONENTS = {"clip": "text_encoder", "clip2": "text_encoder_2", "unet": "unet", "vae": "vae"}
@@ -25,13 +27,22 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
 @dataclass(frozen=True)
+class Padding:
+    """How a prompt is padded: with the token ``pad``, which is also the end marker where ``ends``."""
+
+    pad: int
+    ends: bool
+
+
+@dataclass(frozen=True)
 class ModelSource:
     """A model to capture.
 
     ``configs`` maps a stage (``clip``, ``clip2``, ``unet``, ``vae``) to its component's configuration, in order of
     execution; ``scheduler`` is the sampler's, empty where there is none. ``folder`` is the pipeline's folder, None for
     a built-in configuration. ``repo_id`` is set where weights can be downloaded from the Hugging Face hub.
-    ``token_length`` is the number of tokens in a prompt.
+    ``token_length`` is the number of tokens in a prompt. ``padding`` is that of prompts where the text encoder masks
+    it, else None. ``left_out`` are the pipeline's parts that are not captured, each with its class.
     """
 
     name: str
@@ -40,6 +51,8 @@ class ModelSource:
     scheduler: dict[str, Any] = field(default_factory=dict)
     token_length: int = 77
     repo_id: str = ""
+    padding: Padding | None = None
+    left_out: tuple[str, ...] = ()
 
     @property
     def has_weights(self) -> bool:
@@ -157,6 +170,8 @@ _ATTENTION_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn"
 
 
 def _from_folder(name: str, folder: Path, repo_id: str = "") -> ModelSource:
+    index = _read_json(folder / "model_index.json") if (folder / "model_index.json").is_file() else {}
+    check_architecture(name, index)
     configs = {}
     for stage, component in COMPONENTS.items():
         path = folder / component / "config.json"
@@ -175,14 +190,43 @@ def _from_folder(name: str, folder: Path, repo_id: str = "") -> ModelSource:
         scheduler=_read_json(scheduler) if scheduler.is_file() else {},
         token_length=_token_length(folder, configs),
         repo_id=repo_id,
+        padding=_padding(folder / "tokenizer") if _masks_padding(configs) else None,
+        left_out=tuple(left_out(index)),
     )
+
+
+def _masks_padding(configs: dict[str, dict[str, Any]]) -> bool:
+    # diffusers' pipeline of two text encoders does not look at the setting.
+    return "clip2" not in configs and bool(configs.get("clip", {}).get("use_attention_mask"))
+
+
+def _padding(folder: Path) -> Padding:
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, ImportError) as error:
+        raise CaptureError(
+            f"the text encoder masks padding, and the tokenizer in {folder} cannot be read: {first_line(error)}",
+            "give a diffusers folder with its tokenizer",
+        ) from error
+    ends = (tokenizer.eos_token_id, tokenizer.sep_token_id)
+    if tokenizer.pad_token_id is None:
+        raise CaptureError(f"the tokenizer in {folder} names no padding token, and the text encoder masks padding")
+    return Padding(int(tokenizer.pad_token_id), tokenizer.pad_token_id in ends)
 
 
 def _from_hub(repo_id: str) -> ModelSource:
     import huggingface_hub
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 
     try:
+        # Alone at first: of another architecture nothing more is downloaded.
+        try:
+            check_architecture(repo_id, _read_json(Path(huggingface_hub.hf_hub_download(repo_id, "model_index.json"))))
+        except EntryNotFoundError as error:
+            if isinstance(error, LocalEntryNotFoundError):
+                raise
         folder = huggingface_hub.snapshot_download(repo_id, allow_patterns=_CONFIG_PATTERNS)
     except (OSError, HfHubHTTPError, LocalEntryNotFoundError, ValueError) as error:
         raise CaptureError(
@@ -203,6 +247,7 @@ def _token_length(folder: Path, configs: dict[str, dict[str, Any]]) -> int:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
+    check_not_pointer(path)
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

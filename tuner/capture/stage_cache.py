@@ -39,6 +39,7 @@ def stage_key(source: ModelSource, options: CaptureOptions, stage: str) -> str:
         "stage": stage,
         "configs": source.configs,
         "tokens": source.token_length,
+        "padding": asdict(source.padding) if source.padding else None,
         "options": asdict(options),
         "tools": {name: version(name) for name in _TOOLS},
     }

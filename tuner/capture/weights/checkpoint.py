@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ....support.errors import CaptureError
+from ..model_files.git_lfs import check_not_pointer
 
 if TYPE_CHECKING:
     import torch
@@ -101,6 +102,7 @@ def _open(path: Path) -> tuple[Iterable[str], Callable[[str], torch.Tensor]]:
     import torch
     from safetensors import SafetensorError, safe_open
 
+    check_not_pointer(path)
     try:
         if path.suffix == ".safetensors":
             file = safe_open(path, framework="pt")

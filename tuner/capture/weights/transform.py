@@ -8,6 +8,7 @@ memory. Results of the same shape that are computed alike share a function.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 TRANSFORM = "main_transform_params"
 """Name of the function that computes weights from the checkpoint's tensors (`passes.LiftTransformParams`)."""
 
+_ADAPTER = re.compile(r"\.(base_layer|lora_[AB])\.")
+"""Part of a tensor's name in a model that PEFT has wrapped layers of."""
+
 Weights = Mapping[str, "torch.Tensor | np.ndarray"]
 """A checkpoint's tensors by canonical name; `Checkpoint` reads them on access."""
 
@@ -37,7 +41,13 @@ def check_weights(stage: Stage, weights: Weights) -> None:
     specs = _specs(stage)
     missing = [spec.name for spec in specs if spec.name not in weights]
     if missing:
-        listed = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+        if any(_ADAPTER.search(name) for name in weights):
+            raise CaptureError(
+                f"the checkpoint of {stage.name} holds an adapter (LoRA) that is not merged into its weights",
+                "load the pipeline with diffusers, then pipe.fuse_lora(); pipe.unload_lora_weights(); "
+                "pipe.save_pretrained(folder)",
+            )
+        listed = ", ".join(missing[:2]) + (f" and {len(missing) - 2} more" if len(missing) > 2 else "")
         raise CaptureError(
             f"the checkpoint of {stage.name} lacks {listed}", "the weights must belong to the captured configuration"
         )

@@ -66,7 +66,7 @@ def test_an_unreachable_hub_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     def offline(*args: object, **kwargs: object) -> str:
         raise huggingface_hub.errors.LocalEntryNotFoundError("no connection")
 
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", offline)
     with pytest.raises(CaptureError, match="cannot get owner/model from the Hugging Face hub: no connection"):
         resolve_model("owner/model")
 
@@ -80,6 +80,8 @@ def test_a_hub_model_takes_its_configs_from_the_snapshot_and_its_weights_later(
     fetched = []
 
     def download(repo: str, name: str) -> str:
+        if name == "model_index.json":
+            raise huggingface_hub.errors.EntryNotFoundError("this repository has none")
         fetched.append(name)
         save_file({"conv_in.weight": torch.ones(2)}, tmp_path / name)
         return str(tmp_path / name)

@@ -1,0 +1,7 @@
+"""What a diffusers folder says of itself before anything is captured.
+
+May import ``support`` alone. Reading order:
+
+- `git_lfs`: files that Git LFS left as pointers.
+- `pipeline_parts`: which pipelines have the networks that are captured, and which of their parts a bundle leaves out.
+"""
