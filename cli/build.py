@@ -61,6 +61,10 @@ class Arithmetic(str, Enum):
 def build(
     model: ModelOption,
     output: Annotated[Path, typer.Option("--output", "-o", help="The bundle's folder.")],
+    config: Annotated[
+        str | None,
+        typer.Option(help="For a model in one file: the diffusers folder or Hugging Face id of its configuration."),
+    ] = None,
     device: KnownDeviceOption = None,
     tier: TierOption = "default",
     scheduler: Annotated[
@@ -120,6 +124,7 @@ def build(
         request = BuildRequest(
             model=model,
             output=output,
+            config=config,
             device=known,
             options=capture_options(width, height, batch, guidance, weights, attention, tier),
             compute=compute.precisions,

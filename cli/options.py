@@ -18,7 +18,12 @@ TYPER: dict[str, Any] = {
 """Settings of every group of commands."""
 
 ModelOption = Annotated[
-    str, typer.Option("--model", "-m", help="A diffusers folder, a Hugging Face id, or sd-v1-5, sd-turbo, sdxl, taiyi.")
+    str,
+    typer.Option(
+        "--model",
+        "-m",
+        help="A diffusers folder, a .safetensors file, a Hugging Face id, or sd-v1-5, sd-turbo, sdxl, taiyi.",
+    ),
 ]
 KnownModelOption = Annotated[
     str | None, typer.Option("--model", "-m", help="A model in the database; by default the one tuned last.")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ...database.reader import Reader
 from ...database.schema.records import DeviceInfo
@@ -15,7 +16,6 @@ from ...support.enums import ComputePrecision, Match, WeightPrecision
 from ...support.errors import BundleError, UsageError
 from ...support.formatting import size
 from ...tuner.capture.sources import ModelSource, resolve_model
-from ...tuner.capture.weights.checkpoint import Checkpoint
 from ...tuner.ir import Capture, CaptureOptions
 from ..format.documents import MEASURED, PROVENANCE
 from ..format.file_digest import file_info
@@ -48,6 +48,9 @@ from .planned_program import (
 from .tokenizer import tokenizer_files
 from .weights import ShardLayout, ShardWriter, StoredTensors, layout_shards, stored_tensors
 
+if TYPE_CHECKING:
+    from ...tuner.capture.weights.transform import Weights
+
 ProgressCallback = Callable[[str, float], None]
 """Receives the current step and the share of the whole that is done, from 0 to 1."""
 
@@ -62,15 +65,17 @@ _WEIGHTS_FROM = 0.5
 class BuildRequest:
     """What to build.
 
-    ``model`` is what `resolve_model` understands and has weights. ``device`` is the device whose records are used, None
-    for baselines only. ``compute`` are the precisions of which the bundle has a program each, by default the one in
-    ``options``; a device runs the half floats' where it can. ``max_steps`` is the largest number of inference steps
-    that the bundle offers; ``steps`` is the usual number, for which times and shares are estimated. ``page`` puts the
-    page into the bundle. ``borrow`` is the farthest device whose schedule a kernel without a record may use.
+    ``model`` and ``config`` are what `resolve_model` understands, with weights. ``device`` is the device whose records
+    are used, None for baselines only. ``compute`` are the precisions of which the bundle has a program each, by default
+    the one in ``options``; a device runs the half floats' where it can. ``max_steps`` is the largest number of
+    inference steps that the bundle offers; ``steps`` is the usual number, for which times and shares are estimated.
+    ``page`` puts the page into the bundle. ``borrow`` is the farthest device whose schedule a kernel without a record
+    may use.
     """
 
     model: str
     output: Path
+    config: str | None = None
     device: DeviceInfo | None = None
     options: CaptureOptions = field(default_factory=CaptureOptions)
     compute: tuple[ComputePrecision, ...] = ()
@@ -129,7 +134,7 @@ def build_bundle(request: BuildRequest, store: Reader | None, progress: Progress
         raise UsageError(f"a bundle cannot offer up to {request.max_steps} steps", "choose 1 to 1000")
     check_target(request.output)
     page = _page_files() if request.page else []
-    source, model_folder = _weighted_source(request.model)
+    source, model_folder = _weighted_source(request.model, request.config)
     if source.left_out:
         warnings.append(f"the bundle leaves out the model's {', '.join(source.left_out)}")
     prepared = _prepare(request, source, store, progress, warnings.append)
@@ -187,9 +192,14 @@ class _Prepared:
     programs: list[PlannedProgram]
 
 
-def _weighted_source(model: str) -> tuple[ModelSource, Path]:
+def _weighted_source(model: str, config: str | None) -> tuple[ModelSource, Path]:
     """Return the model and its folder; raise BundleError where it has no weights or no scheduler."""
-    source = resolve_model(model)
+    source = resolve_model(model, config)
+    if source.file is not None and source.folder is None:
+        raise BundleError(
+            f"{source.file} holds no tokenizer, and the hub that has its model's is out of reach",
+            "give a diffusers folder with the model's configuration and tokenizer with --config",
+        )
     if not source.has_weights or source.folder is None:
         raise BundleError(
             f"{source.name} is a configuration without weights, and a bundle needs them",
@@ -279,11 +289,11 @@ def _program_files(programs: Sequence[PlannedProgram]) -> dict[str, tuple[bytes,
     }
 
 
-def _open_weights(capture: Capture, source: ModelSource) -> dict[str, Checkpoint]:
+def _open_weights(capture: Capture, source: ModelSource) -> dict[str, Weights]:
     """Return each stage's checkpoint; raise CaptureError where one does not belong to the captured configuration."""
     from ...tuner.capture.weights.transform import check_weights
 
-    found = {name: source.load_weights(name) for name in capture.stages}
+    found: dict[str, Weights] = {name: source.load_weights(name) for name in capture.stages}
     for name, weights in found.items():
         check_weights(capture.stages[name], weights)
     return found
@@ -313,7 +323,7 @@ def _page_files() -> list[tuple[str, Path]]:
 
 
 def _write_weights(
-    folder: Path, prepared: _Prepared, weights: Mapping[str, Checkpoint], progress: ProgressCallback
+    folder: Path, prepared: _Prepared, weights: Mapping[str, Weights], progress: ProgressCallback
 ) -> dict[str, FileInfo]:
     """Write the shards, tensor by tensor; return their sizes and hashes by path."""
     from ...tuner.capture.weights.transform import transform_weights

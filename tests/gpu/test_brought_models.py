@@ -10,11 +10,13 @@ from typing import Any
 import diffusers
 import numpy as np
 import torch
+from original_layout import write_single_file
 
 import wgtune
 from wgtune.build.bundle.builder import BuildRequest, build_bundle
 from wgtune.build.format.sampler_tables import Sampler
 from wgtune.devices.device import Device
+from wgtune.tuner.capture.sources import resolve_model
 
 
 def largest_difference(folder: Path, reference: Any, device: Device, prompt: str = "a red fox") -> int:
@@ -45,3 +47,16 @@ def test_a_text_encoder_that_masks_padding(demo_folder: Path, device: Device, tm
     assert largest_difference(tmp_path / "dist", reference, device) <= 1
     unmasked = diffusers.StableDiffusionPipeline.from_pretrained(demo_folder)
     assert largest_difference(tmp_path / "dist", unmasked, device) > 2, "the mask would change nothing"
+
+
+def test_a_model_in_one_file(demo_folder: Path, device: Device, tmp_path: Path) -> None:
+    reference = diffusers.StableDiffusionPipeline.from_pretrained(demo_folder)
+    path = write_single_file(reference, tmp_path / "mine.safetensors")
+    source = resolve_model(str(path), str(demo_folder))
+    own = resolve_model(str(demo_folder))
+    for stage in ("clip", "unet", "vae"):
+        expected, got = own.load_weights(stage), source.load_weights(stage)
+        assert {n for n in expected if not n.endswith("position_ids")} <= set(got)
+        assert all(torch.equal(got[name].reshape(expected[name].shape), expected[name]) for name in got)
+    build_bundle(request(path, tmp_path / "dist", config=str(demo_folder)), None)
+    assert largest_difference(tmp_path / "dist", reference, device) <= 1

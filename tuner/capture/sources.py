@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...support.errors import CaptureError, first_line
 from .model_files.git_lfs import check_not_pointer
 from .model_files.pipeline_parts import check_architecture, left_out
+from .model_files.single_file import PICKLES, convert_stage, find_kind
 from .weights.checkpoint import Checkpoint, choose_files
+
+if TYPE_CHECKING:
+    import torch
 
 COMPONENTS = {"clip": "text_encoder", "clip2": "text_encoder_2", "unet": "unet", "vae": "vae"}
 """The folder of each stage in a diffusers pipeline, in order of execution."""
@@ -42,7 +46,8 @@ class ModelSource:
     execution; ``scheduler`` is the sampler's, empty where there is none. ``folder`` is the pipeline's folder, None for
     a built-in configuration. ``repo_id`` is set where weights can be downloaded from the Hugging Face hub.
     ``token_length`` is the number of tokens in a prompt. ``padding`` is that of prompts where the text encoder masks
-    it, else None. ``left_out`` are the pipeline's parts that are not captured, each with its class.
+    it, else None. ``left_out`` are the pipeline's parts that are not captured, each with its class. ``file`` holds all
+    weights of a model in one file, None where each stage has its own.
     """
 
     name: str
@@ -53,11 +58,12 @@ class ModelSource:
     repo_id: str = ""
     padding: Padding | None = None
     left_out: tuple[str, ...] = ()
+    file: Path | None = None
 
     @property
     def has_weights(self) -> bool:
         """Whether the weights of every stage are in the folder, or can be downloaded."""
-        return bool(self.repo_id) or all(self._weight_files(stage) for stage in self.configs)
+        return bool(self.repo_id or self.file) or all(self._weight_files(stage) for stage in self.configs)
 
     def select_stages(self, wanted: Sequence[str] | None) -> list[str]:
         """Return the stages named, or all for None, in order of execution; raises CaptureError for an unknown one."""
@@ -68,14 +74,17 @@ class ModelSource:
             )
         return [stage for stage in self.configs if wanted is None or stage in wanted]
 
-    def load_weights(self, stage: str) -> Checkpoint:
-        """Return the checkpoint of ``stage`` by canonical name (see `canonical_weight_name`); it is read on access.
+    def load_weights(self, stage: str) -> Mapping[str, torch.Tensor]:
+        """Return the tensors of ``stage`` by canonical name (see `canonical_weight_name`); they are read on access.
 
         Raises:
             CaptureError: the stage or its files are missing, or a file cannot be read.
         """
         if stage not in self.configs:
             raise CaptureError(f"{self.name} has no stage {stage!r}", f"its stages: {', '.join(self.configs)}")
+        if self.file is not None:
+            converted = convert_stage(self.file, stage, self.configs[stage])
+            return {canonical_weight_name(stage, name): tensor for name, tensor in converted.items()}
         files = self._weight_files(stage)
         if not files and self.repo_id:
             self._download_weights(stage)
@@ -115,13 +124,25 @@ class ModelSource:
             ) from error
 
 
-def resolve_model(name: str) -> ModelSource:
-    """Return the model of a folder, a built-in name or a Hugging Face id, tried in this order.
+def resolve_model(name: str, config: str | None = None) -> ModelSource:
+    """Return the model of a folder, a file, a built-in name or a Hugging Face id, tried in this order.
+
+    Args:
+        name: what names the model.
+        config: for a file, the diffusers folder or Hugging Face id of its configuration and tokenizer. By default the
+            configuration on the hub of the file's kind, or where the hub is out of reach the built-in one.
 
     Raises:
-        CaptureError: none of them exists, or a configuration cannot be read.
+        CaptureError: none of them exists, or a configuration cannot be read; the file can run code or is of another
+            architecture; a configuration is given for what is no file.
     """
     path = Path(name).expanduser()
+    if path.is_file():
+        return _from_file(path, config)
+    if config is not None:
+        raise CaptureError(f"{name} is no file, and has its own configuration", "leave out --config")
+    if path.suffix in (*PICKLES, ".safetensors"):
+        raise CaptureError(f"there is no file {path}", "check the path")
     if path.is_dir():
         return _from_folder(path.resolve().name, path)
     if name in builtin_names():
@@ -167,6 +188,23 @@ def canonical_weight_name(stage: str, name: str) -> str:
 
 _NORM_NAMES = {"gamma": "weight", "beta": "bias"}
 _ATTENTION_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+
+
+def _from_file(path: Path, config: str | None) -> ModelSource:
+    kind = find_kind(path)
+    if config is not None:
+        source = resolve_model(config)
+    else:
+        try:
+            source = _from_hub(kind.repo_id)
+        except CaptureError as error:
+            if not kind.builtin:
+                raise CaptureError(
+                    f"{path} needs the configuration {kind.repo_id}: {error.message}",
+                    "give a diffusers folder with it with --config",
+                ) from error
+            source = resolve_model(kind.builtin)
+    return replace(source, name=path.stem, file=path, repo_id="")
 
 
 def _from_folder(name: str, folder: Path, repo_id: str = "") -> ModelSource:

@@ -214,3 +214,53 @@ def test_the_mask_is_part_of_the_captured_stage(config: dict[str, Any], pad: int
     assert_equals_pytorch(
         ModelSource("tiny", None, {"clip": config}, token_length=11, padding=Padding(pad, ends)), "clip"
     )
+
+
+@pytest.mark.parametrize("name", ["model.ckpt", "model.pt", "model.bin"])
+def test_a_file_that_can_run_code_is_not_opened(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"not even read")
+    with pytest.raises(CaptureError, match="can run code") as error:
+        resolve_model(str(tmp_path / name))
+    assert "from_single_file" in error.value.hint
+
+
+def test_files_that_are_no_whole_model_are_told_apart(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    with pytest.raises(CaptureError, match="there is no file"):
+        resolve_model(str(path))
+    path.write_text(POINTER)
+    with pytest.raises(CaptureError, match="Git LFS pointer"):
+        resolve_model(str(path))
+    path.write_text("nonsense")
+    with pytest.raises(CaptureError, match="cannot read"):
+        resolve_model(str(path))
+    for name, said in (
+        ("lora_unet_x.lora_down.weight", "is a LoRA"),
+        ("model.diffusion_model.double_blocks.0.img_attn.norm.key_norm.scale", "flux.*another architecture"),
+        ("something", "no whole checkpoint"),
+    ):
+        save_file({name: torch.zeros(4, 4)}, path)
+        with pytest.raises(CaptureError, match=said):
+            resolve_model(str(path))
+    with pytest.raises(CaptureError, match="has its own configuration"):
+        resolve_model("sd-v1-5", "sdxl")
+
+
+def test_a_file_out_of_the_hubs_reach_has_the_built_in_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+
+    def offline(*args: object, **kwargs: object) -> str:
+        raise huggingface_hub.errors.LocalEntryNotFoundError("no connection")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", offline)
+    first = "model.diffusion_model.input_blocks.0.0.weight"
+    path = tmp_path / "mine.safetensors"
+    save_file({first: torch.zeros(320, 4, 3, 3)}, path)
+    source = resolve_model(str(path))
+    assert (source.name, source.has_weights) == ("mine", True)
+    assert source.configs == resolve_model("sd-v1-5").configs
+    xl = "conditioner.embedders.1.model.transformer.resblocks.9.mlp.c_proj.bias"
+    save_file({first: torch.zeros(320, 4, 3, 3), xl: torch.zeros(1280)}, path)
+    assert resolve_model(str(path)).configs == resolve_model("sdxl").configs
