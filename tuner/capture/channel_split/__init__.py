@@ -9,10 +9,10 @@ and operators work on these:
 - a convolution computes each part of its result from all parts of its input, adding one after the other. It reads a
   picture that is made larger for it alone from the small one (`rewrites/upsampled_convolutions.py`).
 
-Parts are as large as a binding, so that convolutions make many channels at once, and half of that where 64 channels
-remain. What only lives until a convolution has added it, the result of a norm, is computed in smaller parts, also
-where the picture fits a binding: it then takes a quarter of the memory, and each sum is read and written anew for each
-part, which takes a few percent of a convolution's time.
+Parts are as large as a binding, so that convolutions make many channels at once. Two kinds are smaller, since they only
+live until convolutions have added them, and these have results of one tensor: what the first residual block of a level
+reads, where 64 channels remain, and results of norms, also of pictures that fit a binding. Each sum is then read and
+written anew for each part, which takes a few percent of a convolution's time.
 
 Pictures are measured as float32, also where they will be stored as half floats: the weights are then the same.
 

@@ -38,33 +38,46 @@ class Readers:
 
     def residual(self, convolution: relax.Var) -> Residual | None:
         """Return the sum with another picture that alone reads a convolution, with its bias if it has one."""
-        biased = convolution
+        biased = self._biased(convolution)
         addition = self._only_sum(biased)
-        if addition is not None and shape_of(_other(addition[1], biased)) != shape_of(biased):
-            biased = addition[0]
-            addition = self._only_sum(biased)
         if addition is None:
             return None
         other = _other(addition[1], biased)
         fits = isinstance(other, relax.Var) and not other.same_as(biased) and shape_of(other) == shape_of(biased)
         return Residual(addition[0], biased, other) if fits else None
 
-    def only_convolutions(self, picture: relax.Var) -> bool:
-        """Whether convolutions alone read ``picture``, behind element-wise operators."""
-        waiting = [picture]
+    def has_shortcut(self, convolution: relax.Var) -> bool:
+        """Whether a convolution to other channels reads a convolution's result, with its bias, as it is."""
+        picture = self._biased(convolution)
+        return any(
+            reads_picture(call, picture) and shape_of(made)[1] != shape_of(picture)[1]
+            for made, call in self._readers.get(picture, [])
+        )
+
+    def only_convolutions(self, picture: relax.Var) -> list[relax.Var] | None:
+        """Return the convolutions that read ``picture``, behind element-wise operators; None where others do, too."""
+        waiting, found = [picture], []
         while waiting:
             var = waiting.pop()
             for made, call in self._readers.get(var, []):
                 if operator_name(call) in ELEMENTWISE and isinstance(made, relax.DataflowVar):
                     waiting.append(made)
-                elif not reads_picture(call, var):
-                    return False
-        return True
+                elif reads_picture(call, var):
+                    found.append(made)
+                else:
+                    return None
+        return found
 
     def folds_upsampling(self, var: relax.Var, call: relax.Call) -> bool:
         """Whether ``var``, the result of a ``resize2d``, is only a way to read the small picture."""
         readers = self._readers.get(var, [])
         return upsamples_nearest(call) and bool(readers) and all(reads_picture(one, var) for _, one in readers)
+
+    def _biased(self, convolution: relax.Var) -> relax.Var:
+        """Return the sum of a convolution and its bias; the convolution where it has none."""
+        addition = self._only_sum(convolution)
+        is_bias = addition is not None and shape_of(_other(addition[1], convolution)) != shape_of(convolution)
+        return addition[0] if addition is not None and is_bias else convolution
 
     def _only_sum(self, var: relax.Var) -> tuple[relax.Var, relax.Call] | None:
         readers = self._readers.get(var, [])

@@ -114,19 +114,20 @@ class _Splitter(PyExprMutator):
         return self.builder_.emit(relax.Call(call.op, arguments, call.attrs))
 
     def _is_summed(self, norm: relax.Var) -> bool:
-        """Whether the result of a norm is large, and convolutions alone read it, behind element-wise operators."""
+        """Whether the result of a norm is large, and only read by convolutions whose results are one tensor each."""
         # Pictures of a batch would become parts, and so would all that is computed from them.
         nbytes, batch = nbytes_of(norm), shape_of(norm)[0]
         if 2 * nbytes <= self._limit or (nbytes <= self._limit and batch > 1):
             return False
-        return self._readers.only_convolutions(norm)
+        convolutions = self._readers.only_convolutions(norm)
+        return convolutions is not None and all(nbytes_of(one) <= self._limit for one in convolutions)
 
     def _ranges(self, picture: relax.Expr) -> list[_Range] | None:
         """Return the ranges in which a picture is computed, of equal size; None where a row is too large."""
         batch, channels = shape_of(picture)[:2]
         whole = _Range(0, 0, channels)
         found = self._divided(picture, whole, self._limit)
-        if found is not None and len(found) > 1:
+        if found is not None and len(found) > 1 and self._readers.has_shortcut(picture):
             smaller = self._divided(picture, whole, self._limit // 2)
             found = smaller if smaller is not None and smaller[0].channels >= _WIDE else found
         return found and [_Range(b, r.start, r.stop) for b in range(batch) for r in found]
