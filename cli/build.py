@@ -65,6 +65,10 @@ def build(
         str | None,
         typer.Option(help="For a model in one file: the diffusers folder or Hugging Face id of its configuration."),
     ] = None,
+    lora: Annotated[
+        list[str] | None,
+        typer.Option("--lora", metavar="FILE[:SCALE]", help="Merge this LoRA into the weights; may be repeated."),
+    ] = None,
     device: KnownDeviceOption = None,
     tier: TierOption = "default",
     scheduler: Annotated[
@@ -125,6 +129,7 @@ def build(
             model=model,
             output=output,
             config=config,
+            loras=tuple(lora or ()),
             device=known,
             options=capture_options(width, height, batch, guidance, weights, attention, tier),
             compute=compute.precisions,

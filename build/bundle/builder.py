@@ -13,9 +13,10 @@ from ...database.reader import Reader
 from ...database.schema.records import DeviceInfo
 from ...devices.limits import Tier, find_tier
 from ...support.enums import ComputePrecision, Match, WeightPrecision
-from ...support.errors import BundleError, UsageError
+from ...support.errors import BundleError, CaptureError, UsageError
 from ...support.formatting import size
-from ...tuner.capture.sources import ModelSource, resolve_model
+from ...tuner.capture.model_files.lora import Lora, Merged
+from ...tuner.capture.sources import ModelSource, read_loras, resolve_model
 from ...tuner.ir import Capture, CaptureOptions
 from ..format.documents import MEASURED, PROVENANCE
 from ..format.file_digest import file_info
@@ -25,6 +26,7 @@ from ..format.manifest import (
     MOST_STATES,
     FileInfo,
     ImageInfo,
+    LoraInfo,
     Manifest,
     ModelInfo,
     SchedulersInfo,
@@ -65,7 +67,8 @@ _WEIGHTS_FROM = 0.5
 class BuildRequest:
     """What to build.
 
-    ``model`` and ``config`` are what `resolve_model` understands, with weights. ``device`` is the device whose records
+    ``model`` and ``config`` are what `resolve_model` understands, with weights; ``loras``, each ``FILE[:SCALE]``, are
+    merged into them. ``device`` is the device whose records
     are used, None for baselines only. ``compute`` are the precisions of which the bundle has a program each, by default
     the one in ``options``; a device runs the half floats' where it can. ``max_steps`` is the largest number of
     inference steps that the bundle offers; ``steps`` is the usual number, for which times and shares are estimated.
@@ -76,6 +79,7 @@ class BuildRequest:
     model: str
     output: Path
     config: str | None = None
+    loras: tuple[str, ...] = ()
     device: DeviceInfo | None = None
     options: CaptureOptions = field(default_factory=CaptureOptions)
     compute: tuple[ComputePrecision, ...] = ()
@@ -135,10 +139,11 @@ def build_bundle(request: BuildRequest, store: Reader | None, progress: Progress
     check_target(request.output)
     page = _page_files() if request.page else []
     source, model_folder = _weighted_source(request.model, request.config)
+    loras = read_loras(source, request.loras)
     if source.left_out:
         warnings.append(f"the bundle leaves out the model's {', '.join(source.left_out)}")
     prepared = _prepare(request, source, store, progress, warnings.append)
-    weights = _open_weights(prepared.captures[0], source)
+    weights = _open_weights(prepared.captures[0], source, loras, warnings.append)
     files, prompt = tokenizer_files(model_folder / "tokenizer", source.token_length)
     files[_TABLES], tables = _pack_tables(prepared.tables)
     files[PROVENANCE] = make_provenance(prepared.programs, store).to_json()
@@ -154,7 +159,11 @@ def build_bundle(request: BuildRequest, store: Reader | None, progress: Progress
         manifest = Manifest(
             format=FORMAT,
             wgtune=metadata.version("wgtune"),
-            model=ModelInfo(source.name, request.options.weights),
+            model=ModelInfo(
+                source.name,
+                request.options.weights,
+                tuple(LoraInfo(lora.name, lora.sha256, lora.scale) for lora in loras),
+            ),
             image=prepared.image,
             tier=request.tier.name,
             programs=tuple(program.info for program in prepared.programs),
@@ -289,14 +298,31 @@ def _program_files(programs: Sequence[PlannedProgram]) -> dict[str, tuple[bytes,
     }
 
 
-def _open_weights(capture: Capture, source: ModelSource) -> dict[str, Weights]:
-    """Return each stage's checkpoint; raise CaptureError where one does not belong to the captured configuration."""
+def _open_weights(
+    capture: Capture, source: ModelSource, loras: Sequence[Lora], warn: Callable[[str], None]
+) -> dict[str, Weights]:
+    """Return each stage's checkpoint with ``loras`` merged into it.
+
+    Raises CaptureError where a checkpoint does not belong to the captured configuration, or no layer of a LoRA does.
+    """
     from ...tuner.capture.weights.transform import check_weights
 
-    found: dict[str, Weights] = {name: source.load_weights(name) for name in capture.stages}
-    for name, weights in found.items():
+    loaded = {name: source.load_weights(name) for name in capture.stages}
+    for lora in loras:
+        layers = sum(map(len, lora.layers.values()))
+        if unmatched := lora.unmatched(loaded):
+            listed = ", ".join(unmatched[:3]) + (f" and {len(unmatched) - 3} more" if len(unmatched) > 3 else "")
+            said = f"{lora.name}: {len(unmatched)} of {layers} layers are of no weight in {source.name}: {listed}"
+            if len(unmatched) == layers:
+                raise CaptureError(said, "give a LoRA that was trained for this kind of model")
+            warn(said)
+    if loras:
+        names = ", ".join(f"{lora.name} ({lora.scale:g})" for lora in loras)
+        warn(f"merged {names} into the weights: the kernels are the model's own, and need no tuning again")
+    merged = {name: Merged(weights, loras, name) if loras else weights for name, weights in loaded.items()}
+    for name, weights in merged.items():
         check_weights(capture.stages[name], weights)
-    return found
+    return {**merged}
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -73,12 +73,30 @@ SchedulerConfig = Annotated[dict[str, Any], AfterValidator(_with_non_finite), Pl
 
 
 @dataclass(frozen=True, config=STRICT)
+class LoraInfo:
+    """A LoRA that is merged into the weights."""
+
+    name: str
+    """The file's name."""
+    sha256: str
+    """Of the file, lower-case hexadecimal."""
+    scale: float
+    """By which it counts."""
+
+
+@dataclass(frozen=True, config=STRICT)
 class ModelInfo:
     """The model, by its name."""
 
     name: str
     weights: WeightPrecision
     """How the weights lie in the shards and in GPU memory."""
+    loras: tuple[LoraInfo, ...] = ()
+    """What is merged into the weights, in order."""
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, handler: Any) -> dict[str, Any]:
+        return {name: value for name, value in handler(self).items() if name != "loras" or value}
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -9,14 +10,18 @@ from typing import Any
 
 import diffusers
 import numpy as np
+import pytest
 import torch
 from original_layout import write_single_file
+from safetensors.torch import save_file
 
 import wgtune
 from wgtune.build.bundle.builder import BuildRequest, build_bundle
+from wgtune.build.format.reader import Bundle
 from wgtune.build.format.sampler_tables import Sampler
 from wgtune.devices.device import Device
-from wgtune.tuner.capture.sources import resolve_model
+from wgtune.tuner.capture.model_files.lora import Merged
+from wgtune.tuner.capture.sources import canonical_weight_name, read_loras, resolve_model
 
 
 def largest_difference(folder: Path, reference: Any, device: Device, prompt: str = "a red fox") -> int:
@@ -60,3 +65,66 @@ def test_a_model_in_one_file(demo_folder: Path, device: Device, tmp_path: Path) 
         assert all(torch.equal(got[name].reshape(expected[name].shape), expected[name]) for name in got)
     build_bundle(request(path, tmp_path / "dist", config=str(demo_folder)), None)
     assert largest_difference(tmp_path / "dist", reference, device) <= 1
+
+
+def lora_of(pipeline: Any, style: str, rank: int = 3) -> dict[str, torch.Tensor]:
+    """A LoRA of attention, feed-forward, convolutions and the text encoder, in a trainer's names."""
+    torch.manual_seed(5)
+    tensors = {}
+    for component, prefix in (("unet", "lora_unet"), ("text_encoder", "lora_te")):
+        for name, module in getattr(pipeline, component).named_modules():
+            convolution = isinstance(module, torch.nn.Conv2d)
+            if not (isinstance(module, torch.nn.Linear) or (convolution and name.endswith("conv1"))):
+                continue
+            if "time_emb" in name or (component == "unet" and not convolution and "transformer_blocks" not in name):
+                continue
+            down = 0.3 * torch.randn(rank, *module.weight.shape[1:])
+            up = 0.3 * torch.randn(module.weight.shape[0], rank, *[1] * (module.weight.ndim - 2))
+            if style == "kohya":
+                # Of transformers before the inner model's prefix was dropped, as these trainers have it.
+                # diffusers 0.42 loses a text encoder's several alphas under transformers 5.24: it has one here.
+                alpha = 3.0 if component == "unet" and len(name) % 2 else 1.5
+                inner = name if component == "unet" else f"text_model.{name.removeprefix('text_model.')}"
+                key = f"{prefix}_{inner.replace('.', '_')}"
+                tensors |= {
+                    f"{key}.lora_down.weight": down,
+                    f"{key}.lora_up.weight": up,
+                    f"{key}.alpha": torch.tensor(alpha),
+                }
+            else:
+                key = f"{component}.{name}"
+                tensors |= {f"{key}.lora_A.weight": down, f"{key}.lora_B.weight": up}
+    return tensors
+
+
+@pytest.mark.parametrize("style", ["kohya", "peft"])
+def test_a_lora_is_merged_as_diffusers_fuses_it(demo_folder: Path, tmp_path: Path, device: Device, style: str) -> None:
+    pytest.importorskip("peft")
+    reference = diffusers.StableDiffusionPipeline.from_pretrained(demo_folder)
+    path = tmp_path / f"{style}.safetensors"
+    save_file(lora_of(reference, style), path)
+    source = resolve_model(str(demo_folder))
+    (lora,) = read_loras(source, [f"{path}:0.6"])
+    plain = {stage: source.load_weights(stage) for stage in ("clip", "unet", "vae")}
+    assert lora.unmatched(plain) == []
+    reference.load_lora_weights(str(tmp_path), weight_name=path.name)
+    reference.fuse_lora(lora_scale=0.6)
+    reference.unload_lora_weights()
+    changed = 0
+    for stage, network in (("clip", reference.text_encoder), ("unet", reference.unet)):
+        merged = Merged(plain[stage], [lora], stage)
+        for name, expected in network.state_dict().items():
+            name = canonical_weight_name(stage, name)
+            if name in merged:
+                torch.testing.assert_close(merged[name], expected, rtol=1e-5, atol=1e-5)
+                changed += not torch.equal(merged[name], plain[stage][name])
+    assert changed == sum(map(len, lora.layers.values())) > 20
+    if style == "kohya":
+        summary = build_bundle(request(demo_folder, tmp_path / "dist", loras=(f"{path}:0.6",)), None)
+        assert any("need no tuning again" in line for line in summary.warnings)
+        (info,) = Bundle.open(tmp_path / "dist").manifest.model.loras
+        assert (info.name, info.scale) == ("kohya.safetensors", 0.6)
+        assert info.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+        assert largest_difference(tmp_path / "dist", reference, device) <= 2
+        own = diffusers.StableDiffusionPipeline.from_pretrained(demo_folder)
+        assert largest_difference(tmp_path / "dist", own, device) > 5

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...support.errors import CaptureError, first_line
 from .model_files.git_lfs import check_not_pointer
+from .model_files.lora import Lora, parse_spec, read_lora
 from .model_files.pipeline_parts import check_architecture, left_out
 from .model_files.single_file import PICKLES, convert_stage, find_kind
 from .weights.checkpoint import Checkpoint, choose_files
@@ -161,6 +162,13 @@ def resolve_model(name: str, config: str | None = None) -> ModelSource:
         f"there is no model {name!r}: no such folder, and no built-in configuration of that name",
         f"give a diffusers folder, a Hugging Face id (owner/name), or one of: {', '.join(builtin_names())}",
     )
+
+
+def read_loras(source: ModelSource, specs: Sequence[str]) -> list[Lora]:
+    """Return the LoRAs that ``specs``, each ``FILE[:SCALE]``, name for ``source``; raises as `read_lora` does."""
+    parsed = [parse_spec(spec) for spec in specs]
+    unet = source.configs.get("unet", {})
+    return [read_lora(path, scale, unet, "clip2" in source.configs, canonical_weight_name) for path, scale in parsed]
 
 
 def builtin_names() -> list[str]:

@@ -51,6 +51,27 @@ export interface Manifest {
 export interface ModelInfo {
   name: string;
   weights: WeightPrecision;
+  /**
+   * What is merged into the weights, in order.
+   */
+  loras?: LoraInfo[];
+}
+/**
+ * A LoRA that is merged into the weights.
+ */
+export interface LoraInfo {
+  /**
+   * The file's name.
+   */
+  name: string;
+  /**
+   * Of the file, lower-case hexadecimal.
+   */
+  sha256: string;
+  /**
+   * By which it counts.
+   */
+  scale: number;
 }
 /**
  * What one run of the plan draws.

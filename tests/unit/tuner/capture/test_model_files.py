@@ -11,12 +11,13 @@ import torch
 from safetensors.torch import save_file
 from small_networks import BERT, TEXT, UNET, assert_equals_pytorch, source_of
 
-from wgtune.support.errors import CaptureError
+from wgtune.support.errors import CaptureError, UsageError
 from wgtune.tuner.capture.model_capture import capture_model
 from wgtune.tuner.capture.model_files.git_lfs import check_not_pointer
+from wgtune.tuner.capture.model_files.lora import Merged, parse_spec
 from wgtune.tuner.capture.model_files.pipeline_parts import check_architecture, left_out
 from wgtune.tuner.capture.networks import build_network
-from wgtune.tuner.capture.sources import ModelSource, Padding, resolve_model
+from wgtune.tuner.capture.sources import ModelSource, Padding, read_loras, resolve_model
 from wgtune.tuner.capture.weights.checkpoint import Checkpoint
 from wgtune.tuner.capture.weights.transform import check_weights
 from wgtune.tuner.ir import CaptureOptions
@@ -264,3 +265,80 @@ def test_a_file_out_of_the_hubs_reach_has_the_built_in_configuration(
     xl = "conditioner.embedders.1.model.transformer.resblocks.9.mlp.c_proj.bias"
     save_file({first: torch.zeros(320, 4, 3, 3), xl: torch.zeros(1280)}, path)
     assert resolve_model(str(path)).configs == resolve_model("sdxl").configs
+
+
+def kohya(names: list[str], rank: int, alpha: float | None, *shape: int) -> dict[str, torch.Tensor]:
+    torch.manual_seed(3)
+    tensors = {}
+    for name in names:
+        tensors |= {
+            f"{name}.lora_down.weight": torch.randn(rank, shape[1]),
+            f"{name}.lora_up.weight": torch.randn(shape[0], rank),
+        }
+        if alpha is not None:
+            tensors[f"{name}.alpha"] = torch.tensor(alpha)
+    return tensors
+
+
+QUERY = "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"
+
+
+def test_several_loras_add_up_by_scale_and_alpha(tmp_path: Path) -> None:
+    torch.manual_seed(2)
+    weights = {f"{QUERY}.weight": torch.randn(16, 16).half(), "conv_in.bias": torch.ones(3)}
+    expected = weights[f"{QUERY}.weight"].float()
+    specs = []
+    for number, (scale, alpha) in enumerate(((0.5, 1.0), (-2.0, None))):
+        tensors = kohya([f"lora_unet_{QUERY.replace('.', '_')}"], 4, alpha, 16, 16)
+        down, up, *_ = tensors.values()
+        expected = expected + scale * (1.0 if alpha is None else alpha / 4) * (up @ down)
+        save_file(tensors, tmp_path / f"{number}.safetensors")
+        specs.append(f"{tmp_path / str(number)}.safetensors:{scale}")
+    loras = read_loras(source_of(unet=UNET), specs)
+    merged = Merged(weights, loras, "unet")
+    torch.testing.assert_close(merged[f"{QUERY}.weight"], expected)
+    assert torch.equal(merged["conv_in.bias"], torch.ones(3)) and list(merged) == list(weights)
+    with pytest.raises(CaptureError, match=r"by \(16, 16\), the weight is \(8, 8\)"):
+        Merged({f"{QUERY}.weight": torch.zeros(8, 8)}, loras, "unet")[f"{QUERY}.weight"]
+
+
+def test_alphas_that_peft_writes_into_a_files_metadata_count(tmp_path: Path) -> None:
+    other = QUERY.replace("to_q", "to_k")
+    tensors = {}
+    for name in (QUERY, other):
+        tensors |= {f"unet.{name}.lora_A.weight": torch.ones(2, 16), f"unet.{name}.lora_B.weight": torch.ones(16, 2)}
+    said = {"unet.r": 2, "unet.lora_alpha": 8, "unet.alpha_pattern": {"attn1.to_k": 1}}
+    save_file(tensors, tmp_path / "a.safetensors", {"lora_adapter_metadata": json.dumps(said), "format": "pt"})
+    (lora,) = read_loras(source_of(unet=UNET), [str(tmp_path / "a.safetensors")])
+    assert lora.scale == 1.0
+    layers = lora.layers["unet"]
+    assert (layers[f"{QUERY}.weight"].factor, layers[f"{other}.weight"].factor) == (4.0, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "said"),
+    [
+        ({"conv_in.weight": torch.ones(2)}, "holds no LoRA"),
+        ({"lora_unet_x.hada_w1_a": torch.ones(2, 2)}, "LoHa"),
+        ({"transformer.x.lora_A.weight": torch.ones(2, 2)}, "holds no LoRA of this kind"),
+        ({"unet.x.lora_A.weight": torch.ones(2, 2)}, "more than pairs"),
+        ({**kohya(["lora_unet_x"], 2, None, 4, 4), "lora_unet_x.lora_mid.weight": torch.ones(2, 2)}, "cannot read"),
+    ],
+)
+def test_what_is_no_lora_is_refused(tmp_path: Path, tensors: dict[str, torch.Tensor], said: str) -> None:
+    save_file(tensors, tmp_path / "a.safetensors")
+    with pytest.raises(CaptureError, match=said):
+        read_loras(source_of(unet=UNET), [str(tmp_path / "a.safetensors")])
+
+
+def test_a_loras_scale_is_a_number(tmp_path: Path) -> None:
+    assert parse_spec("style.safetensors:0.8") == (Path("style.safetensors"), 0.8)
+    assert parse_spec("style.safetensors") == (Path("style.safetensors"), 1.0)
+    assert parse_spec(r"C:\style.safetensors") == (Path(r"C:\style.safetensors"), 1.0)
+    with pytest.raises(UsageError, match="scale nan"):
+        parse_spec("style.safetensors:nan")
+    with pytest.raises(CaptureError, match="there is no LoRA file"):
+        read_loras(source_of(unet=UNET), [str(tmp_path / "missing.safetensors:2")])
+    (tmp_path / "a.pt").write_bytes(b"")
+    with pytest.raises(CaptureError, match="can run code"):
+        read_loras(source_of(unet=UNET), [str(tmp_path / "a.pt")])
