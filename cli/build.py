@@ -69,6 +69,10 @@ def build(
         list[str] | None,
         typer.Option("--lora", metavar="FILE[:SCALE]", help="Merge this LoRA into the weights; may be repeated."),
     ] = None,
+    textual_inversion: Annotated[
+        list[Path] | None,
+        typer.Option("--textual-inversion", help="Add the word in this file for prompts; may be repeated."),
+    ] = None,
     device: KnownDeviceOption = None,
     tier: TierOption = "default",
     scheduler: Annotated[
@@ -130,6 +134,7 @@ def build(
             output=output,
             config=config,
             loras=tuple(lora or ()),
+            textual_inversions=tuple(map(str, textual_inversion or ())),
             device=known,
             options=capture_options(width, height, batch, guidance, weights, attention, tier),
             compute=compute.precisions,

@@ -16,7 +16,7 @@ from ...support.enums import ComputePrecision, Match, WeightPrecision
 from ...support.errors import BundleError, CaptureError, UsageError
 from ...support.formatting import size
 from ...tuner.capture.model_files.lora import Lora, Merged
-from ...tuner.capture.sources import ModelSource, read_loras, resolve_model
+from ...tuner.capture.sources import ModelSource, read_loras, resolve_model, with_words
 from ...tuner.ir import Capture, CaptureOptions
 from ..format.documents import MEASURED, PROVENANCE
 from ..format.file_digest import file_info
@@ -68,7 +68,7 @@ class BuildRequest:
     """What to build.
 
     ``model`` and ``config`` are what `resolve_model` understands, with weights; ``loras``, each ``FILE[:SCALE]``, are
-    merged into them. ``device`` is the device whose records
+    merged into them, and ``textual_inversions`` are files of words for prompts. ``device`` is the device whose records
     are used, None for baselines only. ``compute`` are the precisions of which the bundle has a program each, by default
     the one in ``options``; a device runs the half floats' where it can. ``max_steps`` is the largest number of
     inference steps that the bundle offers; ``steps`` is the usual number, for which times and shares are estimated.
@@ -80,6 +80,7 @@ class BuildRequest:
     output: Path
     config: str | None = None
     loras: tuple[str, ...] = ()
+    textual_inversions: tuple[str, ...] = ()
     device: DeviceInfo | None = None
     options: CaptureOptions = field(default_factory=CaptureOptions)
     compute: tuple[ComputePrecision, ...] = ()
@@ -139,12 +140,18 @@ def build_bundle(request: BuildRequest, store: Reader | None, progress: Progress
     check_target(request.output)
     page = _page_files() if request.page else []
     source, model_folder = _weighted_source(request.model, request.config)
+    source = with_words(source, request.textual_inversions)
     loras = read_loras(source, request.loras)
     if source.left_out:
         warnings.append(f"the bundle leaves out the model's {', '.join(source.left_out)}")
     prepared = _prepare(request, source, store, progress, warnings.append)
     weights = _open_weights(prepared.captures[0], source, loras, warnings.append)
-    files, prompt = tokenizer_files(model_folder / "tokenizer", source.token_length)
+    files, prompt = tokenizer_files(
+        model_folder / "tokenizer",
+        source.token_length,
+        [word.token for word in source.words],
+        source.configs.get("clip", {}).get("vocab_size"),
+    )
     files[_TABLES], tables = _pack_tables(prepared.tables)
     files[PROVENANCE] = make_provenance(prepared.programs, store).to_json()
     of_programs = _program_files(prepared.programs)

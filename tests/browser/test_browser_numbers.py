@@ -48,6 +48,7 @@ TEXTS = [
     "line\nbreak\r\ntab\u00a0nbsp\u3000wide\u200bzero\u2028sep\ufeff",
     "<|endoftext|> in <|startoftext|>text<|endoftext|>",
     "word " * 200,
+    "a photo of <mycat>, and MYDOG<MyCat>s",
     "x" * 500,
     "\x00\x07",
     "\ufeff$\ufeff$\ufeff!\u0085?",
@@ -60,6 +61,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, CLIPTokenizerF
     folder = tmp_path_factory.mktemp("clip")
     write_clip_tokenizer(folder / "source")
     tokenizer = CLIPTokenizerFast.from_pretrained(folder / "source")
+    tokenizer.add_tokens(["<mycat>", "mydog"])  # as textual inversions do
     make_bundle(folder / "bundle")
     tokenizer.save_pretrained(folder / "bundle/tokenizer")
     manifest = json.loads((folder / "bundle/manifest.json").read_text())

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from original_layout import write_single_file
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 import wgtune
 from wgtune.build.bundle.builder import BuildRequest, build_bundle
@@ -128,3 +128,19 @@ def test_a_lora_is_merged_as_diffusers_fuses_it(demo_folder: Path, tmp_path: Pat
         assert largest_difference(tmp_path / "dist", reference, device) <= 2
         own = diffusers.StableDiffusionPipeline.from_pretrained(demo_folder)
         assert largest_difference(tmp_path / "dist", own, device) > 5
+
+
+def test_a_textual_inversion_is_a_word(demo_folder: Path, tmp_path: Path, device: Device) -> None:
+    torch.manual_seed(4)
+    files = [tmp_path / "learned.safetensors", tmp_path / "mydog.safetensors"]
+    save_file({"<mycat>": 3 * torch.randn(32)}, files[0])
+    save_file({"emb_params": 3 * torch.randn(1, 32)}, files[1])
+    build_bundle(request(demo_folder, tmp_path / "dist", textual_inversions=tuple(map(str, files))), None)
+    reference = diffusers.StableDiffusionPipeline.from_pretrained(demo_folder)
+    reference.load_textual_inversion(str(tmp_path), weight_name="learned.safetensors")
+    (vector,) = load_file(files[1]).values()
+    reference.load_textual_inversion(vector, token="mydog")
+    for prompt in ("a photo of <mycat>, and mydog", "<mycat>", "a cat"):
+        assert largest_difference(tmp_path / "dist", reference, device, prompt) <= 1
+    plain = diffusers.StableDiffusionPipeline.from_pretrained(demo_folder)
+    assert largest_difference(tmp_path / "dist", plain, device, "a photo of <mycat>") > 2

@@ -19,6 +19,7 @@ from .model_files.git_lfs import check_not_pointer
 from .model_files.lora import Lora, parse_spec, read_lora
 from .model_files.pipeline_parts import check_architecture, left_out
 from .model_files.single_file import PICKLES, convert_stage, find_kind
+from .model_files.textual_inversion import WithWords, Word, read_word
 from .weights.checkpoint import Checkpoint, choose_files
 
 if TYPE_CHECKING:
@@ -48,7 +49,8 @@ class ModelSource:
     a built-in configuration. ``repo_id`` is set where weights can be downloaded from the Hugging Face hub.
     ``token_length`` is the number of tokens in a prompt. ``padding`` is that of prompts where the text encoder masks
     it, else None. ``left_out`` are the pipeline's parts that are not captured, each with its class. ``file`` holds all
-    weights of a model in one file, None where each stage has its own.
+    weights of a model in one file, None where each stage has its own. ``words`` are textual inversions, whose vectors
+    follow the rows of the text encoder's embedding.
     """
 
     name: str
@@ -60,6 +62,7 @@ class ModelSource:
     padding: Padding | None = None
     left_out: tuple[str, ...] = ()
     file: Path | None = None
+    words: tuple[Word, ...] = field(default=(), compare=False)
 
     @property
     def has_weights(self) -> bool:
@@ -83,6 +86,10 @@ class ModelSource:
         """
         if stage not in self.configs:
             raise CaptureError(f"{self.name} has no stage {stage!r}", f"its stages: {', '.join(self.configs)}")
+        weights = self._load(stage)
+        return WithWords(weights, self.words) if self.words and stage == "clip" else weights
+
+    def _load(self, stage: str) -> Mapping[str, torch.Tensor]:
         if self.file is not None:
             converted = convert_stage(self.file, stage, self.configs[stage])
             return {canonical_weight_name(stage, name): tensor for name, tensor in converted.items()}
@@ -162,6 +169,22 @@ def resolve_model(name: str, config: str | None = None) -> ModelSource:
         f"there is no model {name!r}: no such folder, and no built-in configuration of that name",
         f"give a diffusers folder, a Hugging Face id (owner/name), or one of: {', '.join(builtin_names())}",
     )
+
+
+def with_words(source: ModelSource, paths: Sequence[str]) -> ModelSource:
+    """Return ``source`` with the textual inversions in ``paths``; its embedding has a row more for each.
+
+    Raises:
+        CaptureError: see `read_word`; or the model has not one text encoder of CLIP's.
+    """
+    if not paths:
+        return source
+    clip = source.configs.get("clip", {})
+    if "clip2" in source.configs or "CLIPTextModel" not in (clip.get("architectures") or ["CLIPTextModel"]):
+        raise CaptureError(f"{source.name} takes no textual inversion", "models with one CLIP text encoder do")
+    words = tuple(read_word(Path(path).expanduser(), int(clip["hidden_size"])) for path in paths)
+    grown = {**clip, "vocab_size": int(clip["vocab_size"]) + len(words)}
+    return replace(source, configs={**source.configs, "clip": grown}, words=words)
 
 
 def read_loras(source: ModelSource, specs: Sequence[str]) -> list[Lora]:

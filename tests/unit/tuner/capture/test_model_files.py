@@ -16,8 +16,9 @@ from wgtune.tuner.capture.model_capture import capture_model
 from wgtune.tuner.capture.model_files.git_lfs import check_not_pointer
 from wgtune.tuner.capture.model_files.lora import Merged, parse_spec
 from wgtune.tuner.capture.model_files.pipeline_parts import check_architecture, left_out
+from wgtune.tuner.capture.model_files.textual_inversion import EMBEDDING, WithWords
 from wgtune.tuner.capture.networks import build_network
-from wgtune.tuner.capture.sources import ModelSource, Padding, read_loras, resolve_model
+from wgtune.tuner.capture.sources import ModelSource, Padding, read_loras, resolve_model, with_words
 from wgtune.tuner.capture.weights.checkpoint import Checkpoint
 from wgtune.tuner.capture.weights.transform import check_weights
 from wgtune.tuner.ir import CaptureOptions
@@ -342,3 +343,26 @@ def test_a_loras_scale_is_a_number(tmp_path: Path) -> None:
     (tmp_path / "a.pt").write_bytes(b"")
     with pytest.raises(CaptureError, match="can run code"):
         read_loras(source_of(unet=UNET), [str(tmp_path / "a.pt")])
+
+
+def test_words_follow_the_rows_of_the_embedding(tmp_path: Path) -> None:
+    path = tmp_path / "word.safetensors"
+    save_file({"<w>": torch.full((16,), 2.0)}, path)
+    source = with_words(source_of(clip=TEXT), [str(path)])
+    assert source.configs["clip"]["vocab_size"] == TEXT["vocab_size"] + 1
+    rows = WithWords({EMBEDDING: torch.zeros(100, 16), "b": torch.ones(1)}, source.words)
+    assert rows[EMBEDDING].shape == (101, 16) and float(rows[EMBEDDING][100].sum()) == 32
+    assert list(rows) == [EMBEDDING, "b"] and float(rows["b"]) == 1
+    assert with_words(source_of(clip=TEXT), []).configs["clip"] == TEXT
+    for tensors, said in (
+        ({"<w>": torch.ones(8)}, "vectors have 16 numbers"),
+        ({"<w>": torch.ones(3, 16)}, "a word of 3 vectors"),
+        ({"a": torch.ones(16), "b": torch.ones(16)}, "holds 2 tensors"),
+    ):
+        save_file(tensors, path)
+        with pytest.raises(CaptureError, match=said):
+            with_words(source_of(clip=TEXT), [str(path)])
+    with pytest.raises(CaptureError, match="takes no textual inversion"):
+        with_words(source_of(clip=TEXT, clip2=TEXT), [str(path)])
+    with pytest.raises(CaptureError, match="there is no textual inversion"):
+        with_words(source_of(clip=TEXT), [str(tmp_path / "missing.safetensors")])
