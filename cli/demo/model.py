@@ -102,8 +102,16 @@ def make_demo_pipeline(folder: Path, seed: int = 1) -> Path:
     return write_pipeline(folder, text_encoder, unet, vae)
 
 
-def write_pipeline(folder: Path, text_encoder: CLIPTextModel, unet: UNet2DConditionModel, vae: AutoencoderKL) -> Path:
+def write_pipeline(
+    folder: Path,
+    text_encoder: CLIPTextModel,
+    unet: UNet2DConditionModel,
+    vae: AutoencoderKL,
+    scheduler: dict[str, Any] | None = None,
+) -> Path:
     """Write the networks as a pipeline into ``folder``, which is created where missing, and return ``folder``.
+
+    ``scheduler`` is PNDM's configuration, by default that of Stable Diffusion 1.x.
 
     Raises CaptureError where CLIP's vocabulary is not installed.
     """
@@ -116,7 +124,7 @@ def write_pipeline(folder: Path, text_encoder: CLIPTextModel, unet: UNet2DCondit
     logging.disable_progress_bar()  # for files that are written in no time
     for name, network in (("text_encoder", text_encoder), ("unet", unet), ("vae", vae)):
         network.eval().save_pretrained(folder / name)
-    PNDMScheduler.from_config(SCHEDULER_CONFIG).save_pretrained(folder / "scheduler")
+    PNDMScheduler.from_config(scheduler or SCHEDULER_CONFIG).save_pretrained(folder / "scheduler")
     write_model_index(folder)
     return folder
 

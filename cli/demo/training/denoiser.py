@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
     from transformers import CLIPTextModel
 
-BATCH = 64
+BATCH = 32
 RATE = 2e-3
 UNCONDITIONED = 0.1
 """Share of examples without a caption, for classifier-free guidance."""

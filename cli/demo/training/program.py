@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from ....support.console import Report
-from ..model import SCHEDULER_CONFIG, make_networks, write_clip_tokenizer
-from ..trained import make_trained_pipeline, write_trained
+from ..model import make_networks, write_clip_tokenizer
+from ..trained import SCHEDULER, make_trained_pipeline, write_trained
 from .autoencoder import scale_latents, train_autoencoder
 from .denoiser import train_denoiser
 from .evaluation import Score, score
@@ -29,7 +29,7 @@ class Lengths:
 
     autoencoder_steps: int = 3000
     pictures: int = 24_000
-    denoiser_steps: int = 12_000
+    denoiser_steps: int = 24_000
     captions: int = 40
 
 
@@ -53,7 +53,7 @@ def train_demo_model(output: Path, work: Path, seed: int, lengths: Lengths, prog
     with progress("Training set") as report:
         examples = make_examples(vae, tokenizer, lengths.pictures, seed, settings, work / "examples.pt", report)
     settings["pictures"] = lengths.pictures
-    scheduler = DDPMScheduler.from_config(SCHEDULER_CONFIG)
+    scheduler = DDPMScheduler.from_config(SCHEDULER)
     with progress("Denoiser and text encoder") as report:
         path, steps = work / "denoiser.pt", lengths.denoiser_steps
         train_denoiser(unet, text_encoder, examples, scheduler, steps, seed, settings, path, report)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -65,6 +66,8 @@ def test_a_run_writes_a_model_that_draws_and_tells_its_progress(
         "Score",
     }
     pipeline = make_trained_pipeline(tmp_path / "pipeline", folder)
+    scheduler = json.loads((pipeline / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))
+    assert scheduler["prediction_type"] == "v_prediction", "as it was trained"
     text_encoder = load_file(pipeline / "text_encoder" / "model.safetensors")
     table = next(value for key, value in text_encoder.items() if key.endswith("token_embedding.weight"))
     known = int((table != 0).any(dim=1).sum())
