@@ -78,9 +78,6 @@ class BuildRequest:
 
     model: str
     output: Path
-    config: str | None = None
-    loras: tuple[str, ...] = ()
-    textual_inversions: tuple[str, ...] = ()
     device: DeviceInfo | None = None
     options: CaptureOptions = field(default_factory=CaptureOptions)
     compute: tuple[ComputePrecision, ...] = ()
@@ -90,6 +87,9 @@ class BuildRequest:
     steps: int = 20
     page: bool = True
     borrow: Match = Match.PORTABLE
+    config: str | None = None
+    loras: tuple[str, ...] = ()
+    textual_inversions: tuple[str, ...] = ()
 
     @property
     def precisions(self) -> tuple[ComputePrecision, ...]:

@@ -195,7 +195,8 @@ def test_names_device_and_bundle(ready: Page) -> None:
         )
     )
     expect(ready.locator("#bundle-line")).to_have_text(
-        "Model: synthetic, 64 × 64; tier “default”. 8 kernels, 6 tuned for vulkan:test (software); f32 between them."
+        "Model: synthetic, 64 × 64; tier “default”. 8 kernels: 4 improved by search on vulkan:test (software), "
+        "2 where the baseline won, 2 never measured; f32 between them."
     )
     assert ready.title() == "synthetic · wgtune"
 
