@@ -149,7 +149,7 @@ def build_bundle(request: BuildRequest, store: Reader | None, progress: Progress
     files, prompt = tokenizer_files(
         model_folder / "tokenizer",
         source.token_length,
-        [word.token for word in source.words],
+        {word.token: len(word.vectors) for word in source.words},
         source.configs.get("clip", {}).get("vocab_size"),
     )
     files[_TABLES], tables = _pack_tables(prepared.tables)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,14 @@ from ..format.manifest import PromptInfo
 
 
 def tokenizer_files(
-    folder: Path, length: int, words: Sequence[str] = (), rows: int | None = None
+    folder: Path, length: int, words: Mapping[str, int] = {}, rows: int | None = None
 ) -> tuple[dict[str, bytes], PromptInfo]:
     """Return the tokenizer's files by their path in the bundle, and how a prompt is framed.
 
     Args:
         folder: the model's ``tokenizer`` folder, in any form that transformers reads.
         length: token ids per prompt.
-        words: textual inversions, which get the ids that follow the vocabulary's.
+        words: textual inversions and how many tokens each is; these get the ids that follow the vocabulary's.
         rows: rows of the text encoder's embedding, those of ``words`` included.
 
     Raises:
@@ -52,19 +52,36 @@ def tokenizer_files(
     )
 
 
-def _add_words(tokenizer: Any, folder: Path, words: Sequence[str], rows: int | None) -> None:
+def _add_words(tokenizer: Any, folder: Path, words: Mapping[str, int], rows: int | None) -> None:
     if not words:
         return
     known = tokenizer.get_vocab()
-    if taken := [word for word in words if word in known] or [word for word in words if words.count(word) > 1]:
+    if taken := [word for word in words if word in known]:
         raise BundleError(f"the word {taken[0]} of a textual inversion is in the vocabulary already", "rename it")
-    first = len(tokenizer)
-    if rows != first + len(words):
+    first, count = len(tokenizer), sum(words.values())
+    if rows != first + count:
         raise BundleError(
-            f"the tokenizer in {folder} has {first} tokens, and the text encoder's embedding "
-            f"{(rows or 0) - len(words)} rows: a textual inversion has no place",
+            f"the tokenizer in {folder} has {first} tokens, and the text encoder's embedding {(rows or 0) - count} "
+            "rows: a textual inversion has no place",
         )
-    tokenizer.add_tokens(list(words))
+    if count == len(words):
+        tokenizer.add_tokens(list(words))
+        return
+    # No tokenizer gives several tokens for a word that is added to it. So the words become characters of Unicode's
+    # private plane 15, and each of these a token: any reader of a tokenizer.json does both.
+    from tokenizers import normalizers
+
+    characters = [chr(0xF0000 + number) for number in range(count)]
+    backend = tokenizer.backend_tokenizer
+    own = backend.normalizer or normalizers.Sequence([])
+    places: dict[str, str] = {}
+    for word, tokens in words.items():
+        done = sum(len(made) for made in places.values())
+        places[own.normalize_str(word)] = "".join(characters[done : done + tokens])
+    # The longest first, so that a word within another does not break it.
+    replaced = [normalizers.Replace(word, places[word]) for word in sorted(places, key=len, reverse=True)]
+    backend.normalizer = normalizers.Sequence([own, *replaced])
+    tokenizer.add_tokens(characters)
 
 
 def _first_id(folder: Path, what: str, *ids: Any) -> int:

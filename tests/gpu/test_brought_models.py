@@ -130,17 +130,18 @@ def test_a_lora_is_merged_as_diffusers_fuses_it(demo_folder: Path, tmp_path: Pat
         assert largest_difference(tmp_path / "dist", own, device) > 5
 
 
-def test_a_textual_inversion_is_a_word(demo_folder: Path, tmp_path: Path, device: Device) -> None:
+@pytest.mark.parametrize("vectors", [1, 3])
+def test_a_textual_inversion_is_a_word(demo_folder: Path, tmp_path: Path, device: Device, vectors: int) -> None:
     torch.manual_seed(4)
     files = [tmp_path / "learned.safetensors", tmp_path / "mydog.safetensors"]
     save_file({"<mycat>": 3 * torch.randn(32)}, files[0])
-    save_file({"emb_params": 3 * torch.randn(1, 32)}, files[1])
+    save_file({"emb_params": 3 * torch.randn(vectors, 32)}, files[1])
     build_bundle(request(demo_folder, tmp_path / "dist", textual_inversions=tuple(map(str, files))), None)
     reference = diffusers.StableDiffusionPipeline.from_pretrained(demo_folder)
     reference.load_textual_inversion(str(tmp_path), weight_name="learned.safetensors")
     (vector,) = load_file(files[1]).values()
     reference.load_textual_inversion(vector, token="mydog")
-    for prompt in ("a photo of <mycat>, and mydog", "<mycat>", "a cat"):
+    for prompt in ("a photo of <mycat>, and mydog", "<mycat> mydog mydog", "a cat"):
         assert largest_difference(tmp_path / "dist", reference, device, prompt) <= 1
     plain = diffusers.StableDiffusionPipeline.from_pretrained(demo_folder)
     assert largest_difference(tmp_path / "dist", plain, device, "a photo of <mycat>") > 2

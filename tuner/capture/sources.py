@@ -172,7 +172,7 @@ def resolve_model(name: str, config: str | None = None) -> ModelSource:
 
 
 def with_words(source: ModelSource, paths: Sequence[str]) -> ModelSource:
-    """Return ``source`` with the textual inversions in ``paths``; its embedding has a row more for each.
+    """Return ``source`` with the textual inversions in ``paths``; its embedding has their vectors as further rows.
 
     Raises:
         CaptureError: see `read_word`; or the model has not one text encoder of CLIP's.
@@ -183,7 +183,10 @@ def with_words(source: ModelSource, paths: Sequence[str]) -> ModelSource:
     if "clip2" in source.configs or "CLIPTextModel" not in (clip.get("architectures") or ["CLIPTextModel"]):
         raise CaptureError(f"{source.name} takes no textual inversion", "models with one CLIP text encoder do")
     words = tuple(read_word(Path(path).expanduser(), int(clip["hidden_size"])) for path in paths)
-    grown = {**clip, "vocab_size": int(clip["vocab_size"]) + len(words)}
+    tokens = [word.token for word in words]
+    if len(set(tokens)) < len(tokens):
+        raise CaptureError(f"two textual inversions are the same word: {', '.join(tokens)}", "rename one of the files")
+    grown = {**clip, "vocab_size": int(clip["vocab_size"]) + sum(len(word.vectors) for word in words)}
     return replace(source, configs={**source.configs, "clip": grown}, words=words)
 
 

@@ -1,4 +1,4 @@
-"""Textual inversions: words that were trained into a vector each, as rows that follow the text encoder's embedding."""
+"""Textual inversions: words that were trained into a few vectors, as rows that follow the text encoder's embedding."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ EMBEDDING = "embeddings.token_embedding.weight"
 
 @dataclass(frozen=True)
 class Word:
-    """A word of a prompt, and its vector [width]."""
+    """A word of a prompt, and its vectors [count, width], one for each of the word's tokens."""
 
     token: str
-    vector: torch.Tensor
+    vectors: torch.Tensor
 
 
 def read_word(path: Path, width: int) -> Word:
@@ -31,7 +31,7 @@ def read_word(path: Path, width: int) -> Word:
     A1111 names the tensor ``emb_params`` and the word by the file.
 
     Raises:
-        CaptureError: the file cannot be read, can run code, holds anything else, or a word of several vectors.
+        CaptureError: the file cannot be read, can run code, or holds anything else.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -55,16 +55,11 @@ def read_word(path: Path, width: int) -> Word:
             f"{path} holds a tensor {tuple(tensor.shape)}; the text encoder's vectors have {width} numbers",
             "give a textual inversion that was trained for this kind of model",
         )
-    if vectors.shape[0] != 1:
-        raise CaptureError(
-            f"{path} is a word of {vectors.shape[0]} vectors; a bundle takes words of one",
-            "save each vector as a word of its own, and write all of them into the prompt",
-        )
-    return Word(path.stem if name == "emb_params" else name, vectors[0])
+    return Word(path.stem if name == "emb_params" else name, vectors)
 
 
 class WithWords(Mapping[str, "torch.Tensor"]):
-    """A text encoder's weights with a row for each of ``words`` behind those of its embedding."""
+    """A text encoder's weights with the vectors of ``words`` behind those of its embedding."""
 
     def __init__(self, weights: Mapping[str, torch.Tensor], words: Sequence[Word]) -> None:
         self._weights = weights
@@ -76,7 +71,7 @@ class WithWords(Mapping[str, "torch.Tensor"]):
         weight = self._weights[name]
         if name != EMBEDDING:
             return weight
-        return torch.cat([weight, *(word.vector[None].to(weight.dtype) for word in self._words)])
+        return torch.cat([weight, *(word.vectors.to(weight.dtype) for word in self._words)])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._weights)

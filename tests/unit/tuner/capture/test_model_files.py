@@ -352,11 +352,13 @@ def test_words_follow_the_rows_of_the_embedding(tmp_path: Path) -> None:
     assert source.configs["clip"]["vocab_size"] == TEXT["vocab_size"] + 1
     rows = WithWords({EMBEDDING: torch.zeros(100, 16), "b": torch.ones(1)}, source.words)
     assert rows[EMBEDDING].shape == (101, 16) and float(rows[EMBEDDING][100].sum()) == 32
+    save_file({"<w>": torch.ones(3, 16)}, path)
+    assert with_words(source_of(clip=TEXT), [str(path)]).configs["clip"]["vocab_size"] == TEXT["vocab_size"] + 3
     assert list(rows) == [EMBEDDING, "b"] and float(rows["b"]) == 1
     assert with_words(source_of(clip=TEXT), []).configs["clip"] == TEXT
     for tensors, said in (
         ({"<w>": torch.ones(8)}, "vectors have 16 numbers"),
-        ({"<w>": torch.ones(3, 16)}, "a word of 3 vectors"),
+        ({"<w>": torch.ones(3, 2, 16)}, "vectors have 16 numbers"),
         ({"a": torch.ones(16), "b": torch.ones(16)}, "holds 2 tensors"),
     ):
         save_file(tensors, path)
@@ -364,5 +366,8 @@ def test_words_follow_the_rows_of_the_embedding(tmp_path: Path) -> None:
             with_words(source_of(clip=TEXT), [str(path)])
     with pytest.raises(CaptureError, match="takes no textual inversion"):
         with_words(source_of(clip=TEXT, clip2=TEXT), [str(path)])
+    save_file({"<w>": torch.ones(16)}, path)
+    with pytest.raises(CaptureError, match="are the same word"):
+        with_words(source_of(clip=TEXT), [str(path)] * 2)
     with pytest.raises(CaptureError, match="there is no textual inversion"):
         with_words(source_of(clip=TEXT), [str(tmp_path / "missing.safetensors")])
